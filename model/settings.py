@@ -1,0 +1,150 @@
+"""Every knob of the network and of its two trainings, as frozen dataclasses that check themselves.
+
+Imports neither torch nor numpy: a scheduler reads this file while it parses. Holds no defaults that
+depend on the machine; what the hardware can do is found out in `model.device`.
+"""
+
+from dataclasses import dataclass
+
+TASKS = ("binary", "multiclass", "multilabel", "regression")
+COLUMN_KINDS = ("category", "number", "time", "text")
+POOLINGS = ("cls", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Sizes of the encoder. Imported weights bring sizes of their own (see `model.bert`)."""
+
+    d_model: int = 96
+    """Width of a token."""
+    n_layers: int = 3
+    """Encoder blocks."""
+    n_heads: int = 8
+    """Attention heads; they share `d_model` equally."""
+    d_feedforward: int = 192
+    """Width of the hidden layer in a block's feed-forward half."""
+    dropout: float = 0.1
+    """Share of activations dropped while training."""
+    norm_first: bool = True
+    """Normalise before each half of a block (steadier from scratch); False is BERT's order."""
+    pooling: str = "cls"
+    """What the head reads: the [CLS] token, or the mean of all tokens."""
+    max_tokens: int = 128
+    """Text tokens per row, separators included; longer texts are cut."""
+
+    def __post_init__(self) -> None:
+        _complain(
+            _at_least(1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads,
+                      d_feedforward=self.d_feedforward)
+            + _at_least(8, max_tokens=self.max_tokens)
+            + _share(dropout=self.dropout)
+            + _one_of(POOLINGS, pooling=self.pooling)
+            + self._heads_that_do_not_fit()
+        )
+
+    @property
+    def d_head(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    def _heads_that_do_not_fit(self) -> list[str]:
+        if self.n_heads < 1 or self.d_model < 1 or self.d_model % self.n_heads == 0:
+            return []
+        below = self.d_model - self.d_model % self.n_heads
+        use = " or ".join(str(width) for width in (below, below + self.n_heads) if width)
+        return [f"d_model must be a multiple of n_heads, got d_model={self.d_model}, n_heads={self.n_heads}; use {use}"]
+
+
+PRESETS: dict[str, NetworkSettings] = {
+    "small": NetworkSettings(),
+    "base": NetworkSettings(d_model=192, n_layers=4, n_heads=8, d_feedforward=512),
+    # The shape of the MiniLM-L6 family; weights that are imported overrule every size but max_tokens.
+    "minilm": NetworkSettings(d_model=384, n_layers=6, n_heads=12, d_feedforward=1536,
+                              norm_first=False, pooling="mean", max_tokens=192),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings:
+    """Masked modelling over subwords and columns, on labelled and unlabelled rows alike."""
+
+    epochs: float = 1.0
+    """Passes over the rows; a fraction is allowed."""
+    batch_tokens: int = 16384
+    """Tokens in one batch, padding included."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled decay, on matrices only."""
+    warmup_fraction: float = 0.1
+    """Share of all steps during which the rate rises."""
+    mask_fraction: float = 0.3
+    """Share of columns and subwords that are hidden."""
+    seed: int = 0
+    """Fixes weights, order, masks and dropout."""
+
+    def __post_init__(self) -> None:
+        _complain(_optimisation_mistakes(self) + _share(mask_fraction=self.mask_fraction, above_zero=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Supervised training with early stopping on the validation loss."""
+
+    epochs: float = 4.0
+    """Passes over the training rows at most; a fraction is allowed."""
+    batch_tokens: int = 16384
+    """Tokens in one batch, padding included."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule; 5e-5 to 1e-4 suits imported weights."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled decay, on matrices only."""
+    warmup_fraction: float = 0.1
+    """Share of all steps during which the rate rises."""
+    label_smoothing: float = 0.0
+    """Share of a target's mass spread over all classes; regression ignores it."""
+    patience_epochs: int = 2
+    """Epochs without a better validation loss before training stops."""
+    seed: int = 0
+    """Fixes weights, order and dropout."""
+
+    def __post_init__(self) -> None:
+        _complain(
+            _optimisation_mistakes(self)
+            + _share(label_smoothing=self.label_smoothing)
+            + _at_least(1, patience_epochs=self.patience_epochs)
+        )
+
+
+def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings) -> list[str]:
+    return (
+        _above_zero(epochs=settings.epochs, learning_rate=settings.learning_rate)
+        + _at_least(64, batch_tokens=settings.batch_tokens)
+        + _at_least(0, weight_decay=settings.weight_decay, seed=settings.seed)
+        + _share(warmup_fraction=settings.warmup_fraction)
+    )
+
+
+def _at_least(least: int, **fields: float) -> list[str]:
+    return [f"{name} must be at least {least}, got {value}; use {least} or more"
+            for name, value in fields.items() if not value >= least]
+
+
+def _above_zero(**fields: float) -> list[str]:
+    return [f"{name} must be above 0, got {value}; use a positive number"
+            for name, value in fields.items() if not value > 0]
+
+
+def _share(above_zero: bool = False, **fields: float) -> list[str]:
+    return [f"{name} must be a share of {'(' if above_zero else '['}0, 1), got {value}; use for example 0.1"
+            for name, value in fields.items() if not 0 <= value < 1 or (above_zero and value == 0)]
+
+
+def _one_of(allowed: tuple[str, ...], **fields: str) -> list[str]:
+    return [f"{name} must be one of {', '.join(allowed)}, got {value!r}; use {allowed[0]}"
+            for name, value in fields.items() if value not in allowed]
+
+
+def _complain(mistakes: list[str]) -> None:
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
