@@ -4,7 +4,8 @@ Imports neither torch nor numpy: a scheduler reads this file while it parses. Ho
 depend on the machine; what the hardware can do is found out in `model.device`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 COLUMN_KINDS = ("category", "number", "time", "text")
@@ -34,7 +35,8 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         _complain(
-            _at_least(1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads,
+            _wrong_types(self)
+            or _at_least(1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads,
                       d_feedforward=self.d_feedforward)
             + _at_least(8, max_tokens=self.max_tokens)
             + _share(dropout=self.dropout)
@@ -53,15 +55,6 @@ class NetworkSettings:
         below = self.d_model - self.d_model % self.n_heads
         use = " or ".join(str(width) for width in (below, below + self.n_heads) if width)
         return [f"d_model must be a multiple of n_heads, got d_model={self.d_model}, n_heads={self.n_heads}; use {use}"]
-
-
-PRESETS: dict[str, NetworkSettings] = {
-    "small": NetworkSettings(),
-    "base": NetworkSettings(d_model=192, n_layers=4, n_heads=8, d_feedforward=512),
-    # The shape of the MiniLM-L6 family; weights that are imported overrule every size but max_tokens.
-    "minilm": NetworkSettings(d_model=384, n_layers=6, n_heads=12, d_feedforward=1536,
-                              norm_first=False, pooling="mean", max_tokens=192),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +77,7 @@ class PretrainingSettings:
     """Fixes weights, order, masks and dropout."""
 
     def __post_init__(self) -> None:
-        _complain(_optimisation_mistakes(self) + _share(mask_fraction=self.mask_fraction, above_zero=True))
+        _complain(_wrong_types(self) or _optimisation_mistakes(self) + _share(mask_fraction=self.mask_fraction, above_zero=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +103,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _complain(
-            _optimisation_mistakes(self)
+            _wrong_types(self)
+            or _optimisation_mistakes(self)
             + _share(label_smoothing=self.label_smoothing)
             + _at_least(1, patience_epochs=self.patience_epochs)
         )
@@ -123,6 +117,18 @@ def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings) -> 
         + _at_least(0, weight_decay=settings.weight_decay, seed=settings.seed)
         + _share(warmup_fraction=settings.warmup_fraction)
     )
+
+
+def _wrong_types(settings: Any) -> list[str]:
+    """Mistakes of type; looked for first, because every other rule compares."""
+    mistakes = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        allowed = (int, float) if field.type is float else (field.type,)
+        if type(value) not in allowed:
+            wanted = {float: "a number", int: "a whole number", bool: "true or false"}.get(field.type, "a word")
+            mistakes.append(f"{field.name} must be {wanted}, got {value!r}; use for example {field.default!r}")
+    return mistakes
 
 
 def _at_least(least: int, **fields: float) -> list[str]:
@@ -148,3 +154,12 @@ def _one_of(allowed: tuple[str, ...], **fields: str) -> list[str]:
 def _complain(mistakes: list[str]) -> None:
     if mistakes:
         raise ValueError("\n".join(mistakes))
+
+
+PRESETS: dict[str, NetworkSettings] = {
+    "small": NetworkSettings(),
+    "base": NetworkSettings(d_model=192, n_layers=4, n_heads=8, d_feedforward=512),
+    # The shape of the MiniLM-L6 family; weights that are imported overrule every size but max_tokens.
+    "minilm": NetworkSettings(d_model=384, n_layers=6, n_heads=12, d_feedforward=1536,
+                              norm_first=False, pooling="mean", max_tokens=192),
+}
