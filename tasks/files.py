@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, and Parquet that is the same bytes for the same rows.
+
+Whoever is killed while writing leaves a folder or file called `.<name>.tmp-<pid>`, which no reader looks at.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to; on success it becomes `path` in one step, on failure nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield aside
+        _fsync(aside)
+        aside.replace(path)
+        _fsync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write into; on success it takes the place of `path`, on failure nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        for item in [*aside.rglob("*"), aside]:
+            _fsync(item)
+        shutil.rmtree(path, ignore_errors=True)
+        aside.rename(path)
+        _fsync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as readable JSON, the same bytes for the same content. Raises ValueError on NaN."""
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """`frame` as one Parquet file, without its index."""
+    with whole_file(path) as aside:
+        frame.to_parquet(aside, index=False, compression="zstd", engine="pyarrow")
+
+
+def read_tables(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Every partition of a folder as one frame, in order of date, with its date as the column `dt`."""
+    files = sorted(folder.glob("dt=*.parquet"))
+    frames = [pd.read_parquet(file, columns=columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"dt": pd.Series(dtype="str")})
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

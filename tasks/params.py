@@ -1,0 +1,528 @@
+"""The only reader of `params.yaml`: what a product is, as frozen dataclasses that check themselves.
+
+`load()` reports every mistake of the file at once, each with rule, value, place and remedy. It imports
+neither pandas nor torch nor Great Expectations, because Airflow calls it at every parse.
+
+Run `python -m tasks.params` to check the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import re
+import sys
+import types
+import typing
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+
+from model.settings import COLUMN_KINDS, PRESETS, TASKS, NetworkSettings, PretrainingSettings, TrainingSettings
+from tasks.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
+SEVERITIES = ("critical", "warning", "info")
+METRICS = {
+    "binary": ("auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss"),
+    "multiclass": ("macro_f1", "accuracy", "macro_precision", "macro_recall", "log_loss"),
+    "multilabel": ("macro_f1", "micro_f1"),
+    "regression": ("rmse", "mae", "r2"),
+}
+LOWER_IS_BETTER = ("log_loss", "rmse", "mae")
+MAX_SHARDS = 64
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a product's rows come from; `tasks.ingest` says what is fetched when."""
+
+    kind: str
+    """csv, parquet, jsonl, sql or python."""
+    url: str | None = None
+    """A path, an s3:// or http(s):// address (files), or a SQLAlchemy URL without a password (sql)."""
+    url_env: str | None = None
+    """The environment variable that holds the URL, for one that holds a secret."""
+    query: str | None = None
+    """For sql: one SELECT; `:as_of` in it is bound to the run's date."""
+    callable: str | None = None
+    """For python: `package.module:function`, called with (start, end) dates, returning a DataFrame."""
+    recheck_days: int = 7
+    """For python: how many stored days are fetched once more, to see whether the past has changed."""
+
+    def __post_init__(self) -> None:
+        _complain([
+            *_one_of(SOURCE_KINDS, kind=self.kind), *self._url_mistakes(), *self._sql_mistakes(),
+            *self._callable_mistakes(), *_at_least(0, recheck_days=self.recheck_days),
+        ])
+
+    def _url_mistakes(self) -> list[str]:
+        if self.kind == "python":
+            return [f"url must not be given for kind python, got {self.url!r}; delete it"] if self.url else []
+        if self.kind in SOURCE_KINDS and (self.url is None) == (self.url_env is None):
+            return [f"url must be given for kind {self.kind}, or url_env in its place; add one of the two"]
+        if self.url and re.search(r"://[^/@:]*:[^/@]+@", self.url):
+            return ["url must not hold a password; put the URL into an environment variable and name it: "
+                    "url_env: WAREHOUSE_URL"]
+        return []
+
+    def _sql_mistakes(self) -> list[str]:
+        if (self.kind == "sql") != (self.query is not None):
+            return [f"query must be given for kind sql and for no other, got kind={self.kind!r}, query={self.query!r}; "
+                    "add or delete it"]
+        return []
+
+    def _callable_mistakes(self) -> list[str]:
+        if (self.kind == "python") != (self.callable is not None):
+            return [f"callable must be given for kind python and for no other, got kind={self.kind!r}, "
+                    f"callable={self.callable!r}; add or delete it"]
+        if self.callable is None:
+            return []
+        module, _, function = self.callable.partition(":")
+        if not function or not _module_exists(module):
+            return [f"callable must name an importable module and a function, got {self.callable!r}; "
+                    "use package.module:function"]
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is predicted, and when its truth is known."""
+
+    name: str
+    """The column of the source that holds the truth; empty where it is not known yet."""
+    task: str
+    """binary, multiclass, multilabel (labels joined by `|`, or a list) or regression."""
+    delay_days: int = 0
+    """The truth about a row of day D is known on day D + delay_days."""
+
+    def __post_init__(self) -> None:
+        _complain([*_one_of(TASKS, task=self.task), *_at_least(0, delay_days=self.delay_days)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Which rows a night scores, and in how many pieces."""
+
+    horizon_days: int = 0
+    """A night of as_of scores the rows of day as_of + horizon_days; rows of day D are known horizon_days before."""
+    shards: int = 8
+    """Part files of a night; each is scored by a task of its own."""
+
+    def __post_init__(self) -> None:
+        _complain([*_at_least(0, horizon_days=self.horizon_days), *_at_least(1, shards=self.shards)])
+        if self.shards > MAX_SHARDS:
+            _complain([f"shards must be at most {MAX_SHARDS}, got {self.shards}; use fewer, larger parts"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """One expectation in the vocabulary of Great Expectations."""
+
+    type: str
+    """Its name in snake case, such as expect_column_values_to_be_between."""
+    kwargs: dict[str, Any]
+    """Its arguments, such as column, min_value and mostly."""
+    severity: str = "critical"
+    """critical: a failure stops the run. warning: bad rows go to quarantine. info: reported only."""
+
+    def __post_init__(self) -> None:
+        _complain(_one_of(SEVERITIES, severity=self.severity) or self._mistakes_by_schema())
+
+    def _mistakes_by_schema(self) -> list[str]:
+        known = _expectation_schemas()
+        if self.type not in known:
+            near = difflib.get_close_matches(self.type, known, 1)
+            return [f"type must be an expectation of Great Expectations, got {self.type!r}; "
+                    f"use {near[0] if near else 'for example expect_column_values_to_be_between'}"]
+        import jsonschema
+
+        schema = json.loads(known[self.type].read_text("utf-8"))
+        schema["properties"].pop("metadata", None)
+        errors = jsonschema.Draft7Validator(schema).iter_errors({**self.kwargs, "severity": self.severity})
+        return [f"kwargs must fit {self.type}, got {self.kwargs!r}; {error.message}" for error in errors]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How labelled rows are parted into train, validation and test."""
+
+    by: str
+    """time: the newest days are held out. hash: a share of the groups is held out."""
+    test_days: int | None = None
+    """time: the last labelled days."""
+    val_days: int | None = None
+    """time: the days before them."""
+    train_days: int | None = None
+    """time: the days before those."""
+    test_fraction: float | None = None
+    """hash: share of the groups held out for the test."""
+    val_fraction: float | None = None
+    """hash: share of the groups held out for early stopping."""
+    group: str | None = None
+    """Rows with the same value of this column never straddle a split; the key if absent."""
+
+    def __post_init__(self) -> None:
+        days, fractions = ("test_days", "val_days", "train_days"), ("test_fraction", "val_fraction")
+        needed, foreign = (days, fractions) if self.by == "time" else (fractions, days)
+        mistakes = _one_of(("time", "hash"), by=self.by)
+        if not mistakes:
+            mistakes += [f"{name} must be given for by: {self.by}; add it" for name in needed if getattr(self, name) is None]
+            mistakes += [f"{name} must not be given for by: {self.by}, got {getattr(self, name)}; delete it"
+                         for name in foreign if getattr(self, name) is not None]
+            mistakes += _at_least(1, **{name: value for name in days if (value := getattr(self, name)) is not None})
+            mistakes += [f"{name} must lie between 0 and 0.5, got {value}; use for example 0.1" for name in fractions
+                         if (value := getattr(self, name)) is not None and not 0 < value < 0.5]
+        _complain(mistakes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The network, where its weights start, and its two trainings (see `model.settings`)."""
+
+    preset: str
+    """A size: a key of `model.settings.PRESETS`."""
+    init: str
+    """scratch, pretrain, or BERT-family weights: package:<package>/<folder> or dir:<path>."""
+    network: dict[str, Any]
+    """Fields of NetworkSettings that differ from the preset; {} for none."""
+    pretrain: PretrainingSettings
+    """Masked modelling; {} for the defaults. Used by init: pretrain only."""
+    train: TrainingSettings
+    """Supervised training; {} for the defaults."""
+
+    def __post_init__(self) -> None:
+        mistakes = _one_of(tuple(PRESETS), preset=self.preset)
+        if self.init not in ("scratch", "pretrain") and not re.fullmatch(r"(package|dir):.+", self.init):
+            mistakes.append(f"init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, got {self.init!r}; "
+                            "use pretrain")
+        mistakes += _unknown_keys(self.network, [f.name for f in fields(NetworkSettings)], "network.")
+        if not mistakes:
+            try:
+                self.network_settings()
+            except ValueError as error:
+                mistakes += [f"network.{line}" for line in str(error).splitlines()]
+        _complain(mistakes)
+
+    def network_settings(self) -> NetworkSettings:
+        """The preset with this product's changes."""
+        preset = PRESETS[self.preset]
+        return NetworkSettings(**{f.name: getattr(preset, f.name) for f in fields(preset)} | self.network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What a challenger must show on held-out rows before it may predict."""
+
+    metric: str
+    """The metric that decides; it is also the one `make run` prints first."""
+    limit: float
+    """At least this much (at most, for errors and losses)."""
+    max_behind_baseline: float
+    """How far it may fall behind the baseline."""
+    max_behind_champion: float
+    """How far it may fall behind the champion, scored on the same rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When the two DAGs run: cron expressions in UTC, or null for by hand only."""
+
+    retrain: str | None
+    """When train__<product> runs."""
+    predict: str | None
+    """When predict__<product> runs."""
+
+    def __post_init__(self) -> None:
+        from croniter import croniter
+
+        _complain([f"{f.name} must be a cron expression or null, got {value!r}; use for example \"0 3 * * 0\""
+                   for f in fields(self) if (value := getattr(self, f.name)) is not None and not croniter.is_valid(value)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish:
+    """Where the nights go."""
+
+    url: str
+    """s3://bucket/prefix."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", self.url):
+            _complain([f"url must be s3://bucket/prefix, got {self.url!r}; use for example s3://lamplighter/predictions"])
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        """The key prefix, without slashes at its ends."""
+        return self.url.removeprefix("s3://").partition("/")[2].strip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One entry under `products:`."""
+
+    description: str
+    """One sentence: what is predicted. Shown in the Airflow UI."""
+    source: Source
+    """Where the rows come from."""
+    key: tuple[str, ...]
+    """Columns that together name a row."""
+    time: str
+    """The event date: decides the dt= partition."""
+    columns: dict[str, str]
+    """The model's inputs, each a category, number, time or text; nothing else reaches the model."""
+    target: Target
+    """What is predicted."""
+    predict: Predict
+    """Which rows a night scores."""
+    expectations: tuple[Expectation, ...]
+    """What must hold of the rows."""
+    split: Split
+    """How labelled rows are parted."""
+    model: Model
+    """The network and its trainings."""
+    gates: Gates
+    """What a challenger must show."""
+    schedule: Schedule
+    """When the DAGs run."""
+    publish: Publish
+    """Where the nights go."""
+    name: str = ""
+    """The entry's key in params.yaml."""
+
+    def __post_init__(self) -> None:
+        known = [*self.key, self.time, *self.columns]
+        group = [self.split.group] if self.split.group else []
+        mistakes = [f"columns.{name} must be one of {', '.join(COLUMN_KINDS)}, got {kind!r}; use category"
+                    for name, kind in self.columns.items() if kind not in COLUMN_KINDS]
+        mistakes += [f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
+                     for place, names in [("key", self.key), ("time", [self.time]), ("columns", self.columns),
+                                          ("target.name", [self.target.name])]
+                     for name in names if not _COLUMN.fullmatch(name)]
+        mistakes += [f"columns must name at least one input, got {self.columns}; add one"] * (not self.columns)
+        mistakes += [f"key must name at least one column, got {list(self.key)}; add one"] * (not self.key)
+        if self.target.name in known:
+            mistakes.append(f"target.name must not be an input, the key or the time, got {self.target.name!r}; "
+                            "delete it from columns: the model would be told the answer")
+        mistakes += [f"split.group must be a column or part of the key, got {name!r}; use one of {', '.join(known)}"
+                     for name in group if name not in known]
+        mistakes += [f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; use one of {', '.join(known)}"
+                     for i, e in enumerate(self.expectations) for argument, column in _columns_named(e.kwargs)
+                     if column not in [*known, self.target.name]]
+        mistakes += [f"gates.{line}" for line in _one_of(METRICS[self.target.task], metric=self.gates.metric)]
+        _complain(mistakes)
+
+    @property
+    def input_columns(self) -> list[str]:
+        """Key, time and inputs, each once: what a row is stored with."""
+        return list(dict.fromkeys([*self.key, self.time, *self.columns]))
+
+    def scored_day(self, as_of: date) -> date:
+        """The day whose rows the night of `as_of` scores."""
+        return as_of + timedelta(days=self.predict.horizon_days)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole file."""
+
+    as_of: date
+    """The date up to which data is known, inclusive: the only clock the stages have."""
+    products: dict[str, Product]
+    """The products by name."""
+
+    def product(self, name: str) -> Product:
+        """The product called `name`. Raises UserError with the names there are."""
+        if name not in self.products:
+            near = difflib.get_close_matches(name, self.products, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(self.products)}"
+            raise UserError(f"{PARAMS_FILE}: no product is called {name!r}; {hint}")
+        return self.products[name]
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole file. Raises UserError listing every mistake in it."""
+    try:
+        raw = yaml.load(path.read_text("utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the file must exist, and {path.resolve()} does not; run from the repository's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: must be YAML; {' '.join(str(error).split())}") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, file: str = str(PARAMS_FILE)) -> Params:
+    """Check what a params file holds. Raises UserError listing every mistake in it."""
+    mistakes: list[str] = []
+    raw = raw if isinstance(raw, dict) else {}
+    mistakes += [f"{m}" for m in _unknown_keys(raw, ["as_of", "products"], "")]
+    as_of = _read_date(raw.get("as_of"), mistakes)
+    entries = raw.get("products")
+    if not isinstance(entries, dict) or not entries:
+        mistakes.append(f"products must hold at least one product, got {entries!r}; add an entry")
+        entries = {}
+    products = {}
+    for name, entry in entries.items():
+        place = f"products.{name}"
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            mistakes.append(f"products: a name must be 2 to 64 lower-case letters, digits and hyphens, starting with a letter, got {name!r}; rename it")
+        product = _read(Product, entry, place, mistakes, fixed={"name": str(name)})
+        if product is not None:
+            products[str(name)] = product
+    if mistakes:
+        raise UserError("\n".join(f"{file}: {mistake}" for mistake in mistakes))
+    assert as_of is not None
+    return Params(as_of=as_of, products=products)
+
+
+def parse_date(text: str) -> date:
+    """A date written as YYYY-MM-DD and nothing else. Raises ValueError."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
+    return date.fromisoformat(text)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} is given twice, the second time {node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _read_date(value: Any, mistakes: list[str]) -> date | None:
+    if isinstance(value, date):
+        mistakes.append(f'as_of must be quoted, got a bare {value}; use "{value}"')
+        return None
+    try:
+        return parse_date(value if isinstance(value, str) else repr(value))
+    except ValueError:
+        mistakes.append(f'as_of must be a date written as YYYY-MM-DD, got {value!r}; use for example "2013-06-30"')
+        return None
+
+
+def _read(cls: type, raw: Any, place: str, mistakes: list[str], fixed: dict[str, Any] | None = None) -> Any:
+    """`raw` as a `cls`, or None with what is wrong appended to `mistakes`."""
+    if not isinstance(raw, dict):
+        mistakes.append(f"{place} must be a mapping, got {raw!r}; write its keys below it")
+        return None
+    before = len(mistakes)
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in fields(cls) if f.name not in (fixed or {})]
+    mistakes += _unknown_keys(raw, known, f"{place}.")
+    values: dict[str, Any] = dict(fixed or {})
+    for field in fields(cls):
+        if field.name in raw and field.name in known:
+            values[field.name] = _convert(hints[field.name], raw[field.name], f"{place}.{field.name}", mistakes)
+        elif field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            mistakes.append(f"{place}.{field.name} must be given, and is missing; add it")
+    if len(mistakes) > before:
+        return None
+    try:
+        return cls(**values)
+    except ValueError as error:
+        mistakes += [f"{place}.{line}" for line in str(error).splitlines()]
+        return None
+
+
+def _convert(kind: Any, value: Any, place: str, mistakes: list[str]) -> Any:
+    """`value` as the annotated `kind`: a dataclass, tuple[X, ...], dict[str, X], X | None or a plain type."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if value is None else _convert(get_args(kind)[0], value, place, mistakes)
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _read(kind, value, place, mistakes)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_convert(get_args(kind)[0], item, f"{place}.{i}", mistakes) for i, item in enumerate(value))
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {str(key): _convert(get_args(kind)[1], item, f"{place}.{key}", mistakes) for key, item in value.items()}
+    if kind is Any or type(value) is kind or (kind is float and type(value) is int):
+        return value
+    wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(
+        kind, "a list" if get_origin(kind) is tuple else "a mapping")
+    mistakes.append(f"{place} must be {wanted}, got {value!r}; write {wanted}")
+    return None
+
+
+def _unknown_keys(raw: dict[Any, Any], known: list[str], place: str) -> list[str]:
+    mistakes = []
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+            mistakes.append(f"{place}{key} must be a key that is known here, and is not; {remedy}")
+    return mistakes
+
+
+def _one_of(allowed: tuple[str, ...], **values: str) -> list[str]:
+    return [f"{name} must be one of {', '.join(allowed)}, got {value!r}; "
+            f"use {(difflib.get_close_matches(str(value), allowed, 1) or allowed)[0]}"
+            for name, value in values.items() if value not in allowed]
+
+
+def _at_least(least: int, **values: int) -> list[str]:
+    return [f"{name} must be at least {least}, got {value}; use {least} or more"
+            for name, value in values.items() if value < least]
+
+
+def _complain(mistakes: list[str]) -> None:
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _columns_named(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
+    """The (argument, column) pairs among an expectation's arguments."""
+    named = [(name, kwargs[name]) for name in ("column", "column_A", "column_B") if isinstance(kwargs.get(name), str)]
+    return named + [("column_list", column) for column in kwargs.get("column_list") or []]
+
+
+def _module_exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@cache
+def _expectation_schemas() -> dict[str, Path]:
+    """The JSON schemas that Great Expectations ships, by snake-case name; found without importing it."""
+    spec = importlib.util.find_spec("great_expectations")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("great-expectations must be installed, and is not; run make setup")
+    folder = Path(spec.submodule_search_locations[0]) / "expectations/core/schemas"
+    return {_snake_case(path.stem): path for path in sorted(folder.glob("Expect*.json"))}
+
+
+def _snake_case(camel: str) -> str:
+    """ExpectColumnKLDivergenceToBeLessThan -> expect_column_kl_divergence_to_be_less_than, as GX does it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", camel).lower()
+
+
+def main() -> int:
+    """Check `params.yaml` and say what is in it."""
+    try:
+        params = load()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 65
+    print(f"{PARAMS_FILE}: as_of {params.as_of}, products {', '.join(params.products)}: no mistakes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
