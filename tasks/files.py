@@ -8,10 +8,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from tasks.paths import partition_day
 
 
 @contextmanager
@@ -63,9 +66,9 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         frame.to_parquet(aside, index=False, compression="zstd", engine="pyarrow")
 
 
-def read_tables(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Every partition of a folder as one frame, in order of date, with its date as the column `dt`."""
-    files = sorted(folder.glob("dt=*.parquet"))
+def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
+    """The partitions of a folder up to a date as one frame, in order of date, with its date as the column `dt`."""
+    files = [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
     frames = [pd.read_parquet(file, columns=columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"dt": pd.Series(dtype="str")})
 
