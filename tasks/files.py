@@ -3,6 +3,7 @@
 Whoever is killed while writing leaves a folder or file called `.<name>.tmp-<pid>`, which no reader looks at.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,6 +72,18 @@ def read_tables(folder: Path, columns: list[str] | None = None, until: date | No
     files = [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
     frames = [pd.read_parquet(file, columns=columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"dt": pd.Series(dtype="str")})
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """One SHA-256 over the names and contents of a folder's files, in hex."""
+    lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in sorted(folder.rglob("*")) if file.is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _fsync(path: Path) -> None:
