@@ -54,7 +54,8 @@ class NetworkSettings:
             return []
         below = self.d_model - self.d_model % self.n_heads
         use = " or ".join(str(width) for width in (below, below + self.n_heads) if width)
-        return [f"d_model must be a multiple of n_heads, got d_model={self.d_model}, n_heads={self.n_heads}; use {use}"]
+        got = f"d_model={self.d_model}, n_heads={self.n_heads}"
+        return [f"d_model must be a multiple of n_heads, got {got}; use {use}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,11 @@ class PretrainingSettings:
     """Fixes weights, order, masks and dropout."""
 
     def __post_init__(self) -> None:
-        _complain(_wrong_types(self) or _optimisation_mistakes(self) + _share(mask_fraction=self.mask_fraction, above_zero=True))
+        _complain(
+            _wrong_types(self)
+            or _optimisation_mistakes(self)
+            + _share(mask_fraction=self.mask_fraction, above_zero=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +126,14 @@ def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings) -> 
 
 def _wrong_types(settings: Any) -> list[str]:
     """Mistakes of type; looked for first, because every other rule compares."""
+    wanted: dict[Any, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
     mistakes = []
     for field in fields(settings):
         value = getattr(settings, field.name)
         allowed = (int, float) if field.type is float else (field.type,)
         if type(value) not in allowed:
-            wanted = {float: "a number", int: "a whole number", bool: "true or false"}.get(field.type, "a word")
-            mistakes.append(f"{field.name} must be {wanted}, got {value!r}; use for example {field.default!r}")
+            remedy = f"use for example {field.default!r}"
+            mistakes.append(f"{field.name} must be {wanted[field.type]}, got {value!r}; {remedy}")
     return mistakes
 
 

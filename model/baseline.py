@@ -1,0 +1,137 @@
+"""The plain model that a Transformer must beat: boosted trees for tables, TF-IDF and a linear model for text.
+
+Fitted in a few lines of scikit-learn on the same rows, with the same scores out; never stored.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from model.features import Table, time_parts
+
+MAX_CATEGORIES = 250
+"""Trees bin a category's values into at most 255; the rare ones share a bin."""
+
+
+class Baseline:
+    """A fitted baseline with the `score` of `model.scoring.Scorer`."""
+
+    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int) -> None:
+        self.inputs, self.estimator, self.task, self.n_classes = inputs, estimator, task, n_classes
+
+    def score(self, table: Table) -> np.ndarray:
+        """Shapes: float32 [n] for binary and regression, else [n, C]."""
+        rows = self.inputs.transform(table)
+        if self.task == "regression":
+            return self.estimator.predict(rows).astype(np.float32)
+        shares = self.estimator.predict_proba(rows)
+        if self.task == "multilabel":
+            return shares.astype(np.float32)
+        # A class that no training row has is absent from the estimator: its score is 0.
+        scores = np.zeros((len(shares), self.n_classes), np.float32)
+        scores[:, self.estimator.classes_.astype(int)] = shares
+        return scores[:, 1] if self.task == "binary" else scores
+
+
+def fit_baseline(kinds: dict[str, str], table: Table, target: np.ndarray, task: str, seed: int) -> Baseline:
+    """Fit on the rows of `table`; text anywhere makes it linear.
+
+    Shapes: target as in `model.training.train`.
+    """
+    has_text = "text" in kinds.values()
+    inputs = _LinearInputs(kinds) if has_text else _TreeInputs(kinds)
+    rows = inputs.fit_transform(table)
+    estimator = _linear(task) if has_text else _trees(task, inputs.is_category, seed)
+    n_classes = 2 if task == "binary" else int(target.max(initial=0)) + 1
+    return Baseline(inputs, estimator.fit(rows, target), task, n_classes)
+
+
+class _TreeInputs:
+    """Categories as ordinals, numbers as they are, times as minute of day, day of week and day of year."""
+
+    def __init__(self, kinds: dict[str, str]) -> None:
+        self.kinds = kinds
+        self.ordinals = OrdinalEncoder(max_categories=MAX_CATEGORIES, handle_unknown="use_encoded_value",
+                                       unknown_value=np.nan, encoded_missing_value=np.nan)
+
+    @property
+    def is_category(self) -> list[bool]:
+        """Which of the columns that `transform` returns are categories."""
+        names = {kind: sum(its == kind for its in self.kinds.values()) for kind in ("category", "number", "time")}
+        return [True] * names["category"] + [False] * (names["number"] + 3 * names["time"])
+
+    def fit_transform(self, table: Table) -> np.ndarray:
+        if any(self.is_category):
+            self.ordinals.fit(_columns(self.kinds, table, "category"))
+        return self.transform(table)
+
+    def transform(self, table: Table) -> np.ndarray:
+        categories = [self.ordinals.transform(_columns(self.kinds, table, "category"))] if any(self.is_category) else []
+        return np.concatenate([*categories, _numeric(self.kinds, table)], axis=1)
+
+
+class _LinearInputs:
+    """TF-IDF of each text, one-hot categories, standardised numbers and time parts, side by side."""
+
+    def __init__(self, kinds: dict[str, str]) -> None:
+        self.kinds = kinds
+        self.words = {name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, strip_accents="unicode")
+                      for name, kind in kinds.items() if kind == "text"}
+        self.one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
+        self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+
+    def fit_transform(self, table: Table) -> sparse.csr_matrix:
+        for name, words in self.words.items():
+            words.fit(_texts(table[name]))
+        if "category" in self.kinds.values():
+            self.one_hot.fit(_columns(self.kinds, table, "category"))
+        if _numeric(self.kinds, table).shape[1]:
+            self.scaler.fit(_numeric(self.kinds, table))
+        return self.transform(table)
+
+    def transform(self, table: Table) -> sparse.csr_matrix:
+        parts = [words.transform(_texts(table[name])) for name, words in self.words.items()]
+        if "category" in self.kinds.values():
+            parts.append(self.one_hot.transform(_columns(self.kinds, table, "category")))
+        if (numeric := _numeric(self.kinds, table)).shape[1]:
+            parts.append(sparse.csr_matrix(self.scaler.transform(numeric)))
+        return sparse.hstack(parts, format="csr")
+
+
+def _trees(task: str, is_category: list[bool], seed: int) -> Any:
+    knobs = {"categorical_features": is_category, "random_state": seed}
+    if task == "regression":
+        return HistGradientBoostingRegressor(**knobs)
+    classifier = HistGradientBoostingClassifier(**knobs)
+    return OneVsRestClassifier(classifier) if task == "multilabel" else classifier
+
+
+def _linear(task: str) -> Any:
+    if task == "regression":
+        return Ridge()
+    classifier = LogisticRegression(C=10, max_iter=1000)
+    return OneVsRestClassifier(classifier) if task == "multilabel" else classifier
+
+
+def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:
+    return np.stack([table[name] for name, its in kinds.items() if its == kind], axis=1)
+
+
+def _numeric(kinds: dict[str, str], table: Table) -> np.ndarray:
+    """Numbers, then the parts of every time. Shapes: float64 [n, numbers + 3 times]."""
+    n = len(table[next(iter(kinds))])
+    numbers = [table[name][:, None] for name, kind in kinds.items() if kind == "number"]
+    times = [time_parts(table[name]) for name, kind in kinds.items() if kind == "time"]
+    return np.concatenate([np.empty((n, 0)), *numbers, *times], axis=1)
+
+
+def _texts(column: np.ndarray) -> list[str]:
+    return [text or "" for text in column]

@@ -1,0 +1,95 @@
+"""A trained model as one self-contained ONNX file, dynamic in rows and length; its check against torch."""
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from model.batches import collate
+from model.features import Features, Table
+from model.network import Network
+from model.scoring import Scorer, TorchScorer
+from model.store import load_model
+
+CARRIED = ("network.json", "features.json", "tokenizer.json")
+
+
+class _Scores(nn.Module):
+    """A network whose forward gives scores: what an exporter can trace."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, categories: Tensor | None = None, numbers: Tensor | None = None, times: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        inputs = {"categories": categories, "numbers": numbers, "times": times, "text": text}
+        return self.network.scores({name: given for name, given in inputs.items() if given is not None})
+
+
+def export_onnx(trained: Path, folder: Path) -> None:
+    """Write `network.onnx` and the JSON files beside it, all that `Scorer` needs.
+
+    Inputs are those of `model.batches.collate`; the output is `scores`.
+    """
+    network, features = load_model(trained)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = _traced(network, _example(features))
+    _strip(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / "network.onnx")
+    for name in CARRIED:
+        if (trained / name).exists():
+            shutil.copyfile(trained / name, folder / name)
+
+
+def parity(trained: Path, exported: Path, table: Table) -> float:
+    """Largest absolute difference between the scores of torch and of ONNX Runtime."""
+    difference = TorchScorer(trained).score(table) - Scorer(exported).score(table)
+    return float(np.abs(difference).max(initial=0.0))
+
+
+def _example(features: Features) -> dict[str, Tensor]:
+    """Two rows with everything missing: only their shapes matter."""
+    empty = {"number": np.full(2, np.nan), "time": np.full(2, "NaT", "datetime64[s]")}
+    nothing = np.full(2, None, object)
+    encoded = features.encode({name: empty.get(kind, nothing) for name, kind in features.kinds.items()})
+    batch = collate(encoded, np.arange(2), features.sizes.pad_id)
+    example = {name: torch.from_numpy(array) for name, array in batch.items()}
+    if "text" in example:
+        # A length of one would be taken for a constant.
+        example["text"] = example["text"].repeat(1, 4)
+    return example
+
+
+def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
+    rows = torch.export.Dim("rows")
+    shapes: dict[str, dict] = {name: {0: rows} for name in example}
+    if "text" in example:
+        shapes["text"] = {0: rows, 1: torch.export.Dim("subwords", max=network.sizes.max_tokens)}
+    with warnings.catch_warnings():
+        # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            _Scores(network).eval(), kwargs=example, dynamo=True, dynamic_shapes=shapes,
+            input_names=list(example), output_names=["scores"], external_data=False, verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes about the code it traced: paths and lines differ between machines."""
+    graphs = [model.graph, *model.functions]
+    for part in [model, *graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info,
+                 *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

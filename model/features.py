@@ -1,0 +1,264 @@
+"""Fitted preprocessing: a table of columns becomes arrays the network reads.
+
+A table maps column names to arrays of one length: `category` and `text` hold str or None, `number`
+float64 with NaN, `time` datetime64[s] with NaT. Everything is fitted on the rows given to `fit` and on
+nothing else; which rows those are is the caller's business. Padding happens later, in `model.batches`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from model.bins import bin_edges
+from model.settings import COLUMN_KINDS
+from model.subwords import CLS, MASK, PAD, SEP, encode_texts, load_tokenizer, train_tokenizer
+
+Table = Mapping[str, np.ndarray]
+
+MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
+MAX_CATEGORIES = 50_000
+TIME_PARTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberScale:
+    """How one number column is brought to a common scale, and where its bins lie on that scale."""
+
+    centre: float
+    """Median of the fitted values."""
+    scale: float
+    """Their interquartile range, or their standard deviation where that is zero."""
+    edges: tuple[float, ...]
+    """Bin edges after scaling, strictly increasing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the network must know about its inputs."""
+
+    n_categories: tuple[int, ...]
+    """Slots per category column, the missing and the unknown slot included."""
+    edges: tuple[tuple[float, ...], ...]
+    """Bin edges per number column."""
+    n_times: int
+    """Time columns."""
+    n_texts: int
+    """Text columns."""
+    n_subwords: int
+    """Subword vocabulary; 1 (for [CLS] alone) without text."""
+    max_tokens: int
+    """Text tokens per row at most."""
+    cls_id: int = 0
+    """Subword id of [CLS]."""
+    sep_id: int = 0
+    """Subword id of [SEP]."""
+    pad_id: int = 0
+    """Subword id of [PAD]."""
+    mask_id: int = 0
+    """Subword id of [MASK]."""
+
+    @property
+    def n_columns(self) -> int:
+        """Columns that become one token each."""
+        return len(self.n_categories) + len(self.edges) + self.n_times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A table as arrays; a column kind that is absent has width 0."""
+
+    categories: np.ndarray
+    """int64 [n, category columns]: slots."""
+    numbers: np.ndarray
+    """float32 [n, number columns]: scaled, NaN for missing."""
+    times: np.ndarray
+    """float32 [n, time columns, 3]: minute of day, day of week (Monday 0), day of year (from 0), or NaN."""
+    text: np.ndarray
+    """int32 [sum of lengths]: subword ids of all rows, end to end."""
+    offsets: np.ndarray
+    """int64 [n + 1]: where each row's subwords begin."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row as the network sees it, [CLS] included. Shapes: int64 [n]."""
+        columns = self.categories.shape[1] + self.numbers.shape[1] + self.times.shape[1]
+        return 1 + columns + np.diff(self.offsets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Everything fitted that turns a table into `Encoded`."""
+
+    kinds: dict[str, str]
+    """Column name to kind, in the order in which columns are read."""
+    vocabularies: dict[str, tuple[str, ...]]
+    """Known values per category column; the first has slot 2."""
+    numbers: dict[str, NumberScale]
+    """Scale and bins per number column."""
+    max_tokens: int
+    """Text tokens per row at most, separators included."""
+    tokenizer: Tokenizer | None = field(default=None, compare=False)
+    """Subwords; None without text columns."""
+
+    @classmethod
+    def fit(
+        cls, kinds: dict[str, str], table: Table, target: np.ndarray | None, task: str, *,
+        max_tokens: int, tokenizer: Path | None = None,
+    ) -> "Features":
+        """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on the rows of `table`.
+
+        Shapes: target [n] or [n, C]; NaN marks rows without a label, which then shape no bins; None for none.
+        Raises: ValueError for an unknown kind, a column that is not there, or no column at all.
+        """
+        _check(kinds, table)
+        texts = _of_kind(kinds, "text")
+        return cls(
+            kinds=dict(kinds),
+            vocabularies={name: _vocabulary(table[name]) for name in _of_kind(kinds, "category")},
+            numbers={name: _number_scale(table[name], target, task) for name in _of_kind(kinds, "number")},
+            max_tokens=max_tokens,
+            tokenizer=_fitted_tokenizer(tokenizer, [table[name] for name in texts]) if texts else None,
+        )
+
+    @property
+    def sizes(self) -> Sizes:
+        """What a network for these features must know."""
+        ids: dict[str, int] = {}
+        if self.tokenizer is not None:
+            names = {"cls_id": CLS, "sep_id": SEP, "pad_id": PAD, "mask_id": MASK}
+            known = self.tokenizer.get_vocab()
+            ids = {name: known[token] for name, token in names.items()}
+        return Sizes(
+            n_categories=tuple(FIRST_KNOWN + len(known) for known in self.vocabularies.values()),
+            edges=tuple(number.edges for number in self.numbers.values()),
+            n_times=len(_of_kind(self.kinds, "time")),
+            n_texts=len(_of_kind(self.kinds, "text")),
+            n_subwords=1 if self.tokenizer is None else self.tokenizer.get_vocab_size(),
+            max_tokens=self.max_tokens,
+            **ids,
+        )
+
+    def encode(self, table: Table) -> Encoded:
+        """The table as arrays, row for row.
+
+        Raises: ValueError for a column that is not there.
+        """
+        _check(self.kinds, table)
+        n = len(table[next(iter(self.kinds))])
+        text, offsets = np.empty(0, np.int32), np.zeros(n + 1, np.int64)
+        if self.tokenizer is not None:
+            columns = [table[name] for name in _of_kind(self.kinds, "text")]
+            text, offsets = encode_texts(self.tokenizer, columns, self.max_tokens)
+        categories = [_slots(table[name], known) for name, known in self.vocabularies.items()]
+        numbers = [_scaled(table[name], number) for name, number in self.numbers.items()]
+        times = [time_parts(table[name]) for name in _of_kind(self.kinds, "time")]
+        return Encoded(
+            categories=_stack(categories, (n, 0), np.int64),
+            numbers=_stack(numbers, (n, 0), np.float32),
+            times=_stack(times, (n, 0, TIME_PARTS), np.float32),
+            text=text,
+            offsets=offsets,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `features.json` and, with text columns, `tokenizer.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"kinds": self.kinds, "max_tokens": self.max_tokens, "vocabularies": self.vocabularies,
+                   "numbers": {name: asdict(number) for name, number in self.numbers.items()}}
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (folder / "features.json").write_text(text, "utf-8")
+        if self.tokenizer is not None:
+            self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Features":
+        """Read back what `save` wrote."""
+        content = json.loads((folder / "features.json").read_text("utf-8"))
+        numbers = {name: NumberScale(**{**number, "edges": tuple(number["edges"])})
+                   for name, number in content["numbers"].items()}
+        has_text = "text" in content["kinds"].values()
+        return cls(
+            kinds=content["kinds"],
+            vocabularies={name: tuple(known) for name, known in content["vocabularies"].items()},
+            numbers=numbers,
+            max_tokens=content["max_tokens"],
+            tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
+        )
+
+
+def _check(kinds: dict[str, str], table: Table) -> None:
+    mistakes = [f"column {name} must be of kind {', '.join(COLUMN_KINDS)}, got {kind!r}"
+                for name, kind in kinds.items() if kind not in COLUMN_KINDS]
+    missing = [name for name in kinds if name not in table]
+    if missing:
+        mistakes.append(f"table must have the columns {', '.join(missing)}, got {', '.join(table) or 'none'}")
+    if not kinds:
+        mistakes.append("kinds must name at least one column, got none")
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
+    return [name for name, its in kinds.items() if its == kind]
+
+
+def _vocabulary(column: np.ndarray) -> tuple[str, ...]:
+    """Known values, the most frequent first; ties by name, so that row order does not matter."""
+    counts = Counter(column.tolist())
+    counts.pop(None, None)
+    by_frequency = sorted(counts, key=lambda value: (-counts[value], value))
+    return tuple(by_frequency[:MAX_CATEGORIES])
+
+
+def _number_scale(column: np.ndarray, target: np.ndarray | None, task: str) -> NumberScale:
+    known = column[np.isfinite(column)]
+    low, centre, high = np.quantile(known, [0.25, 0.5, 0.75]) if known.size else (0.0, 0.0, 1.0)
+    scale = (high - low) or (known.std() if known.size else 0.0) or 1.0
+    edges = bin_edges((column - centre) / scale, target, task)
+    return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)))
+
+
+def _fitted_tokenizer(path: Path | None, columns: list[np.ndarray]) -> Tokenizer:
+    if path is not None:
+        return load_tokenizer(path)
+    return train_tokenizer(text for column in columns for text in column if text)
+
+
+class _Slots(dict[str | None, int]):
+    def __missing__(self, value: str | None) -> int:
+        return UNKNOWN
+
+
+def _slots(column: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
+    slots = _Slots(zip(known, range(FIRST_KNOWN, FIRST_KNOWN + len(known)), strict=True))
+    slots[None] = MISSING
+    return np.fromiter(map(slots.__getitem__, column.tolist()), np.int64, len(column))
+
+
+def _scaled(column: np.ndarray, number: NumberScale) -> np.ndarray:
+    finite = np.where(np.isfinite(column), column, np.nan)
+    return ((finite - number.centre) / number.scale).astype(np.float32)
+
+
+def time_parts(column: np.ndarray) -> np.ndarray:
+    """Shapes: datetime64[s] [n] -> float32 [n, 3]."""
+    seconds = column.astype("datetime64[s]")
+    days, years = seconds.astype("datetime64[D]"), seconds.astype("datetime64[Y]")
+    minute_of_day = (seconds - days).astype(np.int64) / 60
+    day_of_week = (days.astype(np.int64) + 3) % 7  # the epoch was a Thursday
+    day_of_year = (days - years.astype("datetime64[D]")).astype(np.int64)
+    parts = np.stack([minute_of_day, day_of_week, day_of_year], axis=1).astype(np.float32)
+    parts[np.isnat(seconds)] = np.nan
+    return parts
+
+
+def _stack(columns: list[np.ndarray], shape_of_none: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.stack(columns, axis=1) if columns else np.empty(shape_of_none, dtype)

@@ -1,0 +1,132 @@
+"""The network: a row's tokens, one encoder, and a head that answers.
+
+What it predicts is a `model.target.Target`; without one it is an encoder alone, as masked modelling
+leaves it. Training, files and batches are elsewhere.
+
+Shape legend: b rows, n tokens, d width, o outputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from model.embedding import NumberTokens, RowEmbedding, TimeTokens
+from model.encoder import Encoder
+from model.features import Sizes
+from model.settings import NetworkSettings
+from model.target import Target
+
+NORM_EPSILON = 1e-12
+INITIAL_DEVIATION = 0.02
+
+
+class Head(nn.Module):
+    """From the pooled row to logits."""
+
+    def __init__(self, d_model: int, n_outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(d_model, n_outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Shapes: [b, d] -> [b, o]."""
+        return self.out(self.dropout(torch.tanh(self.dense(self.dropout(pooled)))))
+
+
+class Network(nn.Module):
+    """Embeddings, encoder and, with a target, a head. Weights depend on `seed` alone."""
+
+    def __init__(
+        self, settings: NetworkSettings, sizes: Sizes, target: Target | None = None, *, seed: int = 0,
+        norm_epsilon: float = NORM_EPSILON,
+    ) -> None:
+        super().__init__()
+        self.settings, self.sizes, self.target, self.norm_epsilon = settings, sizes, target, norm_epsilon
+        self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
+        self.encoder = Encoder(settings, norm_epsilon)
+        self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
+        initialise(self, seed)
+
+    def answering(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
+        """A network with this one's embeddings and encoder and a fresh head.
+
+        Of `settings` only what has no weights (dropout, pooling) is taken over; the sizes stay.
+        """
+        its = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
+        network = Network(its, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
+        weights = self.state_dict()
+        inherited = {name: weights[name] for name in weights if not name.startswith("head.")}
+        fresh, unexpected = network.load_state_dict(inherited, strict=False)
+        assert not unexpected and all(name.startswith("head.") for name in fresh)
+        return network
+
+    def encode(
+        self, batch: Mapping[str, Tensor], hidden_columns: Tensor | None = None, only_first: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encoded tokens and which of them are real (None: all).
+
+        Shapes: batch as in `RowEmbedding.forward`; returns [b, n, d], or [b, 1, d] with `only_first`, and
+        bool [b, n].
+        """
+        tokens = self.embeddings(**batch, hidden_columns=hidden_columns)
+        if "text" not in batch:
+            return self.encoder(tokens, None, only_first), None
+        text = batch["text"]
+        n_before = tokens.shape[1] - text.shape[1]
+        real = nn.functional.pad(text != self.sizes.pad_id, (n_before, 0), value=True)
+        return self.encoder(tokens, real[:, None, None], only_first), real
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
+        assert self.head is not None, "a network without a target has nothing to answer"
+        if self.settings.pooling == "cls":
+            tokens, _ = self.encode(batch, only_first=True)
+            return self.head(tokens[:, 0])
+        tokens, real = self.encode(batch)
+        return self.head(tokens.mean(1) if real is None else _mean(tokens, real))
+
+    def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities, or predictions in the target's own units.
+
+        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C].
+        """
+        assert self.target is not None, "a network without a target has no scores"
+        logits = self(batch).float()
+        match self.target.task:
+            case "binary":
+                return logits[:, 0].sigmoid()
+            case "multiclass":
+                return logits.softmax(-1)
+            case "multilabel":
+                return logits.sigmoid()
+            case _:
+                return logits[:, 0] * self.target.deviation + self.target.mean
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int) -> None:
+    """Give every weight its first value; nothing else in the package does."""
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        match module:
+            case nn.Linear():
+                nn.init.xavier_uniform_(module.weight, generator=random)
+                nn.init.zeros_(module.bias)
+            case nn.LayerNorm():
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            case nn.Embedding():
+                nn.init.normal_(module.weight, std=INITIAL_DEVIATION, generator=random)
+            case NumberTokens() | TimeTokens():
+                for weight in (module.weight, module.bias, module.missing):
+                    nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
+            case RowEmbedding():
+                nn.init.normal_(module.column_masks, std=INITIAL_DEVIATION, generator=random)
+
+
+def _mean(tokens: Tensor, real: Tensor) -> Tensor:
+    weight = real[..., None].to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1)

@@ -1,0 +1,91 @@
+"""Text to subword ids: a tokenizer that is given, or one trained on the texts of the fit.
+
+Holds rows as ragged arrays (ids end to end, plus offsets), so that nothing is padded before a batch is.
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCABULARY_SIZE = 8192
+
+
+def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer in BERT's manner."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return prepared(tokenizer)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a `tokenizer.json`.
+
+    Raises: ValueError when a special token that a row needs is not in its vocabulary.
+    """
+    tokenizer = prepared(Tokenizer.from_file(str(path)))
+    missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
+    if missing:
+        raise ValueError(f"{path} must know {', '.join(SPECIAL)}, lacks {', '.join(missing)}; "
+                         "use a BERT-family tokenizer")
+    return tokenizer
+
+
+def prepared(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer without the padding and truncation its file may ask for."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # A row that spells out "[SEP]" must not be able to end its own text.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def encode_texts(
+    tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Subwords of every row, column after column, each column closed by [SEP].
+
+    A row over `max_tokens` is cut where it is longest: short columns keep all they have.
+    Shapes: columns of object [n] (str or None); returns ids int32 [sum of lengths], offsets int64 [n + 1].
+    """
+    pieces = [_pieces(tokenizer, column, max_tokens) for column in columns]
+    lengths = np.stack([length for _, length in pieces], axis=1)
+    kept = _fair_cut(lengths, max_tokens - len(columns))
+    ends = np.cumsum((kept + 1).ravel()).reshape(kept.shape)
+    ids = np.full(ends[-1, -1] if ends.size else 0, tokenizer.token_to_id(SEP), np.int32)
+    for (flat, length), keep, end in zip(pieces, kept.T, ends.T, strict=True):
+        position = np.arange(flat.size) - np.repeat(np.cumsum(length) - length, length)
+        inside = position < np.repeat(keep, length)
+        ids[(np.repeat(end - keep - 1, length) + position)[inside]] = flat[inside]
+    return ids, np.r_[0, ends[:, -1]].astype(np.int64)
+
+
+def _pieces(tokenizer: Tokenizer, column: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    texts = [text or "" for text in column]
+    rows = [row.ids[:max_tokens] for row in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    length = np.fromiter(map(len, rows), np.int64, len(rows))
+    return np.fromiter(chain.from_iterable(rows), np.int32, int(length.sum())), length
+
+
+def _fair_cut(lengths: np.ndarray, budget: int) -> np.ndarray:
+    """Lengths cut so that each row's sum fits the budget, the longest first.
+
+    Shapes: int64 [n, columns] -> the same.
+    """
+    order = np.argsort(lengths, axis=1, kind="stable")
+    ascending = np.take_along_axis(lengths, order, axis=1)
+    left = np.full(len(lengths), budget)
+    for column in range(lengths.shape[1]):
+        ascending[:, column] = np.minimum(ascending[:, column], left // (lengths.shape[1] - column))
+        left -= ascending[:, column]
+    kept = np.empty_like(lengths)
+    np.put_along_axis(kept, order, ascending, axis=1)
+    return kept

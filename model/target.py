@@ -1,0 +1,61 @@
+"""What a model answers, and the `network.json` that says so. Needs no torch: scoring reads it too."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.settings import TASKS
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the head answers."""
+
+    task: str
+    """binary, multiclass, multilabel or regression."""
+    classes: tuple[str, ...] = ()
+    """Names in the order of the scores; of a binary target (negative, positive); none for regression."""
+    mean: float = 0.0
+    """Of a regression's training targets: the network works with standardised ones."""
+    deviation: float = 1.0
+    """Standard deviation of the same."""
+
+    def __post_init__(self) -> None:
+        least = {"binary": 2, "multiclass": 2, "multilabel": 1, "regression": 0}
+        if self.task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}; use binary")
+        if len(self.classes) < least[self.task] or (self.task == "binary" and len(self.classes) != 2):
+            raise ValueError(f"classes must name {least[self.task]} for a {self.task} target, "
+                             f"got {list(self.classes)}; check the labels of the training rows")
+
+    @classmethod
+    def fit(cls, task: str, classes: Sequence[str], target: np.ndarray) -> "Target":
+        """The target of the given training rows. Shapes: target [n] or [n, C]."""
+        if task != "regression":
+            return cls(task=task, classes=tuple(classes))
+        return cls(task=task, mean=float(target.mean()), deviation=float(target.std()) or 1.0)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the head."""
+        return len(self.classes) if self.task in ("multiclass", "multilabel") else 1
+
+
+def read_description(folder: Path) -> dict:
+    """The content of `network.json`."""
+    described = json.loads((folder / "network.json").read_text("utf-8"))
+    if described.get("format") != FORMAT:
+        raise ValueError(f"{folder}/network.json must have format {FORMAT}, got {described.get('format')}; "
+                         "train the model again with this version")
+    return described
+
+
+def read_target(described: dict) -> Target | None:
+    """The target in the content of `network.json`."""
+    target = described["target"]
+    return Target(**{**target, "classes": tuple(target["classes"])}) if target else None
