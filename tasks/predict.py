@@ -1,0 +1,171 @@
+"""Score the rows of the night with the exported model, in shards.
+
+The night of as_of scores the valid rows of day as_of + horizon_days. A row's shard follows from its key; a
+shard is one part file, sorted by key. `night.json` says what went in and what came out; `run` in it is the
+hash of all that went in. `--shard` scores one shard alone: Airflow runs them as separate tasks.
+"""
+
+import hashlib
+import json
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasks import params, stage, tables
+from tasks.errors import UserError
+from tasks.files import file_sha256, folder_sha256, read_json, whole_folder, write_json, write_table
+from tasks.params import Product
+from tasks.paths import Paths, partition
+
+NIGHT = "night.json"
+
+
+def predict(product: Product, as_of: date) -> str:
+    """Score every shard and write the night."""
+    from tqdm import tqdm
+
+    scorer, rows = _scorer(product), _rows(product, as_of)
+    run = night_inputs(product, as_of, scorer.engine)
+    with whole_folder(Paths(product.name).predictions) as folder:
+        shards = tqdm(range(product.predict.shards), desc="predict", unit="shard")
+        parts = [_score_shard(product, rows, scorer, shard, folder) for shard in shards]
+        write_night(product, as_of, run, parts, folder)
+    return f"{sum(part['rows'] for part in parts):,} rows of {product.scored_day(as_of)} scored in {len(parts)} shards by {scorer.engine['engine']}"
+
+
+def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
+    """Score one shard into data/predictions and return its part: name, rows, bytes, sha256, and the night's inputs."""
+    scorer = _scorer(product)
+    folder = Paths(product.name).predictions
+    folder.mkdir(parents=True, exist_ok=True)
+    part = _score_shard(product, _rows(product, as_of), scorer, shard, folder)
+    return {**part, "inputs": night_inputs(product, as_of, scorer.engine)}
+
+
+def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[str, Any]:
+    """Everything that decides the bytes of a night."""
+    paths = Paths(product.name)
+    rows = partition(paths.valid / "rows", product.scored_day(as_of))
+    code = [Path(__file__), Path(tables.__file__), *sorted(Path("model").glob("*.py"))]
+    return {
+        "product": product.name, "as_of": as_of.isoformat(), "scored_day": product.scored_day(as_of).isoformat(),
+        "shards": product.predict.shards, "rows_sha256": file_sha256(rows) if rows.exists() else None,
+        "model_sha256": folder_sha256(paths.onnx), "engine": {**engine, "processor": _processor()},
+        "code_sha256": hashlib.sha256("".join(file_sha256(file) for file in code).encode()).hexdigest(),
+        "environment_sha256": file_sha256(Path("constraints.txt")),
+    }
+
+
+def run_of(inputs: dict[str, Any]) -> str:
+    """The name of the publication that these inputs make."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def part_name(shard: int) -> str:
+    """The file of one shard."""
+    return f"part-{shard:05d}.parquet"
+
+
+def write_night(product: Product, as_of: date, inputs: dict[str, Any], parts: list[dict[str, Any]], folder: Path) -> None:
+    """night.json beside the parts. Raises UserError unless rows in = published + quarantined."""
+    day = read_json(Paths(product.name).report("validation.json"))["scored_day"]
+    rows = {"in": day["rows_in"], "published": sum(part["rows"] for part in parts), "quarantined": day["rows_quarantined"]}
+    if rows["in"] != rows["published"] + rows["quarantined"]:
+        raise UserError(f"products.{product.name}: rows in must be published plus quarantined, got {rows}; "
+                        f"run dvc repro --force validate@{product.name} predict@{product.name}")
+    write_json(folder / NIGHT, {
+        "run": run_of(inputs), "as_of": as_of.isoformat(), "scored_day": inputs["scored_day"], "rows": rows,
+        "schema": _schema(folder / parts[0]["name"]), "parts": parts, "model": {"sha256": inputs["model_sha256"]},
+        "inputs": inputs,
+    })
+
+
+def _rows(product: Product, as_of: date) -> pd.DataFrame:
+    file = partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
+    if file.exists():
+        return pd.read_parquet(file)
+    # A day without rows is a night without predictions, not a failure: the columns come from any other day.
+    others = sorted(file.parent.glob("dt=*.parquet"))
+    return pd.read_parquet(others[-1]).head(0)
+
+
+def _score_shard(product: Product, rows: pd.DataFrame, scorer: Any, shard: int, folder: Path) -> dict[str, Any]:
+    """Write one part file and describe it."""
+    mine = rows[_shards(rows, product) == shard].sort_values(list(product.key)).reset_index(drop=True)
+    table = mine[[*product.key, product.time]].copy()
+    scores = scorer.score(tables.inputs(mine, product))
+    for name, values in _answers(product, scores, scorer.classes).items():
+        table[name] = values
+    write_table(folder / part_name(shard), table)
+    file = folder / part_name(shard)
+    return {"name": file.name, "rows": len(table), "bytes": file.stat().st_size, "sha256": file_sha256(file)}
+
+
+def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The columns of a prediction: `prediction`, and probabilities where there are any."""
+    match product.target.task:
+        case "regression":
+            return {"prediction": scores.astype("float64")}
+        case "binary":
+            return {"prediction": scores >= 0.5, "probability": scores}
+        case "multiclass":
+            best = scores.argmax(1) if len(scores) else np.zeros(0, int)
+            columns = {"prediction": np.array(classes, dtype=object)[best], "probability": scores.max(1, initial=0)}
+        case _:
+            named = np.array(classes, dtype=object)
+            columns = {"prediction": [tables.LABEL_SEPARATOR.join(named[row >= 0.5]) for row in scores]}
+    columns = {name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()}
+    return columns | {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
+
+
+def _shards(rows: pd.DataFrame, product: Product) -> np.ndarray:
+    """The shard of each row, from its key alone."""
+    keys = rows[list(product.key)].astype(object)
+    return (pd.util.hash_pandas_object(keys, index=False) % product.predict.shards).to_numpy()
+
+
+def _scorer(product: Product) -> Any:
+    from model.scoring import Scorer
+
+    folder = Paths(product.name).onnx
+    if not (folder / "network.onnx").exists():
+        raise UserError(f"{folder} must hold an exported model, and does not; run dvc repro export@{product.name}")
+    return Scorer(folder)
+
+
+def _schema(file: Path) -> list[dict[str, str]]:
+    import pyarrow.parquet
+
+    return [{"name": field.name, "type": str(field.type)} for field in pyarrow.parquet.read_schema(file)]
+
+
+def _processor() -> str:
+    """The kind of processor: another one may round otherwise, and then gives another night."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """The command line: the whole night, or one shard of it."""
+    parser = stage.parser(predict)
+    parser.add_argument("--shard", type=int, help="score this shard alone and print its part as JSON")
+    arguments = parser.parse_args()
+    if arguments.shard is None:
+        sys.exit(stage.call("predict", lambda: predict(*_declared(arguments.product))))
+    sys.exit(stage.call("predict", lambda: json.dumps(predict_shard(*_declared(arguments.product), arguments.shard))))
+
+
+def _declared(name: str) -> tuple[Product, date]:
+    declared = params.load()
+    return declared.product(name), declared.as_of
+
+
+if __name__ == "__main__":
+    main()

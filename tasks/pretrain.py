@@ -1,0 +1,82 @@
+"""Fit vocabularies, scales and bins on the training rows, and make the weights that training starts from.
+
+`init: pretrain` learns by masked modelling from every row up to as_of, labelled or not, except the held-out
+ones. `init: scratch` starts from random weights, `package:<package>/<folder>` and `dir:<path>` from
+BERT-family weights. The result lies in data/models/<product>/pretrained.
+"""
+
+import importlib.util
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from tasks import stage, tables
+from tasks.errors import UserError
+from tasks.files import whole_file, whole_folder
+from tasks.params import Product
+from tasks.paths import Paths
+
+
+def pretrain(product: Product, as_of: date) -> str:
+    """Write the starting point of training and the history of getting there.
+
+    Raises UserError where the weights named by `init` are absent or do not fit.
+    """
+    from model.bert import load_bert
+    from model.features import Features
+    from model.network import Network
+    from model.store import save_model
+    from model.training import pretrain as masked_modelling
+
+    paths, settings = Paths(product.name), product.model.network_settings()
+    rows = tables.read_split(paths.splits, "train")
+    weights = weights_folder(product)
+    features = Features.fit(
+        product.columns, tables.inputs(rows, product), tables.targets(rows, product, tables.classes(rows, product)),
+        product.target.task, max_tokens=settings.max_tokens, tokenizer=weights / "tokenizer.json" if weights else None)
+    history = []
+    if weights:
+        try:
+            network = load_bert(weights, features.sizes, None, settings, seed=product.model.train.seed)
+        except ValueError as error:
+            raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
+    elif product.model.init == "pretrain":
+        encoded = features.encode(tables.inputs(tables.read_split(paths.splits, "pretrain"), product))
+        network, history = masked_modelling(features, encoded, settings, product.model.pretrain)
+    else:
+        network = Network(settings, features.sizes, seed=product.model.train.seed)
+    with whole_folder(paths.pretrained) as folder:
+        save_model(folder, network, features)
+    write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
+    n_weights = sum(weight.numel() for weight in network.parameters())
+    return f"{product.model.init}: {n_weights:,} weights" + (
+        f", masked-modelling loss {history[-1]['train_loss']:.3f} of a blind guess's" if history else "")
+
+
+def weights_folder(product: Product) -> Path | None:
+    """The folder that `init` names, or None for scratch and pretrain. Raises UserError where it is not there."""
+    kind, _, name = product.model.init.partition(":")
+    if not name:
+        return None
+    place = f"params.yaml: products.{product.name}.model.init"
+    folder = Path(name)
+    if kind == "package":
+        package, _, inner = name.partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"{place}: the package {package} must be installed, and is not; pip install it")
+        folder = Path(spec.submodule_search_locations[0]) / inner
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{place}: must name a folder with model.safetensors, and {name} holds none; correct the path")
+    return folder
+
+
+def write_history(path: Path, history: list[dict[str, float]], columns: list[str]) -> None:
+    """A training's history as CSV: one line per epoch."""
+    with whole_file(path) as aside:
+        pd.DataFrame(history, columns=columns).to_csv(aside, index=False, float_format="%.6f")
+
+
+if __name__ == "__main__":
+    stage.main(pretrain)
