@@ -3,6 +3,7 @@
 Fitted in a few lines of scikit-learn on the same rows, with the same scores out; never stored.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from model.features import Table, time_parts
+from model.features import TIME_PARTS, Table, time_parts
 
 MAX_CATEGORIES = 250
 """Trees bin a category's values into at most 255; the rare ones share a bin."""
@@ -24,7 +25,9 @@ MAX_CATEGORIES = 250
 class Baseline:
     """A fitted baseline with the `score` of `model.scoring.Scorer`."""
 
-    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int) -> None:
+    def __init__(
+        self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int
+    ) -> None:
         self.inputs, self.estimator, self.task, self.n_classes = inputs, estimator, task, n_classes
 
     def score(self, table: Table) -> np.ndarray:
@@ -46,10 +49,11 @@ def fit_baseline(kinds: dict[str, str], table: Table, target: np.ndarray, task: 
 
     Shapes: target as in `model.training.train`.
     """
-    has_text = "text" in kinds.values()
-    inputs = _LinearInputs(kinds) if has_text else _TreeInputs(kinds)
+    inputs = _LinearInputs(kinds) if "text" in kinds.values() else _TreeInputs(kinds)
     rows = inputs.fit_transform(table)
-    estimator = _linear(task) if has_text else _trees(task, inputs.is_category, seed)
+    estimator = _trees(task, inputs.is_category, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
+    if task == "multilabel":
+        estimator = OneVsRestClassifier(estimator)
     n_classes = 2 if task == "binary" else int(target.max(initial=0)) + 1
     return Baseline(inputs, estimator.fit(rows, target), task, n_classes)
 
@@ -65,8 +69,8 @@ class _TreeInputs:
     @property
     def is_category(self) -> list[bool]:
         """Which of the columns that `transform` returns are categories."""
-        names = {kind: sum(its == kind for its in self.kinds.values()) for kind in ("category", "number", "time")}
-        return [True] * names["category"] + [False] * (names["number"] + 3 * names["time"])
+        n = Counter(self.kinds.values())
+        return [True] * n["category"] + [False] * (n["number"] + TIME_PARTS * n["time"])
 
     def fit_transform(self, table: Table) -> np.ndarray:
         if any(self.is_category):
@@ -74,8 +78,10 @@ class _TreeInputs:
         return self.transform(table)
 
     def transform(self, table: Table) -> np.ndarray:
-        categories = [self.ordinals.transform(_columns(self.kinds, table, "category"))] if any(self.is_category) else []
-        return np.concatenate([*categories, _numeric(self.kinds, table)], axis=1)
+        numeric = _numeric(self.kinds, table)
+        if not any(self.is_category):
+            return numeric
+        return np.c_[self.ordinals.transform(_columns(self.kinds, table, "category")), numeric]
 
 
 class _LinearInputs:
@@ -83,7 +89,7 @@ class _LinearInputs:
 
     def __init__(self, kinds: dict[str, str]) -> None:
         self.kinds = kinds
-        self.words = {name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, strip_accents="unicode")
+        self.words = {name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), strip_accents="unicode")
                       for name, kind in kinds.items() if kind == "text"}
         self.one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
         self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
@@ -110,15 +116,13 @@ def _trees(task: str, is_category: list[bool], seed: int) -> Any:
     knobs = {"categorical_features": is_category, "random_state": seed}
     if task == "regression":
         return HistGradientBoostingRegressor(**knobs)
-    classifier = HistGradientBoostingClassifier(**knobs)
-    return OneVsRestClassifier(classifier) if task == "multilabel" else classifier
+    return HistGradientBoostingClassifier(**knobs)
 
 
 def _linear(task: str) -> Any:
     if task == "regression":
         return Ridge()
-    classifier = LogisticRegression(C=10, max_iter=1000)
-    return OneVsRestClassifier(classifier) if task == "multilabel" else classifier
+    return LogisticRegression(C=10, max_iter=1000)
 
 
 def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:

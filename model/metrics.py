@@ -28,7 +28,8 @@ def evaluate_scores(task: str, y: np.ndarray, scores: np.ndarray, classes: Seque
 
 
 def bootstrap_interval(
-    task: str, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], metric: str, n_resamples: int, seed: int
+    task: str, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], metric: str, n_resamples: int,
+    seed: int,
 ) -> tuple[float, float] | None:
     """The 95 % percentile interval of a metric when rows are drawn with replacement; None if never defined.
 
@@ -37,8 +38,9 @@ def bootstrap_interval(
     """
     measure = metrics_of(task).get(metric)
     if measure is None:
-        known = ", ".join(metrics_of(task))
-        raise ValueError(f"metric must be one of {known} for a {task} target, got {metric!r}; use {next(iter(metrics_of(task)))}")
+        first, *others = metrics_of(task)
+        raise ValueError(f"metric must be one of {', '.join([first, *others])} for a {task} target, "
+                         f"got {metric!r}; use {first}")
     random = np.random.default_rng(seed)
     draws = (random.integers(len(y), size=len(y)) for _ in range(n_resamples)) if len(y) else iter(())
     values = [value for rows in draws if (value := _value(measure, y[rows], scores[rows])) is not None]
@@ -50,7 +52,8 @@ def bootstrap_interval(
 
 def metrics_of(task: str) -> dict[str, Metric]:
     """The task's metrics by name, each a function of y and scores."""
-    return {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel, "regression": _regression}[task]()
+    of = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel, "regression": _regression}
+    return of[task]()
 
 
 def _binary() -> dict[str, Metric]:
@@ -99,7 +102,7 @@ def _averaged(task: str, average: str) -> dict[str, Metric]:
 
 
 def _decisions(task: str, scores: np.ndarray) -> np.ndarray:
-    """Scores to classes. Shapes: [n] -> int [n]; [n, C] -> int [n] for multiclass, 0/1 [n, C] for multilabel."""
+    """Scores to classes. Shapes: [n] or [n, C] -> int [n]; for multilabel 0/1 [n, C]."""
     return scores.argmax(1) if task == "multiclass" else (scores >= THRESHOLD).astype(int)
 
 
