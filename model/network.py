@@ -60,7 +60,8 @@ class Network(nn.Module):
         weights = self.state_dict()
         inherited = {name: weights[name] for name in weights if not name.startswith("head.")}
         fresh, unexpected = network.load_state_dict(inherited, strict=False)
-        assert not unexpected and all(name.startswith("head.") for name in fresh)
+        assert not unexpected
+        assert all(name.startswith("head.") for name in fresh)
         return network
 
     def encode(

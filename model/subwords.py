@@ -15,11 +15,13 @@ VOCABULARY_SIZE = 8192
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A lower-casing WordPiece tokenizer in BERT's manner."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    """A lower-casing byte-pair tokenizer; the same texts in the same order give the same one."""
+    # Not WordPiece: its trainer numbers the "##" letters in the order of a hash map, anew on every call.
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
+    words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+    trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)

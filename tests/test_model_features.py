@@ -1,0 +1,155 @@
+"""Oracle: brute-force versions in plain Python, and the rule that only rows of the fit teach."""
+
+import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.bins import bin_edges
+from model.features import MISSING, UNKNOWN, Features
+from model.subwords import encode_texts, train_tokenizer
+
+KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
+
+
+def a_table(n=40, seed=0):
+    random = np.random.default_rng(seed)
+    words = np.array(["red", "green", "blue", "sky", "sea"], object)
+    return {
+        "colour": random.choice(np.array(["red", "green", None], object), n),
+        "size": np.where(random.random(n) < 0.2, np.nan, random.normal(50, 10, n)),
+        "when": np.datetime64("2013-01-01T00:00:00") + random.integers(0, 10**7, n).astype("timedelta64[s]"),
+        "title": np.array([" ".join(random.choice(words, 2)) for _ in range(n)], object),
+        "body": np.array(
+            [None if i % 5 == 0 else " ".join(random.choice(words, i)) for i in range(n)], object
+        ),
+    }
+
+
+def test_vocabulary_is_fitted_on_the_given_rows_only():
+    fitted = Features.fit({"colour": "category"}, a_table(), None, "binary", max_tokens=8)
+    other = {"colour": np.array(["violet", None, "red"], object)}
+    slots = fitted.encode(other).categories[:, 0]
+    assert slots[0] == UNKNOWN
+    assert slots[1] == MISSING
+    assert fitted.vocabularies["colour"][slots[2] - 2] == "red"
+
+
+def test_scale_and_bins_ignore_rows_outside_the_fit():
+    table = a_table()
+    fitted = Features.fit({"size": "number"}, table, None, "binary", max_tokens=8)
+    fitted.encode({"size": np.array([1e9, -1e9])})
+    assert fitted == Features.fit({"size": "number"}, table, None, "binary", max_tokens=8)
+
+
+def test_vocabulary_does_not_depend_on_row_order():
+    table = a_table()
+    backwards = {name: column[::-1] for name, column in table.items()}
+    kinds = {"colour": "category", "size": "number"}
+    assert Features.fit(kinds, table, None, "binary", max_tokens=8) == Features.fit(
+        kinds, backwards, None, "binary", max_tokens=8
+    )
+
+
+def test_time_is_split_as_the_calendar_splits_it():
+    when = np.array(
+        ["2012-12-31T23:59:00", "1969-03-02T06:30:00", "2013-06-30T00:00:00", "NaT"], "datetime64[s]"
+    )
+    parts = (
+        Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8)
+        .encode({"when": when})
+        .times[:, 0]
+    )
+    for moment, (minute, weekday, day) in zip(when[:3].astype(datetime.datetime), parts[:3], strict=True):
+        assert (minute, weekday, day) == (
+            moment.hour * 60 + moment.minute,
+            moment.weekday(),
+            moment.timetuple().tm_yday - 1,
+        )
+    assert np.isnan(parts[3]).all()
+
+
+def test_tree_bins_cut_where_the_target_changes():
+    values = np.linspace(0, 100, 1001)
+    edges = bin_edges(values, (values > 37.25).astype(int), "binary")
+    assert np.abs(edges - 37.25).min() < 0.11
+    assert len(edges) == 3
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_rows_without_a_label_shape_no_bins(task):
+    values = np.linspace(0, 1, 400)
+    target = np.where(values < 0.5, np.round(values * 7) % 2, np.nan)
+    if task == "multilabel":
+        target = np.stack([target, target], axis=1)
+    inner = bin_edges(values, target, task)[1:-1]
+    assert inner.size
+    assert inner.max() < 0.5
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan], [3.0, 3.0], [3.0, np.nan, np.inf]])
+def test_bins_exist_for_columns_that_say_nothing(values):
+    edges = bin_edges(np.array(values, float), np.zeros(len(values)), "binary")
+    assert (np.diff(edges) > 0).all()
+    assert np.isfinite(edges).all()
+
+
+@given(
+    st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6), st.integers(8, 30)
+)
+@settings(max_examples=40, deadline=None)
+def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(rows, max_tokens):
+    tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
+    columns = [np.array(column, object) for column in zip(*rows, strict=True)]
+    ids, offsets = encode_texts(tokenizer, columns, max_tokens)
+    separator = tokenizer.token_to_id("[SEP]")
+    for row, texts in enumerate(rows):
+        pieces = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        got = ids[offsets[row] : offsets[row + 1]].tolist()
+        assert len(got) <= max_tokens
+        assert got.count(separator) == len(texts)
+        assert got[-1] == separator
+        if sum(map(len, pieces)) + len(texts) <= max_tokens:
+            assert got == [token for piece in pieces for token in [*piece, separator]]
+        else:
+            assert len(got) >= max_tokens - len(texts) + 1
+
+
+def test_features_read_back_are_the_features_saved(tmp_path):
+    table = a_table()
+    fitted = Features.fit(KINDS, table, (table["size"] > 50).astype(int), "binary", max_tokens=16)
+    fitted.save(tmp_path)
+    loaded = Features.load(tmp_path)
+    assert loaded == fitted
+    assert loaded.sizes == fitted.sizes
+    for name in ("categories", "numbers", "times", "text", "offsets"):
+        np.testing.assert_array_equal(
+            getattr(loaded.encode(table), name), getattr(fitted.encode(table), name)
+        )
+
+
+def test_fitting_twice_saves_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        Features.fit(KINDS, a_table(), None, "binary", max_tokens=16).save(tmp_path / name)
+    for file in ("features.json", "tokenizer.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_columns_that_are_not_there_are_all_named():
+    with pytest.raises(ValueError, match="table must have the columns size, when, got colour"):
+        Features.fit(
+            {"colour": "category", "size": "number", "when": "time"},
+            {"colour": a_table()["colour"]},
+            None,
+            "binary",
+            max_tokens=8,
+        )
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(
+        ValueError, match="column size must be of kind category, number, time, text, got 'integer'"
+    ):
+        Features.fit({"size": "integer"}, a_table(), None, "binary", max_tokens=8)

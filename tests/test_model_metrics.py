@@ -1,0 +1,124 @@
+"""Oracle: values worked out by hand on a few rows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model.baseline import fit_baseline
+from model.metrics import bootstrap_interval, evaluate_scores, metrics_of
+
+BINARY = (np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.35, 0.8], np.float32))
+
+
+def test_binary_metrics_equal_hand_worked_values():
+    got = evaluate_scores("binary", *BINARY, ("no", "yes"))
+    # Of the four pairs (positive, negative) three are in order.
+    assert got["auc"] == pytest.approx(3 / 4)
+    assert got["average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert (got["accuracy"], got["precision"], got["recall"], got["f1"]) == (0.5, 0.5, 0.5, 0.5)
+    assert got["brier"] == pytest.approx((0.1**2 + 0.6**2 + 0.65**2 + 0.2**2) / 4, rel=1e-5)
+    assert got["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.35, 0.8]).mean(), rel=1e-5)
+
+
+def test_multiclass_metrics_equal_hand_worked_values():
+    scores = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]], np.float32)
+    got = evaluate_scores("multiclass", np.array([0, 1, 0, 2]), scores, ("a", "b", "c"))
+    assert got["accuracy"] == pytest.approx(3 / 4)
+    assert got["per_class"]["a"] == pytest.approx(
+        {"precision": 1, "recall": 1 / 2, "f1": 2 / 3, "support": 2}
+    )
+    assert got["per_class"]["b"] == pytest.approx(
+        {"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "support": 1}
+    )
+    assert got["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert got["macro_precision"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert got["log_loss"] == pytest.approx(-np.log([0.8, 0.7, 0.3, 0.7]).mean(), rel=1e-5)
+
+
+def test_multilabel_metrics_equal_hand_worked_values():
+    truth = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    scores = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.8]], np.float32)
+    got = evaluate_scores("multilabel", truth, scores, ("x", "y"))
+    assert got["per_class"]["x"]["f1"] == pytest.approx(1 / 2)
+    assert got["macro_f1"] == pytest.approx((1 / 2 + 1) / 2)
+    assert got["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+
+
+def test_regression_metrics_equal_hand_worked_values():
+    got = evaluate_scores("regression", np.array([1.0, 2.0, 6.0]), np.array([2.0, 2.0, 4.0], np.float32), ())
+    assert got == pytest.approx({"rmse": np.sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 14})
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_rows_that_define_no_metric_give_null_and_never_nan(task, n):
+    shape = (n, 3) if task in ("multiclass", "multilabel") else (n,)
+    y = np.zeros((n, 3) if task == "multilabel" else n)
+    got = evaluate_scores(task, y, np.full(shape, 0.3, np.float32), ("a", "b", "c"))
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+    interval = bootstrap_interval(
+        task, y, np.full(shape, 0.3, np.float32), ("a", "b", "c"), next(iter(metrics_of(task))), 5, 0
+    )
+    assert interval is None or interval[0] <= interval[1]
+
+
+def test_auc_of_one_class_is_null_and_the_rest_remains():
+    got = evaluate_scores("binary", np.ones(3), np.array([0.2, 0.6, 0.7], np.float32), ("no", "yes"))
+    assert got["auc"] is None
+    assert got["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_interval_of_accuracy_is_that_of_a_proportion():
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 2000)
+    scores = np.where(random.random(2000) < 0.8, y, 1 - y).astype(np.float32)
+    low, high = bootstrap_interval("binary", y, scores, ("no", "yes"), "accuracy", 400, 0)
+    accuracy = (y == scores).mean()
+    spread = 1.96 * np.sqrt(accuracy * (1 - accuracy) / 2000)
+    assert (low, high) == pytest.approx((accuracy - spread, accuracy + spread), abs=0.004)
+
+
+def test_interval_is_repeatable():
+    assert bootstrap_interval("binary", *BINARY, ("no", "yes"), "f1", 50, 3) == bootstrap_interval(
+        "binary", *BINARY, ("no", "yes"), "f1", 50, 3
+    )
+
+
+def test_metric_of_another_task_is_refused():
+    with pytest.raises(
+        ValueError, match=r"metric must be one of auc, .* for a binary target, got 'rmse'; use auc"
+    ):
+        bootstrap_interval("binary", *BINARY, ("no", "yes"), "rmse", 10, 0)
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_baseline_finds_a_plain_pattern(task, with_text):
+    random = np.random.default_rng(0)
+    colour = random.choice(np.array(["red", "green", "blue"], object), 600)
+    colour[::50] = None
+    size = np.where(random.random(600) < 0.1, np.nan, random.normal(size=600))
+    when = np.datetime64("2013-01-01T00:00:00") + random.integers(0, 10**7, 600).astype("timedelta64[s]")
+    when[::40] = "NaT"
+    table = {"colour": colour, "size": size, "when": when}
+    kinds = {"colour": "category", "size": "number", "when": "time"}
+    if with_text:
+        table["note"] = np.array([f"it is {value}" if value else None for value in colour], object)
+        kinds["note"] = "text"
+    red, green = colour == "red", colour == "green"
+    y = {
+        "binary": red.astype(int),
+        "multiclass": red + 2 * green,
+        "multilabel": np.stack([red, green], 1).astype(float),
+        "regression": 5.0 * red,
+    }[task]
+    unseen = {**table, "colour": np.where(green, "violet", colour)}
+    baseline = fit_baseline(kinds, table, y, task, 0)
+    scores = baseline.score(table)
+    assert scores.dtype == np.float32
+    assert baseline.score(unseen).shape == scores.shape
+    metric = "r2" if task == "regression" else "accuracy" if task != "multilabel" else "macro_f1"
+    assert (
+        evaluate_scores(task, y, scores, ("a", "b", "c")[: 2 if task == "multilabel" else 3])[metric] > 0.95
+    )

@@ -1,0 +1,192 @@
+"""Oracle: attention and the piecewise-linear encoding written out in loops; torch's own cross-entropy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from model.embedding import PiecewiseLinear
+from model.encoder import Attention
+from model.features import Sizes
+from model.masking import Hidden, MaskedModel, hide
+from model.network import Network
+from model.settings import NetworkSettings
+from model.target import Target
+
+SMALL = NetworkSettings(d_model=16, n_layers=2, n_heads=4, d_feedforward=32, dropout=0.0)
+SIZES = Sizes(
+    n_categories=(4, 6),
+    edges=((-1.0, 0.0, 2.0), (0.0, 1.0)),
+    n_times=1,
+    n_texts=2,
+    n_subwords=30,
+    max_tokens=12,
+    cls_id=2,
+    sep_id=3,
+    pad_id=0,
+    mask_id=4,
+)
+
+
+def a_batch(n=5, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    text = torch.randint(5, 30, (n, 8), generator=random)
+    text[:, 4] = text[:, 7] = SIZES.sep_id
+    numbers = torch.randn(n, 2, generator=random)
+    numbers[0, 0] = math.nan
+    times = torch.rand(n, 1, 3, generator=random) * torch.tensor([1440.0, 7.0, 366.0])
+    times[1] = math.nan
+    return {
+        "categories": torch.randint(0, 4, (n, 2), generator=random),
+        "numbers": numbers,
+        "times": times,
+        "text": text,
+    }
+
+
+def test_piecewise_linear_encoding_equals_the_definition():
+    edges = ((-1.0, 0.5, 2.0, 2.5), (0.0, 10.0))
+    values = np.array([[-3.0, -1.0], [0.0, 3.0], [1.0, 10.0], [2.2, 99.0]], np.float32)
+    got = PiecewiseLinear(edges)(torch.from_numpy(values)).numpy()
+    for row in range(len(values)):
+        for column, its in enumerate(edges):
+            for k in range(3):
+                expected = 0.0
+                if k + 1 < len(its):
+                    low, high = its[k], its[k + 1]
+                    x = values[row, column]
+                    expected = 0.0 if x < low else 1.0 if x >= high else (x - low) / (high - low)
+                assert got[row, column, k] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_number_lies_in_the_bin_between_its_edges():
+    encode = PiecewiseLinear(((-1.0, 0.5, 2.0, 2.5), (0.0, 10.0)))
+    numbers = torch.tensor([[-3.0, -1.0], [0.5, 3.0], [2.2, 10.0], [99.0, 99.0]])
+    assert encode.bins(numbers).tolist() == [[0, 0], [1, 0], [2, 0], [2, 0]]
+
+
+def test_attention_equals_loops_over_heads_and_tokens():
+    torch.manual_seed(0)
+    attention, tokens = Attention(SMALL).eval(), torch.randn(2, 5, 16)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+    got = attention(tokens, tokens, mask[:, None, None]).detach()
+    for row in range(2):
+        q, k, v = (part(tokens[row]) for part in (attention.query, attention.key, attention.value))
+        heads = []
+        for head in range(4):
+            at = slice(4 * head, 4 * head + 4)
+            read = []
+            for query in q[:, at]:
+                weight = (k[:, at] @ query / 2).exp() * mask[row]
+                read.append((weight / weight.sum()) @ v[:, at])
+            heads.append(torch.stack(read))
+        assert torch.allclose(got[row], attention.output(torch.cat(heads, dim=1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_and_neighbours_change_no_answer(norm_first, pooling):
+    settings = NetworkSettings(
+        d_model=16, n_layers=2, n_heads=4, d_feedforward=32, norm_first=norm_first, pooling=pooling
+    )
+    network = Network(settings, SIZES, Target(task="multiclass", classes=("a", "b", "c"))).eval()
+    batch = a_batch()
+    alone = torch.cat(
+        [network({name: column[row : row + 1] for name, column in batch.items()}) for row in range(5)]
+    )
+    padded = {**batch, "text": torch.nn.functional.pad(batch["text"], (0, 3), value=SIZES.pad_id)}
+    assert torch.allclose(network(padded), alone, atol=1e-5)
+
+
+def test_reading_only_the_first_token_gives_what_reading_all_gives():
+    network = Network(SMALL, SIZES).eval()
+    (every, _), (first, _) = network.encode(a_batch()), network.encode(a_batch(), only_first=True)
+    assert torch.allclose(every[:, :1], first, atol=1e-5)
+
+
+def test_weights_depend_on_the_seed_alone():
+    first, again, other = (Network(SMALL, SIZES, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(
+        first["encoder.layer.0.intermediate.weight"], other["encoder.layer.0.intermediate.weight"]
+    )
+
+
+def test_no_weight_is_left_uninitialised():
+    torch.manual_seed(0)
+    first = Network(SMALL, SIZES, Target(task="regression"), seed=3).state_dict()
+    torch.manual_seed(1)
+    second = Network(SMALL, SIZES, Target(task="regression"), seed=3).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(weight.isfinite().all() for name, weight in first.items() if not name.endswith("encode.left"))
+
+
+def test_another_target_keeps_every_weight_but_the_head():
+    network = Network(SMALL, SIZES, seed=5)
+    answering = network.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=6)
+    assert all(
+        torch.equal(weight, answering.state_dict()[name]) for name, weight in network.state_dict().items()
+    )
+
+
+def test_regression_scores_are_in_the_targets_units():
+    network = Network(SMALL, SIZES, Target(task="regression", mean=100.0, deviation=7.0)).eval()
+    assert torch.allclose(network.scores(a_batch()), network(a_batch())[:, 0] * 7 + 100)
+
+
+def test_masked_modelling_loss_is_cross_entropy_over_that_of_a_guess():
+    network = Network(SMALL, SIZES, seed=0)
+    model, batch = MaskedModel(network, seed=0).eval(), a_batch()
+    columns = torch.zeros(5, 5, dtype=torch.bool)
+    columns[2, 1] = columns[3, 2] = True
+    subwords = torch.zeros(5, 8, dtype=torch.bool)
+    subwords[4, 1] = True
+    seen = torch.where(subwords, SIZES.mask_id, batch["text"])
+    loss = model(batch, Hidden(columns=columns, subwords=subwords, text=seen))
+    tokens, _ = network.encode({**batch, "text": seen}, hidden_columns=columns)
+    category = tokens[2, 2] @ network.embeddings.category_embeddings.weight[4:10].T
+    number = model.number_heads[0](tokens[3, 3])
+    bin_of_number = sum(float(batch["numbers"][3, 0]) >= edge for edge in SIZES.edges[0][1:-1])
+    subword = model.subword_head(tokens[4, 6 + 1]) @ network.embeddings.word_embeddings.weight.T
+    expected = sum(
+        -logits.log_softmax(0)[truth] / math.log(len(logits))
+        for logits, truth in (
+            (category, batch["categories"][2, 1]),
+            (number, bin_of_number),
+            (subword, batch["text"][4, 1]),
+        )
+    )
+    assert float(loss) == pytest.approx(float(expected) / 3, rel=1e-5)
+
+
+def test_what_is_hidden_cannot_be_seen():
+    network = Network(SMALL, SIZES).eval()
+    batch, other = a_batch(seed=0), a_batch(seed=0)
+    columns = torch.zeros(5, 5, dtype=torch.bool)
+    columns[2] = True
+    other["categories"][2] = 3 - other["categories"][2]
+    other["numbers"][2] += 1
+    other["times"][2] += 1
+    assert torch.equal(network.encode(batch, columns)[0], network.encode(other, columns)[0])
+
+
+def test_separators_padding_and_missing_values_are_never_hidden():
+    batch, network = a_batch(200), Network(SMALL, SIZES)
+    batch["text"][:, 5:] = SIZES.pad_id
+    torch.manual_seed(0)
+    hidden = hide(batch, network, 0.99)
+    assert not hidden.subwords[(batch["text"] == SIZES.pad_id) | (batch["text"] == SIZES.sep_id)].any()
+    assert not hidden.columns[0, 2]
+    assert not hidden.columns[1, 4]
+    assert torch.equal(hidden.text == SIZES.pad_id, batch["text"] == SIZES.pad_id)
+    assert torch.equal(hidden.text[~hidden.subwords], batch["text"][~hidden.subwords])
+    assert hidden.columns.float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"), [("binary", ("yes",)), ("multiclass", ("a",)), ("multilabel", ())]
+)
+def test_too_few_classes_are_refused(task, classes):
+    with pytest.raises(ValueError, match=f"classes must name . for a {task} target, got"):
+        Target(task=task, classes=classes)

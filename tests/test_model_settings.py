@@ -1,0 +1,58 @@
+"""Oracle: the rules themselves; every wrong value must be named together with its remedy."""
+
+import subprocess
+import sys
+
+import pytest
+
+from model.settings import PRESETS, NetworkSettings, PretrainingSettings, TrainingSettings
+
+
+def test_width_that_heads_cannot_share_is_refused_with_the_nearest_widths():
+    with pytest.raises(
+        ValueError, match=r"d_model must be a multiple of n_heads, got d_model=100, n_heads=8; use 96 or 104"
+    ):
+        NetworkSettings(d_model=100, n_heads=8)
+
+
+def test_all_mistakes_are_reported_at_once():
+    with pytest.raises(ValueError, match=r"n_layers must .*\n") as error:
+        NetworkSettings(n_layers=0, dropout=1.5, pooling="max")
+    lines = str(error.value).splitlines()
+    assert [line.split()[0] for line in lines] == ["n_layers", "dropout", "pooling"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong", "message"),
+    [
+        (PretrainingSettings, {"mask_fraction": 0.0}, r"mask_fraction must be a share of \(0, 1\), got 0.0"),
+        (PretrainingSettings, {"batch_tokens": 3}, "batch_tokens must be at least 64, got 3; use 64 or more"),
+        (TrainingSettings, {"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        (TrainingSettings, {"patience_epochs": 0}, "patience_epochs must be at least 1, got 0"),
+        (TrainingSettings, {"epochs": "two"}, "epochs must be a number, got 'two'"),
+        (TrainingSettings, {"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (NetworkSettings, {"norm_first": 1}, "norm_first must be true or false, got 1"),
+    ],
+)
+def test_wrong_value_is_named_with_its_rule(settings, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**wrong)
+
+
+def test_a_whole_number_may_stand_for_a_fraction():
+    assert TrainingSettings(epochs=3).epochs == 3
+
+
+def test_presets_hold_the_sizes_that_products_name():
+    assert {"small", "minilm", "base"} <= set(PRESETS)
+
+
+def test_importing_settings_imports_nothing_heavy():
+    heavy = "{'torch', 'numpy', 'onnxruntime', 'sklearn'}"
+    code = f"import sys, model.settings; print(*sorted({heavy} & set(sys.modules)))"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )
