@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks import params, stage, tables
+from tasks import stage, tables
 from tasks.errors import UserError
 from tasks.files import file_sha256, folder_sha256, read_json, whole_folder, write_json, write_table
 from tasks.params import Product
@@ -39,12 +39,13 @@ def predict(product: Product, as_of: date) -> str:
 
 
 def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
-    """Score one shard into data/predictions and return its part: name, rows, bytes, sha256, and the night's inputs."""
+    """Score one shard into data/predictions and return its part: name, rows, bytes, sha256, run and inputs."""
     scorer = _scorer(product)
     folder = Paths(product.name).predictions
     folder.mkdir(parents=True, exist_ok=True)
     part = _score_shard(product, _rows(product, as_of), scorer, shard, folder)
-    return {**part, "inputs": night_inputs(product, as_of, scorer.engine)}
+    inputs = night_inputs(product, as_of, scorer.engine)
+    return {**part, "run": run_of(inputs), "inputs": inputs}
 
 
 def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[str, Any]:
@@ -156,15 +157,10 @@ def main() -> None:
     """The command line: the whole night, or one shard of it."""
     parser = stage.parser(predict)
     parser.add_argument("--shard", type=int, help="score this shard alone and print its part as JSON")
-    arguments = parser.parse_args()
-    if arguments.shard is None:
-        sys.exit(stage.call("predict", lambda: predict(*_declared(arguments.product))))
-    sys.exit(stage.call("predict", lambda: json.dumps(predict_shard(*_declared(arguments.product), arguments.shard))))
-
-
-def _declared(name: str) -> tuple[Product, date]:
-    declared = params.load()
-    return declared.product(name), declared.as_of
+    given = parser.parse_args()
+    if given.shard is None:
+        stage.run(predict, given.product)
+    sys.exit(stage.guarded("predict", lambda: print(json.dumps(predict_shard(*stage.declared(given.product), given.shard)))))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks import params
 from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
@@ -35,29 +35,37 @@ def parser(stage: Callable[..., Any]) -> argparse.ArgumentParser:
 
 def main(stage: Stage) -> None:
     """Run `stage` for the product named on the command line, and exit."""
-    arguments = parser(stage).parse_args()
-    sys.exit(call(stage.__name__, lambda: _run(stage, arguments.product)))
+    run(stage, parser(stage).parse_args().product)
 
 
-def call(name: str, work: Callable[[], str]) -> int:
-    """Do `work`, print its summary, and return the exit code that says what kind of failure it was."""
+def run(stage: Stage, product: str) -> NoReturn:
+    """Run `stage` for `product`, print its summary, and exit."""
+
+    def work() -> None:
+        started = time.monotonic()
+        summary = stage(*declared(product))
+        print(f"{stage.__name__}: {summary} ({time.monotonic() - started:.1f} s)", flush=True)
+
+    sys.exit(guarded(stage.__name__, work))
+
+
+def declared(product: str) -> tuple[params.Product, date]:
+    """A product of params.yaml and its as_of. Raises UserError."""
+    everything = params.load()
+    return everything.product(product), everything.as_of
+
+
+def guarded(name: str, work: Callable[[], object]) -> int:
+    """Do `work`; a failure that is no bug prints as one message. Returns the exit code that says its kind."""
     # A progress bar that no terminal shows is a line in a log: one every few seconds is enough.
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "5")
-        os.environ.setdefault("TQDM_ASCII", "1")
-    started = time.monotonic()
     try:
-        summary = work()
+        work()
     except UserError as error:
         print(f"{name} stopped:\n{error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except PassingError as error:
         print(f"{name} could not finish now, and may later:\n{error}", file=sys.stderr)
         return EXIT_PASSING
-    print(f"{name}: {summary} ({time.monotonic() - started:.1f} s)", flush=True)
     return 0
-
-
-def _run(stage: Stage, product: str) -> str:
-    declared = params.load()
-    return stage(declared.product(product), declared.as_of)

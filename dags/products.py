@@ -1,0 +1,143 @@
+"""WHEN and in what order: `train__<product>` and `predict__<product>` for every product of params.yaml.
+
+Each task does one stage in a workspace of the run (see `tasks.run`); what passes between tasks is the run's
+name and numbers. A parse reads params.yaml and imports nothing heavy. A task is retried where waiting can mend
+it, and fails at once where only a person can.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from tasks import params
+from tasks.errors import PassingError
+from tasks.stage import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN_STAGES = STAGES[:-1]
+"""All but predict, which predict__<product> does."""
+
+
+def done(work: Callable[[], Any]) -> Any:
+    """`work`, with failures that no retry can mend marked as final."""
+    try:
+        return work()
+    except PassingError:
+        raise
+    except Exception as error:
+        raise AirflowFailException(str(error)) from error
+
+
+@task
+def start(product: str, kind: str) -> dict[str, Any]:
+    """Open the run: settle its as_of, revision and champion."""
+    from dataclasses import asdict
+
+    from tasks.run import open_run
+
+    context = get_current_context()
+    given = context["params"]
+    run = done(lambda: open_run(product, kind, as_of(context), context["dag_run"].run_id, shards=given.get("shards"), force=given["force"]))
+    print(f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}" + (f", model {run.model_version}" if run.champion else ""))
+    return asdict(run)
+
+
+@task
+def step(run: dict[str, Any], stage: str) -> None:
+    """Do one stage, or publish or promote."""
+    from tasks.run import Run, step
+
+    done(lambda: step(Run(**run), stage))
+
+
+@task
+def shards(run: dict[str, Any]) -> list[int]:
+    """The numbers of the night's shards."""
+    return list(range(run["shards"]))
+
+
+@task(map_index_template="shard {{ task.op_kwargs['number'] }}")
+def predict(run: dict[str, Any], number: int) -> dict[str, Any]:
+    """Score one shard; returns its part's name, rows and hash."""
+    from tasks.run import Run, shard
+
+    return done(lambda: shard(Run(**run), number))
+
+
+@task
+def collect(run: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+    """Verify every shard and make the night of them."""
+    from tasks.run import Run, collect
+
+    done(lambda: collect(Run(**run), list(parts)))
+
+
+def as_of(context: Any) -> str:
+    """The run's date: as given; the day before for a scheduled or backfilled run; that of params.yaml by hand."""
+    if context["params"]["as_of"]:
+        return str(context["params"]["as_of"])
+    if context["dag_run"].run_type in ("scheduled", "backfill"):
+        return (context["logical_date"] - timedelta(days=1)).date().isoformat()
+    return params.load(ROOT / params.PARAMS_FILE).as_of.isoformat()
+
+
+def form(product: params.Product, kind: str) -> dict[str, Param]:
+    """What a person may choose when triggering a run."""
+    fields = {
+        "as_of": Param(None, type=["null", "string"], format="date", title="as_of", description=(
+            "The date up to which data is known, inclusive. Empty: yesterday for scheduled runs, params.yaml's as_of by hand.")),
+        "force": Param(False, type="boolean", title="force", description="Run every stage even where nothing has changed."),
+    }
+    if kind == "predict":
+        fields["shards"] = Param(product.predict.shards, type="integer", minimum=1, maximum=params.MAX_SHARDS, title="shards",
+                                 description="Part files of the night, each scored by a task of its own.")
+    return fields
+
+
+def explanation(product: params.Product, kind: str) -> str:
+    """What the UI says about the DAG."""
+    flow = {"train": " → ".join([*TRAIN_STAGES, "promote"]), "predict": "ingest → validate → predict (sharded) → collect → publish"}[kind]
+    purpose = {
+        "train": f"Retrain; let the new model through when its {product.gates.metric} on held-out rows passes the gates.",
+        "predict": f"Score the rows of as_of + {product.predict.horizon_days} days with the champion; publish to "
+                   f"`{product.publish.url}/{product.name}/`.",
+    }[kind]
+    return (f"**{product.description}**\n\n{purpose}\n\n{flow}\n\nEvery task restores the run's workspace from git and the DVC "
+            "remote, does one stage with `dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show`.")
+
+
+def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
+    """One DAG."""
+    with DAG(
+        dag_id=f"{kind}__{product.name}", description=product.description, doc_md=explanation(product, kind),
+        schedule=schedule, start_date=datetime(2013, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1,
+        params=form(product, kind), tags=["lamplighter", product.name], render_template_as_native_obj=True,
+        default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
+    ) as dag:
+        run = start(product.name, kind)
+        stages = TRAIN_STAGES if kind == "train" else ("ingest", "validate")
+        last = run
+        for stage in stages:
+            last = chained(last, step.override(task_id=stage)(run, stage))
+        if kind == "train":
+            chained(last, step.override(task_id="promote")(run, "promote"))
+            return dag
+        numbers = chained(last, shards(run))
+        collected = collect(run, predict.partial(run=run).expand(number=numbers))
+        chained(collected, step.override(task_id="publish")(run, "publish"))
+    return dag
+
+
+def chained(before: Any, after: Any) -> Any:
+    """`after`, to come after `before`."""
+    before >> after
+    return after
+
+
+for _product in params.load(ROOT / params.PARAMS_FILE).products.values():
+    for _kind, _schedule in (("train", _product.schedule.retrain), ("predict", _product.schedule.predict)):
+        globals()[f"{_kind}__{_product.name}"] = declare(_product, _kind, _schedule)

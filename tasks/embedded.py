@@ -1,0 +1,239 @@
+"""The embedded default: an S3 server and Airflow on loopback, each with credentials made on first use.
+
+    python -m tasks.embedded run flight-delays --as-of 2013-06-30    train and predict once, through Airflow
+    python -m tasks.embedded up | down                               the servers alone
+
+Everything that is kept lies in .lamplighter/: settings and credentials in `env` (mode 600, not in git), the
+object store's data, Airflow's database, the workspaces of runs. A store of your own takes the embedded one's
+place when AWS_ENDPOINT_URL_S3 (or just AWS credentials with LAMPLIGHTER_STORE=external) is set.
+"""
+
+import argparse
+import base64
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from tasks import params, stage
+from tasks.errors import PassingError, UserError
+from tasks.workspace import HOME, ROOT, git
+
+BUCKET = "lamplighter"
+S3_PORT = int(os.environ.get("LAMPLIGHTER_S3_PORT", "8333"))
+UI_PORT = int(os.environ.get("LAMPLIGHTER_UI_PORT", "8080"))
+BIN = Path(sys.executable).parent
+
+
+def environment() -> dict[str, str]:
+    """The environment of every process: what is set already wins over what `.lamplighter/env` holds."""
+    file = HOME / "env"
+    if not file.exists():
+        HOME.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as out:
+            out.writelines(f"{name}={value}\n" for name, value in _fresh_settings().items())
+    kept = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+    return {**kept, **_airflow_settings(), **os.environ, "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
+
+
+def start_store(env: dict[str, str]) -> str:
+    """Start SeaweedFS on loopback unless it runs, and wait until it answers; returns its address.
+
+    Raises PassingError when it does not come up, UserError when another program holds its port.
+    """
+    if _is_ours(env):
+        return env["AWS_ENDPOINT_URL_S3"]
+    if not env["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:"):
+        raise UserError(f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer with the credentials of the environment, and does not")
+    port = int(env["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
+    if _answers(port):
+        raise UserError(f"port {port} must be free for the object store, and another program holds it; stop that, or set "
+                        f"LAMPLIGHTER_S3_PORT and delete {HOME / 'env'}")
+    data = HOME / "store"
+    data.mkdir(parents=True, exist_ok=True)
+    _detach("store", env, [
+        str(BIN / "weed"), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}",
+        f"-master.port={port + 1}", f"-filer.port={port + 2}", f"-volume.port={port + 3}", f"-admin.port={port + 4}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
+    ])
+    _wait(lambda: _is_ours(env), 60, f"the object store did not come up; see {HOME / 'store.log'}")
+    return env["AWS_ENDPOINT_URL_S3"]
+
+
+def up() -> None:
+    """Start the store and Airflow, and say where they are."""
+    env = environment()
+    print(f"object store: {start_store(env)} (bucket {BUCKET}; credentials in {_shown(HOME / 'env')})", flush=True)
+    address = f"http://127.0.0.1:{UI_PORT}"
+    if not _answers(UI_PORT):
+        print("Airflow: starting, about half a minute", flush=True)
+        _detach("airflow-standalone", env, [str(BIN / "airflow"), "standalone"])
+        _wait(lambda: _healthy(address), 180, f"Airflow did not come up; see {HOME / 'airflow-standalone.log'}")
+    passwords = json.loads((HOME / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())
+    print("\n".join(f"Airflow: {address}  user {user}  password {password}" for user, password in passwords.items()))
+    print("Unpause a DAG to let its schedule run it, or trigger it with an as_of. Stop everything: make down")
+
+
+def down() -> None:
+    """Stop what `up` and `run` started."""
+    for name in ("airflow-standalone", "store"):
+        file = HOME / f"{name}.pid"
+        if file.exists():
+            _stop(int(file.read_text()))
+            file.unlink()
+            print(f"{name}: stopped")
+
+
+def run(product: str, as_of: str | None) -> None:
+    """Train and predict once, each by its DAG, and say what came out."""
+    declared = params.load()
+    declared.product(product)
+    as_of = as_of or declared.as_of.isoformat()
+    _tell_uncommitted()
+    env = environment()
+    started = time.monotonic()
+    print(f"object store: {start_store(env)}", flush=True)
+    if not (HOME / "airflow" / "airflow.db").exists():
+        print("Airflow: making its database", flush=True)
+    _airflow(env, "db", "migrate", quiet=True)
+    for kind in ("train", "predict"):
+        print(f"\n{kind}__{product}, as_of {as_of}", flush=True)
+        _dag(env, f"{kind}__{product}", as_of)
+    from tasks.summary import summary
+
+    os.environ.update(env)
+    print("\n" + summary(declared.product(product), as_of) + f"\n\nin {time.monotonic() - started:.0f} s")
+
+
+def _dag(env: dict[str, str], dag: str, as_of: str) -> None:
+    """Run one DAG in this terminal. Raises UserError when it fails: its output has said why."""
+    _airflow(env, "dags", "test", dag, "--conf", json.dumps({"as_of": as_of}))
+
+
+def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
+    answer = subprocess.run([BIN / "airflow", *arguments], env=env, text=True, check=False,
+                            capture_output=quiet)
+    if answer.returncode:
+        raise UserError(f"airflow {' '.join(arguments[:3])} failed" + (f":\n{answer.stderr}" if quiet else "; the lines above say why"))
+
+
+def _fresh_settings() -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20), "S3_BUCKET": BUCKET,
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{S3_PORT}",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32), "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+    }
+
+
+def _airflow_settings() -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(HOME / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__CORE__EXECUTOR": "LocalExecutor", "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(UI_PORT), "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{UI_PORT}",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{UI_PORT}/execution/",
+        # A stage that takes every core may starve the heartbeat for minutes, and is not dead for that.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    }
+
+
+def _is_ours(env: dict[str, str]) -> bool:
+    """Whether a store answers that takes our credentials and holds our bucket."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = boto3.client(
+        "s3", endpoint_url=env["AWS_ENDPOINT_URL_S3"], aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"], region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
+        config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}))
+    try:
+        client.head_bucket(Bucket=env.get("S3_BUCKET", BUCKET))
+        return True
+    except (BotoCoreError, ClientError):
+        return False
+
+
+def _detach(name: str, env: dict[str, str], command: list[str]) -> None:
+    """Start a server that outlives us, with its output in a log and its process id in a file."""
+    with (HOME / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(command, env=env, cwd=HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    (HOME / f"{name}.pid").write_text(str(process.pid))
+
+
+def _stop(pid: int) -> None:
+    """End a detached server and its children; kill what has not ended after ten seconds."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, sign)
+        except ProcessLookupError:
+            return
+        for _ in range(100):
+            try:
+                os.killpg(pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+
+
+def _wait(ready: object, seconds: int, failure: str) -> None:
+    assert callable(ready)
+    for _ in range(seconds * 2):
+        if ready():
+            return
+        time.sleep(0.5)
+    raise PassingError(f"{failure} (waited {seconds} s)")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/api/v2/monitor/health", timeout=5) as answer:
+            health = json.load(answer)
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _tell_uncommitted() -> None:
+    changed = git("status", "--porcelain", "--", "dags", "tasks", "model", "params.yaml", "dvc.yaml", cwd=ROOT).splitlines()
+    if changed:
+        print(f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "
+              + ", ".join(line[3:] for line in changed[:5]), flush=True)
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.embedded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for name, does in (("up", up), ("down", down)):
+        verbs.add_parser(name, help=does.__doc__)
+    once = verbs.add_parser("run", help=run.__doc__)
+    once.add_argument("product")
+    once.add_argument("--as-of", help="YYYY-MM-DD; default: as_of of params.yaml")
+    given = parser.parse_args()
+    if given.verb == "run":
+        return stage.guarded("run", lambda: run(given.product, given.as_of))
+    return stage.guarded(given.verb, up if given.verb == "up" else down)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

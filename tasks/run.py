@@ -1,0 +1,101 @@
+"""What the tasks of a DAG do: open a run, do its stages, score its shards, bring them together.
+
+Each function may start on any disk and leaves the next one nothing but what it handed on: see
+`tasks.workspace`. The run passes through XCom as a small dict; data never does.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import chdir
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from tasks import params, stage
+from tasks.errors import UserError
+from tasks.paths import Paths
+from tasks.registry import champion
+from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit
+
+
+def open_run(product: str, kind: str, as_of: str, unique: str, *, shards: int | None = None, force: bool = False) -> Run:
+    """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again.
+
+    Raises UserError for a date that is none, an unknown product, or no champion to predict with.
+    """
+    try:
+        params.parse_date(as_of)
+    except ValueError as error:
+        raise UserError(f"as_of {error}; write it like 2013-06-30") from None
+    revision = git("ls-remote", ORIGIN, "HEAD").split()[0]
+    declared = params.load(ROOT / params.PARAMS_FILE).product(product)
+    run = Run(name=f"{product}-{as_of}-{kind}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}", product=product,
+              as_of=as_of, revision=revision, shards=shards or declared.predict.shards, force=force)
+    if kind == "train":
+        return run
+    leader = champion(product)
+    if leader is None:
+        raise UserError(f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
+                        "and read the log of its task promote")
+    return replace(run, champion=leader.commit, model_version=leader.version)
+
+
+def step(run: Run, name: str) -> None:
+    """Restore, do one stage (or publish, or promote) in the workspace, and hand on."""
+    with restored(run, name):
+        if name in stage.STAGES:
+            dvc(run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}")
+            hand_on(run, name)
+        else:
+            os.environ["LAMPLIGHTER_COMMIT"] = saved_commit(run)
+            call(run, [sys.executable, "-m", f"tasks.{name}", run.product])
+
+
+def shard(run: Run, number: int) -> dict[str, Any]:
+    """Score one shard and put its part where the night will be; returns what `predict_shard` says of it."""
+    from tasks.publish import part_key
+    from tasks.store import Store
+
+    with restored(run, "predict"):
+        pass  # the shards of a run work side by side
+    printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)])
+    part: dict[str, Any] = json.loads(printed[-1])
+    key = part_key(run.product, date.fromisoformat(run.as_of), part["run"], part["name"])
+    Store(_product(run).publish.url).create_file(key, run.workspace / Paths(run.product).predictions / part["name"])
+    return part
+
+
+def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
+    """Bring the shards' parts together as the outs of the stage `predict`, each verified, and hand on.
+
+    Raises UserError where shards scored different inputs or a part is not as its shard said.
+    """
+    from tasks.files import file_sha256, whole_folder
+    from tasks.predict import write_night
+    from tasks.publish import part_key
+    from tasks.store import Store
+
+    runs = {part["run"] for part in parts}
+    if len(parts) != run.shards or len(runs) != 1:
+        raise UserError(f"{run.name}: all {run.shards} shards must score the same inputs, got {len(parts)} shards with {len(runs)} "
+                        "kinds of inputs (data, model, engine or processor differ); clear the mapped tasks to score again")
+    with restored(run, "predict"), chdir(run.workspace):
+        product, as_of = _product(run), date.fromisoformat(run.as_of)
+        store = Store(product.publish.url)
+        with whole_folder(Paths(run.product).predictions) as folder:
+            for part in parts:
+                stored = store.read(part_key(run.product, as_of, part["run"], part["name"]))
+                (folder / part["name"]).write_bytes(stored.body if stored else b"")
+                if file_sha256(folder / part["name"]) != part["sha256"]:
+                    raise UserError(f"{run.name}: {part['name']} must be in the store as its shard left it, and is not; "
+                                    "clear the mapped task to score it again")
+            described = [{name: part[name] for name in ("name", "rows", "bytes", "sha256")} for part in parts]
+            write_night(product, as_of, parts[0]["inputs"], described, folder)
+        hand_on(run, "predict")
+
+
+def _product(run: Run) -> params.Product:
+    return params.load(run.workspace / params.PARAMS_FILE).product(run.product)

@@ -1,0 +1,267 @@
+"""A run's workspace: a clone of the repository with a shared DVC cache, restored from git and the DVC remote.
+
+Every task restores it first, so it may start on any disk; what is there already is not fetched again. A stage
+is handed on by pushing its data, then the experiment: the experiment's git reference is the commit point.
+Nothing is ever committed to a branch.
+
+Settings, from the environment: LAMPLIGHTER_ORIGIN (the repository; default: the one this file lies in),
+LAMPLIGHTER_HOME (where workspaces lie; default: <root>/.lamplighter), LAMPLIGHTER_CACHE (the DVC cache of all
+workspaces on this disk; default: <root>/.dvc/cache).
+"""
+
+import fcntl
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks import params
+from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+ORIGIN = os.environ.get("LAMPLIGHTER_ORIGIN", str(ROOT))
+HOME = Path(os.environ.get("LAMPLIGHTER_HOME", ROOT / ".lamplighter")).resolve()
+CACHE = os.environ.get("LAMPLIGHTER_CACHE", str(ROOT / ".dvc" / "cache"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every task of a run knows of it; small enough to pass through XCom."""
+
+    name: str
+    """The experiment's name: <product>-<as_of>-<kind>-<8 hex>."""
+    product: str
+    """The product's name."""
+    as_of: str
+    """YYYY-MM-DD."""
+    revision: str
+    """The commit whose code, params.yaml and dvc.yaml the run uses."""
+    shards: int
+    """Part files of the night."""
+    force: bool = False
+    """Run the stages even where nothing has changed."""
+    champion: str | None = None
+    """For predict: the commit of the experiment whose model scores; the same one through the whole run."""
+    model_version: str | None = None
+    """The champion's version in the registry."""
+
+    @property
+    def workspace(self) -> Path:
+        """The run's clone."""
+        return HOME / "runs" / self.name
+
+    @property
+    def reference(self) -> str:
+        """The git reference under which DVC keeps the experiment."""
+        return f"refs/exps/{self.revision[:2]}/{self.revision[2:]}/{self.name}"
+
+
+@contextmanager
+def restored(run: Run, reads: str) -> Iterator[None]:
+    """Work in the run's workspace, holding what the stage, or publish or promote, called `reads` reads.
+
+    One process at a time restores or works; `shards` work side by side and hold the lock while restoring only.
+    Raises UserError where data is in neither the cache nor the remote.
+    """
+    with _locked(run):
+        _restore(run, reads)
+        yield
+
+
+def hand_on(run: Run, stage: str) -> None:
+    """Keep the finished stage for other disks: its data first, then the experiment that names it."""
+    target = f"{stage}@{run.product}"
+    dvc(run, "exp", "save", "--quiet", "--force", "--name", run.name, target)
+    dvc(run, "push", "--quiet", target)
+    git("push", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
+    _marker(run).write_text(git("rev-parse", run.reference, cwd=run.workspace).strip())
+
+
+def saved_commit(run: Run) -> str:
+    """The experiment's commit as it was handed on last."""
+    return _marker(run).read_text()
+
+
+def dvc(run: Run, *arguments: str) -> list[str]:
+    """Run dvc in the workspace; see `call`."""
+    return call(run, [sys.executable, "-m", "dvc", *arguments])
+
+
+def call(run: Run, command: list[str]) -> list[str]:
+    """Run a command in the workspace, showing its output as it comes; returns what it printed, by line.
+
+    Raises UserError or PassingError as the command's exit code, or that of the stage inside it, says.
+    """
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1",
+        "LAMPLIGHTER_RUN": run.name, "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
+        # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
+        "OMP_WAIT_POLICY": "PASSIVE", "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false",
+    }
+    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of whoever calls
+    lines = []
+    with subprocess.Popen(command, cwd=run.workspace, env=environment, text=True, errors="replace",
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # universal newlines: each state of a progress bar is a line
+            if line.strip():
+                print(line.rstrip(), flush=True)
+                lines.append(line.rstrip())
+    _raise_for(process.returncode, lines)
+    return lines
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """Run git and return what it prints. Raises PassingError with its message where it fails."""
+    answer = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+                            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"})
+    if answer.returncode:
+        raise PassingError(f"git {' '.join(arguments[:3])} failed: {answer.stderr.strip()}")
+    return answer.stdout
+
+
+def _raise_for(code: int, lines: list[str]) -> None:
+    if code == 0:
+        return
+    inner = [int(match[1]) for line in lines if (match := re.search(r"exited with (-?\d+)", line))]
+    code = inner[-1] if inner else code
+    if code == EXIT_USER_ERROR:
+        raise UserError("the message above says what to mend")
+    if code == EXIT_PASSING or code < 0:
+        raise PassingError(f"killed by signal {-code}" if code < 0 else "the message above says what did not answer")
+    raise RuntimeError(f"the command above failed with exit code {code}")
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    file = run.workspace.with_suffix(".lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _restore(run: Run, reads: str) -> None:
+    if not _marker(run).exists():
+        _clone(run)
+    saved = git("ls-remote", ORIGIN, run.reference).split()
+    if saved and saved[0] != _marker(run).read_text():
+        git("fetch", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
+        git("checkout", "--quiet", saved[0], "--", "dvc.lock", "params.yaml", cwd=run.workspace)
+        git("reset", "--quiet", cwd=run.workspace)
+        _marker(run).write_text(saved[0])
+    if not saved and not _marker(run).read_text():
+        _begin(run)
+        _marker(run).write_text("begun")
+    _pull(run, _reads(run, reads), f"what {reads} reads")
+
+
+def _clone(run: Run) -> None:
+    """A clone at the run's revision with the run's as_of and shards declared; it appears in one step."""
+    shutil.rmtree(run.workspace, ignore_errors=True)
+    aside = run.workspace.with_name(f".{run.name}.tmp-{os.getpid()}")
+    git("clone", "--quiet", "--no-checkout", ORIGIN, str(aside))
+    git("checkout", "--quiet", "--detach", run.revision, cwd=aside)
+    git("config", "user.name", "lamplighter", cwd=aside)
+    git("config", "user.email", "lamplighter@localhost", cwd=aside)
+    (aside / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {CACHE}\n")
+    _declare(run, aside / params.PARAMS_FILE)
+    (aside / ".git" / "lamplighter").write_text("")
+    aside.rename(run.workspace)
+
+
+def _declare(run: Run, file: Path) -> None:
+    """Set as_of, and shards where they differ, in the workspace's params.yaml."""
+    import ruamel.yaml
+
+    text = re.sub(r"^as_of:\s*\S+", f'as_of: "{run.as_of}"', file.read_text("utf-8"), count=1, flags=re.MULTILINE)
+    if params.parse(yaml.safe_load(text)).product(run.product).predict.shards != run.shards:
+        editor, edited = ruamel.yaml.YAML(), io.StringIO()
+        editor.preserve_quotes, editor.width = True, 4096
+        content = editor.load(text)
+        content["products"][run.product]["predict"]["shards"] = run.shards
+        editor.dump(content, edited)
+        text = edited.getvalue()
+    file.write_text(text, "utf-8")
+
+
+def _begin(run: Run) -> None:
+    """Carry on from earlier runs: raw data from the newest one before, and for predict the champion's model."""
+    lock = _read_lock(run)
+    entry, before = f"ingest@{run.product}", _newest_run_before(run)
+    if before:
+        name, commit = before
+        lock["stages"][entry] = _lock_at(run, commit)["stages"][entry]
+        print(f"raw data carried on from {name}", flush=True)
+    if run.champion:
+        git("fetch", "--quiet", "--tags", ORIGIN, cwd=run.workspace)
+        export = f"export@{run.product}"
+        lock["stages"][export] = _lock_at(run, run.champion)["stages"][export]
+        print(f"model {run.model_version} predicts", flush=True)
+    (run.workspace / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False), "utf-8")
+    outs = [out["path"] for out in lock["stages"].get(entry, {}).get("outs", [])]
+    _pull(run, outs, f"the raw data of {before[0] if before else 'main'}, without which history would be lost")
+
+
+def _newest_run_before(run: Run) -> tuple[str, str] | None:
+    """Name and commit of the product's newest run with the same or an earlier as_of."""
+    name = rf"{re.escape(run.product)}-(\d{{4}}-\d\d-\d\d)-(?:train|predict)-[0-9a-f]{{8}}"
+    listed = [line.split() for line in git("ls-remote", ORIGIN, "refs/exps/*").splitlines()]
+    found = [(match[2], match[1], commit, reference) for commit, reference in listed
+             if (match := re.fullmatch(rf"refs/exps/../.{{38}}/({name})", reference)) and match[2] <= run.as_of]
+    latest = [each for each in found if each[0] == max(found)[0]]
+    if not latest:
+        return None
+    git("fetch", "--quiet", ORIGIN, *(f"+{each[3]}:{each[3]}" for each in latest), cwd=run.workspace)
+    saved_at = {each[2]: int(git("show", "-s", "--format=%ct", each[2], cwd=run.workspace)) for each in latest}
+    _, experiment, commit, _ = max(latest, key=lambda each: (saved_at[each[2]], each[1]))
+    return experiment, commit
+
+
+def _reads(run: Run, name: str) -> list[str]:
+    """The data that a stage, publish or promote reads, and that an append-only stage adds to."""
+    data = f"data/{{}}/{run.product}".format
+    if name == "publish":
+        return [data("predictions")]
+    if name == "promote":
+        return [f"{data('reports')}/metrics.json", data("splits"), f"{data('models')}/onnx"]
+    declared = yaml.safe_load((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"][name]["do"]
+    kept = [path for out in declared["outs"] if isinstance(out, dict) for path in out]
+    return [path.replace("${key}", run.product) for path in [*declared["deps"], *kept]]
+
+
+def _pull(run: Run, paths: list[str], meaning: str) -> None:
+    """Bring recorded data into the workspace. Raises UserError where it is nowhere to be had."""
+    recorded = {out["path"] for entry in _read_lock(run)["stages"].values() for out in entry.get("outs", [])}
+    wanted = [path for path in paths if path in recorded]
+    if not wanted:
+        return
+    try:
+        dvc(run, "pull", "--quiet", "--force", *wanted)
+    except RuntimeError:
+        raise UserError(f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not, or the "
+                        "remote does not answer; see the lines above, start the store or restore its data") from None
+
+
+def _read_lock(run: Run) -> dict[str, Any]:
+    file = run.workspace / "dvc.lock"
+    return yaml.safe_load(file.read_text("utf-8")) if file.exists() else {"schema": "2.0", "stages": {}}
+
+
+def _lock_at(run: Run, commit: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:dvc.lock", cwd=run.workspace))
+    return content
+
+
+def _marker(run: Run) -> Path:
+    """Holds the experiment's commit that the workspace stands at; there once the clone is complete."""
+    return run.workspace / ".git" / "lamplighter"
