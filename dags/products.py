@@ -5,6 +5,8 @@ name and numbers. A parse reads params.yaml and imports nothing heavy. A task is
 it, and fails at once where only a person can.
 """
 
+import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from tasks import params
-from tasks.errors import PassingError
+from tasks.errors import PassingError, UserError
 from tasks.stage import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +28,15 @@ def done(work: Callable[[], Any]) -> Any:
     """`work`, with failures that no retry can mend marked as final."""
     try:
         return work()
-    except PassingError:
+    except UserError as error:
+        print(error, flush=True)
+        raise AirflowFailException(str(error)) from None
+    except PassingError as error:
+        print(f"this may pass; waiting before another try: {error}", flush=True)
         raise
     except Exception as error:
-        raise AirflowFailException(str(error)) from error
+        traceback.print_exc(file=sys.stdout)
+        raise AirflowFailException(repr(error)) from None
 
 
 @task

@@ -45,6 +45,7 @@ def open_run(product: str, kind: str, as_of: str, unique: str, *, shards: int | 
 
 def step(run: Run, name: str) -> None:
     """Restore, do one stage (or publish, or promote) in the workspace, and hand on."""
+    print(f"\n{run.name} ▸ {name}", flush=True)
     with restored(run, name):
         if name in stage.STAGES:
             dvc(run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}")
@@ -59,6 +60,7 @@ def shard(run: Run, number: int) -> dict[str, Any]:
     from tasks.publish import part_key
     from tasks.store import Store
 
+    print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
     with restored(run, "predict"):
         pass  # the shards of a run work side by side
     printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)])

@@ -103,6 +103,7 @@ def call(run: Run, command: list[str]) -> list[str]:
     """
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1",
+        "LAMPLIGHTER_ORIGIN": ORIGIN, "LAMPLIGHTER_HOME": str(HOME), "LAMPLIGHTER_CACHE": CACHE,
         "LAMPLIGHTER_RUN": run.name, "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
         # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
         "OMP_WAIT_POLICY": "PASSIVE", "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false",
@@ -154,7 +155,8 @@ def _restore(run: Run, reads: str) -> None:
     if not _marker(run).exists():
         _clone(run)
     saved = git("ls-remote", ORIGIN, run.reference).split()
-    if saved and saved[0] != _marker(run).read_text():
+    here = bool(saved) and saved[0] == _marker(run).read_text()
+    if saved and not here:
         git("fetch", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
         git("checkout", "--quiet", saved[0], "--", "dvc.lock", "params.yaml", cwd=run.workspace)
         git("reset", "--quiet", cwd=run.workspace)
@@ -162,7 +164,9 @@ def _restore(run: Run, reads: str) -> None:
     if not saved and not _marker(run).read_text():
         _begin(run)
         _marker(run).write_text("begun")
-    _pull(run, _reads(run, reads), f"what {reads} reads")
+    needed = _reads(run, reads)
+    if not here or not all((run.workspace / path).exists() for path in needed):
+        _pull(run, needed, f"what {reads} reads")
 
 
 def _clone(run: Run) -> None:
@@ -173,7 +177,7 @@ def _clone(run: Run) -> None:
     git("checkout", "--quiet", "--detach", run.revision, cwd=aside)
     git("config", "user.name", "lamplighter", cwd=aside)
     git("config", "user.email", "lamplighter@localhost", cwd=aside)
-    (aside / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {CACHE}\n")
+    (aside / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {CACHE}\n[core]\n    autostage = true\n")
     _declare(run, aside / params.PARAMS_FILE)
     (aside / ".git" / "lamplighter").write_text("")
     aside.rename(run.workspace)
