@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tasks import params, stage
 from tasks.errors import PassingError, UserError
-from tasks.workspace import HOME, ROOT, git
+from tasks.workspace import HOME, ROOT, experiments, git
 
 BUCKET = "lamplighter"
 S3_PORT = int(os.environ.get("LAMPLIGHTER_S3_PORT", "8333"))
@@ -93,6 +93,8 @@ def down() -> None:
 
 def run(product: str, as_of: str | None) -> None:
     """Train and predict once, each by its DAG, and say what came out."""
+    from tasks.summary import summary
+
     declared = params.load()
     declared.product(product)
     as_of = as_of or declared.as_of.isoformat()
@@ -100,23 +102,20 @@ def run(product: str, as_of: str | None) -> None:
     env = environment()
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
-    if not (HOME / "airflow" / "airflow.db").exists():
-        print("Airflow: making its database", flush=True)
     _airflow(env, "db", "migrate", quiet=True)
-    for kind in ("train", "predict"):
-        print(f"\n{kind}__{product}, as_of {as_of}", flush=True)
-        _dag(env, f"{kind}__{product}", as_of)
-    from tasks.summary import summary
-
+    names = {kind: _dag(env, product, kind, as_of) for kind in ("train", "predict")}
     os.environ.update(env)
-    print("\n" + summary(declared.product(product), as_of) + f"\n\nin {time.monotonic() - started:.0f} s")
+    print("\n" + summary(declared.product(product), as_of, names) + f"\n\nin {time.monotonic() - started:.0f} s")
 
 
-def _dag(env: dict[str, str], dag: str, as_of: str) -> None:
-    """Run one DAG in this terminal. Raises UserError when it fails: its output has said why."""
+def _dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
+    """Run one DAG in this terminal, and return its experiment. Raises UserError when it fails: its output said why."""
+    print(f"\n{kind}__{product}, as_of {as_of}", flush=True)
+    before = {experiment.name for experiment in experiments(product)}
     # Our tasks print what a person needs; Airflow's own log lines would bury it.
-    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL", "PYTHONWARNINGS": "ignore"}
-    _airflow(env | quiet, "dags", "test", dag, "--conf", json.dumps({"as_of": as_of}))
+    calm = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL", "PYTHONWARNINGS": "ignore"}
+    _airflow(env | calm, "dags", "test", f"{kind}__{product}", "--conf", json.dumps({"as_of": as_of}))
+    return next(e.name for e in experiments(product) if e.name not in before and e.kind == kind and e.as_of == as_of)
 
 
 def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:

@@ -48,7 +48,9 @@ def step(run: Run, name: str) -> None:
     print(f"\n{run.name} ▸ {name}", flush=True)
     with restored(run, name):
         if name in stage.STAGES:
-            dvc(run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}")
+            said = dvc(run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}")
+            if any("skipping" in line for line in said):
+                print(f"{name}: reused, because nothing that it depends on has changed", flush=True)
             hand_on(run, name)
         else:
             os.environ["LAMPLIGHTER_COMMIT"] = saved_commit(run)

@@ -1,17 +1,44 @@
 """What came out of a run, in the few lines that a person wants to read."""
 
-import json
+import os
+from datetime import date
 
+from tasks.files import read_json
 from tasks.params import Product
+from tasks.paths import Paths
 from tasks.publish import MANIFEST, night_key
 from tasks.read import read_manifest
-from tasks.registry import champion
 from tasks.store import Store
-from tasks.workspace import Run, committed
+from tasks.workspace import HOME, ROOT
 
 
-def summary(product: Product, as_of: str) -> str:
-    """The metric with the baseline's, the experiments, the rows, the manifest, and a line that reads the night."""
-    manifest, leader, metric = read_manifest(product.publish.url, product.name, as_of), champion(product.name), product.gates.metric
-    assert leader is not None, "a published night has a champion"
-    return manifest["run"]
+def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
+    """The metric with the baseline's, the experiments, the rows, the manifest, and a line that reads the night.
+
+    `experiments` has the run of `train` and that of `predict`, whose workspaces are on this disk.
+    """
+    reports = {kind: HOME / "runs" / name for kind, name in experiments.items()}
+    measured = read_json(reports["train"] / Paths(product.name).report("evaluation.json"))
+    metric, manifest = product.gates.metric, read_manifest(product.publish.url, product.name, as_of)
+    low, high = measured["model"][f"{metric}_interval_95"]
+    rows = manifest["rows"]
+    uri = Store(product.publish.url).uri(f"{night_key(product.name, date.fromisoformat(as_of))}/{MANIFEST}")
+    lines = {
+        f"held-out {metric}": f"{measured['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
+                              f"baseline {measured['baseline'][metric]:.4f}, on {measured['rows_test']:,} rows",
+        "experiments": f"{experiments['train']}, {experiments['predict']}",
+        "model": f"{manifest['model']['version']} (sha256 {manifest['model']['sha256'][:12]})",
+        f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['in'] - rows['quarantined']:,} valid + "
+                                             f"{rows['quarantined']:,} quarantined; {rows['published']:,} published",
+        "manifest": uri,
+    }
+    width = max(map(len, lines))
+    return "\n".join([f"{name:<{width}}  {text}" for name, text in lines.items()]
+                     + ["read it:", f"  {reading_line(product, as_of)}"])
+
+
+def reading_line(product: Product, as_of: str) -> str:
+    """One line for a shell at the repository's root that prints the night."""
+    settings = os.path.relpath(HOME / "env", ROOT)
+    return (f"set -a; . ./{settings}; set +a; .venv/bin/python -c \"from tasks.read import read_predictions; "
+            f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\"")

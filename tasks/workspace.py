@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORIGIN = os.environ.get("LAMPLIGHTER_ORIGIN", str(ROOT))
 HOME = Path(os.environ.get("LAMPLIGHTER_HOME", ROOT / ".lamplighter")).resolve()
 CACHE = os.environ.get("LAMPLIGHTER_CACHE", str(ROOT / ".dvc" / "cache"))
+_CHATTER = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
+"""Lines of DVC that are advice to a person at a keyboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,30 @@ class Run:
     def reference(self) -> str:
         """The git reference under which DVC keeps the experiment."""
         return f"refs/exps/{self.revision[:2]}/{self.revision[2:]}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A run as the origin keeps it."""
+
+    name: str
+    """<product>-<as_of>-<kind>-<8 hex>."""
+    as_of: str
+    """YYYY-MM-DD."""
+    kind: str
+    """train or predict."""
+    reference: str
+    """refs/exps/..."""
+    commit: str
+    """Its dvc.lock names all that the run made."""
+
+
+def experiments(product: str) -> list[Experiment]:
+    """The product's runs that the origin keeps, in no order."""
+    name = re.compile(rf"refs/exps/../.{{38}}/({re.escape(product)}-(\d{{4}}-\d\d-\d\d)-(train|predict)-[0-9a-f]{{8}})")
+    listed = [line.split() for line in git("ls-remote", ORIGIN, "refs/exps/*").splitlines()]
+    return [Experiment(name=match[1], as_of=match[2], kind=match[3], reference=reference, commit=commit)
+            for commit, reference in listed if (match := name.fullmatch(reference))]
 
 
 @contextmanager
@@ -114,9 +140,9 @@ def call(run: Run, command: list[str]) -> list[str]:
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         for line in process.stdout:  # universal newlines: each state of a progress bar is a line
-            if line.strip():
+            lines.append(line.rstrip())
+            if line.strip() and not line.startswith(_CHATTER):
                 print(line.rstrip(), flush=True)
-                lines.append(line.rstrip())
     _raise_for(process.returncode, lines)
     return lines
 
@@ -136,10 +162,16 @@ def _raise_for(code: int, lines: list[str]) -> None:
     inner = [int(match[1]) for line in lines if (match := re.search(r"exited with (-?\d+)", line))]
     code = inner[-1] if inner else code
     if code == EXIT_USER_ERROR:
-        raise UserError("the message above says what to mend")
+        raise UserError("\n".join(_said(lines)) or "the message above says what to mend")
     if code == EXIT_PASSING or code < 0:
         raise PassingError(f"killed by signal {-code}" if code < 0 else "the message above says what did not answer")
     raise RuntimeError(f"the command above failed with exit code {code}")
+
+
+def _said(lines: list[str]) -> list[str]:
+    """What a stage that stopped said, without what DVC says about it."""
+    first = next((i for i, line in enumerate(lines) if line.endswith(" stopped:")), len(lines))
+    return [line for line in lines[first:] if line.strip() and not line.startswith("ERROR: failed to reproduce")]
 
 
 @contextmanager
@@ -218,17 +250,14 @@ def _begin(run: Run) -> None:
 
 def _newest_run_before(run: Run) -> tuple[str, str] | None:
     """Name and commit of the product's newest run with the same or an earlier as_of."""
-    name = rf"{re.escape(run.product)}-(\d{{4}}-\d\d-\d\d)-(?:train|predict)-[0-9a-f]{{8}}"
-    listed = [line.split() for line in git("ls-remote", ORIGIN, "refs/exps/*").splitlines()]
-    found = [(match[2], match[1], commit, reference) for commit, reference in listed
-             if (match := re.fullmatch(rf"refs/exps/../.{{38}}/({name})", reference)) and match[2] <= run.as_of]
-    latest = [each for each in found if each[0] == max(found)[0]]
+    known = [each for each in experiments(run.product) if each.as_of <= run.as_of]
+    latest = [each for each in known if each.as_of == max(known, key=lambda other: other.as_of).as_of]
     if not latest:
         return None
-    git("fetch", "--quiet", ORIGIN, *(f"+{each[3]}:{each[3]}" for each in latest), cwd=run.workspace)
-    saved_at = {each[2]: int(git("show", "-s", "--format=%ct", each[2], cwd=run.workspace)) for each in latest}
-    _, experiment, commit, _ = max(latest, key=lambda each: (saved_at[each[2]], each[1]))
-    return experiment, commit
+    git("fetch", "--quiet", ORIGIN, *(f"+{each.reference}:{each.reference}" for each in latest), cwd=run.workspace)
+    saved_at = {each: int(git("show", "-s", "--format=%ct", each.commit, cwd=run.workspace)) for each in latest}
+    newest = max(latest, key=lambda each: (saved_at[each], each.name))
+    return newest.name, newest.commit
 
 
 def _reads(run: Run, name: str) -> list[str]:

@@ -1,0 +1,55 @@
+# Every command a person types. Each does its own set-up: Python 3.11, pip, git and make are all it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PRODUCT ?= flight-delays
+AS_OF ?=
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup run test up down lint constraints clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  PRODUCT=flight-delays (or another product of params.yaml), AS_OF=2013-06-30 (default: as_of of params.yaml)"
+
+setup: .venv/ready-demo  ## the virtual environment, everything pinned
+
+run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
+	@$(BIN)/python -m tasks.embedded run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
+
+test: .venv/ready-test  ## lint, types and every test
+	@$(BIN)/python -m pytest
+
+up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints address, user and password
+	@$(BIN)/python -m tasks.embedded up
+
+down: .venv/ready-demo  ## stop them
+	@$(BIN)/python -m tasks.embedded down
+
+lint: .venv/ready-test  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/mypy
+
+constraints: .venv/ready-demo  ## pin the newest versions that pyproject.toml admits
+	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 --upgrade -o .venv/pins
+	@{ sed -n '/^#/p' constraints.txt; grep -vE '^(nvidia-|cuda-|triton==)' .venv/pins; } > .venv/constraints && mv .venv/constraints constraints.txt
+
+clean: down  ## remove the workspaces of runs; keeps data, store and settings
+	@rm -rf .lamplighter/runs
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, and this is %d.%d: use make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@echo "setup: making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# torch by pip, the rest by uv, which takes a tenth of pip's time for it.
+.venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/uv
+	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo
+	@touch $@
+
+.venv/ready-test: .venv/ready-demo
+	@echo "setup: installing what the tests need"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra test
+	@touch $@
