@@ -5,7 +5,7 @@ Works in numpy alone, so that scoring with ONNX Runtime needs no torch.
 
 import numpy as np
 
-from model.features import Encoded
+from model.encoded import Encoded
 
 Batch = dict[str, np.ndarray]
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.features import Sizes
+from model.encoded import Sizes
 from model.network import Network
 from model.settings import NetworkSettings
 from model.target import Target

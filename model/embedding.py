@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.features import Sizes
+from model.encoded import Sizes
 
 CYCLES = ((1440.0, 12), (7.0, 3), (366.0, 2))
 """Period and number of harmonics of minute of day, day of week and day of year."""

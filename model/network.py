@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
+from model.encoded import Sizes
 from model.encoder import Encoder
-from model.features import Sizes
 from model.settings import NetworkSettings
 from model.target import Target
 

@@ -16,14 +16,15 @@ from tqdm import tqdm
 
 from model.batches import batches, collate
 from model.device import autocast, device, repeatable
-from model.features import UNKNOWN, Encoded, Features
+from model.encoded import Encoded
+from model.features import UNKNOWN, Features
 from model.masking import MaskedModel, hide
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
 
 MAX_GRADIENT_NORM = 1.0
-MIN_STEPS_PER_EPOCH = 16
+MIN_STEPS_PER_EPOCH = 32
 UNKNOWN_FRACTION = 0.01
 """Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
 

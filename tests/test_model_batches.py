@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.batches import batches, collate
-from model.features import Encoded
+from model.encoded import Encoded
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200).map(np.array)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from model.embedding import PiecewiseLinear
+from model.encoded import Sizes
 from model.encoder import Attention
-from model.features import Sizes
 from model.masking import Hidden, MaskedModel, hide
 from model.network import Network
 from model.settings import NetworkSettings
@@ -157,7 +157,7 @@ def test_masked_modelling_loss_is_cross_entropy_over_that_of_a_guess():
             (subword, batch["text"][4, 1]),
         )
     )
-    assert float(loss) == pytest.approx(float(expected) / 3, rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item() / 3, rel=1e-5)
 
 
 def test_what_is_hidden_cannot_be_seen():
