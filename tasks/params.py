@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import math
 import re
 import sys
 import types
@@ -39,6 +40,14 @@ LOWER_IS_BETTER = ("log_loss", "rmse", "mae")
 MAX_SHARDS = 64
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PASSWORD = {
+    False: re.compile(r"://[^/@:]*:[^/@]+@"),
+    # SQLAlchemy reads a password up to the @, whatever is in it, and drivers take one after the question mark.
+    True: re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE),
+}
+_PREDICTED = re.compile(r"prediction$|probability($|_)")
+_OURS = ("dt", "reasons")
+"""Columns that the stages add to a product's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +78,7 @@ class Source:
             return [f"url must not be given for kind python, got {self.url!r}; delete it"] if self.url else []
         if self.kind in SOURCE_KINDS and (self.url is None) == (self.url_env is None):
             return [f"url must be given for kind {self.kind}, or url_env in its place; add one of the two"]
-        if self.url and re.search(r"://[^/@:]*:[^/@]+@", self.url):
+        if self.url and _PASSWORD[self.kind == "sql"].search(self.url):
             return ["url must not hold a password; put the URL into an environment variable and name it: "
                     "url_env: WAREHOUSE_URL"]
         return []
@@ -118,9 +127,9 @@ class Predict:
     """Part files of a night; each is scored by a task of its own."""
 
     def __post_init__(self) -> None:
-        _complain([*_at_least(0, horizon_days=self.horizon_days), *_at_least(1, shards=self.shards)])
-        if self.shards > MAX_SHARDS:
-            _complain([f"shards must be at most {MAX_SHARDS}, got {self.shards}; use fewer, larger parts"])
+        too_many = [f"shards must be at most {MAX_SHARDS}, got {self.shards}; use fewer, larger parts"]
+        _complain([*_at_least(0, horizon_days=self.horizon_days), *_at_least(1, shards=self.shards),
+                   *too_many * (self.shards > MAX_SHARDS)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +184,8 @@ class Split:
         needed, foreign = (days, fractions) if self.by == "time" else (fractions, days)
         mistakes = _one_of(("time", "hash"), by=self.by)
         if not mistakes:
-            mistakes += [f"{name} must be given for by: {self.by}; add it" for name in needed if getattr(self, name) is None]
+            mistakes += [f"{name} must be given for by: {self.by}; add it"
+                         for name in needed if getattr(self, name) is None]
             mistakes += [f"{name} must not be given for by: {self.by}, got {getattr(self, name)}; delete it"
                          for name in foreign if getattr(self, name) is not None]
             mistakes += _at_least(1, **{name: value for name in days if (value := getattr(self, name)) is not None})
@@ -202,20 +212,23 @@ class Model:
     def __post_init__(self) -> None:
         mistakes = _one_of(tuple(PRESETS), preset=self.preset)
         if self.init not in ("scratch", "pretrain") and not re.fullmatch(r"(package|dir):.+", self.init):
-            mistakes.append(f"init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, got {self.init!r}; "
-                            "use pretrain")
-        mistakes += _unknown_keys(self.network, [f.name for f in fields(NetworkSettings)], "network.")
-        if not mistakes:
-            try:
-                self.network_settings()
-            except ValueError as error:
-                mistakes += [f"network.{line}" for line in str(error).splitlines()]
+            mistakes.append("init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, "
+                            f"got {self.init!r}; use pretrain")
+        known = [f.name for f in fields(NetworkSettings)]
+        mistakes += _unknown_keys(self.network, known, "network.")
+        try:
+            self._settings({name: value for name, value in self.network.items() if name in known})
+        except ValueError as error:
+            mistakes += [f"network.{line}" for line in str(error).splitlines()]
         _complain(mistakes)
 
     def network_settings(self) -> NetworkSettings:
         """The preset with this product's changes."""
-        preset = PRESETS[self.preset]
-        return NetworkSettings(**{f.name: getattr(preset, f.name) for f in fields(preset)} | self.network)
+        return self._settings(self.network)
+
+    def _settings(self, changes: dict[str, Any]) -> NetworkSettings:
+        preset = PRESETS.get(self.preset, NetworkSettings())
+        return NetworkSettings(**{f.name: getattr(preset, f.name) for f in fields(preset)} | changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +244,10 @@ class Gates:
     max_behind_champion: float
     """How far it may fall behind the champion, scored on the same rows."""
 
+    def __post_init__(self) -> None:
+        _complain([f"{f.name} must be a finite number, got {value}; use for example 0.01" for f in fields(self)
+                   if isinstance(value := getattr(self, f.name), float) and not math.isfinite(value)])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -244,8 +261,9 @@ class Schedule:
     def __post_init__(self) -> None:
         from croniter import croniter
 
-        _complain([f"{f.name} must be a cron expression or null, got {value!r}; use for example \"0 3 * * 0\""
-                   for f in fields(self) if (value := getattr(self, f.name)) is not None and not croniter.is_valid(value)])
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        _complain([f'{name} must be a cron expression or null, got {value!r}; use for example "0 3 * * 0"'
+                   for name, value in given.items() if value is not None and not croniter.is_valid(value)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +275,8 @@ class Publish:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", self.url):
-            _complain([f"url must be s3://bucket/prefix, got {self.url!r}; use for example s3://lamplighter/predictions"])
+            _complain([f"url must be s3://bucket/prefix, got {self.url!r}; "
+                       "use for example s3://lamplighter/predictions"])
 
     @property
     def bucket(self) -> str:
@@ -304,26 +323,7 @@ class Product:
     """The entry's key in params.yaml."""
 
     def __post_init__(self) -> None:
-        known = [*self.key, self.time, *self.columns]
-        group = [self.split.group] if self.split.group else []
-        mistakes = [f"columns.{name} must be one of {', '.join(COLUMN_KINDS)}, got {kind!r}; use category"
-                    for name, kind in self.columns.items() if kind not in COLUMN_KINDS]
-        mistakes += [f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
-                     for place, names in [("key", self.key), ("time", [self.time]), ("columns", self.columns),
-                                          ("target.name", [self.target.name])]
-                     for name in names if not _COLUMN.fullmatch(name)]
-        mistakes += [f"columns must name at least one input, got {self.columns}; add one"] * (not self.columns)
-        mistakes += [f"key must name at least one column, got {list(self.key)}; add one"] * (not self.key)
-        if self.target.name in known:
-            mistakes.append(f"target.name must not be an input, the key or the time, got {self.target.name!r}; "
-                            "delete it from columns: the model would be told the answer")
-        mistakes += [f"split.group must be a column or part of the key, got {name!r}; use one of {', '.join(known)}"
-                     for name in group if name not in known]
-        mistakes += [f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; use one of {', '.join(known)}"
-                     for i, e in enumerate(self.expectations) for argument, column in _columns_named(e.kwargs)
-                     if column not in [*known, self.target.name]]
-        mistakes += [f"gates.{line}" for line in _one_of(METRICS[self.target.task], metric=self.gates.metric)]
-        _complain(mistakes)
+        _complain(_mistakes_between(vars(self)))
 
     @property
     def input_columns(self) -> list[str]:
@@ -333,6 +333,42 @@ class Product:
     def scored_day(self, as_of: date) -> date:
         """The day whose rows the night of `as_of` scores."""
         return as_of + timedelta(days=self.predict.horizon_days)
+
+
+def _mistakes_between(given: dict[str, Any]) -> list[str]:
+    """What does not fit together among a product's fields; a field that is wrong by itself is None here."""
+    key, time, columns = given["key"] or (), given["time"], given["columns"] or {}
+    target, split, gates = given["target"], given["split"], given["gates"]
+    known = list(dict.fromkeys([*key, *([time] if time else []), *columns]))
+    places = {"key": key, "time": [time], "columns": columns, "target.name": [target.name] if target else []}
+    named = [(place, str(name)) for place, names in places.items() for name in names if name is not None]
+    mistakes = [f"columns.{name} must be one of {', '.join(COLUMN_KINDS)}, got {kind!r}; use category"
+                for name, kind in columns.items() if kind is not None and kind not in COLUMN_KINDS]
+    mistakes += [f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
+                 for place, name in named if not _COLUMN.fullmatch(name)]
+    mistakes += [f"{place} must not be a name that the stages add themselves, got {name!r}; rename the column"
+                 for place, name in named if name in _OURS]
+    mistakes += [f"{place} must not be a name of the predictions' own columns, got {name!r}; rename the column"
+                 for place, name in named if place in ("key", "time") and _PREDICTED.match(name)]
+    if given["columns"] == {}:
+        mistakes.append("columns must name at least one input, got {}; add one")
+    if given["key"] == ():
+        mistakes.append("key must name at least one column, got []; add one")
+    mistakes += [f"key must name a column once, got {name!r} twice; delete one"
+                 for name in dict.fromkeys(key) if key.count(name) > 1]
+    if target and target.name in known:
+        mistakes.append(f"target.name must not be an input, the key or the time, got {target.name!r}; "
+                        "delete it from columns: the model would be told the answer")
+    if split and split.group and known and split.group not in known:
+        mistakes.append(f"split.group must be a column or part of the key, got {split.group!r}; "
+                        f"use one of {', '.join(known)}")
+    if None not in (given["key"], time, given["columns"], target):
+        mistakes += [f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; "
+                     f"use one of {', '.join(known)}" for i, e in enumerate(given["expectations"] or ()) if e
+                     for argument, column in columns_named(e.kwargs) if column not in [*known, target.name]]
+    if target and gates:
+        mistakes += [f"gates.{line}" for line in _one_of(METRICS[target.task], metric=gates.metric)]
+    return mistakes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,8 +394,9 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         raw = yaml.load(path.read_text("utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: the file must exist, and {path.resolve()} does not; run from the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the file must exist, and {path.resolve()} does not; "
+                        "run from the repository's root") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a bare date that no calendar has
         raise UserError(f"{path}: must be YAML; {' '.join(str(error).split())}") from None
     return parse(raw, str(path))
 
@@ -378,7 +415,8 @@ def parse(raw: Any, file: str = str(PARAMS_FILE)) -> Params:
     for name, entry in entries.items():
         place = f"products.{name}"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            mistakes.append(f"products: a name must be 2 to 64 lower-case letters, digits and hyphens, starting with a letter, got {name!r}; rename it")
+            mistakes.append("products: a name must be 2 to 64 lower-case letters, digits and hyphens, "
+                            f"starting with a letter, got {name!r}; rename it")
         product = _read(Product, entry, place, mistakes, fixed={"name": str(name)})
         if product is not None:
             products[str(name)] = product
@@ -399,10 +437,14 @@ class _UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} is given twice, the second time {node.start_mark}")
+        seen = set()
+        for node_of_key, _ in node.value:
+            if node_of_key.tag != "tag:yaml.org,2002:merge":
+                key = repr(self.construct_object(node_of_key, deep=True))
+                if key in seen:
+                    line = node_of_key.start_mark.line + 1
+                    raise yaml.YAMLError(f"the key {key} is given twice, the second time on line {line}")
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -425,20 +467,25 @@ def _read(cls: type, raw: Any, place: str, mistakes: list[str], fixed: dict[str,
     before = len(mistakes)
     hints = typing.get_type_hints(cls)
     known = [f.name for f in fields(cls) if f.name not in (fixed or {})]
-    mistakes += _unknown_keys(raw, known, f"{place}.")
+    unknown = _unknown_keys(raw, known, f"{place}.")
     values: dict[str, Any] = dict(fixed or {})
     for field in fields(cls):
         if field.name in raw and field.name in known:
             values[field.name] = _convert(hints[field.name], raw[field.name], f"{place}.{field.name}", mistakes)
         elif field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             mistakes.append(f"{place}.{field.name} must be given, and is missing; add it")
-    if len(mistakes) > before:
+    broken = len(mistakes) > before
+    mistakes += unknown
+    if broken:
+        if cls is Product:  # its parts may still contradict each other
+            mistakes += [f"{place}.{line}" for line in _mistakes_between(dict.fromkeys(known) | values)]
         return None
     try:
-        return cls(**values)
+        made = cls(**values)
     except ValueError as error:
         mistakes += [f"{place}.{line}" for line in str(error).splitlines()]
         return None
+    return None if unknown else made
 
 
 def _convert(kind: Any, value: Any, place: str, mistakes: list[str]) -> Any:
@@ -485,7 +532,7 @@ def _complain(mistakes: list[str]) -> None:
         raise ValueError("\n".join(mistakes))
 
 
-def _columns_named(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
+def columns_named(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
     """The (argument, column) pairs among an expectation's arguments."""
     named = [(name, kwargs[name]) for name in ("column", "column_A", "column_B") if isinstance(kwargs.get(name), str)]
     return named + [("column_list", column) for column in kwargs.get("column_list") or []]

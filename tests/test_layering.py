@@ -1,0 +1,137 @@
+"""Oracle: the files themselves, read as syntax trees; and sys.modules after a parse in a fresh interpreter."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, environment
+
+LAYERS = {"dags": {"tasks"}, "tasks": {"tasks", "model"}, "model": {"model"}}
+FOREIGN_TO_MODEL = {"pandas", "yaml", "airflow", "dvc", "great_expectations", "boto3", "gto", "ruamel"}
+FILES = sorted(file for folder in LAYERS for file in (ROOT / folder).rglob("*.py"))
+ALL_FILES = [*FILES, *sorted((ROOT / "tests").glob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
+
+
+def imported(source):
+    """The modules that a text imports anywhere in it, with from-imports as module.name."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def packages(source):
+    return {name.partition(".")[0] for name in imported(source)}
+
+
+def imported_on_import(source):
+    """The packages that are imported when the module is: not those inside functions."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+    return packages(ast.unparse(tree))
+
+
+def calls(source):
+    """The dotted names that a text calls, with the call itself."""
+    return [(ast.unparse(node.func), node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+
+
+def relative(file):
+    return file.relative_to(ROOT).as_posix()
+
+
+def test_there_are_files_in_every_layer():
+    assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(LAYERS)
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_imports_run_one_way(file):
+    layer = file.relative_to(ROOT).parts[0]
+    ours = packages(file.read_text()) & set(LAYERS)
+    assert ours <= LAYERS[layer], f"{layer} must import nothing of {ours - LAYERS[layer]}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "model").glob("*.py")), ids=relative)
+def test_model_knows_no_files_of_products_and_no_scheduler(file):
+    assert not packages(file.read_text()) & FOREIGN_TO_MODEL
+
+
+def test_only_params_reads_the_declaration():
+    for file in FILES:
+        parses = any(name.startswith("yaml.") and "load" in name for name, _ in calls(file.read_text()))
+        assert not parses or relative(file) in ("tasks/params.py", "tasks/workspace.py"), "params.yaml has one reader"
+
+
+def test_airflow_is_imported_by_the_dags_only_and_from_its_sdk():
+    for file in FILES:
+        found = {name for name in imported(file.read_text()) if name.startswith("airflow")}
+        assert not found or file.parent.name == "dags", relative(file)
+        assert all(name.startswith("airflow.sdk") for name in found), found
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tasks").glob("*.py")), ids=relative)
+def test_heavy_libraries_are_imported_inside_the_stage_that_needs_them(file):
+    assert not imported_on_import(file.read_text()) & {"torch", "great_expectations", "onnxruntime", "dvc", "sklearn",
+                                                       "matplotlib", "boto3", "sqlalchemy", "fsspec", "transformers"}
+
+
+def test_parsing_the_dags_imports_nothing_heavy(tmp_path):
+    heavy = ("torch", "pandas", "great_expectations", "onnxruntime", "dvc", "sklearn", "boto3", "transformers")
+    code = ("import runpy, sys; runpy.run_path('dags/products.py'); "
+            f"print(sorted(name for name in {heavy} if name in sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env=environment(tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"), PYTHONPATH=str(ROOT),
+                                          AIRFLOW__CORE__LOAD_EXAMPLES="False"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("file", ALL_FILES, ids=relative)
+def test_nothing_is_loaded_that_could_run_code(file):
+    source = file.read_text()
+    assert not packages(source) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    for name, call in calls(source):
+        assert name not in ("torch.load", "torch.save", "pd.read_pickle", "eval", "exec", "yaml.unsafe_load",
+                            "yaml.full_load", "os.system"), f"line {call.lineno}: {name}"
+        assert not name.endswith(".to_pickle"), f"line {call.lineno}: {name}"
+        if name == "yaml.load":
+            assert ast.unparse(call.args[1]) in ("_UniqueKeys", "yaml.SafeLoader"), f"line {call.lineno}"
+        if name == "np.load":
+            assert "allow_pickle" not in ast.unparse(call), f"line {call.lineno}"
+        assert not any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
+
+
+def test_no_file_is_named_after_nothing():
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "tasks/params.py" in listed
+    empty = re.compile(r"(^|/)_?(utils?|common|helpers?|managers?|misc)(\.[a-z]+)?(/|$)")
+    assert not [name for name in listed if empty.search(name)]
+
+
+def test_stage_is_one_verb_everywhere():
+    from tasks.stage import STAGES
+
+    declared = re.findall(r"^  ([a-z]+):$", (ROOT / "dvc.yaml").read_text(), re.MULTILINE)
+    assert tuple(declared) == STAGES
+    for name in STAGES:
+        tree = ast.parse((ROOT / "tasks" / f"{name}.py").read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_module_says_what_it_is_for(file):
+    assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("test_*.py")), ids=relative)
+def test_test_file_names_its_oracle_first(file):
+    assert re.match(r'"""(Oracle|Oracles)\b', file.read_text()), "the first line must say what the oracle is"
