@@ -122,8 +122,10 @@ def dvc(run: Run, *arguments: str) -> list[str]:
     return call(run, [sys.executable, "-m", "dvc", *arguments])
 
 
-def call(run: Run, command: list[str]) -> list[str]:
+def call(run: Run, command: list[str], hides_json: bool = False) -> list[str]:
     """Run a command in the workspace, showing its output as it comes; returns what it printed, by line.
+
+    With `hides_json`, a line that is a result for us and not for a person is not shown.
 
     Raises UserError or PassingError as the command's exit code, or that of the stage inside it, says.
     """
@@ -141,7 +143,8 @@ def call(run: Run, command: list[str]) -> list[str]:
         assert process.stdout is not None
         for line in process.stdout:  # universal newlines: each state of a progress bar is a line
             lines.append(line.rstrip())
-            if line.strip() and not line.startswith(_CHATTER):
+            is_result = hides_json and line.startswith("{")
+            if line.strip() and not is_result and not line.startswith(_CHATTER):
                 print(line.rstrip(), flush=True)
     _raise_for(process.returncode, lines)
     return lines

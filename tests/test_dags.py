@@ -1,0 +1,120 @@
+"""Oracle: Airflow's own parser and serialiser, and params.yaml."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, environment
+
+from tasks import params
+from tasks.errors import PassingError, UserError
+from tasks.stage import STAGES
+
+DECLARED = params.load(ROOT / "params.yaml").products
+SERIALISE = """
+import json, sys
+from airflow.serialization.serialized_objects import DagSerialization
+import dags.products as module
+dags = {name: value for name, value in vars(module).items() if name.startswith(("train__", "predict__"))}
+json.dump({name: DagSerialization.to_dict(dag) for name, dag in dags.items()}, sys.stdout)
+"""
+
+
+def serialised(tmp_path, seed: int) -> dict:
+    env = environment(tmp_path, PYTHONHASHSEED=str(seed), PYTHONPATH=str(ROOT), AIRFLOW_HOME=str(tmp_path / "airflow"),
+                      AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SERIALISE], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout[done.stdout.index("{"):])
+
+
+@pytest.fixture(scope="module")
+def dags(tmp_path_factory):
+    return serialised(tmp_path_factory.mktemp("airflow"), 1)
+
+
+@pytest.fixture(scope="module")
+def module():
+    import dags.products
+
+    return dags.products
+
+
+def tasks_of(dag: dict) -> dict[str, set[str]]:
+    """Each task's successors."""
+    tasks = [task["__var"] for task in dag["dag"]["tasks"]]
+    return {task["task_id"]: set(task.get("downstream_task_ids", [])) for task in tasks}
+
+
+def test_every_product_has_its_two_dags_on_its_schedules(module):
+    for name, product in DECLARED.items():
+        for kind, schedule in (("train", product.schedule.retrain), ("predict", product.schedule.predict)):
+            dag = getattr(module, f"{kind}__{name}")
+            assert dag.dag_id == f"{kind}__{name}"
+            assert dag.schedule == schedule
+            assert dag.catchup is False
+
+
+def test_serialisation_is_the_same_at_every_parse_and_hash_seed(dags, tmp_path):
+    assert serialised(tmp_path, 2) == dags
+
+
+@pytest.mark.parametrize("product", DECLARED)
+def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
+    order = ["start", *STAGES[:-1], "promote"]
+    successors = tasks_of(dags[f"train__{product}"])
+    assert set(successors) == set(order)
+    assert all(after in successors[before] for before, after in zip(order, order[1:], strict=False))
+    order = ["start", "ingest", "validate", "shards", "predict", "collect", "publish"]
+    successors = tasks_of(dags[f"predict__{product}"])
+    assert set(successors) == set(order)
+    assert all(after in successors[before] for before, after in zip(order, order[1:], strict=False))
+
+
+def test_shards_are_mapped_when_the_dag_runs(module):
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    assert all(isinstance(getattr(module, f"predict__{name}").get_task("predict"), MappedOperator) for name in DECLARED)
+
+
+def test_every_dag_explains_itself_and_has_a_form(module):
+    for name, product in DECLARED.items():
+        train, predict = getattr(module, f"train__{name}"), getattr(module, f"predict__{name}")
+        assert product.description in train.doc_md
+        assert "→" in predict.doc_md
+        assert set(train.params) == {"as_of", "force"}
+        assert set(predict.params) == {"as_of", "force", "shards"}
+        assert predict.params["shards"] == product.predict.shards
+
+
+@pytest.mark.parametrize(("given", "kind", "expected"), [
+    ("2013-05-05", "scheduled", "2013-05-05"),
+    (None, "scheduled", "2013-07-01"),
+    (None, "backfill", "2013-07-01"),
+    (None, "manual", str(params.load(ROOT / "params.yaml").as_of)),
+])
+def test_as_of_is_what_was_given_or_yesterday_or_that_of_the_file(module, given, kind, expected):
+    context = {"params": {"as_of": given}, "dag_run": SimpleNamespace(run_type=kind), "logical_date": datetime(2013, 7, 2, 2, tzinfo=UTC)}
+    assert module.as_of(context) == expected
+
+
+@pytest.mark.parametrize("final", [UserError("mend me"), KeyError("a bug")])
+def test_what_no_retry_can_mend_fails_at_once(module, final):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    def fail():
+        raise final
+
+    with pytest.raises(AirflowFailException):
+        module.done(fail)
+
+
+def test_what_may_pass_is_left_to_a_retry(module):
+    def fail():
+        raise PassingError("the store did not answer")
+
+    with pytest.raises(PassingError):
+        module.done(fail)
