@@ -1,0 +1,35 @@
+# The Airflow services: API server, scheduler, DAG processor and triggerer. They parse dags/ and run no stage, so
+# there is no torch, no pandas and no DVC in here.
+#     docker build --file docker/airflow.Dockerfile --tag lamplighter-airflow .     (in the repository's root)
+FROM python:3.11-slim
+
+COPY constraints.txt /opt/lamplighter/
+# Every version is that of constraints.txt. Airflow with its executor and database, then what checking params.yaml
+# imports. Great Expectations comes without its dependencies: a parse reads the JSON schemas that lie in the package
+# and never imports it.
+RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
+        apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres croniter jsonschema pyyaml \
+    && pip install --no-cache-dir --no-deps --constraint /opt/lamplighter/constraints.txt great-expectations
+
+# A fixed user id, so that volumes and mounted files can be given to it.
+RUN useradd --uid 10001 --create-home lamplighter \
+    && install --directory --owner lamplighter --group lamplighter /opt/airflow /opt/airflow/logs
+
+# The code belongs to root: a service can read it and not change it.
+COPY docker/api_server.py /opt/lamplighter/docker/
+COPY params.yaml /opt/lamplighter/
+COPY model /opt/lamplighter/model
+COPY tasks /opt/lamplighter/tasks
+COPY dags /opt/lamplighter/dags
+
+ENV AIRFLOW_HOME=/opt/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/lamplighter/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/opt/lamplighter \
+    PYTHONUNBUFFERED=1
+
+USER 10001
+WORKDIR /opt/airflow
+ENTRYPOINT ["airflow"]
+CMD ["version"]

