@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from tasks.paths import partition_day
 
@@ -67,10 +68,15 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         frame.to_parquet(aside, index=False, compression="zstd", engine="pyarrow")
 
 
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """What `write_table` wrote, with integers kept exact: pandas itself makes floats of a column that has gaps."""
+    return pq.read_table(path, columns=columns).to_pandas(integer_object_nulls=True)
+
+
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
     """The partitions of a folder up to a date as one frame, in order of date, with its date as the column `dt`."""
     files = [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
-    frames = [pd.read_parquet(file, columns=columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
+    frames = [read_table(file, columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"dt": pd.Series(dtype="str")})
 
 
@@ -82,7 +88,8 @@ def file_sha256(path: Path) -> str:
 
 def folder_sha256(folder: Path) -> str:
     """One SHA-256 over the names and contents of a folder's files, in hex."""
-    lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -11,13 +11,15 @@ from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from tasks import stage
 from tasks.errors import UserError
 from tasks.fetch import fetch
-from tasks.files import read_json, read_tables, write_json, write_table
+from tasks.files import read_json, read_table, write_json, write_table
 from tasks.params import Product
-from tasks.paths import Paths, partition
+from tasks.paths import Paths, partition, partition_day
+from tasks.types import LABEL_SEPARATOR, as_text, event_day, parse_time
 
 
 def ingest(product: Product, as_of: date) -> str:
@@ -28,40 +30,35 @@ def ingest(product: Product, as_of: date) -> str:
     paths = Paths(product.name)
     index_file = paths.raw / "index.json"
     index: dict[str, Any] = read_json(index_file) if index_file.exists() else {"rows": {}, "labels": {}, "undated": []}
-    frame = _declared_columns(fetch(product, _start(product, index), as_of), product)
-    rows = _rows_by_day(frame, product, as_of, index)
-    if not index["rows"] and rows.empty:
-        raise UserError(f"params.yaml: products.{product.name}.source knows no row up to {product.scored_day(as_of)}; "
+    start, last = _start(product, index), product.scored_day(as_of).isoformat()
+    frame = _declared_columns(fetch(product, start, as_of), product)
+    rows = frame[product.input_columns].assign(dt=event_day(frame[product.time]))
+    dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
+    if dated.empty and not any(day <= last for day in index["rows"]):
+        raise UserError(f"params.yaml: products.{product.name}.source knows no row up to {last}; "
                         "check as_of and the source")
-    changed = _changed_days(rows, product, index, paths)
-    new_rows = _append(rows, "rows", index, paths)
-    new_labels = _append(_labels_by_day(frame, product, as_of, index, paths), "labels", index, paths)
+    if index_file.exists():
+        _sweep(index, paths)
+    changed = _changed_days(dated, product, start, last, index, paths)
+    arriving = _arriving(undated, last, index)
+    new_rows = _append(pd.concat([dated, arriving], ignore_index=True), "rows", product, index, paths)
+    new_labels = _append(_labels_by_day(frame, product, as_of, index, paths), "labels", product, index, paths)
+    index["as_of"] = max(index.get("as_of", ""), as_of.isoformat())
     write_json(index_file, index)
     write_json(paths.report("ingest.json"), {
         "as_of": as_of.isoformat(), "rows_new": len(new_rows), "days_new": sorted(set(new_rows["dt"])),
         "labels_new": len(new_labels), "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
         "changed_past": changed, "labels_total": sum(entry["rows"] for entry in index["labels"].values()),
     })
-    return (f"{len(new_rows):,} new rows on {new_rows['dt'].nunique()} days, {len(new_labels):,} new labels"
-            + (f"; THE PAST HAS CHANGED on {len(changed)} stored days (kept as stored): {_some(list(changed))}" if changed else ""))
-
-
-def event_day(values: pd.Series) -> pd.Series:
-    """The dates of a time column as YYYY-MM-DD, missing where a value is no date."""
-    return parse_time(values).dt.strftime("%Y-%m-%d")
-
-
-def parse_time(values: pd.Series) -> pd.Series:
-    """ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none."""
-    if pd.api.types.is_numeric_dtype(values):  # a bare number is no date, though pandas would take it for one
-        return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s]")
-    parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    return parsed.dt.tz_localize(None).astype("datetime64[s]")
+    told = f"{len(new_rows):,} new rows on {new_rows['dt'].nunique()} days, {len(new_labels):,} new labels"
+    if changed:
+        told += f"; THE PAST HAS CHANGED on {len(changed)} stored days (kept as stored): {_some(list(changed))}"
+    return told
 
 
 def _start(product: Product, index: dict[str, Any]) -> date | None:
-    """The first event date worth fetching: new ones, those whose truth is due, and some to look at once more."""
-    if not index["rows"]:
+    """The first event date that a Python source is asked for: new ones, those whose truth is due, some once more."""
+    if not index["rows"] or product.source.kind != "python":
         return None
     settled = product.predict.horizon_days + product.target.delay_days + product.source.recheck_days
     return date.fromisoformat(max(index["rows"])) - timedelta(days=settled)
@@ -76,65 +73,99 @@ def _declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
     return frame[wanted]
 
 
-def _rows_by_day(frame: pd.DataFrame, product: Product, as_of: date, index: dict[str, Any]) -> pd.DataFrame:
-    """The inputs known on as_of, with their date as `dt`; rows without a date count as arriving now, once."""
-    rows = frame[product.input_columns].assign(dt=event_day(frame[product.time]))
-    last = product.scored_day(as_of).isoformat()
-    undated = rows[rows["dt"].isna()].drop(columns="dt")
+def _sweep(index: dict[str, Any], paths: Paths) -> None:
+    """Remove what a run that was killed left behind: files of dates that were never committed to the index."""
+    for kind in ("rows", "labels"):
+        for file in [*(paths.raw / kind).glob(".dt=*"), *(paths.raw / kind).glob("dt=*.parquet")]:
+            if file.name.startswith(".") or partition_day(file).isoformat() not in index[kind]:
+                file.unlink()
+
+
+def _arriving(undated: pd.DataFrame, last: str, index: dict[str, Any]) -> pd.DataFrame:
+    """Rows without a date: each counts as arriving once, on the newest day, or on the next if that is stored."""
     digests = pd.Series([f"{digest:016x}" for digest in _row_hashes(undated)], index=undated.index, dtype="str")
-    fresh = undated[~digests.isin(index["undated"])].assign(dt=last)
-    index["undated"] = sorted({*index["undated"], *digests})
-    return pd.concat([rows[rows["dt"] <= last], fresh], ignore_index=True)
+    fresh = ~digests.isin(index["undated"]) & (last not in index["rows"])
+    index["undated"] = sorted({*index["undated"], *digests[fresh]})
+    return undated[fresh].assign(dt=last)
 
 
-def _labels_by_day(frame: pd.DataFrame, product: Product, as_of: date, index: dict[str, Any], paths: Paths) -> pd.DataFrame:
+def _labels_by_day(
+    frame: pd.DataFrame, product: Product, as_of: date, index: dict[str, Any], paths: Paths
+) -> pd.DataFrame:
     """The truths known on as_of and not stored yet, with the date on which they became known as `dt`."""
-    labels = frame[[*product.key, product.target.name]].assign(day=parse_time(frame[product.time]))
-    labels = labels[labels["day"].notna() & labels[product.target.name].notna()]
-    known = (labels.pop("day") + pd.Timedelta(days=product.target.delay_days)).dt.strftime("%Y-%m-%d")
-    labels["dt"] = known
-    labels = labels[labels["dt"] <= as_of.isoformat()]
-    stored = read_tables(paths.raw / "labels", list(product.key)) if index["labels"] else None
-    if stored is not None:
-        labels = labels[~_keys(labels, product).isin(set(_keys(stored, product)))]
+    known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
+    labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
+    labels = labels[labels[product.target.name].notna() & (labels["dt"] <= as_of.isoformat())]
+    stored = [read_table(partition(paths.raw / "labels", date.fromisoformat(day))) for day in index["labels"]]
+    if stored:
+        labels = labels[~_keys(labels, product).isin({key for table in stored for key in _keys(table, product)})]
     # A truth that comes later than it should became known now: what was known on earlier dates stands.
-    return labels.assign(dt=labels["dt"].where(~labels["dt"].isin(index["labels"]), as_of.isoformat()))
+    late = labels["dt"].isin(index["labels"]) | (labels["dt"] <= index.get("as_of", ""))
+    return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat()))
 
 
-def _append(table: pd.DataFrame, kind: str, index: dict[str, Any], paths: Paths) -> pd.DataFrame:
+def _append(table: pd.DataFrame, kind: str, product: Product, index: dict[str, Any], paths: Paths) -> pd.DataFrame:
     """Write the dates of `table` that are not stored yet, and return their rows."""
     new = table[~table["dt"].isin(index[kind])]
     for day, group in new.groupby("dt", sort=True):
         part = group.drop(columns="dt")
-        write_table(partition(paths.raw / kind, date.fromisoformat(str(day))), part)
-        index[kind][str(day)] = {"rows": len(part), "sha256": _digest(part)}
+        write_table(partition(paths.raw / kind, date.fromisoformat(str(day))), part.apply(_storable))
+        told = _dated(part, product) if kind == "rows" else part
+        index[kind][str(day)] = {"rows": len(part), "sha256": _digest(told)}
     return new
 
 
-def _changed_days(rows: pd.DataFrame, product: Product, index: dict[str, Any], paths: Paths) -> dict[str, dict[str, int]]:
+def _changed_days(
+    dated: pd.DataFrame, product: Product, start: date | None, last: str, index: dict[str, Any], paths: Paths
+) -> dict[str, dict[str, int]]:
     """For each stored date that is now told differently: how many rows came, went and differ."""
+    now_by_day = {str(day): group.drop(columns="dt") for day, group in dated.groupby("dt", sort=True)}
+    nothing = dated.drop(columns="dt").head(0)
     changed = {}
-    for day, group in rows[rows["dt"].isin(index["rows"])].groupby("dt", sort=True):
-        now = group.drop(columns="dt")
-        if _digest(now) != index["rows"][str(day)]["sha256"]:
-            then = pd.read_parquet(partition(paths.raw / "rows", date.fromisoformat(str(day))))
+    for day, stored in sorted(index["rows"].items()):
+        asked = day <= last and (start is None or day >= start.isoformat())
+        now = now_by_day.get(day, nothing)
+        if (asked or len(now)) and _digest(now) != stored["sha256"]:
+            then = _dated(read_table(partition(paths.raw / "rows", date.fromisoformat(day))), product)
             keys_now, keys_then = set(_keys(now, product)), set(_keys(then, product))
             same = set(_row_hashes(now)) & set(_row_hashes(then))
-            changed[str(day)] = {"added": len(keys_now - keys_then), "removed": len(keys_then - keys_now),
-                                 "differing": max(0, len(keys_now & keys_then) - len(same))}
+            changed[day] = {"added": len(keys_now - keys_then), "removed": len(keys_then - keys_now),
+                            "differing": max(0, len(keys_now & keys_then) - len(same))}
     return changed
+
+
+def _dated(rows: pd.DataFrame, product: Product) -> pd.DataFrame:
+    return rows[parse_time(rows[product.time]).notna()]
+
+
+def _storable(values: pd.Series) -> pd.Series:
+    """A column that Parquet can hold: one that mixes types becomes text, for `validate` to judge cell by cell."""
+    if values.dtype == object:
+        try:
+            if not values.map(lambda cell: isinstance(cell, dict)).any():
+                pa.array(values, from_pandas=True)
+                return values
+        except (pa.ArrowException, OverflowError):
+            pass
+        return values.map(lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else str(cell),
+                          na_action="ignore")
+    return values
 
 
 def _keys(table: pd.DataFrame, product: Product) -> pd.Series:
     """One text per row that names it."""
-    parts = [table[name].astype("str") for name in product.key]
-    return parts[0].str.cat(parts[1:], sep="\x1f") if len(parts) > 1 else parts[0]
+    key = as_text(table[product.key[0]])
+    for name in product.key[1:]:
+        key = key + "\x1f" + as_text(table[name])
+    return key
 
 
 def _row_hashes(table: pd.DataFrame) -> list[int]:
     """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose."""
-    texts = table.astype("str").astype(object).where(table.notna(), None)
-    return [int(value) for value in pd.util.hash_pandas_object(texts, index=False)] if len(table) else []
+    if table.empty:
+        return []
+    texts = table.apply(as_text).astype(object).where(table.notna(), None)
+    return [int(value) for value in pd.util.hash_pandas_object(texts, index=False)]
 
 
 def _digest(table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from tasks import stage
 from tasks.errors import UserError
 from tasks.files import read_tables, whole_folder, write_json, write_table
-from tasks.params import Expectation, Product
+from tasks.params import Expectation, Product, columns_named
 from tasks.paths import Paths, partition
 from tasks.types import cast_column, cast_target
 
@@ -60,22 +60,23 @@ def validate(product: Product, as_of: date) -> str:
     paths = Paths(product.name)
     rows = _judge_types(read_tables(paths.raw / "rows", until=product.scored_day(as_of)), product)
     labels = _judge_labels(read_tables(paths.raw / "labels", until=as_of), product)
-    about_target = [product.target.name in map(str, e.kwargs.values()) for e in product.expectations]
-    results = _expect(rows, [e for e, label in zip(product.expectations, about_target, strict=True) if not label])
-    results += _expect(labels, [e for e, label in zip(product.expectations, about_target, strict=True) if label])
+    about_target = [e for e in product.expectations if product.target.name in _columns(e.kwargs)]
+    results = _expect(rows, [e for e in product.expectations if e not in about_target])
+    results += _expect(labels, about_target)
     report = _report(product, as_of, rows, labels, results)
     write_json(paths.report("validation.json"), report)
     _stop_on_failure(product, results, paths)
     _write(rows, labels, paths)
     counts = report["rows"]
-    return (f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + {counts['rows_quarantined']:,} quarantined; "
-            f"{sum(not r['success'] for r in results)} of {len(results)} expectations failed without stopping the run")
+    return (f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + "
+            f"{counts['rows_quarantined']:,} quarantined; {sum(not r['success'] for r in results)} of {len(results)} "
+            "expectations failed without stopping the run")
 
 
 def _judge_types(delivered: pd.DataFrame, product: Product) -> Judged:
     """The rows with declared types; keys must be there once, times must be dates."""
     typed = delivered.copy()
-    kinds = {**dict.fromkeys(product.key, "category"), product.time: "time", **product.columns}
+    kinds = _kinds(product)
     misfits = {}
     for name, kind in kinds.items():
         typed[name], misfits[name] = cast_column(delivered[name], kind)
@@ -87,6 +88,10 @@ def _judge_types(delivered: pd.DataFrame, product: Product) -> Judged:
     return judged
 
 
+def _kinds(product: Product) -> dict[str, str]:
+    return {**dict.fromkeys(product.key, "category"), product.time: "time", **product.columns}
+
+
 def _judge_labels(delivered: pd.DataFrame, product: Product) -> Judged:
     """The labels with declared types; of several truths about one key the first stands."""
     for name in [*product.key, product.target.name]:
@@ -94,7 +99,7 @@ def _judge_labels(delivered: pd.DataFrame, product: Product) -> Judged:
             delivered[name] = pd.Series(dtype="str")
     typed = delivered.copy()
     for name in product.key:
-        typed[name], _ = cast_column(delivered[name], "category")
+        typed[name], _ = cast_column(delivered[name], _kinds(product)[name])  # as in the rows, to join them
     typed[product.target.name], misfit = cast_target(delivered[product.target.name], product.target)
     judged = Judged(delivered, typed)
     judged.blame(misfit, product.target.name, f"is no {product.target.task} target")
@@ -140,15 +145,18 @@ def _seen(result: Any, severity: str) -> tuple[dict[str, Any], list[int]]:
     config, outcome = result.expectation_config, result.result or {}
     kwargs = {name: value for name, value in config.kwargs.items() if name != "batch_id"}
     raised = [str(info.get("exception_message")) for info in _exceptions(result.exception_info)]
-    names = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs] + kwargs.get("column_list", [])
     entry = {
-        "type": config.type, "columns": "+".join(names) or "table", "severity": severity, "kwargs": kwargs,
+        "type": config.type, "columns": "+".join(_columns(kwargs)) or "table", "severity": severity, "kwargs": kwargs,
         "success": bool(result.success), "rows_seen": outcome.get("element_count"),
         "rows_unexpected": outcome.get("unexpected_count"), "error": raised[0] if raised else None,
     }
     if "unexpected_count" not in outcome and isinstance(outcome.get("observed_value"), int | float):
         entry["observed"] = outcome["observed_value"]  # of a table or a whole column, such as its row count or mean
     return entry, list(outcome.get("unexpected_index_list") or [])
+
+
+def _columns(kwargs: dict[str, Any]) -> list[str]:
+    return [column for _, column in columns_named(kwargs)]
 
 
 def _exceptions(info: Any) -> list[dict[str, Any]]:
@@ -167,23 +175,27 @@ def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Pat
             f"observed {r['observed']}, wanted {r['kwargs']}" if "observed" in r else
             f"{r['rows_unexpected']} of {r['rows_seen']} rows break it, wanted {r['kwargs']}") for r in failures]
         raise UserError(
-            f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n" + "\n".join(lines)
-            + f"\nLook at {paths.report('validation.json')}; mend the source, or the expectation in params.yaml")
+            f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n"
+            + "\n".join(lines) + f"\nLook at {paths.report('validation.json')}; mend the source, "
+            "or the expectation in params.yaml")
 
 
-def _report(product: Product, as_of: date, rows: Judged, labels: Judged, results: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(
+    product: Product, as_of: date, rows: Judged, labels: Judged, results: list[dict[str, Any]]
+) -> dict[str, Any]:
     by_date = rows.counts_by_date()
     totals = {kind: {name: sum(day[name] for day in judged.counts_by_date().values())
                      for name in ("rows_in", "rows_valid", "rows_quarantined")}
               for kind, judged in (("rows", rows), ("labels", labels))}
     for name, judged in (("rows", rows), ("labels", labels)):
         assert totals[name]["rows_in"] == len(judged.delivered), "every delivered row must be accounted for"
-    scored = by_date.get(product.scored_day(as_of).isoformat(), {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0})
+    nothing = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
+    scored = by_date.get(product.scored_day(as_of).isoformat(), nothing)
     reasons = pd.concat([rows.reasons, labels.reasons]).str.split("; ").explode()
     return {
         "as_of": as_of.isoformat(), "rows": totals["rows"], "labels": totals["labels"],
         "scored_day": {"date": product.scored_day(as_of).isoformat(), **scored},
-        "reasons": {str(reason): int(count) for reason, count in reasons[reasons != ""].value_counts().sort_index().items()},
+        "reasons": {str(reason): int(n) for reason, n in reasons[reasons != ""].value_counts().sort_index().items()},
         "expectations": results, "rows_by_date": by_date, "labels_by_date": labels.counts_by_date(),
     }
 

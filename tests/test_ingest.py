@@ -1,0 +1,307 @@
+"""Oracle: laws of an append-only archive, and a brute-force account of what was known on which day."""
+
+import json
+import shutil
+from datetime import date, timedelta
+
+import pandas as pd
+import pytest
+from conftest import parcels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_params import declared
+
+from tasks import params
+from tasks.errors import UserError
+from tasks.ingest import ingest
+from tasks.paths import Paths
+
+RAW = Paths("tiny").raw
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tiny(**changes):
+    return params.parse(declared(source__url="parcels.csv", **changes)).product("tiny")
+
+
+def deliver(frame):
+    frame.to_csv("parcels.csv", index=False)
+
+
+def rows(*more, days=("2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"), each=2):
+    """A few parcels a day, each late on even numbers; `more` are appended as they are."""
+    regular = [{"parcel_id": f"{day[-2:]}{i}", "day": day, "depot": "007", "weight_kg": "1.50",
+                "handed_in": f"{day}T09:00", "late": str(i % 2)} for day in days for i in range(each)]
+    return pd.DataFrame([*regular, *more], dtype="str")
+
+
+def row(number, day, **changes):
+    return {"parcel_id": number, "day": day, "depot": "A", "weight_kg": "2", "handed_in": "", "late": "1", **changes}
+
+
+def run(as_of, **changes):
+    ingest(tiny(**changes), date.fromisoformat(as_of))
+    return report()
+
+
+def report():
+    return json.loads(Paths("tiny").report("ingest.json").read_text())
+
+
+def stored(kind):
+    return {file.stem.removeprefix("dt="): pd.read_parquet(file) for file in sorted((RAW / kind).glob("dt=*.parquet"))}
+
+
+def ids(kind):
+    return {day: sorted(table["parcel_id"].dropna()) for day, table in stored(kind).items()}
+
+
+def all_bytes():
+    return {file.relative_to(RAW).as_posix(): file.read_bytes() for file in RAW.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(("horizon", "delay"), [(0, 0), (1, 1), (0, 2), (3, 0)])
+def test_nothing_is_stored_that_was_not_known_on_as_of(horizon, delay):
+    frame = parcels()
+    deliver(frame)
+    as_of = date(2024, 1, 20)
+    run(as_of.isoformat(), predict__horizon_days=horizon, target__delay_days=delay)
+    known_rows, known_labels = {}, {}
+    for number, day in zip(frame["parcel_id"], frame["day"], strict=True):
+        event = date.fromisoformat(day)
+        if event - timedelta(days=horizon) <= as_of:
+            known_rows.setdefault(day, []).append(number)
+        if event + timedelta(days=delay) <= as_of:
+            known_labels.setdefault((event + timedelta(days=delay)).isoformat(), []).append(number)
+    assert ids("rows") == known_rows
+    assert ids("labels") == known_labels
+    assert "late" not in stored("rows")["2024-01-01"].columns
+    assert list(stored("labels")["2024-01-05"].columns) == ["parcel_id", "late"]
+
+
+def test_history_fetched_at_once_is_history_fetched_night_by_night():
+    deliver(parcels())
+    for day in range(1, 9):
+        run(f"2024-01-{day:02d}")
+    nightly = {name: content for name, content in all_bytes().items() if name != "index.json"}
+    shutil.rmtree("data")
+    run("2024-01-08")
+    assert nightly == {name: content for name, content in all_bytes().items() if name != "index.json"}
+
+
+def test_second_run_changes_nothing_and_reports_nothing():
+    deliver(rows(row("x", "not a day"), row("y", "")))
+    run("2024-01-02")
+    before = all_bytes()
+    told = run("2024-01-02")
+    assert all_bytes() == before
+    assert (told["rows_new"], told["labels_new"], told["changed_past"]) == (0, 0, {})
+
+
+def test_stored_dates_stay_as_they_are_and_a_changed_past_is_counted():
+    deliver(rows())
+    run("2024-01-02")
+    before = all_bytes()
+    frame = rows(row("020x", "2024-01-02"), row("020y", "2024-01-02"))
+    frame.loc[frame["parcel_id"] == "010", "weight_kg"] = "9"
+    frame = frame[frame["parcel_id"] != "021"]
+    deliver(frame)
+    told = run("2024-01-03")
+    assert told["changed_past"] == {"2024-01-01": {"added": 0, "removed": 0, "differing": 1},
+                                    "2024-01-02": {"added": 2, "removed": 1, "differing": 0}}
+    assert told["days_new"] == ["2024-01-04"]
+    after = all_bytes()
+    assert {name: after[name] for name in before if name != "index.json"} == {
+        name: content for name, content in before.items() if name != "index.json"}
+
+
+def test_day_that_vanished_from_the_source_is_reported():
+    deliver(rows())
+    run("2024-01-02")
+    deliver(rows(days=("2024-01-01", "2024-01-03", "2024-01-04")))
+    assert run("2024-01-03")["changed_past"] == {"2024-01-02": {"added": 0, "removed": 2, "differing": 0}}
+
+
+def test_rows_in_another_order_are_the_same_past():
+    deliver(rows())
+    run("2024-01-02")
+    deliver(rows().iloc[::-1])
+    assert run("2024-01-03")["changed_past"] == {}
+
+
+def test_label_that_comes_late_lies_under_the_day_on_which_it_became_known():
+    frame = rows()
+    frame.loc[frame["parcel_id"].isin(["010", "020", "021"]), "late"] = None
+    deliver(frame)
+    run("2024-01-03")
+    assert ids("labels") == {"2024-01-02": ["011"]}
+    deliver(rows())
+    run("2024-01-04")  # of 01-02 none was known, of 01-01 one: both days' truths came today
+    assert ids("labels") == {"2024-01-02": ["011"], "2024-01-04": ["010", "020", "021", "030", "031"]}
+
+
+def test_label_that_is_stored_is_not_told_twice():
+    deliver(rows())
+    run("2024-01-03")
+    changed = rows()
+    changed["late"] = "1"
+    deliver(changed)
+    run("2024-01-04")
+    labels = pd.concat(stored("labels").values())
+    assert sorted(labels["parcel_id"]) == ["010", "011", "020", "021", "030", "031"]
+    assert labels.set_index("parcel_id").loc["010", "late"] == "0"
+
+
+def test_leading_zeros_and_long_integers_survive():
+    deliver(rows(row("00123", "2024-01-01", depot="007"), row("12345678901234567891", "2024-01-01", depot="1e5")))
+    run("2024-01-02")
+    table = stored("rows")["2024-01-01"].set_index("parcel_id")
+    assert table.loc["00123", "depot"] == "007"
+    assert table.loc["12345678901234567891", "depot"] == "1e5"
+    assert table.loc["010", "weight_kg"] == "1.50"
+
+
+def test_words_that_pandas_takes_for_missing_survive():
+    deliver(rows(row("n", "2024-01-01", depot="NA"), row("m", "2024-01-01", depot="null")))
+    run("2024-01-02")
+    table = stored("rows")["2024-01-01"].set_index("parcel_id")
+    assert (table.loc["n", "depot"], table.loc["m", "depot"]) == ("NA", "null")
+    assert table["handed_in"].isna()["n"]
+
+
+def test_row_without_a_date_arrives_once_and_is_never_lost():
+    deliver(rows(row("x", "someday")))
+    run("2024-01-01")
+    assert ids("rows")["2024-01-02"] == ["020", "021", "x"]
+    deliver(rows(row("x", "someday"), row("y", "")))
+    assert run("2024-01-01")["changed_past"] == {}
+    assert "y" not in str(ids("rows"))  # its day is stored already: it waits for the next
+    run("2024-01-02")
+    assert ids("rows")["2024-01-03"] == ["030", "031", "y"]
+    assert sum("x" in numbers for numbers in ids("rows").values()) == 1
+
+
+@pytest.mark.parametrize("kept", ["nothing", "one day", "every file"])
+def test_first_run_that_was_killed_is_made_good_by_the_next(kept):
+    deliver(rows())
+    run("2024-01-02")
+    whole = all_bytes()
+    (RAW / "index.json").unlink()
+    if kept == "nothing":
+        shutil.rmtree(RAW / "labels")
+    if kept == "one day":
+        for file in sorted(RAW.rglob("dt=*.parquet"))[1:]:
+            file.unlink()
+    run("2024-01-02")
+    assert all_bytes() == whole
+
+
+def test_later_run_that_was_killed_is_made_good_by_the_next():
+    deliver(rows())
+    run("2024-01-02")
+    index = (RAW / "index.json").read_bytes()
+    run("2024-01-03")
+    whole = all_bytes()
+    (RAW / "index.json").write_bytes(index)  # killed after all partitions, before the index
+    (RAW / "rows" / ".dt=2024-01-04.parquet.tmp-1").write_bytes(b"half")
+    run("2024-01-03")
+    assert all_bytes() == whole
+    (RAW / "index.json").write_bytes(index)
+    (RAW / "labels" / "dt=2024-01-03.parquet").unlink()
+    run("2024-01-03")
+    assert all_bytes() == whole
+
+
+def test_declared_column_that_is_missing_is_told_and_nothing_is_written(workspace):
+    deliver(rows().drop(columns=["depot", "late"]))
+    with pytest.raises(UserError, match="must deliver every declared column, and lacks depot, late; it has parcel_id"):
+        run("2024-01-02")
+    assert not (workspace / "data").exists()
+
+
+def test_source_without_rows_up_to_as_of_is_told_and_nothing_is_written(workspace):
+    deliver(rows())
+    with pytest.raises(UserError, match="knows no row up to 2023-12-31; check as_of and the source"):
+        run("2023-12-30")
+    assert not (workspace / "data").exists()
+    run("2024-01-02")
+    with pytest.raises(UserError, match="knows no row up to 2023-12-31"):
+        run("2023-12-30")
+
+
+def test_cells_of_mixed_types_are_stored_as_text():
+    lines = [{**row(f"m{i}", "2024-01-01"), "weight_kg": weight, "depot": depot} for i, (weight, depot) in enumerate(
+        [(1, "A"), ("heavy", 7), (2.5, None), ([1], {"a": 1}), (True, "x"), (2**70, "y")])]
+    with open("parcels.jsonl", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    product = params.parse(declared(source={"kind": "jsonl", "url": "parcels.jsonl"})).product("tiny")
+    ingest(product, date(2024, 1, 2))
+    table = stored("rows")["2024-01-01"].set_index("parcel_id")
+    assert list(table["weight_kg"]) == ["1", "heavy", "2.5", "1", "True", str(2**70)]
+    assert list(table["depot"].fillna("-")) == ["A", "7", "-", "{'a': 1}", "x", "y"]
+    ingest(product, date(2024, 1, 2))
+    assert report()["changed_past"] == {}
+
+
+def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():
+    def write(*more):
+        frame = pd.DataFrame([*[{"parcel_id": 2**60 + i, "day": f"2024-01-0{i + 1}", "depot": "A", "weight_kg": 3,
+                                 "handed_in": "2024-01-01T00:00:00", "late": 1} for i in range(4)], *more],
+                             dtype=object)
+        frame = frame.astype({"parcel_id": "Int64", "weight_kg": "Int64"})
+        frame["handed_in"] = pd.to_datetime(frame["handed_in"])
+        frame.to_parquet("parcels.parquet")
+
+    write()
+    product = params.parse(declared(source={"kind": "parquet", "url": "parcels.parquet"})).product("tiny")
+    ingest(product, date(2024, 1, 2))
+    write({"parcel_id": None, "day": "2024-01-04", "depot": "A", "weight_kg": None,
+           "handed_in": "2024-01-01T00:00:01", "late": 1})
+    ingest(product, date(2024, 1, 3))
+    assert report()["changed_past"] == {}
+    assert ids("labels") == {f"2024-01-0{i + 2}": [2**60 + i] for i in range(2)}
+    assert stored("rows")["2024-01-04"]["parcel_id"].astype(object)[0] is not None
+
+
+def test_key_may_hold_the_time_and_a_column_called_day():
+    frame = rows(each=1).assign(store=["1", "2", "3", "4"])
+    deliver(frame)
+    run("2024-01-03", key=["store", "day"])
+    assert list(stored("labels")["2024-01-02"].columns) == ["store", "day", "late"]
+
+
+EVENTS = st.tuples(st.integers(0, 6), st.sampled_from(["", "0", "1"]), st.integers(0, 8))
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=9), st.lists(st.integers(0, 8), min_size=1, max_size=4))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_night_adds_and_none_takes_away(workspace, events, nights):
+    """Parcels whose truth is filled in on some day; nights on any days, run in order."""
+    shutil.rmtree(workspace / "data", ignore_errors=True)
+    first = date(2024, 1, 1)
+    before, earlier = {}, ""
+    for night in sorted(nights):
+        as_of = first + timedelta(days=night)
+        deliver(pd.DataFrame([
+            row(f"p{i}", (first + timedelta(days=day)).isoformat(), late=late if truth_on <= night else "")
+            for i, (day, late, truth_on) in enumerate(events)]))
+        if not any(day <= night + 1 for day, _, _ in events):
+            continue
+        run(as_of.isoformat())
+        after = {name: content for name, content in all_bytes().items() if name != "index.json"}
+        assert before.items() <= after.items()
+        new = {name.split("dt=")[1][:10] for name in set(after) - set(before) if name.startswith("labels")}
+        if before:
+            assert all(day > earlier for day in new), "a truth must not arrive before it is known"
+        before, earlier = after, as_of.isoformat()
+        numbers = [number for day in ids("rows").values() for number in day]
+        assert sorted(numbers) == sorted(f"p{i}" for i, (day, _, _) in enumerate(events) if day <= night + 1)
+        told = [number for day in ids("labels").values() for number in day]
+        assert len(told) == len(set(told))
+        assert set(told) >= {f"p{i}" for i, (day, late, on) in enumerate(events)
+                             if late and day + 1 <= night and on <= night and nights.count(night) == 1}
