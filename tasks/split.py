@@ -5,7 +5,7 @@ Within validation and test each group counts once, so that a text that came twic
 """
 
 import hashlib
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from tasks.errors import UserError
 from tasks.files import read_tables, whole_folder, write_json, write_table
 from tasks.params import Product, Split
 from tasks.paths import Paths
+from tasks.types import as_text
 
 PARTS = ("train", "val", "test")
 
@@ -48,30 +49,40 @@ def split(product: Product, as_of: date) -> str:
 
 def _groups(table: pd.DataFrame, product: Product) -> pd.Series:
     """One text per row that must not straddle a split: case and white space do not make two texts differ."""
-    names = [product.split.group] if product.split.group else list(product.key)
-    joined = table[names[0]].astype("str").str.cat([table[name].astype("str") for name in names[1:]], sep="\x1f")
-    if product.columns.get(names[0]) == "text":
-        joined = joined.str.lower().str.split().str.join(" ")
-    return joined
+    key = as_text(table[product.key[0]])
+    for name in product.key[1:]:
+        key = key + "\x1f" + as_text(table[name])
+    if not product.split.group:
+        return key
+    group = as_text(table[product.split.group])
+    if product.columns.get(product.split.group) == "text":
+        group = group.str.lower().str.split().str.join(" ")
+    return group.where(group.notna(), "\x1f" + key)  # a row without a group stands for itself
 
 
 def _by_time(labelled: pd.DataFrame, rule: Split) -> pd.Series:
     """The newest labelled days are the test, those before them the validation, those before them the training."""
-    assert rule.test_days and rule.val_days and rule.train_days
+    assert rule.test_days is not None
+    assert rule.val_days is not None
+    assert rule.train_days is not None
     if labelled.empty:
         return pd.Series("none", index=labelled.index)
-    age = (date.fromisoformat(labelled["dt"].max()) + timedelta(days=1)) - pd.to_datetime(labelled["dt"]).dt.date
-    days = pd.Series([delta.days for delta in age], index=labelled.index)
-    edges = np.cumsum([0, rule.test_days, rule.val_days, rule.train_days])
-    return pd.cut(days, edges, labels=["test", "val", "train"]).astype(object).fillna("none")
+    day = pd.to_datetime(labelled["dt"])
+    age_days = (day.max() - day).dt.days.to_numpy()
+    first_of_none = rule.test_days + rule.val_days + rule.train_days
+    part = np.select([age_days < rule.test_days, age_days < rule.test_days + rule.val_days, age_days < first_of_none],
+                     ["test", "val", "train"], "none")
+    return pd.Series(part, index=labelled.index, dtype=object)
 
 
 def _by_hash(group: pd.Series, rule: Split) -> pd.Series:
     """A share of the groups, told by a hash of the group alone: a row stays where it is as data grows."""
-    assert rule.test_fraction and rule.val_fraction
+    assert rule.test_fraction is not None
+    assert rule.val_fraction is not None
     share = group.map(lambda text: int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64)
-    held_out = np.where(share < rule.test_fraction, "test", np.where(share < rule.test_fraction + rule.val_fraction, "val", "train"))
-    return pd.Series(held_out, index=group.index, dtype=object)
+    part = np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction],
+                     ["test", "val"], "train")
+    return pd.Series(part, index=group.index, dtype=object)
 
 
 def _without_straddlers(part: pd.Series, group: pd.Series) -> pd.Series:
@@ -87,8 +98,8 @@ def _check(labelled: pd.DataFrame, part: pd.Series, product: Product) -> None:
     for name in PARTS:
         rows = int((part == name).sum())
         if rows == 0:
-            raise UserError(f"{place}: every part must hold rows, and {name} has none of {len(labelled):,} labelled rows; "
-                            "give it more days or a larger share, or a later as_of")
+            raise UserError(f"{place}: every part must hold rows, and {name} has none of "
+                            f"{len(labelled):,} labelled rows; give it more days or a larger share, or a later as_of")
         truths = labelled[product.target.name][part == name]
         if product.target.task in ("binary", "multiclass") and truths.nunique() < 2:
             raise UserError(f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "

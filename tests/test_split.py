@@ -1,0 +1,197 @@
+"""Oracle: a brute-force split row by row, and the laws that nothing leaks and nothing is lost."""
+
+import json
+import shutil
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_params import declared
+
+from tasks import params
+from tasks.errors import UserError
+from tasks.files import folder_sha256, write_table
+from tasks.paths import Paths, partition
+from tasks.split import PARTS, split
+
+PATHS = Paths("tiny")
+FIRST = date(2024, 1, 1)
+AS_OF = date(2024, 1, 31)
+BY_TIME = {"by": "time", "test_days": 3, "val_days": 2, "train_days": 5}
+BY_HASH = {"by": "hash", "test_fraction": 0.25, "val_fraction": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tiny(rule, **changes):
+    return params.parse(declared(split=rule, expectations=[], **changes)).product("tiny")
+
+
+def rows(n_days=20, per_day=4, groups=5):
+    """Parcels of some days; the depot repeats, and every fourth parcel has no truth."""
+    return pd.DataFrame([{"parcel_id": f"{day:02d}-{i}", "dt": (FIRST + timedelta(days=day)).isoformat(),
+                          "depot": f"D{(day * per_day + i) % groups}", "late": None if i == 3 else (day + i) % 2}
+                         for day in range(n_days) for i in range(per_day)])
+
+
+def deliver(table):
+    """Valid files as `validate` writes them."""
+    typed = table.assign(day=pd.to_datetime(table["dt"]).astype("datetime64[s]"), weight_kg=1.0,
+                         handed_in=pd.Series(pd.NaT, index=table.index, dtype="datetime64[s]"))
+    for day, part in typed.groupby("dt"):
+        write_table(partition(PATHS.valid / "rows", date.fromisoformat(day)), part.drop(columns=["dt", "late"]))
+        truths = part[part["late"].notna()][["parcel_id", "late"]].astype({"late": "Int8"})
+        write_table(partition(PATHS.valid / "labels", date.fromisoformat(day)), truths)
+
+
+def made(rule, **changes):
+    split(tiny(rule, **changes), AS_OF)
+    return {name: pd.read_parquet(PATHS.splits / f"{name}.parquet") for name in (*PARTS, "pretrain")}
+
+
+def test_boundaries_of_a_split_by_time_are_exact():
+    table = rows()
+    deliver(table)
+    parts = made(BY_TIME)
+    last = max(date.fromisoformat(day) for day in table[table["late"].notna()]["dt"])
+    wanted = {name: [] for name in PARTS}
+    for number, day, late in zip(table["parcel_id"], table["dt"], table["late"], strict=True):
+        age = (last - date.fromisoformat(day)).days
+        name = "test" if age < 3 else "val" if age < 5 else "train" if age < 10 else None
+        if name and not pd.isna(late):
+            wanted[name].append(number)
+    assert {name: list(parts[name]["parcel_id"]) for name in PARTS} == wanted
+    told = json.loads(PATHS.report("split.json").read_text())
+    assert told["rows"] == {name: len(part) for name, part in parts.items()}
+    assert told["days"] == {"train": ["2024-01-11", "2024-01-15"], "val": ["2024-01-16", "2024-01-17"],
+                            "test": ["2024-01-18", "2024-01-20"]}
+    assert told["rows_left_out"] == told["rows_labelled"] - sum(len(parts[name]) for name in PARTS) == 30
+
+
+def test_newest_labelled_day_is_the_last_even_when_rows_go_on():
+    table = rows()
+    table.loc[table["dt"] > "2024-01-15", "late"] = None
+    deliver(table)
+    assert made(BY_TIME)["test"]["day"].max() == pd.Timestamp("2024-01-15")
+
+
+def test_rows_and_labels_after_as_of_are_not_looked_at():
+    deliver(rows())
+    split(tiny(BY_TIME), date(2024, 1, 12))
+    assert pd.read_parquet(PATHS.splits / "test.parquet")["day"].max() == pd.Timestamp("2024-01-12")
+    assert pd.read_parquet(PATHS.splits / "pretrain.parquet")["day"].max() <= pd.Timestamp("2024-01-12")
+
+
+@pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])
+def test_every_row_that_is_not_held_out_is_there_for_pretraining(rule):
+    table = rows()
+    deliver(table)
+    parts = made(rule)
+    held_out = set(parts["val"]["parcel_id"]) | set(parts["test"]["parcel_id"])
+    assert set(parts["pretrain"]["parcel_id"]) == set(table["parcel_id"]) - held_out
+    assert set(parts["pretrain"]["parcel_id"]) >= set(table[table["late"].isna()]["parcel_id"])
+
+
+GROUPS = st.sampled_from(["a", "A ", "b", "c", "d d", "D  d", "e", "f", "g", None])
+
+
+@given(st.lists(st.tuples(GROUPS, st.integers(0, 19), st.sampled_from([0, 1, None])), min_size=30, max_size=60),
+       st.sampled_from([BY_TIME, BY_HASH]))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_group_straddles_and_none_counts_twice_where_it_is_judged(workspace, drawn, rule):
+    shutil.rmtree(workspace / "data", ignore_errors=True)
+    table = pd.DataFrame([{"parcel_id": f"{i:03d}", "dt": (FIRST + timedelta(days=day)).isoformat(), "depot": text,
+                           "late": late} for i, (text, day, late) in enumerate(drawn)])
+    deliver(table)
+    try:
+        parts = made({**rule, "group": "depot"}, columns={"depot": "text", "weight_kg": "number", "handed_in": "time"})
+    except UserError:
+        return  # too few groups for three parts: told, not split wrongly
+    seen = {name: [" ".join(text.lower().split()) if isinstance(text, str) else number
+                   for text, number in zip(part["depot"], part["parcel_id"], strict=True)]
+            for name, part in parts.items()}
+    for one in PARTS:
+        for other in PARTS:
+            assert one == other or not set(seen[one]) & set(seen[other])
+    for name in ("val", "test"):
+        assert not set(seen[name]) & set(seen["pretrain"])
+        assert len(seen[name]) == len(set(seen[name]))
+    assert all(part["parcel_id"].is_unique for part in parts.values())
+
+
+def test_rows_without_a_group_stand_for_themselves():
+    table = rows(groups=40)
+    table.loc[table.index % 2 == 0, "depot"] = None
+    deliver(table)
+    parts = made({**BY_HASH, "group": "depot"})
+    alone = {name: int(part["depot"].isna().sum()) for name, part in parts.items()}
+    assert min(alone.values()) > 1
+
+
+def test_key_that_is_a_time_is_held_out_of_pretraining_at_midnight_and_at_noon():
+    """The text of a moment must not depend on the other moments of its table."""
+    table = rows()
+    deliver(table)
+    for file in sorted((PATHS.valid / "rows").glob("*.parquet")):
+        part = pd.read_parquet(file)
+        unlabelled = part["parcel_id"].str.endswith("3")
+        part["handed_in"] = part["day"].where(~unlabelled, part["day"] + pd.Timedelta(hours=12))
+        write_table(file, part)
+    parts = made(BY_TIME, key=["parcel_id"])
+    grouped = made({**BY_TIME, "group": "handed_in"})
+    for name in ("val", "test"):
+        assert not set(grouped[name]["handed_in"]) & set(grouped["pretrain"]["handed_in"])
+    assert len(grouped["test"]) < len(parts["test"])
+
+
+def test_row_stays_where_a_hash_put_it_as_data_grows():
+    deliver(rows(n_days=10))
+    before = made(BY_HASH)
+    deliver(rows(n_days=20))
+    after = made(BY_HASH)
+    for name in PARTS:
+        assert set(before[name]["parcel_id"]) <= set(after[name]["parcel_id"])
+    share = {name: len(after[name]) / 60 for name in PARTS}
+    assert 0.1 < share["test"] < 0.4
+    assert 0.08 < share["val"] < 0.35
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda table: table.assign(late=None), "every part must hold rows, and train has none of 0 labelled rows"),
+    (lambda table: table[table["dt"] >= "2024-01-17"], "every part must hold rows, and train has none"),
+    (lambda table: table.assign(late=table["late"].where(table["dt"] < "2024-01-18", table["late"] * 0)),
+     "every part must hold two classes of late, and test holds 1 in 9 rows")])
+def test_too_little_data_is_told_and_nothing_is_written(change, told):
+    table = rows()
+    table["late"] = table["late"].astype(object)
+    deliver(change(table))
+    with pytest.raises(UserError, match=rf"params.yaml: products.tiny.split: {told}.*; give it more days or a larger"):
+        made(BY_TIME)
+    assert not PATHS.splits.exists()
+
+
+@pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])
+def test_same_rows_give_the_same_bytes(rule):
+    deliver(rows())
+    hashes = []
+    for _ in range(2):
+        made(rule)
+        hashes.append((folder_sha256(PATHS.splits), PATHS.report("split.json").read_bytes()))
+    assert hashes[0] == hashes[1]
+
+
+def test_labels_are_joined_by_key_and_not_by_place():
+    table = rows(per_day=3)
+    deliver(table)
+    for file in sorted((PATHS.valid / "labels").glob("*.parquet")):
+        write_table(file, pd.read_parquet(file).iloc[::-1])
+    truth = table.set_index("parcel_id")["late"]
+    for part in (part for name, part in made(BY_TIME).items() if name in PARTS):
+        np.testing.assert_array_equal(part["late"].astype(float), truth[part["parcel_id"]].astype(float))

@@ -1,0 +1,260 @@
+"""Oracle: counting by hand, the law rows in = valid + quarantined, and Great Expectations' own meaning of a rule."""
+
+import json
+import shutil
+from datetime import date
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_params import declared
+
+from tasks import params
+from tasks.errors import UserError
+from tasks.files import folder_sha256, read_tables, write_table
+from tasks.paths import Paths, partition
+from tasks.validate import validate
+
+PATHS = Paths("tiny")
+AS_OF = date(2024, 1, 2)
+POSITIVE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "weight_kg", "min_value": 0}}
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tiny(*expectations, **changes):
+    return params.parse(declared(expectations=list(expectations), **changes)).product("tiny")
+
+
+def row(number, **changes):
+    return {"parcel_id": number, "day": "2024-01-01", "depot": "A", "weight_kg": "2", "handed_in": "2024-01-01T09:00",
+            **changes}
+
+
+def deliver(rows, labels=(), day="2024-01-01"):
+    """Raw files as `ingest` writes them."""
+    columns = ["parcel_id", "day", "depot", "weight_kg", "handed_in"]
+    table = pd.DataFrame(rows, columns=columns, dtype="str")
+    write_table(partition(PATHS.raw / "rows", date.fromisoformat(day)), table)
+    if len(labels):
+        table = pd.DataFrame(labels, columns=["parcel_id", "late"])
+        write_table(partition(PATHS.raw / "labels", AS_OF), table)
+
+
+def report():
+    return json.loads(PATHS.report("validation.json").read_text())
+
+
+def quarantined(kind="rows"):
+    return pd.read_parquet(PATHS.quarantine / f"{kind}.parquet").set_index("parcel_id")["reasons"].to_dict()
+
+
+def valid(kind="rows"):
+    return sorted(read_tables(PATHS.valid / kind)["parcel_id"])
+
+
+def test_cell_that_does_not_fit_goes_to_quarantine_with_column_and_rule_and_no_value():
+    deliver([row("good"), row("a", weight_kg="SECRET"), row("b", handed_in="SECRET"), row("c", day="SECRET"),
+             row("d", weight_kg="SECRET", day="SECRET")])
+    validate(tiny(), AS_OF)
+    assert valid() == ["good"]
+    assert quarantined() == {"a": "weight_kg: is no number", "b": "handed_in: is no time", "c": "day: is no time",
+                             "d": "day: is no time; weight_kg: is no number"}
+    assert report()["reasons"] == {"day: is no time": 2, "handed_in: is no time": 1, "weight_kg: is no number": 2}
+    assert "SECRET" not in PATHS.report("validation.json").read_text()
+    kept = pd.read_parquet(PATHS.quarantine / "rows.parquet").set_index("parcel_id")
+    assert (kept.loc["a", "weight_kg"], kept.loc["a", "dt"]) == ("SECRET", "2024-01-01")
+
+
+def test_missing_inputs_are_valid_and_missing_keys_and_times_are_not():
+    deliver([row("good", depot=None, weight_kg=None, handed_in=None), row(None), row("late", day=None)])
+    validate(tiny(), AS_OF)
+    assert valid() == ["good"]
+    assert sorted(pd.read_parquet(PATHS.quarantine / "rows.parquet")["reasons"]) == [
+        "day: is missing", "parcel_id: is missing"]
+
+
+def test_of_rows_with_one_key_the_first_stands():
+    deliver([row("x", depot="first"), row("x", depot="second"), row("y")])
+    deliver([row("x", depot="third", day="2024-01-02")], day="2024-01-02")
+    validate(tiny(), AS_OF)
+    table = read_tables(PATHS.valid / "rows")
+    assert table.set_index("parcel_id").loc["x", "depot"] == "first"
+    reasons = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    assert reasons["depot"].tolist() == ["second", "third"]
+    assert set(reasons["reasons"]) == {"parcel_id: is a key already seen"}
+
+
+def test_key_of_several_columns_is_judged_as_a_whole():
+    deliver([row("x"), row("x", depot="B"), row("x"), row("y", depot=None)])
+    validate(tiny(key=["parcel_id", "depot"], split__group=None), AS_OF)
+    reasons = pd.read_parquet(PATHS.quarantine / "rows.parquet")["reasons"].tolist()
+    assert reasons == ["parcel_id+depot: is a key already seen", "parcel_id+depot: is missing"]
+
+
+def test_key_that_is_a_time_or_a_number_joins_rows_to_labels():
+    deliver([row("1.0"), row("2")])
+    table = pd.DataFrame({"weight_kg": ["2"], "day": ["2024-01-01"], "late": ["1"]})
+    write_table(partition(PATHS.raw / "labels", AS_OF), table)
+    validate(tiny(key=["day", "weight_kg"]), AS_OF)
+    rows, labels = (read_tables(PATHS.valid / kind).drop(columns="dt") for kind in ("rows", "labels"))
+    assert len(rows.merge(labels, on=["day", "weight_kg"], validate="one_to_one")) == 1
+
+
+@given(st.lists(st.tuples(
+    st.sampled_from(["a", "b", "c", "", None]), st.sampled_from(["2024-01-01", "2024-01-02", "?", None]),
+    st.sampled_from(["1", "-1", "x", "1e999", None]), st.sampled_from(["2024-01-01", "x", None])), max_size=40),
+    st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from(["0", "1", "maybe"])), max_size=6),
+    st.sampled_from(["warning", "info"]))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_in_are_rows_valid_plus_rows_quarantined_on_every_date(workspace, garbage, truths, severity):
+    shutil.rmtree(workspace / "data", ignore_errors=True)
+    days = {"2024-01-01": [row("always")], "2024-01-02": []}
+    for i, (number, day, weight, time) in enumerate(garbage):
+        days[list(days)[i % 2]].append(row(number, day=day, weight_kg=weight, handed_in=time))
+    for day, rows in days.items():
+        deliver(rows, truths, day=day)
+    validate(tiny({**POSITIVE, "severity": severity}), AS_OF)
+    told, kept = report(), read_tables(PATHS.valid / "rows")
+    bad = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    for day, rows in days.items():
+        if rows:
+            n_valid, n_bad = int((kept["dt"] == day).sum()), int((bad["dt"] == day).sum())
+            assert n_valid + n_bad == len(rows)
+            assert told["rows_by_date"][day] == {"rows_in": len(rows), "rows_valid": n_valid, "rows_quarantined": n_bad}
+    assert (bad["reasons"] != "").all()
+    labels = told["labels"]
+    assert labels["rows_in"] == len(truths) == labels["rows_valid"] + labels["rows_quarantined"]
+    assert told["scored_day"]["date"] == "2024-01-03"
+    assert kept["parcel_id"].is_unique
+    if severity == "warning":
+        assert not (kept["weight_kg"] < 0).any()
+
+
+def test_rows_that_arrive_after_as_of_are_not_looked_at():
+    deliver([row("a")])
+    deliver([row("b", day="2024-01-03")], day="2024-01-03")
+    deliver([row("c", day="2024-01-04")], day="2024-01-04")
+    validate(tiny(), AS_OF)
+    assert valid() == ["a", "b"]
+    assert report()["scored_day"] == {"date": "2024-01-03", "rows_in": 1, "rows_valid": 1, "rows_quarantined": 0}
+
+
+def test_warning_quarantines_and_info_only_reports():
+    deliver([row("a", weight_kg="-1"), row("b"), row("c", depot="Z")])
+    known = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "depot", "value_set": ["A"]}}
+    validate(tiny({**POSITIVE, "severity": "warning"}, {**known, "severity": "info"}), AS_OF)
+    assert quarantined() == {"a": "weight_kg: expect_column_values_to_be_between"}
+    assert valid() == ["b", "c"]
+    seen = {each["type"]: each for each in report()["expectations"]}
+    assert [each["success"] for each in seen.values()] == [False, False]
+    assert seen[known["type"]]["rows_unexpected"] == 1
+
+
+def test_failed_critical_expectation_stops_and_leaves_what_was_there():
+    deliver([row("a"), row("b")])
+    validate(tiny(), AS_OF)
+    before = folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)
+    deliver([row("a", weight_kg="-1"), row("b")])
+    with pytest.raises(UserError, match=r"1 expectations do not hold(.|\n)*1 of 2 rows break it(.|\n)*validation.json"):
+        validate(tiny({**POSITIVE, "severity": "critical"}), AS_OF)
+    assert (folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)) == before
+    assert report()["expectations"][0]["success"] is False
+
+
+def test_critical_expectation_that_holds_mostly_quarantines_the_rest():
+    deliver([row("a", weight_kg="-1"), *(row(str(i)) for i in range(9))])
+    mostly = {**POSITIVE, "severity": "critical", "kwargs": {**POSITIVE["kwargs"], "mostly": 0.9}}
+    validate(tiny(mostly), AS_OF)
+    assert list(quarantined()) == ["a"]
+
+
+def test_expectation_that_cannot_be_evaluated_is_one_clear_message():
+    deliver([row("a")])
+    words = {"type": "expect_column_values_to_be_between", "severity": "info",
+             "kwargs": {"column": "depot", "min_value": 0}}
+    with pytest.raises(UserError) as caught:
+        validate(tiny(words), AS_OF)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("  expect_column_values_to_be_between on depot (info): could not be evaluated: ")
+    assert "Traceback" not in str(caught.value)
+    assert not PATHS.valid.exists()
+
+
+def test_expectation_on_the_whole_table_is_judged_by_what_it_observes():
+    deliver([row("a"), row("b")])
+    size = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 5}}
+    validate(tiny({**size, "severity": "warning"}), AS_OF)
+    seen = report()["expectations"][0]
+    assert (seen["columns"], seen["success"], seen["observed"]) == ("table", False, 2)
+    assert valid() == ["a", "b"]
+    with pytest.raises(UserError, match=r"on table \(critical\): observed 2, wanted \{'min_value': 5\}"):
+        validate(tiny({**size, "severity": "critical"}), AS_OF)
+
+
+def test_expectation_on_several_columns_blames_its_rows():
+    deliver([row("a"), row("b"), row("c", depot="B")])
+    pair = {"type": "expect_compound_columns_to_be_unique", "severity": "warning",
+            "kwargs": {"column_list": ["depot", "weight_kg"]}}
+    validate(tiny(pair), AS_OF)
+    assert set(quarantined()) == {"a", "b"}
+    assert quarantined()["a"] == "depot+weight_kg: expect_compound_columns_to_be_unique"
+
+
+def test_expectation_on_the_target_judges_labels_and_one_that_only_names_it_does_not():
+    deliver([row("a", depot="late"), row("b", depot="A")], [("a", "1"), ("b", "0"), ("c", "1")])
+    ones = {"type": "expect_column_values_to_be_in_set", "severity": "warning",
+            "kwargs": {"column": "late", "value_set": [1]}}
+    named = {"type": "expect_column_values_to_match_regex", "severity": "warning",
+             "kwargs": {"column": "depot", "regex": "late"}}
+    validate(tiny(ones, named), AS_OF)
+    assert quarantined("labels") == {"b": "late: expect_column_values_to_be_in_set"}
+    assert quarantined() == {"b": "depot: expect_column_values_to_match_regex"}
+
+
+def test_truth_that_does_not_fit_its_task_goes_to_quarantine():
+    deliver([row("a")], [("a", "1"), ("b", "perhaps"), ("c", "2"), ("d", "0"), ("a", "0")])
+    validate(tiny(), AS_OF)
+    assert quarantined("labels") == {"a": "parcel_id: is a key already seen", "b": "late: is no binary target",
+                                     "c": "late: is no binary target"}
+    table = read_tables(PATHS.valid / "labels").set_index("parcel_id")["late"]
+    assert table.dtype == "Int8"
+    assert table.to_dict() == {"a": 1, "d": 0}
+
+
+def test_sets_of_labels_are_stored_joined():
+    deliver([row("a")], [("a", ["x", "y"]), ("b", ["x"]), ("c", [])])
+    validate(tiny(target__task="multilabel", gates__metric="macro_f1"), AS_OF)
+    table = read_tables(PATHS.valid / "labels").set_index("parcel_id")["late"]
+    assert table.to_dict() == {"a": "x|y", "b": "x", "c": ""}
+
+
+def test_no_label_yet_is_no_mistake():
+    deliver([row("a")])
+    validate(tiny({"type": "expect_column_values_to_be_in_set", "severity": "warning",
+                   "kwargs": {"column": "late", "value_set": [0, 1]}}), AS_OF)
+    assert report()["labels"] == {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
+
+
+def test_same_rows_give_the_same_bytes():
+    deliver([row("a", weight_kg="-1"), row("b"), row("c", weight_kg="x")], [("a", "1")])
+    hashes = []
+    for _ in range(2):
+        validate(tiny({**POSITIVE, "severity": "warning"}), AS_OF)
+        hashes.append([folder_sha256(folder) for folder in (PATHS.valid, PATHS.quarantine, PATHS.report("").parent)])
+    assert hashes[0] == hashes[1]
+
+
+def test_long_integers_with_gaps_stay_exact():
+    table = pd.DataFrame({"parcel_id": pd.array([2**60 + 1, None], "Int64"), "day": "2024-01-01", "depot": [7.0, None],
+                          "weight_kg": [1, 2], "handed_in": pd.to_datetime(["2024-01-01T09:00", None])})
+    write_table(partition(PATHS.raw / "rows", date(2024, 1, 1)), table)
+    validate(tiny(), AS_OF)
+    typed = read_tables(PATHS.valid / "rows")
+    assert (typed.loc[0, "parcel_id"], typed.loc[0, "depot"]) == (str(2**60 + 1), "7")
