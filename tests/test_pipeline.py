@@ -1,0 +1,126 @@
+"""Oracle: the three ways in must agree. Real DVC, real Airflow, a real S3 server, a tiny product.
+
+One run through Airflow (train, then predict) is made once; each test then looks at what it left, or goes on from it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import AS_OF, call, environment, make_project
+
+from tasks.files import file_sha256
+from tasks.store import Store
+
+URL = "s3://lamplighter/predictions"
+
+
+@pytest.fixture(scope="module")
+def airflow_run(tmp_path_factory, s3):
+    """The tiny product, trained and published by its DAGs."""
+    project = make_project(tmp_path_factory.mktemp("project"))
+    env = environment(project / ".lamplighter", **s3)
+    printed = call([sys.executable, "-m", "tasks.embedded", "run", "tiny"], project, env)
+    return SimpleNamespace(project=project, env=env, printed=printed)
+
+
+@pytest.fixture
+def published(airflow_run, monkeypatch):
+    """The manifest, and an environment in which the store can be read."""
+    for name, value in airflow_run.env.items():
+        monkeypatch.setenv(name, value)
+    stored = Store(URL).read(f"tiny/dt={AS_OF}/_manifest.json")
+    assert stored is not None
+    return stored.json()
+
+
+def experiments(project: Path, env: dict[str, str]) -> list[str]:
+    return call(["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/*/*/tiny-*"], project, env).split()
+
+
+def in_project(code: str, project: Path, env: dict[str, str]) -> str:
+    """What a Python program in the project prints."""
+    return call([sys.executable, "-c", code], project, env)
+
+
+def test_a_run_prints_what_a_person_wants_to_know(airflow_run):
+    for text in ("held-out auc", "baseline", "tiny-2024-02-10-train-", "20 in = 19 valid + 1 quarantined; 19 published",
+                 f"{URL}/tiny/dt={AS_OF}/_manifest.json", "read_predictions("):
+        assert text in airflow_run.printed
+
+
+def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):
+    head = call(["git", "rev-parse", "HEAD"], airflow_run.project, airflow_run.env).strip()
+    assert published["git_revision"] == head
+    assert published["experiment"] in experiments(airflow_run.project, airflow_run.env)
+    assert published["model"]["version"] == "v1.0.0"
+    assert published["rows"] == {"in": 20, "published": 19, "quarantined": 1}
+    assert {part["key"].rpartition("/")[2] for part in published["parts"]} == {f"part-{i:05d}.parquet" for i in range(3)}
+    assert published["inputs"]["environment_sha256"] == file_sha256(airflow_run.project / "constraints.txt")
+    assert {"name": "probability", "type": "float"} in published["schema"]
+
+
+def test_dvc_repro_without_servers_gives_the_same_bytes_as_airflow(airflow_run, published, tmp_path):
+    project = make_project(tmp_path / "laptop")  # with a cache of its own
+    env = {name: value for name, value in environment(project / ".lamplighter").items() if not name.startswith("AWS_")}
+    call(["dvc", "repro"], project, env)
+    night = json.loads((project / "data/predictions/tiny/night.json").read_text())
+    assert [part["sha256"] for part in night["parts"]] == [part["sha256"] for part in published["parts"]]
+    assert night["run"] == published["run"]
+    again = call(["dvc", "repro"], project, env)
+    assert again.count("didn't change, skipping") == 8
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("learning_rate: 0.003", "learning_rate: 0.002"))
+    planned = call(["dvc", "repro", "--dry"], project, env)
+    rerun = [line.split("'")[1] for line in planned.splitlines() if line.startswith("Running stage")]
+    assert rerun == ["train@tiny"], "a new learning rate must rerun train, and only then what follows from it"
+    assert "model.auc" in call(["dvc", "metrics", "show", "--md"], project, env)
+    assert "index.html" in call(["dvc", "plots", "show"], project, env)
+
+
+def test_dvc_lists_the_runs_that_airflow_made(airflow_run):
+    shown = call(["dvc", "exp", "show", "--csv"], airflow_run.project, airflow_run.env)
+    assert all(name in shown for name in experiments(airflow_run.project, airflow_run.env))
+    assert "model.auc" in shown
+
+
+def test_nothing_is_committed_to_a_branch(airflow_run):
+    assert call(["git", "status", "--porcelain"], airflow_run.project, airflow_run.env) == ""
+    assert call(["git", "rev-list", "--count", "main"], airflow_run.project, airflow_run.env).strip() == "1"
+
+
+def test_a_run_ends_the_same_when_every_task_starts_on_an_empty_disk(airflow_run, published):
+    """Workspace and cache are deleted before every task: all that is left is git and the DVC remote."""
+    before = _objects(published)
+    code = f"""
+import os, shutil, sys
+from pathlib import Path
+from tasks import workspace
+from tasks.run import open_run, step, shard, collect
+def empty_disk():
+    shutil.rmtree(workspace.HOME, ignore_errors=True); shutil.rmtree(workspace.CACHE, ignore_errors=True)
+run = open_run("tiny", "predict", "{AS_OF}", "another run")
+for stage in ("ingest", "validate"):
+    empty_disk(); step(run, stage)
+parts = []
+for number in range(run.shards):
+    empty_disk(); parts.append(shard(run, number))
+empty_disk(); collect(run, parts)
+empty_disk(); step(run, "publish")
+"""
+    elsewhere = airflow_run.project.parent / "elsewhere"
+    env = airflow_run.env | {"LAMPLIGHTER_HOME": str(elsewhere), "LAMPLIGHTER_CACHE": str(elsewhere / "cache"),
+                             "LAMPLIGHTER_ORIGIN": str(airflow_run.project)}
+    printed = in_project(code, airflow_run.project, env)
+    assert "stood there already, unchanged" in printed
+    assert _objects(published) == before
+
+
+def _objects(manifest: dict) -> dict[str, str]:
+    """Every object of the night with its entity tag."""
+    import boto3
+
+    listed = boto3.client("s3").list_objects_v2(Bucket="lamplighter", Prefix=f"predictions/tiny/dt={manifest['dt']}/")
+    return {each["Key"]: f"{each['ETag']} {each['LastModified']}" for each in listed["Contents"]}

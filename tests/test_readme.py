@@ -1,0 +1,97 @@
+"""Oracle: the README's own commands and code, run."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, call, environment
+
+from tasks import params
+from tasks.files import write_table
+from tasks.paths import Paths
+from tasks.predict import part_name, run_of, write_night
+from tasks.publish import publish
+from tasks.stage import STAGES
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_make_target_it_names_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)\b", "\n".join([*blocks("sh"), *re.findall(r"`(make [a-z]+[^`]*)`", README)])))
+    assert named
+    assert named <= targets
+
+
+def test_make_help_lists_the_commands():
+    printed = call(["make", "help"], ROOT, environment(ROOT / ".lamplighter"))
+    assert all(f"make {name}" in printed for name in ("run", "test", "up", "down", "lint"))
+
+
+@pytest.mark.parametrize("name", [*STAGES, "publish", "promote"])
+def test_every_stage_has_help_that_says_what_it_does(name):
+    done = subprocess.run([sys.executable, "-m", f"tasks.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "product" in done.stdout
+    assert len(done.stdout) > 200
+
+
+def test_the_product_it_shows_is_right(tmp_path):
+    entry = yaml.safe_load(blocks("yaml")[0])
+    assert params.parse({"as_of": "2024-01-01", "products": entry}).product("ticket-routing").target.task == "multiclass"
+
+
+def test_every_stage_and_folder_of_the_tree_exists():
+    tree = README[README.index("## The tree"):]
+    modules = re.findall(r"^  ((?:[a-z]+/? )+)", tree, flags=re.MULTILINE)
+    for name in " ".join(modules).split():
+        assert (ROOT / "tasks" / f"{name}.py").exists() or (ROOT / "tasks" / name.strip("/")).is_dir(), name
+
+
+def test_the_dvc_commands_it_shows_are_commands_of_dvc():
+    for line in re.findall(r"^(dvc [a-z]+(?: show)?)", "\n".join(blocks("sh")), flags=re.MULTILINE):
+        call([*line.split(), "--help"], ROOT, environment(ROOT / ".lamplighter"))
+
+
+def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypatch):
+    """A night of flight-delays as `predict` would leave it, published for real; then the README's Python, as it stands."""
+    import pandas as pd
+
+    declared = params.load(ROOT / "params.yaml")
+    product = declared.product("flight-delays")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    folder, report = Paths(product.name).predictions, Paths(product.name).report("validation.json")
+    report.parent.mkdir(parents=True)
+    report.write_text('{"scored_day": {"rows_in": 7, "rows_quarantined": 1}}')
+    parts = []
+    for shard in range(2):
+        table = pd.DataFrame({"flight_id": [f"{shard}{i}" for i in range(3)], "date": pd.Timestamp("2013-07-01"),
+                              "prediction": [True, False, False], "probability": [0.9, 0.2, 0.1]})
+        write_table(folder / part_name(shard), table)
+        from tasks.files import file_sha256
+
+        file = folder / part_name(shard)
+        parts.append({"name": file.name, "rows": 3, "bytes": file.stat().st_size, "sha256": file_sha256(file)})
+    inputs = {"scored_day": "2013-07-01", "model_sha256": "0" * 64}
+    assert run_of(inputs)
+    write_night(product, declared.as_of, inputs, parts, folder)
+    publish(product, declared.as_of)
+
+    ours, others = blocks("python")
+    names: dict = {}
+    exec(compile(ours, "README.md", "exec"), names)
+    verified = names["frame"]
+    exec(compile(others, "README.md", "exec"), names)
+    expected = sorted(verified["flight_id"])
+    assert expected == ["00", "01", "02", "10", "11", "12"]
+    assert sorted(names["frame"]["flight_id"]) == expected
+    assert sorted(names["table"]["flight_id"].to_list()) == expected
+    assert dict(names["rows"]) == {True: 2, False: 4}
