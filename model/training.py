@@ -125,7 +125,7 @@ class _Epochs:
 
     def run(self, loss: Callable[[np.ndarray], Tensor]) -> Iterator[tuple[float, float]]:
         """Yields the epochs done so far and the mean loss of the latest."""
-        with tqdm(total=self.n_steps, desc=self.name, unit="step", mininterval=1) as progress:
+        with tqdm(total=self.n_steps, desc=self.name, unit="step") as progress:
             for first in range(0, self.n_steps, self.steps_per_epoch):
                 seed = self.settings.seed + first // self.steps_per_epoch
                 steps = batches(self.lengths, self.batch_tokens, seed)[: self.n_steps - first]

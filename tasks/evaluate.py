@@ -35,7 +35,9 @@ def evaluate(product: Product, as_of: date) -> str:
     print(f"fitting the baseline on {len(rows['train']):,} rows", flush=True)
     baseline = fit_baseline(product.columns, tables.inputs(rows["train"], product), y["train"], task, SEED)
     scores = {"model": model.score(table), "baseline": baseline.score(table)}
-    metrics, full = {}, {"as_of": as_of.isoformat(), "rows_test": len(y_test), "rows_of_unknown_class": int((~known).sum())}
+    metrics: dict[str, dict[str, float]] = {}
+    full: dict[str, Any] = {
+        "as_of": as_of.isoformat(), "rows_test": len(y_test), "rows_of_unknown_class": int((~known).sum())}
     for name, values in scores.items():
         measured = evaluate_scores(task, y_test, values, model.classes)
         interval = bootstrap_interval(task, y_test, values, model.classes, metric, N_RESAMPLES, SEED)

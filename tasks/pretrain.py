@@ -35,7 +35,7 @@ def pretrain(product: Product, as_of: date) -> str:
     features = Features.fit(
         product.columns, tables.inputs(rows, product), tables.targets(rows, product, tables.classes(rows, product)),
         product.target.task, max_tokens=settings.max_tokens, tokenizer=weights / "tokenizer.json" if weights else None)
-    history = []
+    history: list[dict[str, float]] = []
     if weights:
         try:
             network = load_bert(weights, features.sizes, None, settings, seed=product.model.train.seed)

@@ -40,7 +40,7 @@ def targets(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> np
         case "binary":
             return truths.to_numpy("int64")
         case "multiclass":
-            return pd.Index(known).get_indexer(truths).astype("int64")
+            return pd.Index(known).get_indexer(pd.Index(truths)).astype("int64")
         case _:
             sets = truths.str.split(LABEL_SEPARATOR, regex=False)
             return np.array([[name in labels for name in known] for labels in sets], dtype="float32")
