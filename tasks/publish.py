@@ -38,16 +38,16 @@ def publish(product: Product, as_of: date) -> str:
     night = _verified_night(product, as_of)
     store = Store(product.publish.url)
     place = night_key(product.name, as_of)
-    parts = [{**part, "key": store.full_key(part_key(product.name, as_of, night["run"], part["name"]))} for part in night["parts"]]
-    for part in night["parts"]:
-        file = Paths(product.name).predictions / part["name"]
-        store.create_file(part_key(product.name, as_of, night["run"], part["name"]), file)
+    keys = [part_key(product.name, as_of, night["run"], part["name"]) for part in night["parts"]]
+    parts = [{**part, "key": store.full_key(key)} for part, key in zip(night["parts"], keys, strict=True)]
+    for part, key in zip(parts, keys, strict=True):
+        store.create_file(key, Paths(product.name).predictions / part["name"])
     manifest = _manifest(product, as_of, night, parts)
     moved = _commit(store, place, manifest)
     _point_forward(store, product.name, as_of, manifest["run"], store.uri(f"{place}/{MANIFEST}"))
     rows = manifest["rows"]
-    return (f"{rows['published']:,} predictions in {len(parts)} parts {'published' if moved else 'stood there already, unchanged'}: "
-            f"{store.uri(f'{place}/{MANIFEST}')}")
+    done = "published" if moved else "stood there already, unchanged"
+    return f"{rows['published']:,} predictions in {len(parts)} parts {done}: {store.uri(f'{place}/{MANIFEST}')}"
 
 
 def night_key(product: str, as_of: date) -> str:
@@ -74,8 +74,10 @@ def _verified_night(product: Product, as_of: date) -> dict[str, Any]:
             raise UserError(f"{folder / part['name']} must be as night.json says, and is not; "
                             f"run dvc repro --force predict@{product.name}")
     rows = night["rows"]
-    if rows["in"] != rows["published"] + rows["quarantined"] or rows["published"] != sum(p["rows"] for p in night["parts"]):
-        raise UserError(f"{folder}/night.json: rows in must be published plus quarantined, got {rows}; report this as a bug")
+    in_parts = sum(part["rows"] for part in night["parts"])
+    if rows["in"] != rows["published"] + rows["quarantined"] or rows["published"] != in_parts:
+        raise UserError(f"{folder}/night.json: rows in must be published plus quarantined, got {rows} and {in_parts} "
+                        "in the parts; report this as a bug")
     return night
 
 
@@ -90,17 +92,30 @@ def _manifest(product: Product, as_of: date, night: dict[str, Any], parts: list[
 
 def _commit(store: Store, place: str, manifest: dict[str, Any]) -> bool:
     """Make `manifest` the night's; False where a manifest of the same inputs stands there already."""
+    copy = f"{place}/run={manifest['run']}/manifest.json"
     for _ in range(ATTEMPTS):
         standing = store.read(f"{place}/{MANIFEST}")
         if standing is not None and standing.json()["run"] == manifest["run"]:
-            return standing.json()["writer"] == manifest["writer"]
+            _settle(store, copy, standing.body)
+            return bool(standing.json()["writer"] == manifest["writer"])
         ours = {**manifest, "supersedes": standing.json()["run"] if standing else None}
         body = _bytes(ours)
         # The copy first: once the manifest has moved on, the history must hold what it said.
-        store.replace(f"{place}/run={manifest['run']}/manifest.json", body, store.read(f"{place}/run={manifest['run']}/manifest.json"))
+        store.replace(copy, body, store.read(copy))
         if store.replace(f"{place}/{MANIFEST}", body, standing):
+            _settle(store, copy, body)
             return True
     raise PassingError(f"{store.uri(place)}: other writers moved the manifest {ATTEMPTS} times while we tried")
+
+
+def _settle(store: Store, copy: str, body: bytes) -> None:
+    """Make the copy say what the manifest says: another publisher of the same inputs may have left its own there."""
+    for _ in range(ATTEMPTS):
+        standing = store.read(copy)
+        if standing is not None and standing.body == body:
+            return
+        store.replace(copy, body, standing)
+    raise PassingError(f"{store.uri(copy)}: other writers replaced the copy {ATTEMPTS} times while we tried")
 
 
 def _point_forward(store: Store, product: str, as_of: date, run: str, manifest_uri: str) -> None:
@@ -112,7 +127,8 @@ def _point_forward(store: Store, product: str, as_of: date, run: str, manifest_u
             return
         if store.replace(f"{product}/{LATEST}", body, standing):
             return
-    raise PassingError(f"{store.uri(f'{product}/{LATEST}')}: other writers moved the pointer {ATTEMPTS} times while we tried")
+    pointer = store.uri(f"{product}/{LATEST}")
+    raise PassingError(f"{pointer}: other writers moved the pointer {ATTEMPTS} times while we tried")
 
 
 def _bytes(content: dict[str, Any]) -> bytes:
@@ -123,7 +139,8 @@ def _git_revision() -> str:
     """The code that is checked out here."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise UserError("publish must run in a git repository, and git finds none; a manifest names the code's revision")
+        raise UserError("publish must run in a git repository, and git finds none; "
+                        "a manifest names the code's revision")
     return answer.stdout.strip()
 
 

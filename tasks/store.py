@@ -72,15 +72,21 @@ class Store:
 
         Raises UserError where something else stands at the key.
         """
-        checksum = base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode()
-        with file.open("rb") as body:
-            if self._put(key, body, IfNoneMatch="*", ChecksumSHA256=checksum):
-                return True
+        digest = hashlib.sha256(file.read_bytes())
+        checksum, unanswered = base64.b64encode(digest.digest()).decode(), None
+        try:
+            with file.open("rb") as body:
+                if self._put(key, body, IfNoneMatch="*", ChecksumSHA256=checksum):
+                    return True
+        except PassingError as error:
+            unanswered = error
         standing = self.sha256(key)
-        if standing != hashlib.sha256(file.read_bytes()).hexdigest():
+        if unanswered and standing is None:
+            raise unanswered
+        if standing != digest.hexdigest():
             raise UserError(f"{self.uri(key)}: an immutable object must not change, and another content stands there "
                             f"(sha256 {standing}); the same inputs gave other bytes: compare the two machines")
-        return False
+        return unanswered is not None
 
     def sha256(self, key: str) -> str | None:
         """The SHA-256 of what stands at the key in hex, computed from what it gives back; None where nothing does."""
@@ -90,10 +96,18 @@ class Store:
     def replace(self, key: str, body: bytes, standing: Stored | None) -> bool:
         """Put `body` in place of what was read before, or of nothing; False where another writer came first."""
         condition = {"IfNoneMatch": "*"} if standing is None else {"IfMatch": standing.etag}
-        if self._put(key, body, **condition):
+        unanswered = None
+        try:
+            if self._put(key, body, **condition):
+                return True
+        except PassingError as error:
+            unanswered = error
+        now = self.read(key)  # a lost answer looks like a lost race, or like a failure: ours may stand
+        if now is not None and now.body == body:
             return True
-        now = self.read(key)  # a lost answer looks like a lost race: ours may stand
-        return now is not None and now.body == body
+        if unanswered:
+            raise unanswered
+        return False
 
     def _put(self, key: str, body: Any, **conditions: str) -> bool:
         with _answers(self.uri(key)):
@@ -110,7 +124,8 @@ class Store:
         import boto3
         from botocore.config import Config
 
-        return boto3.client("s3", config=Config(
+        # A session of its own: boto3's shared one is not safe between threads, and keeps credentials it once saw.
+        return boto3.session.Session().client("s3", config=Config(
             connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5},
             s3={"addressing_style": "path"}))
 
@@ -131,7 +146,8 @@ def _answers(uri: str) -> Iterator[None]:
                         "AWS_SECRET_ACCESS_KEY") from None
     except ClientError as error:
         if _code(error) in _REFUSED:
-            raise UserError(f"{uri}: the store refuses the request ({_code(error)}); check bucket and credentials") from None
+            raise UserError(f"{uri}: the store must grant the request, and refuses it ({_code(error)}); "
+                            "check bucket and credentials") from None
         raise PassingError(f"{uri}: {error}") from None
     except BotoCoreError as error:
         raise PassingError(f"{uri}: the store did not answer; {error}") from None

@@ -1,0 +1,226 @@
+"""Oracle: a real S3 server's own list of objects and ETags; the law that a night is whole or not at all."""
+
+import json
+import subprocess
+import sys
+import uuid
+from datetime import date
+
+import boto3
+import pandas as pd
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from conftest import ROOT, environment
+from test_params import declared
+
+from tasks import params
+from tasks.errors import PassingError, UserError
+from tasks.files import file_sha256, write_json, write_table
+from tasks.paths import Paths
+from tasks.predict import part_name, write_night
+from tasks.publish import publish
+from tasks.read import read_manifest, read_predictions
+from tasks.store import Store
+
+AS_OF = date(2024, 2, 10)
+N_PARTS = 3
+
+
+@pytest.fixture
+def url(s3_here, tmp_path, monkeypatch):
+    """A prefix of its own, seen from a repository of its own."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["init", "--quiet"], ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet",
+                                           "--allow-empty", "-m", "A revision"]):
+        subprocess.run(["git", *command], check=True, env=environment(tmp_path))
+    return f"s3://lamplighter/publish-{uuid.uuid4().hex}"
+
+
+def tiny(url):
+    return params.parse(declared(publish={"url": url})).product("tiny")
+
+
+def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):
+    """data/predictions as `predict` leaves it, scored by no model at all."""
+    product, paths = tiny(url), Paths("tiny")
+    write_json(paths.report("validation.json"), {"scored_day": {"rows_in": n_rows + 2, "rows_quarantined": 2}})
+    table = pd.DataFrame({"parcel_id": [f"p{i}" for i in range(n_rows)],
+                          "prediction": [i % 2 == 0 for i in range(n_rows)],
+                          "probability": [i / 100 + len(model) / 1000 for i in range(n_rows)]})
+    parts = []
+    for shard in range(N_PARTS):
+        file = paths.predictions / part_name(shard)
+        write_table(file, table[table.index % N_PARTS == shard])
+        parts.append({"name": file.name, "rows": int((table.index % N_PARTS == shard).sum()),
+                      "bytes": file.stat().st_size, "sha256": file_sha256(file)})
+    inputs = {"scored_day": "2024-02-11", "model_sha256": model, "as_of": as_of.isoformat()}
+    write_night(product, as_of, inputs, parts, paths.predictions)
+    return product, table
+
+
+def objects(url):
+    """Every object below a prefix: key and ETag."""
+    store = Store(url)
+    answer = boto3.session.Session().client("s3").list_objects_v2(Bucket=store.bucket, Prefix=store.full_key(""))
+    return {each["Key"].removeprefix(store.full_key("")): each["ETag"] for each in answer.get("Contents", [])}
+
+
+def by_id(frame):
+    return frame.sort_values("parcel_id").reset_index(drop=True)
+
+
+def test_night_is_published_whole_and_read_back(url):
+    product, table = make_night(url)
+    said = publish(product, AS_OF)
+    assert said.startswith("10 predictions in 3 parts published: s3://lamplighter/publish-")
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+    manifest = read_manifest(url, "tiny", "2024-02-10")
+    run = manifest["run"]
+    assert set(objects(url)) == {
+        "tiny/_latest.json", "tiny/dt=2024-02-10/_manifest.json", f"tiny/dt=2024-02-10/run={run}/manifest.json",
+        *(f"tiny/dt=2024-02-10/run={run}/part-0000{i}.parquet" for i in range(N_PARTS))}
+    assert manifest["rows"] == {"in": 12, "published": 10, "quarantined": 2}
+    assert [field["name"] for field in manifest["schema"]] == ["parcel_id", "prediction", "probability"]
+    assert (manifest["supersedes"], manifest["model"]["sha256"]) == (None, "m1")
+    assert len(manifest["git_revision"]) == 40
+    client = boto3.session.Session().client("s3")
+    for part in manifest["parts"]:
+        body = client.get_object(Bucket="lamplighter", Key=part["key"])["Body"].read()
+        assert len(body) == part["bytes"]
+
+
+def test_same_night_again_changes_no_object(url):
+    product, _ = make_night(url)
+    publish(product, AS_OF)
+    before = objects(url)
+    assert "stood there already, unchanged" in publish(product, AS_OF)
+    assert objects(url) == before
+
+
+def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
+    product, _ = make_night(url)
+    publish(product, AS_OF)
+    first, before = read_manifest(url, "tiny"), objects(url)
+    product, table = make_night(url, model="another model")
+    publish(product, AS_OF)
+    after = objects(url)
+    moved = {"tiny/_latest.json", "tiny/dt=2024-02-10/_manifest.json"}
+    assert {key: tag for key, tag in before.items() if key not in moved}.items() <= after.items()
+    assert all(after[key] != before[key] for key in moved)
+    second = read_manifest(url, "tiny")
+    assert second["supersedes"] == first["run"] != second["run"]
+    history = Store(url).read(f"tiny/dt=2024-02-10/run={first['run']}/manifest.json")
+    assert history.json() == first
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+
+
+def test_earlier_inputs_published_again_take_their_place_again(url):
+    for model in ("a", "another", "a"):
+        product, table = make_night(url, model=model)
+        publish(product, AS_OF)
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+
+
+def test_pointer_never_moves_back(url):
+    for day, newest in (("2024-02-10", "2024-02-10"), ("2024-02-12", "2024-02-12"), ("2024-02-11", "2024-02-12")):
+        product, _ = make_night(url, date.fromisoformat(day), model=day)
+        publish(product, date.fromisoformat(day))
+        assert read_manifest(url, "tiny")["dt"] == newest
+        assert read_manifest(url, "tiny", day)["dt"] == day
+
+
+def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
+    make_night(url)
+    (tmp_path / "params.yaml").write_text(json.dumps(declared(publish={"url": url})))
+    env = environment(tmp_path, PYTHONPATH=str(ROOT), **s3)
+    publishers = [subprocess.Popen([sys.executable, "-m", "tasks.publish", "tiny"], cwd=tmp_path, env=env, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(5)]
+    said = [publisher.communicate(timeout=120)[0] for publisher in publishers]
+    assert [publisher.returncode for publisher in publishers] == [0] * 5, said
+    assert sum("parts published" in text for text in said) == 1, said
+    manifest = read_manifest(url, "tiny")
+    assert Store(url).read(f"tiny/dt=2024-02-10/run={manifest['run']}/manifest.json").json() == manifest
+    assert Store(url).read("tiny/_latest.json").json()["run"] == manifest["run"]
+    assert len(objects(url)) == N_PARTS + 3
+    assert len(read_predictions(url, "tiny")) == 10
+
+
+@pytest.mark.parametrize("n_done", range(N_PARTS + 3))
+def test_reader_sees_the_old_night_or_the_new_wherever_a_publisher_dies(url, monkeypatch, n_done):
+    product, old = make_night(url)
+    publish(product, AS_OF)
+    product, new = make_night(url, model="another model")
+    put, done = Store._put, []
+
+    def dying(store, key, body, **conditions):
+        if len(done) == n_done:
+            raise KeyboardInterrupt
+        done.append(key)
+        return put(store, key, body, **conditions)
+
+    monkeypatch.setattr(Store, "_put", dying)
+    with pytest.raises(KeyboardInterrupt):
+        publish(product, AS_OF)
+    monkeypatch.setattr(Store, "_put", put)
+    seen = by_id(read_predictions(url, "tiny", "2024-02-10"))
+    pd.testing.assert_frame_equal(seen, by_id(new if n_done > N_PARTS + 1 else old))
+    publish(product, AS_OF)
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(new))
+    assert read_manifest(url, "tiny")["supersedes"] is not None
+
+
+def test_every_answer_may_get_lost_and_the_night_stands(url, monkeypatch):
+    product, table = make_night(url)
+    put, lost = Store._put, []
+
+    def losing(store, key, body, **conditions):
+        put(store, key, body, **conditions)
+        lost.append(key)
+        raise PassingError(str(ReadTimeoutError(endpoint_url=key)))
+
+    monkeypatch.setattr(Store, "_put", losing)
+    assert "parts published" in publish(product, AS_OF)
+    assert len(lost) == N_PARTS + 3
+    monkeypatch.setattr(Store, "_put", put)
+    before = objects(url)
+    publish(product, AS_OF)
+    assert objects(url) == before
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+
+
+def test_other_writers_who_keep_winning_are_a_passing_failure(url, monkeypatch):
+    product, _ = make_night(url)
+    monkeypatch.setattr(Store, "replace", lambda *_: False)
+    with pytest.raises(PassingError, match="other writers moved the manifest 8 times while we tried"):
+        publish(product, AS_OF)
+
+
+def test_night_that_is_not_there_or_of_another_date_is_refused(url):
+    with pytest.raises(UserError, match=r"night\.json must exist, and does not; run dvc repro predict@tiny"):
+        publish(tiny(url), AS_OF)
+    product, _ = make_night(url)
+    with pytest.raises(UserError, match="must be of as_of 2024-02-11, and is of 2024-02-10"):
+        publish(product, date(2024, 2, 11))
+    assert objects(url) == {}
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"PAR1"), lambda file: file.unlink()])
+def test_part_that_is_not_as_the_night_says_is_refused_before_anything_is_sent(url, damage):
+    product, _ = make_night(url)
+    damage(Paths("tiny").predictions / part_name(1))
+    with pytest.raises(UserError, match=r"part-00001\.parquet must be as night.json says, and is not"):
+        publish(product, AS_OF)
+    assert objects(url) == {}
+
+
+def test_rows_that_do_not_add_up_are_refused(url):
+    product, _ = make_night(url)
+    file = Paths("tiny").predictions / "night.json"
+    night = json.loads(file.read_text())
+    night["rows"]["quarantined"] = 0
+    file.write_text(json.dumps(night))
+    with pytest.raises(UserError, match="rows in must be published plus quarantined"):
+        publish(product, AS_OF)
+    write_json(Paths("tiny").report("validation.json"), {"scored_day": {"rows_in": 11, "rows_quarantined": 2}})
+    with pytest.raises(UserError, match="rows in must be published plus quarantined"):
+        write_night(product, AS_OF, night["inputs"], night["parts"], Paths("tiny").predictions)

@@ -1,0 +1,76 @@
+"""Oracle: what was published, on a real S3 server; pandas and DuckDB as readers of their own."""
+
+import io
+from datetime import date
+
+import boto3
+import duckdb
+import pandas as pd
+import pytest
+from test_publish import AS_OF, by_id, make_night, objects, url  # noqa: F401 (url is a fixture)
+
+from tasks.errors import UserError
+from tasks.publish import publish
+from tasks.read import read_manifest, read_predictions
+from tasks.store import Store
+
+
+@pytest.fixture
+def published(url):  # noqa: F811
+    product, table = make_night(url)
+    publish(product, AS_OF)
+    return url, table
+
+
+def parts_of(url):  # noqa: F811
+    return [part["key"] for part in read_manifest(url, "tiny")["parts"]]
+
+
+def test_night_is_read_by_its_date_or_as_the_newest(published):
+    url, table = published  # noqa: F811
+    later, other = make_night(url, date(2024, 2, 12), n_rows=4)
+    publish(later, date(2024, 2, 12))
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny", "2024-02-10")), by_id(table))
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(other))
+
+
+def test_part_that_was_damaged_or_lost_is_refused(published):
+    url, _ = published  # noqa: F811
+    client = boto3.session.Session().client("s3")
+    body = client.get_object(Bucket="lamplighter", Key=parts_of(url)[1])["Body"].read()
+    client.put_object(Bucket="lamplighter", Key=parts_of(url)[1], Body=body[:-8] + b"\0" * 8)
+    with pytest.raises(UserError, match=r"part-00001.parquet: must be as the manifest says, and is damaged"):
+        read_predictions(url, "tiny")
+    client.delete_object(Bucket="lamplighter", Key=parts_of(url)[1])
+    with pytest.raises(UserError, match=r"part-00001.parquet: must be as the manifest says, and is missing"):
+        read_predictions(url, "tiny")
+
+
+def test_night_that_was_not_published_is_told(published):
+    url, _ = published  # noqa: F811
+    with pytest.raises(UserError, match=r"/tiny/dt=2024-02-11: this night has not been published; choose another dt"):
+        read_predictions(url, "tiny", "2024-02-11")
+    with pytest.raises(UserError, match=r"/other: no night has been published; run make run PRODUCT=other"):
+        read_predictions(url, "other")
+
+
+def test_any_parquet_reader_reads_what_the_manifest_names(published, tmp_path):
+    url, table = published  # noqa: F811
+    client, files = boto3.session.Session().client("s3"), []
+    for i, key in enumerate(parts_of(url)):
+        body = client.get_object(Bucket="lamplighter", Key=key)["Body"].read()
+        files.append(str(tmp_path / f"{i}.parquet"))
+        (tmp_path / f"{i}.parquet").write_bytes(body)
+        assert len(pd.read_parquet(io.BytesIO(body)))
+    seen = duckdb.read_parquet(files).df()
+    pd.testing.assert_frame_equal(by_id(seen), by_id(table), check_dtype=False)
+    schema = {field["name"]: field["type"] for field in read_manifest(url, "tiny")["schema"]}
+    assert schema == {"parcel_id": "large_string", "prediction": "bool", "probability": "double"}
+
+
+def test_reading_changes_nothing(published):
+    url, _ = published  # noqa: F811
+    before = objects(url)
+    read_predictions(url, "tiny")
+    assert objects(url) == before
+    assert Store(url).read("tiny/_latest.json") is not None

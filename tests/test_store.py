@@ -1,0 +1,174 @@
+"""Oracle: a real S3 server; answers get lost by botocore's own hooks, after the request took effect."""
+
+import hashlib
+import uuid
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from conftest import free_port
+
+from tasks.errors import PassingError, UserError
+from tasks.store import Store
+
+
+@pytest.fixture
+def store(s3_here):
+    return Store(f"s3://lamplighter/store-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "part.parquet"
+    path.write_bytes(b"content" * 1000)
+    return path
+
+
+def lose_answers(store, operation, times=1, *, effect=True):
+    """Let the next calls time out: after they took effect, or before."""
+    left = [times]
+
+    def lose(**_):
+        if left[0]:
+            left[0] -= 1
+            raise ReadTimeoutError(endpoint_url="http://store")
+
+    store._client.meta.events.register_first(f"{'after-call' if effect else 'before-call'}.s3.{operation}", lose)
+
+
+def send_twice(store, operation):
+    """Let botocore believe that the next answer was lost: it sends the same request again."""
+    left = [1]
+
+    def again(**_):
+        if left[0]:
+            left[0] -= 1
+            return 0
+        return None
+
+    store._client.meta.events.register_first(f"needs-retry.s3.{operation}", again)
+
+
+def test_keys_lie_below_the_prefix():
+    for url in ("s3://bucket/a/b", "s3://bucket/a/b/"):
+        assert Store(url).full_key("x/y") == "a/b/x/y"
+        assert Store(url).uri("x") == "s3://bucket/a/b/x"
+    assert Store("s3://bucket").full_key("x") == "x"
+
+
+def test_what_is_not_there_is_read_as_none(store):
+    assert store.read("nothing") is None
+    assert store.sha256("nothing") is None
+
+
+def test_file_is_created_once_and_again_without_effect(store, file):
+    assert store.create_file("part", file) is True
+    before = store.read("part")
+    assert store.create_file("part", file) is False
+    assert store.read("part") == before
+    assert before.body == file.read_bytes()
+    assert store.sha256("part") == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_immutable_object_refuses_other_bytes(store, file):
+    store.create_file("part", file)
+    stood = store.read("part")
+    file.write_bytes(b"other")
+    with pytest.raises(UserError, match="an immutable object must not change, and another content stands there"):
+        store.create_file("part", file)
+    assert store.read("part") == stood
+
+
+def test_replacement_of_nothing_loses_to_what_came_first(store):
+    assert store.replace("key", b"1", None) is True
+    assert store.replace("key", b"2", None) is False
+    assert store.read("key").body == b"1"
+
+
+def test_replacement_loses_to_a_concurrent_writer(store):
+    store.replace("key", b"1", None)
+    seen = store.read("key")
+    assert store.replace("key", b"theirs", seen) is True
+    assert store.replace("key", b"ours", seen) is False
+    assert store.read("key").body == b"theirs"
+
+
+@pytest.mark.parametrize("lose", [lose_answers, send_twice])
+def test_replacement_whose_answer_was_lost_is_read_back(store, lose):
+    lose(store, "PutObject")
+    assert store.replace("key", b"1", None) is True
+    lose(store, "PutObject")
+    assert store.replace("key", b"2", store.read("key")) is True
+    assert store.read("key").body == b"2"
+
+
+@pytest.mark.parametrize("lose", [lose_answers, send_twice])
+def test_file_whose_answer_was_lost_is_read_back(store, file, lose):
+    lose(store, "PutObject")
+    store.create_file("part", file)
+    assert store.read("part").body == file.read_bytes()
+
+
+def test_write_that_took_no_effect_is_a_passing_failure(store, file):
+    lose_answers(store, "PutObject", 2, effect=False)
+    with pytest.raises(PassingError, match="the store did not answer"):
+        store.replace("key", b"1", None)
+    with pytest.raises(PassingError, match="the store did not answer"):
+        store.create_file("part", file)
+    assert store.read("key") is None
+    assert store.read("part") is None
+
+
+def test_lost_answer_and_lost_race_together_are_a_lost_race(store):
+    """Ours took effect, its answer was lost, and another writer replaced it before we looked."""
+    other = Store(store.url)
+
+    def overtake(**_):
+        other.replace("key", b"theirs", other.read("key"))
+        raise ReadTimeoutError(endpoint_url="http://store")
+
+    store._client.meta.events.register_first("after-call.s3.PutObject", overtake)
+    with pytest.raises(PassingError):
+        store.replace("key", b"ours", None)
+    assert store.read("key").body == b"theirs"
+
+
+def test_upload_that_arrives_damaged_is_refused(store, file):
+    """The checksum travels with the request: a body that does not fit it never becomes an object."""
+
+    def damage(params, **_):
+        params["Body"] = b"damaged"
+
+    store._client.meta.events.register_first("before-parameter-build.s3.PutObject", damage)
+    with pytest.raises((PassingError, UserError)):
+        store.create_file("part", file)
+    assert Store(store.url).read("part") is None
+
+
+def test_wrong_credentials_are_a_mistake_of_a_person(store, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(UserError, match="check bucket and credentials"):
+        Store(store.url).read("key")
+    with pytest.raises(UserError, match="check bucket and credentials"):
+        Store(store.url).replace("key", b"1", None)
+
+
+def test_bucket_that_is_not_there_is_a_mistake_of_a_person(store):
+    with pytest.raises(UserError, match=r"NoSuchBucket.*check bucket and credentials"):
+        Store("s3://no-such-bucket/x").read("key")
+
+
+def test_absent_credentials_are_a_mistake_of_a_person(store, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="credentials must be in the environment, and are not; set AWS_ACCESS_KEY_ID"):
+        Store(store.url).read("key")
+
+
+def test_server_that_is_down_is_a_passing_failure(monkeypatch, s3_here):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
+    with pytest.raises(PassingError, match="the store did not answer"):
+        Store("s3://lamplighter/x").read("key")
