@@ -51,5 +51,5 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 
 .venv/ready-test: .venv/ready-demo
 	@echo "setup: installing what the tests need"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra test
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra test --extra production
 	@touch $@
