@@ -59,7 +59,7 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
     if champion is not None:
         checks.append(("max_behind_champion", champion, gates.max_behind_champion))
     return [f"gates.{name} wants {'at most' if sign < 0 else 'at least'} {reference - sign * slack:.4f}"
-            for name, reference, slack in checks if sign * (challenger - reference) < -slack]
+            for name, reference, slack in checks if not sign * (challenger - reference) >= -slack]  # not: NaN passes none
 
 
 def _score(model: Path, product: Product) -> float:

@@ -1,0 +1,128 @@
+"""Oracle: what is on the disk after a write that failed or was killed; hashlib over the plain bytes."""
+
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from datetime import date
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from tasks.files import (
+    file_sha256,
+    folder_sha256,
+    read_json,
+    read_table,
+    read_tables,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_table,
+)
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tasks.files import whole_file, whole_folder
+with {writer}(Path("{name}")) as aside:
+    (aside / "a" if aside.is_dir() else aside).write_text("new, and half of i")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def names(folder):
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+
+
+def test_file_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
+    file = tmp_path / "deep" / "file"
+    with whole_file(file) as aside:
+        aside.write_text("old")
+        assert not file.exists()
+    with pytest.raises(TypeError), whole_file(file) as aside:
+        aside.write_text("new", encoding=7)
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["deep", "deep/file"]
+
+
+def test_folder_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
+    folder = tmp_path / "folder"
+    with whole_folder(folder) as aside:
+        (aside / "a").write_text("old")
+        assert not folder.exists()
+    with pytest.raises(TypeError), whole_folder(folder) as aside:
+        (aside / "b").write_text(str((aside / "c").write_text("new")), encoding=7)
+    assert names(tmp_path) == ["folder", "folder/a"]
+    with whole_folder(folder) as aside:
+        (aside / "b").write_text("new")
+    assert names(tmp_path) == ["folder", "folder/b"]
+
+
+@pytest.mark.parametrize("writer", ["whole_file", "whole_folder"])
+def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(tmp_path, writer):
+    place = tmp_path / ("dt=2024-01-01.parquet" if writer == "whole_file" else "folder")
+    with (whole_file if writer == "whole_file" else whole_folder)(place) as aside:
+        (aside if writer == "whole_file" else aside / "a").write_text("old")
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path) if (tmp_path / name).is_file()}
+    done = subprocess.run([sys.executable, "-c", KILLED.format(writer=writer, name=place.name)], cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = [name for name in names(tmp_path) if name not in before and name != "folder"]
+    assert left
+    assert all(name.startswith(".") for name in left)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert not [file for file in tmp_path.glob("dt=*.parquet") if file.name.startswith(".")]
+
+
+def test_json_is_the_same_bytes_for_the_same_content_and_holds_no_nan(tmp_path):
+    file = tmp_path / "report.json"
+    write_json(file, {"b": 1, "a": ["é", None, 0.1]})
+    before = file.read_bytes()
+    assert read_json(file) == {"b": 1, "a": ["é", None, 0.1]}
+    write_json(file, read_json(file))
+    assert file.read_bytes() == before
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(file, {"a": math.nan})
+    assert file.read_bytes() == before
+    assert names(tmp_path) == ["report.json"]
+
+
+def test_table_is_the_same_bytes_whatever_its_index(tmp_path):
+    table = pd.DataFrame({"a": ["x", None], "b": pd.array([1, None], "Int8"), "c": [True, False]})
+    write_table(tmp_path / "1", table)
+    write_table(tmp_path / "2", table.set_index(pd.Index([7, 9])))
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    pd.testing.assert_frame_equal(read_table(tmp_path / "1"), table)
+
+
+def test_long_integers_with_gaps_are_read_exactly(tmp_path):
+    write_table(tmp_path / "t", pd.DataFrame({"a": pd.Series([2**62 + 1, None], dtype=object)}))
+    assert read_table(tmp_path / "t")["a"].tolist() == [2**62 + 1, None]
+
+
+def test_partitions_are_read_in_order_of_date_and_up_to_one(tmp_path):
+    for day in ("2024-01-03", "2024-01-01", "2024-01-02"):
+        write_table(tmp_path / f"dt={day}.parquet", pd.DataFrame({"a": [day[-1]], "b": ["x"]}))
+    (tmp_path / ".dt=2024-01-02.parquet.tmp-1").write_bytes(b"half")
+    read = read_tables(tmp_path, until=date(2024, 1, 2))
+    assert read.to_dict("list") == {"a": ["1", "2"], "b": ["x", "x"], "dt": ["2024-01-01", "2024-01-02"]}
+    assert list(read.index) == [0, 1]
+    assert list(read_tables(tmp_path, columns=["a"]).columns) == ["a", "dt"]
+    assert read_tables(tmp_path / "absent").empty
+
+
+def test_hash_of_a_folder_is_that_of_its_names_and_contents(tmp_path):
+    for name, content in (("b/c", b"1"), ("a", b"2")):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(content)
+    lines = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+                    for name, content in (("a", b"2"), ("b/c", b"1")))
+    assert folder_sha256(tmp_path / "x") == hashlib.sha256(lines.encode()).hexdigest()
+    assert file_sha256(tmp_path / "x" / "a") == hashlib.sha256(b"2").hexdigest()
+    before = folder_sha256(tmp_path / "x")
+    (tmp_path / "x" / "a").rename(tmp_path / "x" / "d")
+    assert folder_sha256(tmp_path / "x") != before

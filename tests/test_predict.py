@@ -1,0 +1,230 @@
+"""Oracle: each row scored alone by the same engine; the whole night for its shards; sets of keys counted by hand."""
+
+import json
+import shutil
+import subprocess
+import uuid
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import environment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_model_export import TASKS, mixed, random_model
+from test_params import declared
+
+from model.export import export_onnx
+from model.scoring import Scorer
+from tasks import params, tables
+from tasks.errors import UserError
+from tasks.files import folder_sha256, write_json, write_table
+from tasks.paths import Paths, partition
+from tasks.predict import _shards, part_name, predict, predict_shard, run_of, write_night
+from tasks.publish import publish
+from tasks.read import read_predictions
+
+KINDS = {"colour": "category", "size": "number", "when": "time"}
+METRIC = {"binary": "auc", "multiclass": "macro_f1", "multilabel": "macro_f1", "regression": "rmse"}
+PATHS = Paths("tiny")
+AS_OF, SCORED = date(2024, 2, 10), date(2024, 2, 11)
+N_ROWS = 30
+
+
+def product(task="binary", shards=3, url="s3://lamplighter/predictions"):
+    return params.parse(declared(
+        columns=KINDS, expectations=[], predict={"horizon_days": 1, "shards": shards}, target__task=task,
+        gates__metric=METRIC[task], publish__url=url, key=["parcel_id", "depot"])).product("tiny")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """An exported model per task, untrained: what it answers does not matter here."""
+    folder = tmp_path_factory.mktemp("models")
+    for task in TASKS:
+        random_model(folder / task / "trained", task, KINDS)
+        export_onnx(folder / task / "trained", folder / task / "onnx")
+    return folder
+
+
+@pytest.fixture
+def night(models, tmp_path, monkeypatch):
+    """A function that lays out what `predict` reads, and returns the product and its rows."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "constraints.txt").write_text("")
+
+    def lay_out(task="binary", n_rows=N_ROWS, **changes):
+        shutil.rmtree("data", ignore_errors=True)
+        shutil.copytree(models / task / "onnx", PATHS.onnx)
+        columns = mixed(max(n_rows, 1), seed=9)
+        rows = pd.DataFrame({name: columns[name] for name in KINDS}).assign(
+            parcel_id=[f"p{i:03d}" for i in range(max(n_rows, 1))], depot="A", day=pd.Timestamp("2024-02-11"))
+        rows["when"] = rows["when"].astype("datetime64[s]")
+        day = SCORED if n_rows else AS_OF
+        write_table(partition(PATHS.valid / "rows", day), rows)
+        write_json(PATHS.report("validation.json"), {
+            "scored_day": {"rows_in": n_rows, "rows_valid": n_rows, "rows_quarantined": 0}})
+        return product(task, **changes), rows.head(n_rows)
+
+    return lay_out
+
+
+def parts(n=3):
+    return [pd.read_parquet(PATHS.predictions / part_name(i)) for i in range(n)]
+
+
+def whole_night(n=3):
+    return pd.concat(parts(n)).sort_values("parcel_id").reset_index(drop=True)
+
+
+def told():
+    return json.loads((PATHS.predictions / "night.json").read_text())
+
+
+KEYS = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=2)), max_size=30, unique=True)
+
+
+@given(KEYS, st.integers(1, 64))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_shard_of_a_row_follows_from_its_key_alone(keys, n_shards):
+    rows = pd.DataFrame(keys, columns=["parcel_id", "depot"], dtype="str")
+    wanted = product(shards=n_shards)
+    shards = _shards(rows, wanted)
+    assert len(shards) == len(rows)
+    assert ((shards >= 0) & (shards < n_shards)).all()
+    backwards = _shards(rows.iloc[::-1].assign(size=1.0), wanted)[::-1]
+    assert (shards == backwards).all()
+    alone = [_shards(rows.iloc[[i]], wanted)[0] for i in range(min(5, len(rows)))]
+    assert list(shards[:5]) == alone
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_row_is_scored_once_and_as_if_it_were_alone(night, task):
+    wanted, rows = night(task)
+    predict(wanted, AS_OF)
+    seen = whole_night()
+    assert seen["parcel_id"].tolist() == rows["parcel_id"].tolist()
+    assert all(len(part) for part in parts())
+    assert all(part["parcel_id"].is_monotonic_increasing for part in parts())
+    scorer = Scorer(PATHS.onnx)
+    alone = np.concatenate([scorer.score(tables.inputs(rows.iloc[[i]], wanted)) for i in range(N_ROWS)])
+    given_back = {"binary": ["probability"], "regression": ["prediction"]}.get(
+        task, [f"probability_{name}" for name in TASKS[task]])
+    np.testing.assert_allclose(seen[given_back].to_numpy().reshape(alone.shape), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "columns"), [
+    ("binary", {"prediction": "bool", "probability": "float"}),
+    ("multiclass", {"prediction": "large_string", "probability": "float", "probability_a": "float",
+                    "probability_b": "float", "probability_c": "float"}),
+    ("multilabel", {"prediction": "large_string", "probability_x": "float", "probability_y": "float"}),
+    ("regression", {"prediction": "double"})])
+def test_columns_of_a_night_are_key_time_and_answers_even_when_it_is_empty(night, task, columns):
+    schemas = []
+    for n_rows in (N_ROWS, 0):
+        wanted, _ = night(task, n_rows)
+        predict(wanted, AS_OF)
+        assert told()["rows"] == {"in": n_rows, "published": n_rows, "quarantined": 0}
+        assert len(whole_night()) == n_rows
+        schemas.append(told()["schema"])
+    assert schemas[0] == schemas[1]
+    types = {field["name"]: field["type"] for field in schemas[0]}
+    assert list(types) == ["parcel_id", "depot", "day", *columns]
+    assert {name: types[name] for name in columns} == columns
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_prediction_is_what_its_probabilities_say(night, task):
+    wanted, _ = night(task)
+    predict(wanted, AS_OF)
+    for _, row in whole_night().iterrows():
+        if task == "binary":
+            assert row["prediction"] == (row["probability"] >= 0.5)
+        if task == "multiclass":
+            by_class = {name: row[f"probability_{name}"] for name in TASKS[task]}
+            assert by_class[row["prediction"]] == row["probability"] == max(by_class.values())
+        if task == "multilabel":
+            assert row["prediction"] == "|".join(name for name in TASKS[task] if row[f"probability_{name}"] >= 0.5)
+
+
+def test_shard_alone_gives_the_same_bytes_as_the_whole_night(night):
+    wanted, _ = night()
+    predict(wanted, AS_OF)
+    whole, said = {i: (PATHS.predictions / part_name(i)).read_bytes() for i in range(3)}, told()
+    shutil.rmtree(PATHS.predictions)
+    for shard in (2, 0, 1):
+        part = predict_shard(wanted, AS_OF, shard)
+        assert (PATHS.predictions / part_name(shard)).read_bytes() == whole[shard]
+        assert {name: part[name] for name in ("name", "rows", "bytes", "sha256")} == said["parts"][shard]
+        assert (part["run"], part["inputs"]) == (said["run"], said["inputs"])
+    write_night(wanted, AS_OF, part["inputs"], said["parts"], PATHS.predictions)
+    assert told() == said
+
+
+def test_same_inputs_give_the_same_bytes_and_the_order_of_rows_does_not_matter(night):
+    wanted, rows = night()
+    hashes = []
+    for _ in range(2):
+        predict(wanted, AS_OF)
+        hashes.append(folder_sha256(PATHS.predictions))
+    assert hashes[0] == hashes[1]
+    first = told()
+    write_table(partition(PATHS.valid / "rows", SCORED), rows.iloc[::-1])
+    predict(wanted, AS_OF)
+    assert [part["sha256"] for part in told()["parts"]] == [part["sha256"] for part in first["parts"]]
+
+
+def test_name_of_a_run_changes_with_rows_model_shards_and_date(night):
+    wanted, rows = night()
+    predict(wanted, AS_OF)
+    runs = {told()["run"]}
+    write_table(partition(PATHS.valid / "rows", SCORED), rows.assign(size=1.0))
+    predict(wanted, AS_OF)
+    runs.add(told()["run"])
+    (PATHS.onnx / "more").write_text("another model")
+    predict(wanted, AS_OF)
+    runs.add(told()["run"])
+    predict(product(shards=2), AS_OF)
+    runs.add(told()["run"])
+    assert not (PATHS.predictions / part_name(2)).exists()
+    assert len(runs) == 4
+    assert run_of(told()["inputs"]) == told()["run"]
+    assert told()["inputs"]["engine"]["engine"] == "onnxruntime"
+
+
+def test_rows_of_other_days_are_not_scored(night):
+    wanted, rows = night()
+    for day in (AS_OF, date(2024, 2, 12)):
+        write_table(partition(PATHS.valid / "rows", day), rows.assign(parcel_id="other"))
+    predict(wanted, AS_OF)
+    assert "other" not in set(whole_night()["parcel_id"])
+
+
+def test_rows_that_do_not_add_up_are_refused_and_nothing_is_written(night):
+    wanted, _ = night()
+    write_json(PATHS.report("validation.json"), {"scored_day": {"rows_in": 31, "rows_quarantined": 0}})
+    with pytest.raises(UserError, match=r"rows in must be published plus quarantined, got .*'in': 31"):
+        predict(wanted, AS_OF)
+    assert not PATHS.predictions.exists()
+
+
+def test_night_without_a_model_is_told(night):
+    wanted, _ = night()
+    shutil.rmtree(PATHS.onnx)
+    with pytest.raises(UserError, match=r"must hold an exported model, and does not; run dvc repro export@tiny"):
+        predict(wanted, AS_OF)
+
+
+def test_empty_night_is_published_and_read_as_no_rows(night, s3_here, tmp_path):
+    url = f"s3://lamplighter/predict-{uuid.uuid4().hex}"
+    wanted, _ = night(n_rows=0, url=url)
+    predict(wanted, AS_OF)
+    for command in (["init", "--quiet"], ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet",
+                                          "--allow-empty", "-m", "A revision"]):
+        subprocess.run(["git", *command], check=True, env=environment(tmp_path))
+    assert publish(wanted, AS_OF).startswith("0 predictions in 3 parts published")
+    empty = read_predictions(url, "tiny")
+    assert list(empty.columns) == ["parcel_id", "depot", "day", "prediction", "probability"]
+    assert len(empty) == 0
+    assert empty["prediction"].dtype == bool
