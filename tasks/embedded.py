@@ -4,8 +4,8 @@
     python -m tasks.embedded up | down                               the servers alone
 
 Everything that is kept lies in .lamplighter/: settings and credentials in `env` (mode 600, not in git), the
-object store's data, Airflow's database, the workspaces of runs. A store of your own takes the embedded one's
-place when AWS_ENDPOINT_URL_S3 (or just AWS credentials with LAMPLIGHTER_STORE=external) is set.
+object store's data, Airflow's database, the workspaces of runs. With AWS_ENDPOINT_URL_S3 and credentials in
+the environment, a store of your own takes the embedded one's place.
 """
 
 import argparse
@@ -33,12 +33,10 @@ BIN = Path(sys.executable).parent
 
 def environment() -> dict[str, str]:
     """The environment of every process: what is set already wins over what `.lamplighter/env` holds."""
+    HOME.mkdir(parents=True, exist_ok=True)
     file = HOME / "env"
     if not file.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.writelines(f"{name}={value}\n" for name, value in _fresh_settings().items())
+        _write_secret(file, "".join(f"{name}={value}\n" for name, value in _fresh_settings().items()))
     kept = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
     return {**kept, **_airflow_settings(), **os.environ, "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
 
@@ -51,13 +49,18 @@ def start_store(env: dict[str, str]) -> str:
     if _is_ours(env):
         return env["AWS_ENDPOINT_URL_S3"]
     if not env["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:"):
-        raise UserError(f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer with the credentials of the environment, and does not")
+        raise UserError(f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer the credentials of the environment "
+                        f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET")
     port = int(env["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
     if _answers(port):
         raise UserError(f"port {port} must be free for the object store, and another program holds it; stop that, or set "
                         f"LAMPLIGHTER_S3_PORT and delete {HOME / 'env'}")
     data = HOME / "store"
     data.mkdir(parents=True, exist_ok=True)
+    if not (HOME / "security.toml").exists():
+        # Without keys of their own, the ports behind the S3 gateway would give every object to anyone on this machine.
+        doors = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+        _write_secret(HOME / "security.toml", "".join(f'[{door}]\nkey = "{secrets.token_hex(20)}"\n' for door in doors))
     _detach("store", env, [
         str(BIN / "weed"), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}",
         f"-master.port={port + 1}", f"-filer.port={port + 2}", f"-volume.port={port + 3}", f"-admin.port={port + 4}",
@@ -132,6 +135,14 @@ def _fresh_settings() -> dict[str, str]:
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32), "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
     }
+
+
+def _write_secret(file: Path, text: str) -> None:
+    """A file that only its owner may read, there whole or not at all."""
+    aside = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    aside.rename(file)
 
 
 def _airflow_settings() -> dict[str, str]:

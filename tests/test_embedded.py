@@ -1,0 +1,71 @@
+"""Oracle: a real SeaweedFS, started as `make run` starts it."""
+
+import stat
+import sys
+import urllib.error
+import urllib.request
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from conftest import ROOT, call, environment, free_port
+
+START = "from tasks import embedded as e; print(e.start_store(e.environment()))"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where a store of its own keeps everything; the store is stopped afterwards."""
+    folder = tmp_path_factory.mktemp("home")
+    env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
+    call([sys.executable, "-c", START], folder, env)
+    yield folder
+    call([sys.executable, "-m", "tasks.embedded", "down"], ROOT, env)
+
+
+def settings(home) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
+
+
+def test_credentials_are_readable_by_their_owner_only(home):
+    for name in ("env", "security.toml"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+
+
+def test_the_store_refuses_a_wrong_key(home):
+    kept = settings(home)
+    wrong = boto3.client("s3", endpoint_url=kept["AWS_ENDPOINT_URL_S3"], aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
+                         aws_secret_access_key="0" * 40, region_name="us-east-1")
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        wrong.list_objects_v2(Bucket="lamplighter")
+
+
+def test_the_ports_behind_the_gateway_give_no_object_away(home):
+    kept = settings(home)
+    client = boto3.client("s3", endpoint_url=kept["AWS_ENDPOINT_URL_S3"], aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
+                          aws_secret_access_key=kept["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
+    client.put_object(Bucket="lamplighter", Key="secret", Body=b"x")
+    filer = int(kept["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]) + 2
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{filer}/buckets/lamplighter/secret")
+
+
+def test_starting_again_finds_the_same_store(home):
+    before = (home / "store.pid").read_text()
+    env = environment(home, PYTHONPATH=str(ROOT))
+    assert settings(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
+    assert (home / "store.pid").read_text() == before
+
+
+def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
+    taken = settings(home)["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]
+    env = environment(tmp_path, LAMPLIGHTER_S3_PORT=taken)
+    printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+    assert f"port {taken} must be free" in printed
+    assert "Traceback" not in printed
+
+
+def test_an_unknown_product_is_one_clear_message(tmp_path):
+    printed = call([sys.executable, "-m", "tasks.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65)
+    assert "did you mean flight-delays?" in printed
+    assert not list(tmp_path.iterdir())
