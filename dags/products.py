@@ -48,8 +48,15 @@ def start(product: str, kind: str) -> dict[str, Any]:
 
     context = get_current_context()
     given = context["params"]
-    run = done(lambda: open_run(product, kind, as_of(context), context["dag_run"].run_id, shards=given.get("shards"), force=given["force"]))
-    print(f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}" + (f", model {run.model_version}" if run.champion else ""))
+    run = done(
+        lambda: open_run(
+            product, kind, as_of(context), context["dag_run"].run_id, shards=given.get("shards"), force=given["force"]
+        )
+    )
+    print(
+        f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
+        + (f", model {run.model_version}" if run.champion else "")
+    )
     return asdict(run)
 
 
@@ -95,34 +102,63 @@ def as_of(context: Any) -> str:
 def form(product: params.Product, kind: str) -> dict[str, Param]:
     """What a person may choose when triggering a run."""
     fields = {
-        "as_of": Param(None, type=["null", "string"], format="date", title="as_of", description=(
-            "The date up to which data is known, inclusive. Empty: yesterday for scheduled runs, params.yaml's as_of by hand.")),
-        "force": Param(False, type="boolean", title="force", description="Run every stage even where nothing has changed."),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="as_of",
+            description=(
+                "The date up to which data is known, inclusive. "
+                "Empty: yesterday for scheduled runs, params.yaml's as_of by hand."
+            ),
+        ),
+        "force": Param(
+            False, type="boolean", title="force", description="Run every stage even where nothing has changed."
+        ),
     }
     if kind == "predict":
-        fields["shards"] = Param(product.predict.shards, type="integer", minimum=1, maximum=params.MAX_SHARDS, title="shards",
-                                 description="Part files of the night, each scored by a task of its own.")
+        fields["shards"] = Param(
+            product.predict.shards,
+            type="integer",
+            minimum=1,
+            maximum=params.MAX_SHARDS,
+            title="shards",
+            description="Part files of the night, each scored by a task of its own.",
+        )
     return fields
 
 
 def explanation(product: params.Product, kind: str) -> str:
     """What the UI says about the DAG."""
-    flow = {"train": " → ".join([*TRAIN_STAGES, "promote"]), "predict": "ingest → validate → predict (sharded) → collect → publish"}[kind]
-    purpose = {
-        "train": f"Retrain; let the new model through when its {product.gates.metric} on held-out rows passes the gates.",
-        "predict": f"Score the rows of as_of + {product.predict.horizon_days} days with the champion; publish to "
-                   f"`{product.publish.url}/{product.name}/`.",
+    flow = {
+        "train": " → ".join([*TRAIN_STAGES, "promote"]),
+        "predict": "ingest → validate → predict (sharded) → collect → publish",
     }[kind]
-    return (f"**{product.description}**\n\n{purpose}\n\n{flow}\n\nEvery task restores the run's workspace from git and the DVC "
-            "remote, does one stage with `dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show`.")
+    purpose = {
+        "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
+        "predict": f"Score the rows of as_of + {product.predict.horizon_days} days with the champion; publish to "
+        f"`{product.publish.url}/{product.name}/`.",
+    }[kind]
+    return (
+        f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n"
+        "Every task restores the run's workspace from git and the DVC remote, does one stage with "
+        "`dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show`."
+    )
 
 
 def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
     """One DAG."""
     with DAG(
-        dag_id=f"{kind}__{product.name}", description=product.description, doc_md=explanation(product, kind),
-        schedule=schedule, start_date=datetime(2013, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1,
-        params=form(product, kind), tags=["lamplighter", product.name], render_template_as_native_obj=True,
+        dag_id=f"{kind}__{product.name}",
+        description=product.description,
+        doc_md=explanation(product, kind),
+        schedule=schedule,
+        start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        params=form(product, kind),
+        tags=["lamplighter", product.name],
+        render_template_as_native_obj=True,
         default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     ) as dag:
         run = start(product.name, kind)

@@ -25,9 +25,7 @@ MAX_CATEGORIES = 250
 class Baseline:
     """A fitted baseline with the `score` of `model.scoring.Scorer`."""
 
-    def __init__(
-        self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int
-    ) -> None:
+    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int) -> None:
         self.inputs, self.estimator, self.task, self.n_classes = inputs, estimator, task, n_classes
 
     def score(self, table: Table) -> np.ndarray:
@@ -63,8 +61,12 @@ class _TreeInputs:
 
     def __init__(self, kinds: dict[str, str]) -> None:
         self.kinds = kinds
-        self.ordinals = OrdinalEncoder(max_categories=MAX_CATEGORIES, handle_unknown="use_encoded_value",
-                                       unknown_value=np.nan, encoded_missing_value=np.nan)
+        self.ordinals = OrdinalEncoder(
+            max_categories=MAX_CATEGORIES,
+            handle_unknown="use_encoded_value",
+            unknown_value=np.nan,
+            encoded_missing_value=np.nan,
+        )
 
     @property
     def is_category(self) -> list[bool]:
@@ -89,8 +91,11 @@ class _LinearInputs:
 
     def __init__(self, kinds: dict[str, str]) -> None:
         self.kinds = kinds
-        self.words = {name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), strip_accents="unicode")
-                      for name, kind in kinds.items() if kind == "text"}
+        self.words = {
+            name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), strip_accents="unicode")
+            for name, kind in kinds.items()
+            if kind == "text"
+        }
         self.one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
         self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
 

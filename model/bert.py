@@ -48,8 +48,10 @@ def load_bert(
     needed = {name: weight for name, weight in network.state_dict().items() if _is_bert(name)}
     absent = [name for name in needed if name not in weights]
     if absent:
-        raise ValueError(f"{folder}/model.safetensors must hold BERT's weights, lacks {', '.join(absent)}; "
-                         "use an encoder of the BERT family")
+        raise ValueError(
+            f"{folder}/model.safetensors must hold BERT's weights, lacks {', '.join(absent)}; "
+            "use an encoder of the BERT family"
+        )
     taken = {name: weights[name][: len(weight)] for name, weight in needed.items()}
     network.load_state_dict(taken, strict=False)
     return network
@@ -71,12 +73,17 @@ def bert_settings(folder: Path, settings: NetworkSettings) -> NetworkSettings:
 def _config(folder: Path) -> dict:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} must hold {', '.join(FILES)}, lacks {', '.join(missing)}; "
-                         "point to a folder with safetensors weights")
+        raise ValueError(
+            f"{folder} must hold {', '.join(FILES)}, lacks {', '.join(missing)}; "
+            "point to a folder with safetensors weights"
+        )
     config = json.loads((folder / "config.json").read_text("utf-8"))
     expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    odd = [f"{key} must be {value!r}, got {config[key]!r}" for key, value in expected.items()
-           if config.get(key, value) != value]
+    odd = [
+        f"{key} must be {value!r}, got {config[key]!r}"
+        for key, value in expected.items()
+        if config.get(key, value) != value
+    ]
     if odd:
         raise ValueError(f"{folder}/config.json: {'; '.join(odd)}; use an encoder of the BERT family")
     return config
@@ -86,12 +93,16 @@ def _check_sizes(folder: Path, config: dict, sizes: Sizes) -> None:
     if not sizes.n_texts:
         raise ValueError(f"columns must include text to start from {folder}, got none; use init: pretrain")
     if sizes.n_subwords > config["vocab_size"]:
-        raise ValueError(f"the tokenizer must be that of {folder} ({config['vocab_size']} subwords), "
-                         f"got {sizes.n_subwords}; fit the features with its tokenizer.json")
+        raise ValueError(
+            f"the tokenizer must be that of {folder} ({config['vocab_size']} subwords), "
+            f"got {sizes.n_subwords}; fit the features with its tokenizer.json"
+        )
     if sizes.max_tokens >= config["max_position_embeddings"]:
         positions = config["max_position_embeddings"]
-        raise ValueError(f"max_tokens must be below the {positions} positions of {folder}, "
-                         f"got {sizes.max_tokens}; use {positions - 1} or fewer")
+        raise ValueError(
+            f"max_tokens must be below the {positions} positions of {folder}, "
+            f"got {sizes.max_tokens}; use {positions - 1} or fewer"
+        )
 
 
 def _is_bert(name: str) -> bool:

@@ -77,9 +77,11 @@ class TimeTokens(nn.Module):
 
     def __init__(self, n_times: int, d_model: int) -> None:
         super().__init__()
-        waves = [(part, 2 * math.pi * harmonic / period)
-                 for part, (period, n_harmonics) in enumerate(CYCLES)
-                 for harmonic in range(1, n_harmonics + 1)]
+        waves = [
+            (part, 2 * math.pi * harmonic / period)
+            for part, (period, n_harmonics) in enumerate(CYCLES)
+            for harmonic in range(1, n_harmonics + 1)
+        ]
         self.register_buffer("part", torch.tensor([part for part, _ in waves]), persistent=False)
         self.register_buffer("frequencies", torch.tensor([wave for _, wave in waves]), persistent=False)
         self.weight = nn.Parameter(torch.empty(n_times, 2 * len(waves), d_model))
@@ -115,8 +117,12 @@ class RowEmbedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, categories: Tensor | None = None, numbers: Tensor | None = None, times: Tensor | None = None,
-        text: Tensor | None = None, hidden_columns: Tensor | None = None,
+        self,
+        categories: Tensor | None = None,
+        numbers: Tensor | None = None,
+        times: Tensor | None = None,
+        text: Tensor | None = None,
+        hidden_columns: Tensor | None = None,
     ) -> Tensor:
         """Tokens in the order [CLS], categories, numbers, times, subwords.
 

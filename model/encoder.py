@@ -31,7 +31,9 @@ class Attention(nn.Module):
         tokens; returns [b, q, d].
         """
         attended = F.scaled_dot_product_attention(
-            self._heads(self.query(queries)), self._heads(self.key(tokens)), self._heads(self.value(tokens)),
+            self._heads(self.query(queries)),
+            self._heads(self.key(tokens)),
+            self._heads(self.value(tokens)),
             attn_mask=mask,
         )
         return self.output(attended.transpose(1, 2).flatten(2))

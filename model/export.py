@@ -27,7 +27,10 @@ class _Scores(nn.Module):
         self.network = network
 
     def forward(
-        self, categories: Tensor | None = None, numbers: Tensor | None = None, times: Tensor | None = None,
+        self,
+        categories: Tensor | None = None,
+        numbers: Tensor | None = None,
+        times: Tensor | None = None,
         text: Tensor | None = None,
     ) -> Tensor:
         inputs = {"categories": categories, "numbers": numbers, "times": times, "text": text}
@@ -79,8 +82,14 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            _Scores(network).eval(), kwargs=example, dynamo=True, dynamic_shapes=shapes,
-            input_names=list(example), output_names=["scores"], external_data=False, verbose=False,
+            _Scores(network).eval(),
+            kwargs=example,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=list(example),
+            output_names=["scores"],
+            external_data=False,
+            verbose=False,
         )
     assert program is not None
     return program.model_proto
@@ -89,7 +98,14 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
 def _strip(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes about the code it traced: paths and lines differ between machines."""
     graphs = [model.graph, *model.functions]
-    for part in [model, *graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info,
-                 *model.graph.input, *model.graph.output, *model.graph.initializer]:
+    for part in [
+        model,
+        *graphs,
+        *(node for graph in graphs for node in graph.node),
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ]:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

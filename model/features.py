@@ -55,8 +55,14 @@ class Features:
 
     @classmethod
     def fit(
-        cls, kinds: dict[str, str], table: Table, target: np.ndarray | None, task: str, *,
-        max_tokens: int, tokenizer: Path | None = None,
+        cls,
+        kinds: dict[str, str],
+        table: Table,
+        target: np.ndarray | None,
+        task: str,
+        *,
+        max_tokens: int,
+        tokenizer: Path | None = None,
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on the rows of `table`.
 
@@ -116,8 +122,12 @@ class Features:
     def save(self, folder: Path) -> None:
         """Write `features.json` and, with text columns, `tokenizer.json`."""
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"kinds": self.kinds, "max_tokens": self.max_tokens, "vocabularies": self.vocabularies,
-                   "numbers": {name: asdict(number) for name, number in self.numbers.items()}}
+        content = {
+            "kinds": self.kinds,
+            "max_tokens": self.max_tokens,
+            "vocabularies": self.vocabularies,
+            "numbers": {name: asdict(number) for name, number in self.numbers.items()},
+        }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (folder / "features.json").write_text(text, "utf-8")
         if self.tokenizer is not None:
@@ -127,8 +137,10 @@ class Features:
     def load(cls, folder: Path) -> "Features":
         """Read back what `save` wrote."""
         content = json.loads((folder / "features.json").read_text("utf-8"))
-        numbers = {name: NumberScale(**{**number, "edges": tuple(number["edges"])})
-                   for name, number in content["numbers"].items()}
+        numbers = {
+            name: NumberScale(**{**number, "edges": tuple(number["edges"])})
+            for name, number in content["numbers"].items()
+        }
         has_text = "text" in content["kinds"].values()
         return cls(
             kinds=content["kinds"],
@@ -140,8 +152,11 @@ class Features:
 
 
 def _check(kinds: dict[str, str], table: Table) -> None:
-    mistakes = [f"column {name} must be of kind {', '.join(COLUMN_KINDS)}, got {kind!r}"
-                for name, kind in kinds.items() if kind not in COLUMN_KINDS]
+    mistakes = [
+        f"column {name} must be of kind {', '.join(COLUMN_KINDS)}, got {kind!r}"
+        for name, kind in kinds.items()
+        if kind not in COLUMN_KINDS
+    ]
     missing = [name for name in kinds if name not in table]
     if missing:
         mistakes.append(f"table must have the columns {', '.join(missing)}, got {', '.join(table) or 'none'}")

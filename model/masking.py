@@ -49,8 +49,12 @@ class MaskedModel(nn.Module):
         """Mean cross-entropy of the hidden parts, each in units of a blind guess among its choices."""
         seen = batch if hidden.text is None else {**batch, "text": hidden.text}
         tokens, _ = self.network.encode(seen, hidden_columns=hidden.columns)
-        losses = [*self._categories(tokens, batch, hidden), *self._numbers(tokens, batch, hidden),
-                  *self._times(tokens, batch, hidden), *self._subwords(tokens, batch, hidden)]
+        losses = [
+            *self._categories(tokens, batch, hidden),
+            *self._numbers(tokens, batch, hidden),
+            *self._times(tokens, batch, hidden),
+            *self._subwords(tokens, batch, hidden),
+        ]
         count = hidden.columns.sum() + (0 if hidden.subwords is None else hidden.subwords.sum())
         return torch.stack(losses).sum() / count.clamp(min=1)
 

@@ -28,7 +28,12 @@ def evaluate_scores(task: str, y: np.ndarray, scores: np.ndarray, classes: Seque
 
 
 def bootstrap_interval(
-    task: str, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], metric: str, n_resamples: int,
+    task: str,
+    y: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[str],
+    metric: str,
+    n_resamples: int,
     seed: int,
 ) -> tuple[float, float] | None:
     """The 95 % percentile interval of a metric when rows are drawn with replacement; None if never defined.
@@ -39,8 +44,9 @@ def bootstrap_interval(
     measure = metrics_of(task).get(metric)
     if measure is None:
         first, *others = metrics_of(task)
-        raise ValueError(f"metric must be one of {', '.join([first, *others])} for a {task} target, "
-                         f"got {metric!r}; use {first}")
+        raise ValueError(
+            f"metric must be one of {', '.join([first, *others])} for a {task} target, got {metric!r}; use {first}"
+        )
     random = np.random.default_rng(seed)
     draws = (random.integers(len(y), size=len(y)) for _ in range(n_resamples)) if len(y) else iter(())
     values = [value for rows in draws if (value := _value(measure, y[rows], scores[rows])) is not None]
@@ -60,12 +66,15 @@ def _binary() -> dict[str, Metric]:
     return {
         "auc": _with_both_classes(sk.roc_auc_score),
         "average_precision": _with_both_classes(sk.average_precision_score),
-        **{name: _of_decisions("binary", metric) for name, metric in {
-            "accuracy": sk.accuracy_score,
-            "precision": lambda y, said: sk.precision_score(y, said, zero_division=0),
-            "recall": lambda y, said: sk.recall_score(y, said, zero_division=0),
-            "f1": lambda y, said: sk.f1_score(y, said, zero_division=0),
-        }.items()},
+        **{
+            name: _of_decisions("binary", metric)
+            for name, metric in {
+                "accuracy": sk.accuracy_score,
+                "precision": lambda y, said: sk.precision_score(y, said, zero_division=0),
+                "recall": lambda y, said: sk.recall_score(y, said, zero_division=0),
+                "f1": lambda y, said: sk.f1_score(y, said, zero_division=0),
+            }.items()
+        },
         "log_loss": lambda y, scores: sk.log_loss(y, scores.astype(np.float64), labels=[0, 1]),
         "brier": lambda y, scores: sk.brier_score_loss(y, scores, pos_label=1),
     }
@@ -76,8 +85,11 @@ def _multiclass() -> dict[str, Metric]:
         shares = scores.astype(np.float64)
         return sk.log_loss(y, shares / shares.sum(1, keepdims=True), labels=np.arange(scores.shape[1]))
 
-    return {"accuracy": _of_decisions("multiclass", sk.accuracy_score), **_averaged("multiclass", "macro"),
-            "log_loss": log_loss}
+    return {
+        "accuracy": _of_decisions("multiclass", sk.accuracy_score),
+        **_averaged("multiclass", "macro"),
+        "log_loss": log_loss,
+    }
 
 
 def _multilabel() -> dict[str, Metric]:
@@ -129,5 +141,7 @@ def _per_class(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> dict[
     labels = np.arange(len(classes))
     columns = sk.precision_recall_fscore_support(y.astype(int), said, labels=labels, zero_division=0)
     names = ("precision", "recall", "f1", "support")
-    return {name: dict(zip(names, map(float, row), strict=True))
-            for name, row in zip(classes, np.stack(columns, axis=1), strict=True)}
+    return {
+        name: dict(zip(names, map(float, row), strict=True))
+        for name, row in zip(classes, np.stack(columns, axis=1), strict=True)
+    }

@@ -40,7 +40,12 @@ class Network(nn.Module):
     """Embeddings, encoder and, with a target, a head. Weights depend on `seed` alone."""
 
     def __init__(
-        self, settings: NetworkSettings, sizes: Sizes, target: Target | None = None, *, seed: int = 0,
+        self,
+        settings: NetworkSettings,
+        sizes: Sizes,
+        target: Target | None = None,
+        *,
+        seed: int = 0,
         norm_epsilon: float = NORM_EPSILON,
     ) -> None:
         super().__init__()

@@ -39,8 +39,12 @@ class Scorer:
         cuda = n_cuda_devices() > 0
         self.batch_tokens = BATCH_TOKENS["cuda" if cuda else "cpu"]
         self.session = _session(folder / "network.onnx", cuda, n_threads)
-        self.engine = {"engine": "onnxruntime", "version": onnxruntime.__version__,
-                       "provider": self.session.get_providers()[0], "precision": "fp32"}
+        self.engine = {
+            "engine": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "provider": self.session.get_providers()[0],
+            "precision": "fp32",
+        }
 
     def score(self, table: Table) -> np.ndarray:
         """Shapes: float32 [n] for binary and regression, else [n, C]."""
@@ -65,8 +69,12 @@ class TorchScorer:
         self.where = device()
         self.network = network.to(self.where)
         self.batch_tokens = BATCH_TOKENS[self.where.type]
-        self.engine = {"engine": "torch", "version": str(torch.__version__), "provider": self.where.type,
-                       "precision": "fp32"}
+        self.engine = {
+            "engine": "torch",
+            "version": str(torch.__version__),
+            "provider": self.where.type,
+            "precision": "fp32",
+        }
 
     def score(self, table: Table) -> np.ndarray:
         """Shapes: float32 [n] for binary and regression, else [n, C]."""

@@ -36,8 +36,9 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         _complain(
             _wrong_types(self)
-            or _at_least(1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads,
-                      d_feedforward=self.d_feedforward)
+            or _at_least(
+                1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, d_feedforward=self.d_feedforward
+            )
             + _at_least(8, max_tokens=self.max_tokens)
             + _share(dropout=self.dropout)
             + _one_of(POOLINGS, pooling=self.pooling)
@@ -80,8 +81,7 @@ class PretrainingSettings:
     def __post_init__(self) -> None:
         _complain(
             _wrong_types(self)
-            or _optimisation_mistakes(self)
-            + _share(mask_fraction=self.mask_fraction, above_zero=True)
+            or _optimisation_mistakes(self) + _share(mask_fraction=self.mask_fraction, above_zero=True)
         )
 
 
@@ -138,23 +138,33 @@ def _wrong_types(settings: Any) -> list[str]:
 
 
 def _at_least(least: int, **fields: float) -> list[str]:
-    return [f"{name} must be at least {least}, got {value}; use {least} or more"
-            for name, value in fields.items() if not value >= least]
+    return [
+        f"{name} must be at least {least}, got {value}; use {least} or more"
+        for name, value in fields.items()
+        if not value >= least
+    ]
 
 
 def _above_zero(**fields: float) -> list[str]:
-    return [f"{name} must be above 0, got {value}; use a positive number"
-            for name, value in fields.items() if not value > 0]
+    return [
+        f"{name} must be above 0, got {value}; use a positive number" for name, value in fields.items() if not value > 0
+    ]
 
 
 def _share(above_zero: bool = False, **fields: float) -> list[str]:
-    return [f"{name} must be a share of {'(' if above_zero else '['}0, 1), got {value}; use for example 0.1"
-            for name, value in fields.items() if not 0 <= value < 1 or (above_zero and value == 0)]
+    return [
+        f"{name} must be a share of {'(' if above_zero else '['}0, 1), got {value}; use for example 0.1"
+        for name, value in fields.items()
+        if not 0 <= value < 1 or (above_zero and value == 0)
+    ]
 
 
 def _one_of(allowed: tuple[str, ...], **fields: str) -> list[str]:
-    return [f"{name} must be one of {', '.join(allowed)}, got {value!r}; use {allowed[0]}"
-            for name, value in fields.items() if value not in allowed]
+    return [
+        f"{name} must be one of {', '.join(allowed)}, got {value!r}; use {allowed[0]}"
+        for name, value in fields.items()
+        if value not in allowed
+    ]
 
 
 def _complain(mistakes: list[str]) -> None:
@@ -166,6 +176,14 @@ PRESETS: dict[str, NetworkSettings] = {
     "small": NetworkSettings(),
     "base": NetworkSettings(d_model=192, n_layers=4, n_heads=8, d_feedforward=512, dropout=0.1),
     # The shape of the MiniLM-L6 family; weights that are imported overrule every size but max_tokens.
-    "minilm": NetworkSettings(d_model=384, n_layers=6, n_heads=12, d_feedforward=1536,
-                              dropout=0.1, norm_first=False, pooling="mean", max_tokens=128),
+    "minilm": NetworkSettings(
+        d_model=384,
+        n_layers=6,
+        n_heads=12,
+        d_feedforward=1536,
+        dropout=0.1,
+        norm_first=False,
+        pooling="mean",
+        max_tokens=128,
+    ),
 }

@@ -38,15 +38,17 @@ def load_model(folder: Path) -> tuple[Network, Features]:
     Raises: ValueError when the folder is of another format.
     """
     features, described = Features.load(folder), read_description(folder)
-    network = Network(NetworkSettings(**described["settings"]), features.sizes, read_target(described),
-                      norm_epsilon=described["norm_epsilon"])
+    network = Network(
+        NetworkSettings(**described["settings"]),
+        features.sizes,
+        read_target(described),
+        norm_epsilon=described["norm_epsilon"],
+    )
     network.load_state_dict(load_file(folder / "network.safetensors"))
     return network.eval(), features
 
 
-def load_pretrained(
-    folder: Path, target: Target, settings: NetworkSettings, *, seed: int
-) -> tuple[Network, Features]:
+def load_pretrained(folder: Path, target: Target, settings: NetworkSettings, *, seed: int) -> tuple[Network, Features]:
     """The starting point of a training: everything pretrained, a fresh head, and the pretrained features."""
     network, features = load_model(folder)
     return network.answering(target, settings, seed=seed), features

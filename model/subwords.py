@@ -36,8 +36,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer = prepared(Tokenizer.from_file(str(path)))
     missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
     if missing:
-        raise ValueError(f"{path} must know {', '.join(SPECIAL)}, lacks {', '.join(missing)}; "
-                         "use a BERT-family tokenizer")
+        raise ValueError(
+            f"{path} must know {', '.join(SPECIAL)}, lacks {', '.join(missing)}; use a BERT-family tokenizer"
+        )
     return tokenizer
 
 
@@ -50,9 +51,7 @@ def prepared(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def encode_texts(
-    tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int
-) -> tuple[np.ndarray, np.ndarray]:
+def encode_texts(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Subwords of every row, column after column, each column closed by [SEP].
 
     A row over `max_tokens` is cut where it is longest: short columns keep all they have.

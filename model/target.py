@@ -30,8 +30,10 @@ class Target:
         if self.task not in TASKS:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}; use binary")
         if len(self.classes) < least[self.task] or (self.task == "binary" and len(self.classes) != 2):
-            raise ValueError(f"classes must name {least[self.task]} for a {self.task} target, "
-                             f"got {list(self.classes)}; check the labels of the training rows")
+            raise ValueError(
+                f"classes must name {least[self.task]} for a {self.task} target, "
+                f"got {list(self.classes)}; check the labels of the training rows"
+            )
 
     @classmethod
     def fit(cls, task: str, classes: Sequence[str], target: np.ndarray) -> "Target":
@@ -50,8 +52,10 @@ def read_description(folder: Path) -> dict:
     """The content of `network.json`."""
     described = json.loads((folder / "network.json").read_text("utf-8"))
     if described.get("format") != FORMAT:
-        raise ValueError(f"{folder}/network.json must have format {FORMAT}, got {described.get('format')}; "
-                         "train the model again with this version")
+        raise ValueError(
+            f"{folder}/network.json must have format {FORMAT}, got {described.get('format')}; "
+            "train the model again with this version"
+        )
     return described
 
 

@@ -32,7 +32,10 @@ History = list[dict[str, float]]
 
 
 def pretrain(
-    features: Features, encoded: Encoded, network_settings: NetworkSettings, settings: PretrainingSettings,
+    features: Features,
+    encoded: Encoded,
+    network_settings: NetworkSettings,
+    settings: PretrainingSettings,
     start: Network | None = None,
 ) -> tuple[Network, History]:
     """A network without a head that has learnt to fill in what is hidden of a row.
@@ -58,8 +61,13 @@ def pretrain(
 
 
 def train(
-    network: Network, features: Features, encoded_train: Encoded, y_train: np.ndarray, encoded_val: Encoded,
-    y_val: np.ndarray, settings: TrainingSettings,
+    network: Network,
+    features: Features,
+    encoded_train: Encoded,
+    y_train: np.ndarray,
+    encoded_val: Encoded,
+    y_val: np.ndarray,
+    settings: TrainingSettings,
 ) -> tuple[Network, History]:
     """The network with the weights that did best on the validation rows, and each epoch's losses.
 
@@ -67,8 +75,10 @@ def train(
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     if network.target is None or network.sizes != features.sizes:
-        raise ValueError("network must have a target and be built for the given features, got another; "
-                         "use Network.answering or load_pretrained")
+        raise ValueError(
+            "network must have a target and be built for the given features, got another; "
+            "use Network.answering or load_pretrained"
+        )
     truth_train, truth_val = _truth(network.target, y_train), _truth(network.target, y_val)
     _check_rows(encoded_train, truth_train, "training")
     _check_rows(encoded_val, truth_val, "validation")
@@ -109,7 +119,10 @@ class _Epochs:
     """Steps of AdamW with warm-up, linear decay and clipped gradients, epoch by epoch."""
 
     def __init__(
-        self, model: nn.Module, lengths: np.ndarray, settings: PretrainingSettings | TrainingSettings,
+        self,
+        model: nn.Module,
+        lengths: np.ndarray,
+        settings: PretrainingSettings | TrainingSettings,
         name: str,
     ) -> None:
         if not len(lengths):
@@ -119,8 +132,9 @@ class _Epochs:
         self.batch_tokens = min(settings.batch_tokens, math.ceil(lengths.sum() / MIN_STEPS_PER_EPOCH))
         self.steps_per_epoch = len(batches(lengths, self.batch_tokens))
         self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
-        self.optimiser = torch.optim.AdamW(_decayed_matrices(model, settings.weight_decay),
-                                           lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimiser = torch.optim.AdamW(
+            _decayed_matrices(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
 
     def run(self, loss: Callable[[np.ndarray], Tensor]) -> Iterator[tuple[float, float]]:
@@ -160,8 +174,10 @@ class _Epochs:
 def _decayed_matrices(model: nn.Module, weight_decay: float) -> list[dict]:
     """Biases, norms and single vectors are left out of weight decay."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return [{"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
-            {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0}]
+    return [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def _where(model: nn.Module) -> torch.device:
@@ -194,8 +210,10 @@ def _truth(target: Target, y: np.ndarray) -> Tensor:
 
 def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
     if len(encoded) == 0 or len(encoded) != len(truth):
-        raise ValueError(f"{name} rows must be at least one and each have a label, "
-                         f"got {len(encoded)} rows and {len(truth)} labels; check the split")
+        raise ValueError(
+            f"{name} rows must be at least one and each have a label, "
+            f"got {len(encoded)} rows and {len(truth)} labels; check the split"
+        )
     if not truth.isfinite().all():
         raise ValueError(f"{name} labels must be finite, got NaN; leave rows without a label out")
 

@@ -49,23 +49,43 @@ def start_store(env: dict[str, str]) -> str:
     if _is_ours(env):
         return env["AWS_ENDPOINT_URL_S3"]
     if not env["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:"):
-        raise UserError(f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer the credentials of the environment "
-                        f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET")
+        raise UserError(
+            f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer the credentials of the environment "
+            f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET"
+        )
     port = int(env["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
     if _answers(port):
-        raise UserError(f"port {port} must be free for the object store, and another program holds it; stop that, or set "
-                        f"LAMPLIGHTER_S3_PORT and delete {HOME / 'env'}")
+        raise UserError(
+            f"port {port} must be free for the object store, and another program holds it; stop that, or set "
+            f"LAMPLIGHTER_S3_PORT and delete {HOME / 'env'}"
+        )
     data = HOME / "store"
     data.mkdir(parents=True, exist_ok=True)
     if not (HOME / "security.toml").exists():
         # Without keys of their own, the ports behind the S3 gateway would give every object to anyone on this machine.
         doors = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         _write_secret(HOME / "security.toml", "".join(f'[{door}]\nkey = "{secrets.token_hex(20)}"\n' for door in doors))
-    _detach("store", env, [
-        str(BIN / "weed"), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}",
-        f"-master.port={port + 1}", f"-filer.port={port + 2}", f"-volume.port={port + 3}", f"-admin.port={port + 4}",
-        "-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
-    ])
+    _detach(
+        "store",
+        env,
+        [
+            str(BIN / "weed"),
+            "mini",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-s3.port={port}",
+            f"-master.port={port + 1}",
+            f"-filer.port={port + 2}",
+            f"-volume.port={port + 3}",
+            f"-admin.port={port + 4}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-admin.ui=false",
+            "-webdav=false",
+            "-master.telemetry=false",
+        ],
+    )
     _wait(lambda: _is_ours(env), 60, f"the object store did not come up; see {HOME / 'store.log'}")
     return env["AWS_ENDPOINT_URL_S3"]
 
@@ -122,18 +142,24 @@ def _dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
 
 
 def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
-    answer = subprocess.run([BIN / "airflow", *arguments], env=env, text=True, check=False,
-                            capture_output=quiet)
+    answer = subprocess.run([BIN / "airflow", *arguments], env=env, text=True, check=False, capture_output=quiet)
     if answer.returncode:
-        raise UserError(f"airflow {' '.join(arguments[:3])} failed" + (f":\n{answer.stderr}" if quiet else "; the lines above say why"))
+        raise UserError(
+            f"airflow {' '.join(arguments[:3])} failed"
+            + (f":\n{answer.stderr}" if quiet else "; the lines above say why")
+        )
 
 
 def _fresh_settings() -> dict[str, str]:
     return {
-        "AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20), "S3_BUCKET": BUCKET,
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{S3_PORT}",
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "S3_BUCKET": BUCKET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{S3_PORT}",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32), "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
     }
 
 
@@ -147,10 +173,15 @@ def _write_secret(file: Path, text: str) -> None:
 
 def _airflow_settings() -> dict[str, str]:
     return {
-        "AIRFLOW_HOME": str(HOME / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__CORE__EXECUTOR": "LocalExecutor", "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(UI_PORT), "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{UI_PORT}",
+        "AIRFLOW_HOME": str(HOME / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(UI_PORT),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{UI_PORT}",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{UI_PORT}/execution/",
         # A stage that takes every core may starve the heartbeat for minutes, and is not dead for that.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
@@ -164,9 +195,15 @@ def _is_ours(env: dict[str, str]) -> bool:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = boto3.client(
-        "s3", endpoint_url=env["AWS_ENDPOINT_URL_S3"], aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"], region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
-        config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}))
+        "s3",
+        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
+        config=Config(
+            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
+        ),
+    )
     try:
         client.head_bucket(Bucket=env.get("S3_BUCKET", BUCKET))
         return True
@@ -177,7 +214,9 @@ def _is_ours(env: dict[str, str]) -> bool:
 def _detach(name: str, env: dict[str, str], command: list[str]) -> None:
     """Start a server that outlives us, with its output in a log and its process id in a file."""
     with (HOME / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(command, env=env, cwd=HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=env, cwd=HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     (HOME / f"{name}.pid").write_text(str(process.pid))
 
 
@@ -221,10 +260,15 @@ def _healthy(address: str) -> bool:
 
 
 def _tell_uncommitted() -> None:
-    changed = git("status", "--porcelain", "--", "dags", "tasks", "model", "params.yaml", "dvc.yaml", cwd=ROOT).splitlines()
+    changed = git(
+        "status", "--porcelain", "--", "dags", "tasks", "model", "params.yaml", "dvc.yaml", cwd=ROOT
+    ).splitlines()
     if changed:
-        print(f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "
-              + ", ".join(line[3:] for line in changed[:5]), flush=True)
+        print(
+            f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "
+            + ", ".join(line[3:] for line in changed[:5]),
+            flush=True,
+        )
 
 
 def _shown(path: Path) -> str:
@@ -233,7 +277,9 @@ def _shown(path: Path) -> str:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.embedded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.embedded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, does in (("up", up), ("down", down)):
         verbs.add_parser(name, help=does.__doc__)

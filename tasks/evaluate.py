@@ -37,7 +37,10 @@ def evaluate(product: Product, as_of: date) -> str:
     scores = {"model": model.score(table), "baseline": baseline.score(table)}
     metrics: dict[str, dict[str, float]] = {}
     full: dict[str, Any] = {
-        "as_of": as_of.isoformat(), "rows_test": len(y_test), "rows_of_unknown_class": int((~known).sum())}
+        "as_of": as_of.isoformat(),
+        "rows_test": len(y_test),
+        "rows_of_unknown_class": int((~known).sum()),
+    }
     for name, values in scores.items():
         measured = evaluate_scores(task, y_test, values, model.classes)
         interval = bootstrap_interval(task, y_test, values, model.classes, metric, N_RESAMPLES, SEED)
@@ -47,8 +50,10 @@ def evaluate(product: Product, as_of: date) -> str:
     write_json(paths.report("evaluation.json"), full)
     _plot(paths.report("evaluation.png"), product, y_test, scores, model.classes)
     low, high = full["model"][f"{metric}_interval_95"] or (float("nan"), float("nan"))
-    return (f"{metric} {metrics['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
-            f"baseline {metrics['baseline'][metric]:.4f}, on {len(y_test):,} held-out rows")
+    return (
+        f"{metric} {metrics['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
+        f"baseline {metrics['baseline'][metric]:.4f}, on {len(y_test):,} held-out rows"
+    )
 
 
 def _plot(path: Path, product: Product, y: np.ndarray, scores: dict[str, np.ndarray], classes: tuple[str, ...]) -> None:
@@ -88,7 +93,14 @@ def _plot_confusion(axes: Any, y: np.ndarray, scores: dict[str, np.ndarray], cla
 
     for axis, (name, values) in zip(axes, scores.items(), strict=True):
         ConfusionMatrixDisplay.from_predictions(
-            y, values.argmax(1), labels=range(len(classes)), display_labels=classes, ax=axis, colorbar=False, xticks_rotation=45)
+            y,
+            values.argmax(1),
+            labels=range(len(classes)),
+            display_labels=classes,
+            ax=axis,
+            colorbar=False,
+            xticks_rotation=45,
+        )
         axis.set(title=name)
 
 

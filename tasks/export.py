@@ -28,13 +28,21 @@ def export(product: Product, as_of: date) -> str:
         export_onnx(paths.trained, folder)
         difference = parity(paths.trained, folder, rows) / target.deviation
         if not difference <= TOLERANCE:
-            raise UserError(f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
-                            f"held-out rows, more than {TOLERANCE:g}; nothing was exported")
+            raise UserError(
+                f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
+                f"held-out rows, more than {TOLERANCE:g}; nothing was exported"
+            )
     n_rows = len(next(iter(rows.values())))
-    write_json(paths.report("export.json"), {
-        "model_sha256": folder_sha256(paths.onnx), "max_difference": difference, "tolerance": TOLERANCE, "rows": n_rows,
-        "bytes": (paths.onnx / "network.onnx").stat().st_size,
-    })
+    write_json(
+        paths.report("export.json"),
+        {
+            "model_sha256": folder_sha256(paths.onnx),
+            "max_difference": difference,
+            "tolerance": TOLERANCE,
+            "rows": n_rows,
+            "bytes": (paths.onnx / "network.onnx").stat().st_size,
+        },
+    )
     return f"ONNX differs from torch by at most {difference:.1e} on {n_rows:,} held-out rows"
 
 

@@ -39,8 +39,9 @@ def _python(product: Product, place: str, start: date | None, as_of: date) -> pd
     module, _, name = product.source.callable.partition(":")
     rows = getattr(importlib.import_module(module), name, None)
     if not callable(rows):
-        raise UserError(f"{place}.callable must name a function, got {product.source.callable!r}; "
-                        f"define {name} in {module}")
+        raise UserError(
+            f"{place}.callable must name a function, got {product.source.callable!r}; define {name} in {module}"
+        )
     frame: pd.DataFrame = rows(start, product.scored_day(as_of))
     return frame
 

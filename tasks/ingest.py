@@ -35,8 +35,9 @@ def ingest(product: Product, as_of: date) -> str:
     rows = frame[product.input_columns].assign(dt=event_day(frame[product.time]))
     dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
     if dated.empty and not any(day <= last for day in index["rows"]):
-        raise UserError(f"params.yaml: products.{product.name}.source knows no row up to {last}; "
-                        "check as_of and the source")
+        raise UserError(
+            f"params.yaml: products.{product.name}.source knows no row up to {last}; check as_of and the source"
+        )
     if index_file.exists():
         _sweep(index, paths)
     changed = _changed_days(dated, product, start, last, index, paths)
@@ -45,11 +46,18 @@ def ingest(product: Product, as_of: date) -> str:
     new_labels = _append(_labels_by_day(frame, product, as_of, index, paths), "labels", product, index, paths)
     index["as_of"] = max(index.get("as_of", ""), as_of.isoformat())
     write_json(index_file, index)
-    write_json(paths.report("ingest.json"), {
-        "as_of": as_of.isoformat(), "rows_new": len(new_rows), "days_new": sorted(set(new_rows["dt"])),
-        "labels_new": len(new_labels), "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
-        "changed_past": changed, "labels_total": sum(entry["rows"] for entry in index["labels"].values()),
-    })
+    write_json(
+        paths.report("ingest.json"),
+        {
+            "as_of": as_of.isoformat(),
+            "rows_new": len(new_rows),
+            "days_new": sorted(set(new_rows["dt"])),
+            "labels_new": len(new_labels),
+            "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
+            "changed_past": changed,
+            "labels_total": sum(entry["rows"] for entry in index["labels"].values()),
+        },
+    )
     told = f"{len(new_rows):,} new rows on {new_rows['dt'].nunique()} days, {len(new_labels):,} new labels"
     if changed:
         told += f"; THE PAST HAS CHANGED on {len(changed)} stored days (kept as stored): {_some(list(changed))}"
@@ -68,8 +76,10 @@ def _declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
     wanted = [*product.input_columns, product.target.name]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
-        raise UserError(f"params.yaml: products.{product.name}.source must deliver every declared column, and lacks "
-                        f"{', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        raise UserError(
+            f"params.yaml: products.{product.name}.source must deliver every declared column, and lacks "
+            f"{', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+        )
     return frame[wanted]
 
 
@@ -129,8 +139,11 @@ def _changed_days(
             then = _dated(read_table(partition(paths.raw / "rows", date.fromisoformat(day))), product)
             keys_now, keys_then = set(_keys(now, product)), set(_keys(then, product))
             same = set(_row_hashes(now)) & set(_row_hashes(then))
-            changed[day] = {"added": len(keys_now - keys_then), "removed": len(keys_then - keys_now),
-                            "differing": max(0, len(keys_now & keys_then) - len(same))}
+            changed[day] = {
+                "added": len(keys_now - keys_then),
+                "removed": len(keys_then - keys_now),
+                "differing": max(0, len(keys_now & keys_then) - len(same)),
+            }
     return changed
 
 
@@ -147,8 +160,10 @@ def _storable(values: pd.Series) -> pd.Series:
                 return values
         except (pa.ArrowException, OverflowError):
             pass
-        return values.map(lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else str(cell),
-                          na_action="ignore")
+        return values.map(
+            lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else str(cell),
+            na_action="ignore",
+        )
     return values
 
 

@@ -68,10 +68,15 @@ class Source:
     """For python: how many stored days are fetched once more, to see whether the past has changed."""
 
     def __post_init__(self) -> None:
-        _complain([
-            *_one_of(SOURCE_KINDS, kind=self.kind), *self._url_mistakes(), *self._sql_mistakes(),
-            *self._callable_mistakes(), *_at_least(0, recheck_days=self.recheck_days),
-        ])
+        _complain(
+            [
+                *_one_of(SOURCE_KINDS, kind=self.kind),
+                *self._url_mistakes(),
+                *self._sql_mistakes(),
+                *self._callable_mistakes(),
+                *_at_least(0, recheck_days=self.recheck_days),
+            ]
+        )
 
     def _url_mistakes(self) -> list[str]:
         if self.kind == "python":
@@ -79,26 +84,34 @@ class Source:
         if self.kind in SOURCE_KINDS and (self.url is None) == (self.url_env is None):
             return [f"url must be given for kind {self.kind}, or url_env in its place; add one of the two"]
         if self.url and _PASSWORD[self.kind == "sql"].search(self.url):
-            return ["url must not hold a password; put the URL into an environment variable and name it: "
-                    "url_env: WAREHOUSE_URL"]
+            return [
+                "url must not hold a password; put the URL into an environment variable and name it: "
+                "url_env: WAREHOUSE_URL"
+            ]
         return []
 
     def _sql_mistakes(self) -> list[str]:
         if (self.kind == "sql") != (self.query is not None):
-            return [f"query must be given for kind sql and for no other, got kind={self.kind!r}, query={self.query!r}; "
-                    "add or delete it"]
+            return [
+                f"query must be given for kind sql and for no other, got kind={self.kind!r}, query={self.query!r}; "
+                "add or delete it"
+            ]
         return []
 
     def _callable_mistakes(self) -> list[str]:
         if (self.kind == "python") != (self.callable is not None):
-            return [f"callable must be given for kind python and for no other, got kind={self.kind!r}, "
-                    f"callable={self.callable!r}; add or delete it"]
+            return [
+                f"callable must be given for kind python and for no other, got kind={self.kind!r}, "
+                f"callable={self.callable!r}; add or delete it"
+            ]
         if self.callable is None:
             return []
         module, _, function = self.callable.partition(":")
         if not function or not _module_exists(module):
-            return [f"callable must name an importable module and a function, got {self.callable!r}; "
-                    "use package.module:function"]
+            return [
+                f"callable must name an importable module and a function, got {self.callable!r}; "
+                "use package.module:function"
+            ]
         return []
 
 
@@ -128,8 +141,13 @@ class Predict:
 
     def __post_init__(self) -> None:
         too_many = [f"shards must be at most {MAX_SHARDS}, got {self.shards}; use fewer, larger parts"]
-        _complain([*_at_least(0, horizon_days=self.horizon_days), *_at_least(1, shards=self.shards),
-                   *too_many * (self.shards > MAX_SHARDS)])
+        _complain(
+            [
+                *_at_least(0, horizon_days=self.horizon_days),
+                *_at_least(1, shards=self.shards),
+                *too_many * (self.shards > MAX_SHARDS),
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +168,10 @@ class Expectation:
         known = _expectation_schemas()
         if self.type not in known:
             near = difflib.get_close_matches(self.type, known, 1)
-            return [f"type must be an expectation of Great Expectations, got {self.type!r}; "
-                    f"use {near[0] if near else 'for example expect_column_values_to_be_between'}"]
+            return [
+                f"type must be an expectation of Great Expectations, got {self.type!r}; "
+                f"use {near[0] if near else 'for example expect_column_values_to_be_between'}"
+            ]
         import jsonschema
 
         schema = json.loads(known[self.type].read_text("utf-8"))
@@ -184,13 +204,20 @@ class Split:
         needed, foreign = (days, fractions) if self.by == "time" else (fractions, days)
         mistakes = _one_of(("time", "hash"), by=self.by)
         if not mistakes:
-            mistakes += [f"{name} must be given for by: {self.by}; add it"
-                         for name in needed if getattr(self, name) is None]
-            mistakes += [f"{name} must not be given for by: {self.by}, got {getattr(self, name)}; delete it"
-                         for name in foreign if getattr(self, name) is not None]
+            mistakes += [
+                f"{name} must be given for by: {self.by}; add it" for name in needed if getattr(self, name) is None
+            ]
+            mistakes += [
+                f"{name} must not be given for by: {self.by}, got {getattr(self, name)}; delete it"
+                for name in foreign
+                if getattr(self, name) is not None
+            ]
             mistakes += _at_least(1, **{name: value for name in days if (value := getattr(self, name)) is not None})
-            mistakes += [f"{name} must lie between 0 and 0.5, got {value}; use for example 0.1" for name in fractions
-                         if (value := getattr(self, name)) is not None and not 0 < value < 0.5]
+            mistakes += [
+                f"{name} must lie between 0 and 0.5, got {value}; use for example 0.1"
+                for name in fractions
+                if (value := getattr(self, name)) is not None and not 0 < value < 0.5
+            ]
         _complain(mistakes)
 
 
@@ -212,8 +239,10 @@ class Model:
     def __post_init__(self) -> None:
         mistakes = _one_of(tuple(PRESETS), preset=self.preset)
         if self.init not in ("scratch", "pretrain") and not re.fullmatch(r"(package|dir):.+", self.init):
-            mistakes.append("init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, "
-                            f"got {self.init!r}; use pretrain")
+            mistakes.append(
+                "init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, "
+                f"got {self.init!r}; use pretrain"
+            )
         known = [f.name for f in fields(NetworkSettings)]
         mistakes += _unknown_keys(self.network, known, "network.")
         try:
@@ -245,8 +274,13 @@ class Gates:
     """How far it may fall behind the champion, scored on the same rows."""
 
     def __post_init__(self) -> None:
-        _complain([f"{f.name} must be a finite number, got {value}; use for example 0.01" for f in fields(self)
-                   if isinstance(value := getattr(self, f.name), float) and not math.isfinite(value)])
+        _complain(
+            [
+                f"{f.name} must be a finite number, got {value}; use for example 0.01"
+                for f in fields(self)
+                if isinstance(value := getattr(self, f.name), float) and not math.isfinite(value)
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,8 +296,13 @@ class Schedule:
         from croniter import croniter
 
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        _complain([f'{name} must be a cron expression or null, got {value!r}; use for example "0 3 * * 0"'
-                   for name, value in given.items() if value is not None and not croniter.is_valid(value)])
+        _complain(
+            [
+                f'{name} must be a cron expression or null, got {value!r}; use for example "0 3 * * 0"'
+                for name, value in given.items()
+                if value is not None and not croniter.is_valid(value)
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,8 +314,9 @@ class Publish:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", self.url):
-            _complain([f"url must be s3://bucket/prefix, got {self.url!r}; "
-                       "use for example s3://lamplighter/predictions"])
+            _complain(
+                [f"url must be s3://bucket/prefix, got {self.url!r}; use for example s3://lamplighter/predictions"]
+            )
 
     @property
     def bucket(self) -> str:
@@ -342,30 +382,53 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
     known = list(dict.fromkeys([*key, *([time] if time else []), *columns]))
     places = {"key": key, "time": [time], "columns": columns, "target.name": [target.name] if target else []}
     named = [(place, str(name)) for place, names in places.items() for name in names if name is not None]
-    mistakes = [f"columns.{name} must be one of {', '.join(COLUMN_KINDS)}, got {kind!r}; use category"
-                for name, kind in columns.items() if kind is not None and kind not in COLUMN_KINDS]
-    mistakes += [f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
-                 for place, name in named if not _COLUMN.fullmatch(name)]
-    mistakes += [f"{place} must not be a name that the stages add themselves, got {name!r}; rename the column"
-                 for place, name in named if name in _OURS]
-    mistakes += [f"{place} must not be a name of the predictions' own columns, got {name!r}; rename the column"
-                 for place, name in named if place in ("key", "time") and _PREDICTED.match(name)]
+    mistakes = [
+        f"columns.{name} must be one of {', '.join(COLUMN_KINDS)}, got {kind!r}; use category"
+        for name, kind in columns.items()
+        if kind is not None and kind not in COLUMN_KINDS
+    ]
+    mistakes += [
+        f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
+        for place, name in named
+        if not _COLUMN.fullmatch(name)
+    ]
+    mistakes += [
+        f"{place} must not be a name that the stages add themselves, got {name!r}; rename the column"
+        for place, name in named
+        if name in _OURS
+    ]
+    mistakes += [
+        f"{place} must not be a name of the predictions' own columns, got {name!r}; rename the column"
+        for place, name in named
+        if place in ("key", "time") and _PREDICTED.match(name)
+    ]
     if given["columns"] == {}:
         mistakes.append("columns must name at least one input, got {}; add one")
     if given["key"] == ():
         mistakes.append("key must name at least one column, got []; add one")
-    mistakes += [f"key must name a column once, got {name!r} twice; delete one"
-                 for name in dict.fromkeys(key) if key.count(name) > 1]
+    mistakes += [
+        f"key must name a column once, got {name!r} twice; delete one"
+        for name in dict.fromkeys(key)
+        if key.count(name) > 1
+    ]
     if target and target.name in known:
-        mistakes.append(f"target.name must not be an input, the key or the time, got {target.name!r}; "
-                        "delete it from columns: the model would be told the answer")
+        mistakes.append(
+            f"target.name must not be an input, the key or the time, got {target.name!r}; "
+            "delete it from columns: the model would be told the answer"
+        )
     if split and split.group and known and split.group not in known:
-        mistakes.append(f"split.group must be a column or part of the key, got {split.group!r}; "
-                        f"use one of {', '.join(known)}")
+        mistakes.append(
+            f"split.group must be a column or part of the key, got {split.group!r}; use one of {', '.join(known)}"
+        )
     if None not in (given["key"], time, given["columns"], target):
-        mistakes += [f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; "
-                     f"use one of {', '.join(known)}" for i, e in enumerate(given["expectations"] or ()) if e
-                     for argument, column in columns_named(e.kwargs) if column not in [*known, target.name]]
+        mistakes += [
+            f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; "
+            f"use one of {', '.join(known)}"
+            for i, e in enumerate(given["expectations"] or ())
+            if e
+            for argument, column in columns_named(e.kwargs)
+            if column not in [*known, target.name]
+        ]
     if target and gates:
         mistakes += [f"gates.{line}" for line in _one_of(METRICS[target.task], metric=gates.metric)]
     return mistakes
@@ -394,8 +457,9 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         raw = yaml.load(path.read_text("utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: the file must exist, and {path.resolve()} does not; "
-                        "run from the repository's root") from None
+        raise UserError(
+            f"{path}: the file must exist, and {path.resolve()} does not; run from the repository's root"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a bare date that no calendar has
         raise UserError(f"{path}: must be YAML; {' '.join(str(error).split())}") from None
     return parse(raw, str(path))
@@ -415,8 +479,10 @@ def parse(raw: Any, file: str = str(PARAMS_FILE)) -> Params:
     for name, entry in entries.items():
         place = f"products.{name}"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            mistakes.append("products: a name must be 2 to 64 lower-case letters, digits and hyphens, "
-                            f"starting with a letter, got {name!r}; rename it")
+            mistakes.append(
+                "products: a name must be 2 to 64 lower-case letters, digits and hyphens, "
+                f"starting with a letter, got {name!r}; rename it"
+            )
         product = _read(Product, entry, place, mistakes, fixed={"name": str(name)})
         if product is not None:
             products[str(name)] = product
@@ -501,7 +567,8 @@ def _convert(kind: Any, value: Any, place: str, mistakes: list[str]) -> Any:
     if kind is Any or type(value) is kind or (kind is float and type(value) is int):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(
-        kind, "a list" if get_origin(kind) is tuple else "a mapping")
+        kind, "a list" if get_origin(kind) is tuple else "a mapping"
+    )
     mistakes.append(f"{place} must be {wanted}, got {value!r}; write {wanted}")
     return None
 
@@ -517,14 +584,20 @@ def _unknown_keys(raw: dict[Any, Any], known: list[str], place: str) -> list[str
 
 
 def _one_of(allowed: tuple[str, ...], **values: str) -> list[str]:
-    return [f"{name} must be one of {', '.join(allowed)}, got {value!r}; "
-            f"use {(difflib.get_close_matches(str(value), allowed, 1) or allowed)[0]}"
-            for name, value in values.items() if value not in allowed]
+    return [
+        f"{name} must be one of {', '.join(allowed)}, got {value!r}; "
+        f"use {(difflib.get_close_matches(str(value), allowed, 1) or allowed)[0]}"
+        for name, value in values.items()
+        if value not in allowed
+    ]
 
 
 def _at_least(least: int, **values: int) -> list[str]:
-    return [f"{name} must be at least {least}, got {value}; use {least} or more"
-            for name, value in values.items() if value < least]
+    return [
+        f"{name} must be at least {least}, got {value}; use {least} or more"
+        for name, value in values.items()
+        if value < least
+    ]
 
 
 def _complain(mistakes: list[str]) -> None:

@@ -35,11 +35,14 @@ def predict(product: Product, as_of: date) -> str:
         shards = tqdm(range(product.predict.shards), desc="predict", unit="shard")
         parts = [_score_shard(product, rows, scorer, shard, folder) for shard in shards]
         write_night(product, as_of, run, parts, folder)
-    return f"{sum(part['rows'] for part in parts):,} rows of {product.scored_day(as_of)} scored in {len(parts)} shards by {scorer.engine['engine']}"
+    n_rows = sum(part["rows"] for part in parts)
+    return f"{n_rows:,} rows of {product.scored_day(as_of)} scored in {len(parts)} shards by {scorer.engine['engine']}"
 
 
 def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
     """Score one shard into data/predictions and return its part: name, rows, bytes, sha256, run and inputs."""
+    if not 0 <= shard < product.predict.shards:
+        raise UserError(f"shard must lie between 0 and {product.predict.shards - 1}, got {shard}; choose another")
     scorer = _scorer(product)
     folder = Paths(product.name).predictions
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +57,13 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[
     rows = partition(paths.valid / "rows", product.scored_day(as_of))
     code = [Path(__file__), Path(tables.__file__), *sorted(Path("model").glob("*.py"))]
     return {
-        "product": product.name, "as_of": as_of.isoformat(), "scored_day": product.scored_day(as_of).isoformat(),
-        "shards": product.predict.shards, "rows_sha256": file_sha256(rows) if rows.exists() else None,
-        "model_sha256": folder_sha256(paths.onnx), "engine": {**engine, "processor": _processor()},
+        "product": product.name,
+        "as_of": as_of.isoformat(),
+        "scored_day": product.scored_day(as_of).isoformat(),
+        "shards": product.predict.shards,
+        "rows_sha256": file_sha256(rows) if rows.exists() else None,
+        "model_sha256": folder_sha256(paths.onnx),
+        "engine": {**engine, "processor": _processor()},
         "code_sha256": hashlib.sha256("".join(file_sha256(file) for file in code).encode()).hexdigest(),
         "environment_sha256": file_sha256(Path("constraints.txt")),
     }
@@ -72,18 +79,34 @@ def part_name(shard: int) -> str:
     return f"part-{shard:05d}.parquet"
 
 
-def write_night(product: Product, as_of: date, inputs: dict[str, Any], parts: list[dict[str, Any]], folder: Path) -> None:
+def write_night(
+    product: Product, as_of: date, inputs: dict[str, Any], parts: list[dict[str, Any]], folder: Path
+) -> None:
     """night.json beside the parts. Raises UserError unless rows in = published + quarantined."""
     day = read_json(Paths(product.name).report("validation.json"))["scored_day"]
-    rows = {"in": day["rows_in"], "published": sum(part["rows"] for part in parts), "quarantined": day["rows_quarantined"]}
+    rows = {
+        "in": day["rows_in"],
+        "published": sum(part["rows"] for part in parts),
+        "quarantined": day["rows_quarantined"],
+    }
     if rows["in"] != rows["published"] + rows["quarantined"]:
-        raise UserError(f"products.{product.name}: rows in must be published plus quarantined, got {rows}; "
-                        f"run dvc repro --force validate@{product.name} predict@{product.name}")
-    write_json(folder / NIGHT, {
-        "run": run_of(inputs), "as_of": as_of.isoformat(), "scored_day": inputs["scored_day"], "rows": rows,
-        "schema": _schema(folder / parts[0]["name"]), "parts": parts, "model": {"sha256": inputs["model_sha256"]},
-        "inputs": inputs,
-    })
+        raise UserError(
+            f"products.{product.name}: rows in must be published plus quarantined, got {rows}; "
+            f"run dvc repro --force validate@{product.name} predict@{product.name}"
+        )
+    write_json(
+        folder / NIGHT,
+        {
+            "run": run_of(inputs),
+            "as_of": as_of.isoformat(),
+            "scored_day": inputs["scored_day"],
+            "rows": rows,
+            "schema": _schema(folder / parts[0]["name"]),
+            "parts": parts,
+            "model": {"sha256": inputs["model_sha256"]},
+            "inputs": inputs,
+        },
+    )
 
 
 def _rows(product: Product, as_of: date) -> pd.DataFrame:
@@ -120,7 +143,9 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
         case _:
             named = np.array(classes, dtype=object)
             columns = {"prediction": [tables.LABEL_SEPARATOR.join(named[row >= 0.5]) for row in scores]}
-    columns = {name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()}
+    columns = {
+        name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()
+    }
     return columns | {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
 
 
@@ -160,7 +185,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.shard is None:
         stage.run(predict, given.product)
-    sys.exit(stage.guarded("predict", lambda: print(json.dumps(predict_shard(*stage.declared(given.product), given.shard)))))
+    sys.exit(
+        stage.guarded("predict", lambda: print(json.dumps(predict_shard(*stage.declared(given.product), given.shard))))
+    )
 
 
 if __name__ == "__main__":

@@ -33,8 +33,13 @@ def pretrain(product: Product, as_of: date) -> str:
     rows = tables.read_split(paths.splits, "train")
     weights = weights_folder(product)
     features = Features.fit(
-        product.columns, tables.inputs(rows, product), tables.targets(rows, product, tables.classes(rows, product)),
-        product.target.task, max_tokens=settings.max_tokens, tokenizer=weights / "tokenizer.json" if weights else None)
+        product.columns,
+        tables.inputs(rows, product),
+        tables.targets(rows, product, tables.classes(rows, product)),
+        product.target.task,
+        max_tokens=settings.max_tokens,
+        tokenizer=weights / "tokenizer.json" if weights else None,
+    )
     history: list[dict[str, float]] = []
     if weights:
         try:
@@ -51,7 +56,8 @@ def pretrain(product: Product, as_of: date) -> str:
     write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
     n_weights = sum(weight.numel() for weight in network.parameters())
     return f"{product.model.init}: {n_weights:,} weights" + (
-        f", masked-modelling loss {history[-1]['train_loss']:.3f} of a blind guess's" if history else "")
+        f", masked-modelling loss {history[-1]['train_loss']:.3f} of a blind guess's" if history else ""
+    )
 
 
 def weights_folder(product: Product) -> Path | None:

@@ -44,7 +44,12 @@ def promote(product: Product, as_of: date) -> str:
             held_out = _score(theirs, product)
     failures = gate_failures(product, challenger, baseline, held_out)
     seen = f"{metric}: challenger {challenger:.4f}, baseline {baseline:.4f}, champion " + (
-        f"{leader.version} {held_out:.4f}" if leader and held_out is not None else "none yet" if not leader else "the same")
+        f"{leader.version} {held_out:.4f}"
+        if leader and held_out is not None
+        else "none yet"
+        if not leader
+        else "the same"
+    )
     if failures:
         return f"not promoted ({seen}): " + "; ".join(failures)
     new = registry.promote(product.name, commit)
@@ -58,8 +63,11 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
     checks = [("limit", gates.limit, 0.0), ("max_behind_baseline", baseline, gates.max_behind_baseline)]
     if champion is not None:
         checks.append(("max_behind_champion", champion, gates.max_behind_champion))
-    return [f"gates.{name} wants {'at most' if sign < 0 else 'at least'} {reference - sign * slack:.4f}"
-            for name, reference, slack in checks if not sign * (challenger - reference) >= -slack]  # not: NaN passes none
+    return [
+        f"gates.{name} wants {'at most' if sign < 0 else 'at least'} {reference - sign * slack:.4f}"
+        for name, reference, slack in checks
+        if not sign * (challenger - reference) >= -slack
+    ]  # not: NaN passes none
 
 
 def _score(model: Path, product: Product) -> float:
@@ -84,8 +92,13 @@ def _fetch(commit: str, path: Path, into: Path) -> None:
 def _mirror(product: Product, leader: registry.Champion, value: float, experiment: str) -> None:
     """The champion as a small object beside the predictions, for readers without git."""
     store, key = Store(product.publish.url), f"{product.name}/{CHAMPION}"
-    content = {"product": product.name, "version": leader.version, "commit": leader.commit, "experiment": experiment,
-               product.gates.metric: value}
+    content = {
+        "product": product.name,
+        "version": leader.version,
+        "commit": leader.commit,
+        "experiment": experiment,
+        product.gates.metric: value,
+    }
     for _ in range(registry.ATTEMPTS):
         standing = store.read(key)
         if standing and standing.json()["commit"] == leader.commit:

@@ -67,26 +67,38 @@ def _verified_night(product: Product, as_of: date) -> dict[str, Any]:
         raise UserError(f"{folder}/night.json must exist, and does not; run dvc repro predict@{product.name}")
     night: dict[str, Any] = read_json(folder / "night.json")
     if night["as_of"] != as_of.isoformat():
-        raise UserError(f"{folder}/night.json must be of as_of {as_of}, and is of {night['as_of']}; "
-                        f"run dvc repro predict@{product.name}")
+        raise UserError(
+            f"{folder}/night.json must be of as_of {as_of}, and is of {night['as_of']}; "
+            f"run dvc repro predict@{product.name}"
+        )
     for part in night["parts"]:
         if not (folder / part["name"]).exists() or file_sha256(folder / part["name"]) != part["sha256"]:
-            raise UserError(f"{folder / part['name']} must be as night.json says, and is not; "
-                            f"run dvc repro --force predict@{product.name}")
+            raise UserError(
+                f"{folder / part['name']} must be as night.json says, and is not; "
+                f"run dvc repro --force predict@{product.name}"
+            )
     rows = night["rows"]
     in_parts = sum(part["rows"] for part in night["parts"])
     if rows["in"] != rows["published"] + rows["quarantined"] or rows["published"] != in_parts:
-        raise UserError(f"{folder}/night.json: rows in must be published plus quarantined, got {rows} and {in_parts} "
-                        "in the parts; report this as a bug")
+        raise UserError(
+            f"{folder}/night.json: rows in must be published plus quarantined, got {rows} and {in_parts} "
+            "in the parts; report this as a bug"
+        )
     return night
 
 
 def _manifest(product: Product, as_of: date, night: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "format": FORMAT, "product": product.name, "dt": as_of.isoformat(), **night, "parts": parts,
-        "experiment": os.environ.get("LAMPLIGHTER_RUN"), "git_revision": _git_revision(),
+        "format": FORMAT,
+        "product": product.name,
+        "dt": as_of.isoformat(),
+        **night,
+        "parts": parts,
+        "experiment": os.environ.get("LAMPLIGHTER_RUN"),
+        "git_revision": _git_revision(),
         "model": {**night["model"], "version": os.environ.get("LAMPLIGHTER_MODEL_VERSION")},
-        "writer": uuid.uuid4().hex, "supersedes": None,
+        "writer": uuid.uuid4().hex,
+        "supersedes": None,
     }
 
 
@@ -139,8 +151,9 @@ def _git_revision() -> str:
     """The code that is checked out here."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise UserError("publish must run in a git repository, and git finds none; "
-                        "a manifest names the code's revision")
+        raise UserError(
+            "publish must run in a git repository, and git finds none; a manifest names the code's revision"
+        )
     return answer.stdout.strip()
 
 

@@ -44,7 +44,9 @@ def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFr
         key = f"{product}/dt={manifest['dt']}/run={manifest['run']}/{part['name']}"
         stored = store.read(key)
         if stored is None or hashlib.sha256(stored.body).hexdigest() != part["sha256"]:
-            raise UserError(f"{store.uri(key)}: must be as the manifest says, and is "
-                            f"{'damaged' if stored else 'missing'}; publish the night again")
+            raise UserError(
+                f"{store.uri(key)}: must be as the manifest says, and is "
+                f"{'damaged' if stored else 'missing'}; publish the night again"
+            )
         frames.append(pd.read_parquet(io.BytesIO(stored.body)))
     return pd.concat(frames, ignore_index=True)

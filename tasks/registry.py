@@ -59,8 +59,12 @@ def promote(product: str, commit: str) -> Champion:
         _gto("assign", product, "--version", version, "--stage", STAGE)
         new = [tag for tag in git("tag", "--list", f"{product}@*", f"{product}#*").split() if tag not in known]
         # All or none, and never over a tag that another run has put there first.
-        pushed = subprocess.run(["git", "push", "--quiet", "--atomic", ORIGIN, *(f"refs/tags/{tag}" for tag in new)],
-                                capture_output=True, text=True, check=False)
+        pushed = subprocess.run(
+            ["git", "push", "--quiet", "--atomic", ORIGIN, *(f"refs/tags/{tag}" for tag in new)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if pushed.returncode == 0:
             return Champion(version=version, commit=commit)
         git("tag", "--delete", *new)
@@ -70,7 +74,9 @@ def promote(product: str, commit: str) -> Champion:
 def _tags(product: str) -> dict[str, str]:
     """The product's tags in the origin, oldest version first, each with the commit that it marks."""
     found: dict[str, str] = {}
-    listed = git("ls-remote", "--tags", "--sort=version:refname", ORIGIN, f"refs/tags/{product}@*", f"refs/tags/{product}#*")
+    listed = git(
+        "ls-remote", "--tags", "--sort=version:refname", ORIGIN, f"refs/tags/{product}@*", f"refs/tags/{product}#*"
+    )
     for line in listed.splitlines():
         commit, reference = line.split()
         found[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit  # the peeled line comes second
@@ -78,6 +84,8 @@ def _tags(product: str) -> dict[str, str]:
 
 
 def _gto(*arguments: str) -> None:
-    answer = subprocess.run([Path(sys.executable).parent / "gto", *arguments], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [Path(sys.executable).parent / "gto", *arguments], capture_output=True, text=True, check=False
+    )
     if answer.returncode:
         raise PassingError(f"gto {' '.join(arguments)} failed: {answer.stderr.strip() or answer.stdout.strip()}")

@@ -21,7 +21,9 @@ from tasks.registry import champion
 from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit
 
 
-def open_run(product: str, kind: str, as_of: str, unique: str, *, shards: int | None = None, force: bool = False) -> Run:
+def open_run(
+    product: str, kind: str, as_of: str, unique: str, *, shards: int | None = None, force: bool = False
+) -> Run:
     """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again.
 
     Raises UserError for a date that is none, an unknown product, or no champion to predict with.
@@ -32,14 +34,22 @@ def open_run(product: str, kind: str, as_of: str, unique: str, *, shards: int | 
         raise UserError(f"as_of {error}; write it like 2013-06-30") from None
     revision = git("ls-remote", ORIGIN, "HEAD").split()[0]
     declared = params.load(ROOT / params.PARAMS_FILE).product(product)
-    run = Run(name=f"{product}-{as_of}-{kind}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}", product=product,
-              as_of=as_of, revision=revision, shards=shards or declared.predict.shards, force=force)
+    run = Run(
+        name=f"{product}-{as_of}-{kind}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}",
+        product=product,
+        as_of=as_of,
+        revision=revision,
+        shards=shards or declared.predict.shards,
+        force=force,
+    )
     if kind == "train":
         return run
     leader = champion(product)
     if leader is None:
-        raise UserError(f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
-                        "and read the log of its task promote")
+        raise UserError(
+            f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
+            "and read the log of its task promote"
+        )
     return replace(run, champion=leader.commit, model_version=leader.version)
 
 
@@ -48,7 +58,9 @@ def step(run: Run, name: str) -> None:
     print(f"\n{run.name} ▸ {name}", flush=True)
     with restored(run, name):
         if name in stage.STAGES:
-            said = dvc(run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}")
+            said = dvc(
+                run, "--wait-for-lock", "repro", "--single-item", *["--force"] * run.force, f"{name}@{run.product}"
+            )
             if any("skipping" in line for line in said):
                 print(f"{name}: reused, because nothing that it depends on has changed", flush=True)
             hand_on(run, name)
@@ -86,8 +98,10 @@ def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
 
     runs = {part["run"] for part in parts}
     if len(parts) != run.shards or len(runs) != 1:
-        raise UserError(f"{run.name}: all {run.shards} shards must score the same inputs, got {len(parts)} shards with {len(runs)} "
-                        "kinds of inputs (data, model, engine or processor differ); clear the mapped tasks to score again")
+        raise UserError(
+            f"{run.name}: all {run.shards} shards must score the same inputs, got {len(parts)} shards with {len(runs)} "
+            "kinds of inputs (data, model, engine or processor differ); clear the mapped tasks to score again"
+        )
     with restored(run, "predict"), chdir(run.workspace):
         product, as_of = _product(run), date.fromisoformat(run.as_of)
         store = Store(product.publish.url)
@@ -96,8 +110,10 @@ def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
                 stored = store.read(part_key(run.product, as_of, part["run"], part["name"]))
                 (folder / part["name"]).write_bytes(stored.body if stored else b"")
                 if file_sha256(folder / part["name"]) != part["sha256"]:
-                    raise UserError(f"{run.name}: {part['name']} must be in the store as its shard left it, and is not; "
-                                    "clear the mapped task to score it again")
+                    raise UserError(
+                        f"{run.name}: {part['name']} must be in the store as its shard left it, and is not; "
+                        "clear the mapped task to score it again"
+                    )
             described = [{name: part[name] for name in ("name", "rows", "bytes", "sha256")} for part in parts]
             write_night(product, as_of, parts[0]["inputs"], described, folder)
         hand_on(run, "predict")

@@ -40,10 +40,16 @@ def split(product: Product, as_of: date) -> str:
         for name, table in parts.items():
             write_table(folder / f"{name}.parquet", table.sort_values(["dt", *product.key]).drop(columns="dt"))
     counts = {name: len(table) for name, table in parts.items()}
-    write_json(paths.report("split.json"), {
-        "as_of": as_of.isoformat(), "rows": counts, "rows_labelled": len(labelled),
-        "rows_left_out": int((part == "none").sum()), "days": {name: _days(parts[name]) for name in PARTS},
-    })
+    write_json(
+        paths.report("split.json"),
+        {
+            "as_of": as_of.isoformat(),
+            "rows": counts,
+            "rows_labelled": len(labelled),
+            "rows_left_out": int((part == "none").sum()),
+            "days": {name: _days(parts[name]) for name in PARTS},
+        },
+    )
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
@@ -70,8 +76,11 @@ def _by_time(labelled: pd.DataFrame, rule: Split) -> pd.Series:
     day = pd.to_datetime(labelled["dt"])
     age_days = (day.max() - day).dt.days.to_numpy()
     first_of_none = rule.test_days + rule.val_days + rule.train_days
-    part = np.select([age_days < rule.test_days, age_days < rule.test_days + rule.val_days, age_days < first_of_none],
-                     ["test", "val", "train"], "none")
+    part = np.select(
+        [age_days < rule.test_days, age_days < rule.test_days + rule.val_days, age_days < first_of_none],
+        ["test", "val", "train"],
+        "none",
+    )
     return pd.Series(part, index=labelled.index, dtype=object)
 
 
@@ -80,8 +89,9 @@ def _by_hash(group: pd.Series, rule: Split) -> pd.Series:
     assert rule.test_fraction is not None
     assert rule.val_fraction is not None
     share = group.map(lambda text: int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64)
-    part = np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction],
-                     ["test", "val"], "train")
+    part = np.select(
+        [share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], ["test", "val"], "train"
+    )
     return pd.Series(part, index=group.index, dtype=object)
 
 
@@ -98,12 +108,16 @@ def _check(labelled: pd.DataFrame, part: pd.Series, product: Product) -> None:
     for name in PARTS:
         rows = int((part == name).sum())
         if rows == 0:
-            raise UserError(f"{place}: every part must hold rows, and {name} has none of "
-                            f"{len(labelled):,} labelled rows; give it more days or a larger share, or a later as_of")
+            raise UserError(
+                f"{place}: every part must hold rows, and {name} has none of "
+                f"{len(labelled):,} labelled rows; give it more days or a larger share, or a later as_of"
+            )
         truths = labelled[product.target.name][part == name]
         if product.target.task in ("binary", "multiclass") and truths.nunique() < 2:
-            raise UserError(f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
-                            f"{truths.nunique()} in {rows:,} rows; give it more days or a larger share")
+            raise UserError(
+                f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
+                f"{truths.nunique()} in {rows:,} rows; give it more days or a larger share"
+            )
 
 
 def _days(table: pd.DataFrame) -> list[str]:

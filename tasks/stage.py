@@ -28,7 +28,8 @@ def parser(stage: Callable[..., Any]) -> argparse.ArgumentParser:
     assert module is not None
     name = stage.__name__
     result = argparse.ArgumentParser(
-        prog=f"python -m tasks.{name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog=f"python -m tasks.{name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     result.add_argument("product", help="a product of params.yaml")
     return result
 

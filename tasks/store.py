@@ -84,8 +84,10 @@ class Store:
         if unanswered and standing is None:
             raise unanswered
         if standing != digest.hexdigest():
-            raise UserError(f"{self.uri(key)}: an immutable object must not change, and another content stands there "
-                            f"(sha256 {standing}); the same inputs gave other bytes: compare the two machines")
+            raise UserError(
+                f"{self.uri(key)}: an immutable object must not change, and another content stands there "
+                f"(sha256 {standing}); the same inputs gave other bytes: compare the two machines"
+            )
         return unanswered is not None
 
     def sha256(self, key: str) -> str | None:
@@ -125,9 +127,15 @@ class Store:
         from botocore.config import Config
 
         # A session of its own: boto3's shared one is not safe between threads, and keeps credentials it once saw.
-        return boto3.session.Session().client("s3", config=Config(
-            connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5},
-            s3={"addressing_style": "path"}))
+        return boto3.session.Session().client(
+            "s3",
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": 5},
+                s3={"addressing_style": "path"},
+            ),
+        )
 
 
 def _code(error: Any) -> str:
@@ -142,12 +150,16 @@ def _answers(uri: str) -> Iterator[None]:
     try:
         yield
     except NoCredentialsError:
-        raise UserError(f"{uri}: credentials must be in the environment, and are not; set AWS_ACCESS_KEY_ID and "
-                        "AWS_SECRET_ACCESS_KEY") from None
+        raise UserError(
+            f"{uri}: credentials must be in the environment, and are not; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        ) from None
     except ClientError as error:
         if _code(error) in _REFUSED:
-            raise UserError(f"{uri}: the store must grant the request, and refuses it ({_code(error)}); "
-                            "check bucket and credentials") from None
+            raise UserError(
+                f"{uri}: the store must grant the request, and refuses it ({_code(error)}); "
+                "check bucket and credentials"
+            ) from None
         raise PassingError(f"{uri}: {error}") from None
     except BotoCoreError as error:
         raise PassingError(f"{uri}: the store did not answer; {error}") from None

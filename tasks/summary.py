@@ -25,20 +25,23 @@ def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
     uri = Store(product.publish.url).uri(f"{night_key(product.name, date.fromisoformat(as_of))}/{MANIFEST}")
     lines = {
         f"held-out {metric}": f"{measured['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
-                              f"baseline {measured['baseline'][metric]:.4f}, on {measured['rows_test']:,} rows",
+        f"baseline {measured['baseline'][metric]:.4f}, on {measured['rows_test']:,} rows",
         "experiments": f"{experiments['train']}, {experiments['predict']}",
         "model": f"{manifest['model']['version']} (sha256 {manifest['model']['sha256'][:12]})",
         f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['in'] - rows['quarantined']:,} valid + "
-                                             f"{rows['quarantined']:,} quarantined; {rows['published']:,} published",
+        f"{rows['quarantined']:,} quarantined; {rows['published']:,} published",
         "manifest": uri,
     }
     width = max(map(len, lines))
-    return "\n".join([f"{name:<{width}}  {text}" for name, text in lines.items()]
-                     + ["read it:", f"  {reading_line(product, as_of)}"])
+    return "\n".join(
+        [f"{name:<{width}}  {text}" for name, text in lines.items()] + ["read it:", f"  {reading_line(product, as_of)}"]
+    )
 
 
 def reading_line(product: Product, as_of: str) -> str:
     """One line for a shell at the repository's root that prints the night."""
     settings = os.path.relpath(HOME / "env", ROOT)
-    return (f"set -a; . ./{settings}; set +a; .venv/bin/python -c \"from tasks.read import read_predictions; "
-            f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\"")
+    return (
+        f'set -a; . ./{settings}; set +a; .venv/bin/python -c "from tasks.read import read_predictions; '
+        f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\""
+    )

@@ -28,19 +28,32 @@ def train(product: Product, as_of: date) -> str:
     y_val = tables.targets(val_rows, product, classes)
     known = (y_val >= 0) if product.target.task == "multiclass" else slice(None)
     network, features = load_pretrained(
-        paths.pretrained, Target.fit(product.target.task, classes, y_train), product.model.network_settings(),
-        seed=settings.seed)
+        paths.pretrained,
+        Target.fit(product.target.task, classes, y_train),
+        product.model.network_settings(),
+        seed=settings.seed,
+    )
     try:
         network, history = fine_tune(
-            network, features, features.encode(tables.inputs(train_rows, product)), y_train,
-            features.encode(tables.inputs(val_rows[known], product)), y_val[known], settings)
+            network,
+            features,
+            features.encode(tables.inputs(train_rows, product)),
+            y_train,
+            features.encode(tables.inputs(val_rows[known], product)),
+            y_val[known],
+            settings,
+        )
     except FloatingPointError as error:
         raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
     with whole_folder(paths.trained) as folder:
         save_model(folder, network, features)
     write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
     best = min(history, key=lambda entry: entry["val_loss"])
-    return f"{len(train_rows):,} rows; best validation loss {best['val_loss']:.4f} after epoch {best['epoch']:g} of {history[-1]['epoch']:g}"
+    last = history[-1]["epoch"]
+    return (
+        f"{len(train_rows):,} rows; best validation loss {best['val_loss']:.4f} "
+        f"after epoch {best['epoch']:g} of {last:g}"
+    )
 
 
 if __name__ == "__main__":

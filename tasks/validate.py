@@ -48,8 +48,10 @@ class Judged:
         """Rows in, valid and quarantined, for every date."""
         table = pd.DataFrame({"dt": self.delivered["dt"], "valid": self.is_valid})
         groups = table.groupby("dt", sort=True)["valid"].agg(["size", "sum"])
-        return {str(day): {"rows_in": int(size), "rows_valid": int(valid), "rows_quarantined": int(size - valid)}
-                for day, size, valid in groups.itertuples()}
+        return {
+            str(day): {"rows_in": int(size), "rows_valid": int(valid), "rows_quarantined": int(size - valid)}
+            for day, size, valid in groups.itertuples()
+        }
 
 
 def validate(product: Product, as_of: date) -> str:
@@ -68,9 +70,11 @@ def validate(product: Product, as_of: date) -> str:
     _stop_on_failure(product, results, paths)
     _write(rows, labels, paths)
     counts = report["rows"]
-    return (f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + "
-            f"{counts['rows_quarantined']:,} quarantined; {sum(not r['success'] for r in results)} of {len(results)} "
-            "expectations failed without stopping the run")
+    return (
+        f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + "
+        f"{counts['rows_quarantined']:,} quarantined; {sum(not r['success'] for r in results)} of {len(results)} "
+        "expectations failed without stopping the run"
+    )
 
 
 def _judge_types(delivered: pd.DataFrame, product: Product) -> Judged:
@@ -124,10 +128,18 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     table = judged.typed.drop(columns="dt").reset_index(drop=True)
-    batch = (context.data_sources.add_pandas("pandas").add_dataframe_asset("table")
-             .add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table}))
-    suite = gx.ExpectationSuite("declared", expectations=[
-        ExpectationConfiguration(type=e.type, kwargs=e.kwargs, severity=e.severity) for e in expectations])
+    batch = (
+        context.data_sources.add_pandas("pandas")
+        .add_dataframe_asset("table")
+        .add_batch_definition_whole_dataframe("all")
+        .get_batch({"dataframe": table})
+    )
+    suite = gx.ExpectationSuite(
+        "declared",
+        expectations=[
+            ExpectationConfiguration(type=e.type, kwargs=e.kwargs, severity=e.severity) for e in expectations
+        ],
+    )
     outcome = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
     seen = []
     for result in outcome.results:
@@ -146,9 +158,14 @@ def _seen(result: Any, severity: str) -> tuple[dict[str, Any], list[int]]:
     kwargs = {name: value for name, value in config.kwargs.items() if name != "batch_id"}
     raised = [str(info.get("exception_message")) for info in _exceptions(result.exception_info)]
     entry = {
-        "type": config.type, "columns": "+".join(_columns(kwargs)) or "table", "severity": severity, "kwargs": kwargs,
-        "success": bool(result.success), "rows_seen": outcome.get("element_count"),
-        "rows_unexpected": outcome.get("unexpected_count"), "error": raised[0] if raised else None,
+        "type": config.type,
+        "columns": "+".join(_columns(kwargs)) or "table",
+        "severity": severity,
+        "kwargs": kwargs,
+        "success": bool(result.success),
+        "rows_seen": outcome.get("element_count"),
+        "rows_unexpected": outcome.get("unexpected_count"),
+        "error": raised[0] if raised else None,
     }
     if "unexpected_count" not in outcome and isinstance(outcome.get("observed_value"), int | float):
         entry["observed"] = outcome["observed_value"]  # of a table or a whole column, such as its row count or mean
@@ -170,33 +187,50 @@ def _exceptions(info: Any) -> list[dict[str, Any]]:
 def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Paths) -> None:
     failures = [r for r in results if r["error"] or (r["severity"] == "critical" and not r["success"])]
     if failures:
-        lines = [f"  {r['type']} on {r['columns']} ({r['severity']}): " + (
-            f"could not be evaluated: {r['error']}" if r["error"] else
-            f"observed {r['observed']}, wanted {r['kwargs']}" if "observed" in r else
-            f"{r['rows_unexpected']} of {r['rows_seen']} rows break it, wanted {r['kwargs']}") for r in failures]
+        lines = [
+            f"  {r['type']} on {r['columns']} ({r['severity']}): "
+            + (
+                f"could not be evaluated: {r['error']}"
+                if r["error"]
+                else f"observed {r['observed']}, wanted {r['kwargs']}"
+                if "observed" in r
+                else f"{r['rows_unexpected']} of {r['rows_seen']} rows break it, wanted {r['kwargs']}"
+            )
+            for r in failures
+        ]
         raise UserError(
             f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n"
-            + "\n".join(lines) + f"\nLook at {paths.report('validation.json')}; mend the source, "
-            "or the expectation in params.yaml")
+            + "\n".join(lines)
+            + f"\nLook at {paths.report('validation.json')}; mend the source, "
+            "or the expectation in params.yaml"
+        )
 
 
 def _report(
     product: Product, as_of: date, rows: Judged, labels: Judged, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     by_date = rows.counts_by_date()
-    totals = {kind: {name: sum(day[name] for day in judged.counts_by_date().values())
-                     for name in ("rows_in", "rows_valid", "rows_quarantined")}
-              for kind, judged in (("rows", rows), ("labels", labels))}
+    totals = {
+        kind: {
+            name: sum(day[name] for day in judged.counts_by_date().values())
+            for name in ("rows_in", "rows_valid", "rows_quarantined")
+        }
+        for kind, judged in (("rows", rows), ("labels", labels))
+    }
     for name, judged in (("rows", rows), ("labels", labels)):
         assert totals[name]["rows_in"] == len(judged.delivered), "every delivered row must be accounted for"
     nothing = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
     scored = by_date.get(product.scored_day(as_of).isoformat(), nothing)
     reasons = pd.concat([rows.reasons, labels.reasons]).str.split("; ").explode()
     return {
-        "as_of": as_of.isoformat(), "rows": totals["rows"], "labels": totals["labels"],
+        "as_of": as_of.isoformat(),
+        "rows": totals["rows"],
+        "labels": totals["labels"],
         "scored_day": {"date": product.scored_day(as_of).isoformat(), **scored},
         "reasons": {str(reason): int(n) for reason, n in reasons[reasons != ""].value_counts().sort_index().items()},
-        "expectations": results, "rows_by_date": by_date, "labels_by_date": labels.counts_by_date(),
+        "expectations": results,
+        "rows_by_date": by_date,
+        "labels_by_date": labels.counts_by_date(),
     }
 
 

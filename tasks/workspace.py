@@ -87,8 +87,11 @@ def experiments(product: str) -> list[Experiment]:
     """The product's runs that the origin keeps, in no order."""
     name = re.compile(rf"refs/exps/../.{{38}}/({re.escape(product)}-(\d{{4}}-\d\d-\d\d)-(train|predict)-[0-9a-f]{{8}})")
     listed = [line.split() for line in git("ls-remote", ORIGIN, "refs/exps/*").splitlines()]
-    return [Experiment(name=match[1], as_of=match[2], kind=match[3], reference=reference, commit=commit)
-            for commit, reference in listed if (match := name.fullmatch(reference))]
+    return [
+        Experiment(name=match[1], as_of=match[2], kind=match[3], reference=reference, commit=commit)
+        for commit, reference in listed
+        if (match := name.fullmatch(reference))
+    ]
 
 
 @contextmanager
@@ -130,16 +133,29 @@ def call(run: Run, command: list[str], hides_json: bool = False) -> list[str]:
     Raises UserError or PassingError as the command's exit code, or that of the stage inside it, says.
     """
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1",
-        "LAMPLIGHTER_ORIGIN": ORIGIN, "LAMPLIGHTER_HOME": str(HOME), "LAMPLIGHTER_CACHE": CACHE,
-        "LAMPLIGHTER_RUN": run.name, "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "LAMPLIGHTER_ORIGIN": ORIGIN,
+        "LAMPLIGHTER_HOME": str(HOME),
+        "LAMPLIGHTER_CACHE": CACHE,
+        "LAMPLIGHTER_RUN": run.name,
+        "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
         # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
-        "OMP_WAIT_POLICY": "PASSIVE", "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
     }
     environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of whoever calls
     lines = []
-    with subprocess.Popen(command, cwd=run.workspace, env=environment, text=True, errors="replace",
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command,
+        cwd=run.workspace,
+        env=environment,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:  # universal newlines: each state of a progress bar is a line
             lines.append(line.rstrip())
@@ -152,8 +168,14 @@ def call(run: Run, command: list[str], hides_json: bool = False) -> list[str]:
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
     """Run git and return what it prints. Raises PassingError with its message where it fails."""
-    answer = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-                            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"})
+    answer = subprocess.run(
+        ["git", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+    )
     if answer.returncode:
         raise PassingError(f"git {' '.join(arguments[:3])} failed: {answer.stderr.strip()}")
     return answer.stdout
@@ -284,8 +306,10 @@ def _pull(run: Run, paths: list[str], meaning: str) -> None:
     try:
         dvc(run, "pull", "--quiet", "--force", *wanted)
     except RuntimeError:
-        raise UserError(f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not, or the "
-                        "remote does not answer; see the lines above, start the store or restore its data") from None
+        raise UserError(
+            f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not, or the "
+            "remote does not answer; see the lines above, start the store or restore its data"
+        ) from None
 
 
 def _read_lock(run: Run) -> dict[str, Any]:

@@ -51,25 +51,47 @@ def parcels() -> pd.DataFrame:
     day = np.repeat([d.isoformat() for d in days], ROWS_PER_DAY)
     depot, weight = random.choice(["A", "B", "007"], n), random.gamma(2.0, 3.0, n).round(2)
     late = (random.random(n) < 1 / (1 + np.exp(-(1.2 * (depot == "B") + 0.4 * (weight - 6))))).astype(int)
-    frame = pd.DataFrame({
-        "parcel_id": [f"p{i:05d}" for i in range(n)], "day": day, "depot": depot, "weight_kg": weight.astype(str),
-        "handed_in": [f"{d}T{h:02d}:{m:02d}:00" for d, h, m in zip(day, random.integers(6, 22, n), random.integers(0, 60, n), strict=True)],
-        "late": late})
+    frame = pd.DataFrame(
+        {
+            "parcel_id": [f"p{i:05d}" for i in range(n)],
+            "day": day,
+            "depot": depot,
+            "weight_kg": weight.astype(str),
+            "handed_in": [
+                f"{d}T{h:02d}:{m:02d}:00"
+                for d, h, m in zip(day, random.integers(6, 22, n), random.integers(0, 60, n), strict=True)
+            ],
+            "late": late,
+        }
+    )
     frame.loc[3, "weight_kg"], frame.loc[len(frame) - ROWS_PER_DAY * 3 - 5, "weight_kg"] = "heavy", "-1"
     return frame
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a process that works in a project of its own."""
-    ours = {"LAMPLIGHTER_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1", "GX_ANALYTICS_ENABLED": "false", "OMP_WAIT_POLICY": "PASSIVE", "GIT_CONFIG_GLOBAL": os.devnull}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMPLIGHTER_", "AIRFLOW", "AWS_"))}
+    ours = {
+        "LAMPLIGHTER_HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LAMPLIGHTER_", "AIRFLOW", "AWS_"))
+    }
     return {**inherited, **ours, **more}
 
 
 def make_project(folder: Path, params: str = TINY) -> Path:
     """A copy of this project's files as a git repository that declares `params`, with the parcels as its source."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file() and not name.startswith(("tests/", "benchmarks/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +99,25 @@ def make_project(folder: Path, params: str = TINY) -> Path:
     (folder / "params.yaml").write_text(params)
     (folder / "source").mkdir()
     parcels().to_csv(folder / "source" / "parcels.csv", index=False)
-    for command in (["init", "--quiet", "-b", "main"], ["config", "user.name", "Test"], ["config", "user.email", "test@localhost"],
-                    ["add", "--all"], ["commit", "--quiet", "-m", "A tiny product"]):
+    for command in (
+        ["init", "--quiet", "-b", "main"],
+        ["config", "user.name", "Test"],
+        ["config", "user.email", "test@localhost"],
+        ["add", "--all"],
+        ["commit", "--quiet", "-m", "A tiny product"],
+    ):
         subprocess.run(["git", *command], cwd=folder, check=True, env=environment(folder))
     return folder
 
 
 def call(command: list[str], cwd: Path, env: dict[str, str], expect: int | None = 0) -> str:
     """What a command prints, standard error included; its exit code must be `expect`."""
-    done = subprocess.run(command, cwd=cwd, env=env, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert expect is None or done.returncode == expect, f"{command} exited with {done.returncode}:\n{done.stdout[-6000:]}"
+    done = subprocess.run(
+        command, cwd=cwd, env=env, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert expect is None or done.returncode == expect, (
+        f"{command} exited with {done.returncode}:\n{done.stdout[-6000:]}"
+    )
     return done.stdout
 
 

@@ -1,5 +1,6 @@
 """Oracle: Airflow's own parser and serialiser, and params.yaml."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -24,11 +25,23 @@ json.dump({name: DagSerialization.to_dict(dag) for name, dag in dags.items()}, s
 
 
 def serialised(tmp_path, seed: int) -> dict:
-    env = environment(tmp_path, PYTHONHASHSEED=str(seed), PYTHONPATH=str(ROOT), AIRFLOW_HOME=str(tmp_path / "airflow"),
-                      AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SERIALISE], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    env = environment(
+        tmp_path,
+        PYTHONHASHSEED=str(seed),
+        PYTHONPATH=str(ROOT),
+        AIRFLOW_HOME=str(tmp_path / "airflow"),
+        AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SERIALISE],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout[done.stdout.index("{"):])
+    return json.loads(done.stdout[done.stdout.index("{") :])
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +80,11 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     order = ["start", *STAGES[:-1], "promote"]
     successors = tasks_of(dags[f"train__{product}"])
     assert set(successors) == set(order)
-    assert all(after in successors[before] for before, after in zip(order, order[1:], strict=False))
+    assert all(after in successors[before] for before, after in itertools.pairwise(order))
     order = ["start", "ingest", "validate", "shards", "predict", "collect", "publish"]
     successors = tasks_of(dags[f"predict__{product}"])
     assert set(successors) == set(order)
-    assert all(after in successors[before] for before, after in zip(order, order[1:], strict=False))
+    assert all(after in successors[before] for before, after in itertools.pairwise(order))
 
 
 def test_shards_are_mapped_when_the_dag_runs(module):
@@ -90,14 +103,21 @@ def test_every_dag_explains_itself_and_has_a_form(module):
         assert predict.params["shards"] == product.predict.shards
 
 
-@pytest.mark.parametrize(("given", "kind", "expected"), [
-    ("2013-05-05", "scheduled", "2013-05-05"),
-    (None, "scheduled", "2013-07-01"),
-    (None, "backfill", "2013-07-01"),
-    (None, "manual", str(params.load(ROOT / "params.yaml").as_of)),
-])
+@pytest.mark.parametrize(
+    ("given", "kind", "expected"),
+    [
+        ("2013-05-05", "scheduled", "2013-05-05"),
+        (None, "scheduled", "2013-07-01"),
+        (None, "backfill", "2013-07-01"),
+        (None, "manual", str(params.load(ROOT / "params.yaml").as_of)),
+    ],
+)
 def test_as_of_is_what_was_given_or_yesterday_or_that_of_the_file(module, given, kind, expected):
-    context = {"params": {"as_of": given}, "dag_run": SimpleNamespace(run_type=kind), "logical_date": datetime(2013, 7, 2, 2, tzinfo=UTC)}
+    context = {
+        "params": {"as_of": given},
+        "dag_run": SimpleNamespace(run_type=kind),
+        "logical_date": datetime(2013, 7, 2, 2, tzinfo=UTC),
+    }
     assert module.as_of(context) == expected
 
 

@@ -141,8 +141,14 @@ def run_seeing_only(distributions: frozenset[str], code: str, home: Path) -> sub
     """Run `code` in an interpreter that sees these distributions alone."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env = inherited | {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(ROOT), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    return subprocess.run([sys.executable, "-c", NAME_OF + ONLY_THE_IMAGE + code, json.dumps(sorted(distributions))],
-                          env=env, cwd=home, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", NAME_OF + ONLY_THE_IMAGE + code, json.dumps(sorted(distributions))],
+        env=env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def environment(dockerfile: str) -> dict[str, str]:
@@ -226,8 +232,13 @@ def test_every_file_that_is_copied_exists_and_may_enter_the_image(dockerfile):
     allowed = [line[1:] for line in (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines() if line[0] == "!"]
     copied = [source for word, text in instructions(dockerfile) if word == "COPY" for source in text.split()[:-1]]
     assert sorted(copied) == sorted(allowed)
-    tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *copied],
-                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *copied],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     assert all(any(file == source or file.startswith(f"{source}/") for file in tracked) for source in copied)
 
 
@@ -271,8 +282,10 @@ def test_the_airflow_image_installs_nothing_heavy():
 
 
 def test_what_the_airflow_image_installs_is_enough_to_parse_the_dags(tmp_path):
-    code = (f"import runpy\nfound = runpy.run_path({str(ROOT / 'dags' / 'products.py')!r})\n"
-            "print(sorted(d.dag_id for d in found.values() if type(d).__name__ == 'DAG'))")
+    code = (
+        f"import runpy\nfound = runpy.run_path({str(ROOT / 'dags' / 'products.py')!r})\n"
+        "print(sorted(d.dag_id for d in found.values() if type(d).__name__ == 'DAG'))"
+    )
     done = run_seeing_only(airflow_image(), code, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     products = yaml.safe_load((ROOT / "params.yaml").read_text())["products"]
@@ -298,8 +311,13 @@ def test_the_workers_hold_no_credentials_of_airflow():
 
 
 def test_services_and_workers_agree():
-    agreed = {"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "AIRFLOW__API__SECRET_KEY",
-              "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__CORE__EXECUTOR"}
+    agreed = {
+        "AIRFLOW__CELERY__BROKER_URL",
+        "AIRFLOW__CELERY__RESULT_BACKEND",
+        "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "AIRFLOW__CORE__EXECUTOR",
+    }
     for service in ("api-server", "scheduler", "dag-processor", "triggerer"):
         assert {name: settings(service)[name] for name in agreed} == {name: settings("worker")[name] for name in agreed}
 
@@ -312,8 +330,10 @@ def test_every_airflow_setting_is_one_that_airflow_knows():
     celery = pytest.importorskip("airflow.providers.celery.get_provider_info").get_provider_info()["config"]
     core = Path(metadata.distribution("apache-airflow-core").locate_file("airflow/config_templates/config.yml"))
     known = {**yaml.safe_load(core.read_text()), **celery}
-    for place, names in {**{service: settings(service) for service in services()},
-                         **{file: environment(file) for file in DOCKERFILES}}.items():
+    for place, names in {
+        **{service: settings(service) for service in services()},
+        **{file: environment(file) for file in DOCKERFILES},
+    }.items():
         for name in names:
             if match := re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)", name):
                 assert match[2].lower() in known.get(match[1].lower(), {"options": {}})["options"], f"{place}: {name}"

@@ -34,16 +34,26 @@ def test_credentials_are_readable_by_their_owner_only(home):
 
 def test_the_store_refuses_a_wrong_key(home):
     kept = settings(home)
-    wrong = boto3.client("s3", endpoint_url=kept["AWS_ENDPOINT_URL_S3"], aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
-                         aws_secret_access_key="0" * 40, region_name="us-east-1")
+    wrong = boto3.client(
+        "s3",
+        endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
+        aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key="0" * 40,
+        region_name="us-east-1",
+    )
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         wrong.list_objects_v2(Bucket="lamplighter")
 
 
 def test_the_ports_behind_the_gateway_give_no_object_away(home):
     kept = settings(home)
-    client = boto3.client("s3", endpoint_url=kept["AWS_ENDPOINT_URL_S3"], aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
-                          aws_secret_access_key=kept["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
+    client = boto3.client(
+        "s3",
+        endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
+        aws_access_key_id=kept["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=kept["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+    )
     client.put_object(Bucket="lamplighter", Key="secret", Body=b"x")
     filer = int(kept["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]) + 2
     with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -66,6 +76,8 @@ def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):
-    printed = call([sys.executable, "-m", "tasks.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65)
+    printed = call(
+        [sys.executable, "-m", "tasks.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65
+    )
     assert "did you mean flight-delays?" in printed
     assert not list(tmp_path.iterdir())

@@ -19,8 +19,16 @@ from tasks.errors import PassingError, UserError
 from tasks.fetch import fetch
 
 AS_OF = date(2024, 1, 2)
-TABLE = pd.DataFrame({"parcel_id": ["001", "002"], "day": ["2024-01-01", "2024-01-02"], "depot": ["A", None],
-                      "weight_kg": [1.5, 2.0], "handed_in": ["2024-01-01T09:00", None], "late": [1, None]})
+TABLE = pd.DataFrame(
+    {
+        "parcel_id": ["001", "002"],
+        "day": ["2024-01-01", "2024-01-02"],
+        "depot": ["A", None],
+        "weight_kg": [1.5, 2.0],
+        "handed_in": ["2024-01-01T09:00", None],
+        "late": [1, None],
+    }
+)
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +126,17 @@ def test_jsonl_names_the_line_that_is_broken(workspace):
         fetched(kind="jsonl", url="rows.jsonl")
 
 
-@pytest.mark.parametrize(("kind", "content", "told"), [
-    ("csv", b"", "must be csv; No columns"), ("csv", b"a,b\n1,2\n1,2,3\n", "must be csv; .*line 3"),
-    ("csv", b"a,b\n1,2,3\n4,5,6\n", "rows must have as many cells as the header, 2, and have more"),
-    ("csv", b"a\n\xff\xfe\n", "must be csv; .*utf-8"), ("parquet", b"no parquet at all", "must be parquet; "),
-    ("jsonl", b"\xff\n", "must be jsonl; line 1")])
+@pytest.mark.parametrize(
+    ("kind", "content", "told"),
+    [
+        ("csv", b"", "must be csv; No columns"),
+        ("csv", b"a,b\n1,2\n1,2,3\n", "must be csv; .*line 3"),
+        ("csv", b"a,b\n1,2,3\n4,5,6\n", "rows must have as many cells as the header, 2, and have more"),
+        ("csv", b"a\n\xff\xfe\n", "must be csv; .*utf-8"),
+        ("parquet", b"no parquet at all", "must be parquet; "),
+        ("jsonl", b"\xff\n", "must be jsonl; line 1"),
+    ],
+)
 def test_file_of_another_format_is_told(workspace, kind, content, told):
     (workspace / "rows").write_bytes(content)
     with pytest.raises(UserError, match=f"source.url: rows {told}" if told.startswith("must") else told):
@@ -130,11 +144,14 @@ def test_file_of_another_format_is_told(workspace, kind, content, told):
 
 
 def test_csv_cells_stay_the_text_that_they_are(workspace):
-    (workspace / "rows.csv").write_bytes("﻿a,b,c\n007,NA,12345678901234567890\n 1 ,,1e5\n\"x\ny\",é,nan\n".encode())
+    (workspace / "rows.csv").write_bytes('﻿a,b,c\n007,NA,12345678901234567890\n 1 ,,1e5\n"x\ny",é,nan\n'.encode())
     frame = fetched(kind="csv", url="rows.csv")
     assert list(frame.columns) == ["a", "b", "c"]
     assert frame.fillna("-").to_numpy().tolist() == [
-        ["007", "NA", "12345678901234567890"], [" 1 ", "-", "1e5"], ["x\ny", "é", "nan"]]
+        ["007", "NA", "12345678901234567890"],
+        [" 1 ", "-", "1e5"],
+        ["x\ny", "é", "nan"],
+    ]
 
 
 def test_long_integers_survive_where_a_column_has_gaps(workspace):
@@ -160,11 +177,15 @@ def test_query_is_bound_to_as_of(database):
     assert fetched(kind="sql", url=database, query="SELECT a FROM long")["a"].tolist() == [2**60 + 1, None]
 
 
-@pytest.mark.parametrize(("query", "told"), [
-    ("SELECT * FROM parcel", "the query must run, and does not; no such table: parcel"),
-    ("SELEC 1", "the query must run, and does not; near \"SELEC\": syntax error"),
-    ("SELECT :other", "the query must run, and does not; .*other"),
-    ("SELECT 1 AS a, 2 AS a", r"must deliver every column once, got \['a'\] more than once; rename them")])
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT * FROM parcel", "the query must run, and does not; no such table: parcel"),
+        ("SELEC 1", 'the query must run, and does not; near "SELEC": syntax error'),
+        ("SELECT :other", "the query must run, and does not; .*other"),
+        ("SELECT 1 AS a, 2 AS a", r"must deliver every column once, got \['a'\] more than once; rename them"),
+    ],
+)
 def test_query_that_is_wrong_is_told(database, query, told):
     with pytest.raises(UserError, match=told):
         fetched(kind="sql", url=database, query=query)
@@ -185,8 +206,14 @@ def test_address_from_the_environment_is_used_and_never_shown(monkeypatch, web, 
         fetched(kind="csv", url_env="WAREHOUSE")
     monkeypatch.setenv("WAREHOUSE", database)
     assert len(fetched(kind="sql", url_env="WAREHOUSE", query="SELECT * FROM parcels")) == 3
-    for kind, url in (("csv", f"{web}/hunter2.csv"), ("csv", f"{web}/broken-hunter2"), ("csv", f"{web}/secret-hunter2"),
-                      ("csv", "hunter2.csv"), ("sql", "nodialect://me:hunter2@db/x"), ("sql", "sqlite:////no/hunter2.db")):
+    for kind, url in (
+        ("csv", f"{web}/hunter2.csv"),
+        ("csv", f"{web}/broken-hunter2"),
+        ("csv", f"{web}/secret-hunter2"),
+        ("csv", "hunter2.csv"),
+        ("sql", "nodialect://me:hunter2@db/x"),
+        ("sql", "sqlite:////no/hunter2.db"),
+    ):
         monkeypatch.setenv("WAREHOUSE", url)
         with pytest.raises((UserError, PassingError)) as caught:
             fetched(kind=kind, url_env="WAREHOUSE", **({"query": "SELECT 1"} if kind == "sql" else {}))
@@ -198,7 +225,8 @@ def test_python_source_is_asked_for_the_days_up_to_the_one_that_is_scored(worksp
         "import pandas as pd\n"
         "def rows(start, end): return pd.DataFrame({'start': [str(start)], 'end': [str(end)]})\n"
         "def number(start, end): return 3\n"
-        "constant = 3\n")
+        "constant = 3\n"
+    )
     monkeypatch.syspath_prepend(workspace)
     frame = fetched(date(2024, 1, 1), kind="python", callable="my_source_of_rows:rows")
     assert frame.iloc[0].tolist() == ["2024-01-01", "2024-01-03"]

@@ -68,8 +68,12 @@ def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(
     with (whole_file if writer == "whole_file" else whole_folder)(place) as aside:
         (aside if writer == "whole_file" else aside / "a").write_text("old")
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path) if (tmp_path / name).is_file()}
-    done = subprocess.run([sys.executable, "-c", KILLED.format(writer=writer, name=place.name)], cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED.format(writer=writer, name=place.name)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
     left = [name for name in names(tmp_path) if name not in before and name != "folder"]
     assert left
@@ -119,8 +123,9 @@ def test_hash_of_a_folder_is_that_of_its_names_and_contents(tmp_path):
     for name, content in (("b/c", b"1"), ("a", b"2")):
         (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "x" / name).write_bytes(content)
-    lines = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-                    for name, content in (("a", b"2"), ("b/c", b"1")))
+    lines = "".join(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in (("a", b"2"), ("b/c", b"1"))
+    )
     assert folder_sha256(tmp_path / "x") == hashlib.sha256(lines.encode()).hexdigest()
     assert file_sha256(tmp_path / "x" / "a") == hashlib.sha256(b"2").hexdigest()
     before = folder_sha256(tmp_path / "x")

@@ -35,8 +35,18 @@ def deliver(frame):
 
 def rows(*more, days=("2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"), each=2):
     """A few parcels a day, each late on even numbers; `more` are appended as they are."""
-    regular = [{"parcel_id": f"{day[-2:]}{i}", "day": day, "depot": "007", "weight_kg": "1.50",
-                "handed_in": f"{day}T09:00", "late": str(i % 2)} for day in days for i in range(each)]
+    regular = [
+        {
+            "parcel_id": f"{day[-2:]}{i}",
+            "day": day,
+            "depot": "007",
+            "weight_kg": "1.50",
+            "handed_in": f"{day}T09:00",
+            "late": str(i % 2),
+        }
+        for day in days
+        for i in range(each)
+    ]
     return pd.DataFrame([*regular, *more], dtype="str")
 
 
@@ -112,12 +122,15 @@ def test_stored_dates_stay_as_they_are_and_a_changed_past_is_counted():
     frame = frame[frame["parcel_id"] != "021"]
     deliver(frame)
     told = run("2024-01-03")
-    assert told["changed_past"] == {"2024-01-01": {"added": 0, "removed": 0, "differing": 1},
-                                    "2024-01-02": {"added": 2, "removed": 1, "differing": 0}}
+    assert told["changed_past"] == {
+        "2024-01-01": {"added": 0, "removed": 0, "differing": 1},
+        "2024-01-02": {"added": 2, "removed": 1, "differing": 0},
+    }
     assert told["days_new"] == ["2024-01-04"]
     after = all_bytes()
     assert {name: after[name] for name in before if name != "index.json"} == {
-        name: content for name, content in before.items() if name != "index.json"}
+        name: content for name, content in before.items() if name != "index.json"
+    }
 
 
 def test_day_that_vanished_from_the_source_is_reported():
@@ -235,8 +248,12 @@ def test_source_without_rows_up_to_as_of_is_told_and_nothing_is_written(workspac
 
 
 def test_cells_of_mixed_types_are_stored_as_text():
-    lines = [{**row(f"m{i}", "2024-01-01"), "weight_kg": weight, "depot": depot} for i, (weight, depot) in enumerate(
-        [(1, "A"), ("heavy", 7), (2.5, None), ([1], {"a": 1}), (True, "x"), (2**70, "y")])]
+    lines = [
+        {**row(f"m{i}", "2024-01-01"), "weight_kg": weight, "depot": depot}
+        for i, (weight, depot) in enumerate(
+            [(1, "A"), ("heavy", 7), (2.5, None), ([1], {"a": 1}), (True, "x"), (2**70, "y")]
+        )
+    ]
     with open("parcels.jsonl", "w") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     product = params.parse(declared(source={"kind": "jsonl", "url": "parcels.jsonl"})).product("tiny")
@@ -250,9 +267,23 @@ def test_cells_of_mixed_types_are_stored_as_text():
 
 def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():
     def write(*more):
-        frame = pd.DataFrame([*[{"parcel_id": 2**60 + i, "day": f"2024-01-0{i + 1}", "depot": "A", "weight_kg": 3,
-                                 "handed_in": "2024-01-01T00:00:00", "late": 1} for i in range(4)], *more],
-                             dtype=object)
+        frame = pd.DataFrame(
+            [
+                *[
+                    {
+                        "parcel_id": 2**60 + i,
+                        "day": f"2024-01-0{i + 1}",
+                        "depot": "A",
+                        "weight_kg": 3,
+                        "handed_in": "2024-01-01T00:00:00",
+                        "late": 1,
+                    }
+                    for i in range(4)
+                ],
+                *more,
+            ],
+            dtype=object,
+        )
         frame = frame.astype({"parcel_id": "Int64", "weight_kg": "Int64"})
         frame["handed_in"] = pd.to_datetime(frame["handed_in"])
         frame.to_parquet("parcels.parquet")
@@ -260,8 +291,16 @@ def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():
     write()
     product = params.parse(declared(source={"kind": "parquet", "url": "parcels.parquet"})).product("tiny")
     ingest(product, date(2024, 1, 2))
-    write({"parcel_id": None, "day": "2024-01-04", "depot": "A", "weight_kg": None,
-           "handed_in": "2024-01-01T00:00:01", "late": 1})
+    write(
+        {
+            "parcel_id": None,
+            "day": "2024-01-04",
+            "depot": "A",
+            "weight_kg": None,
+            "handed_in": "2024-01-01T00:00:01",
+            "late": 1,
+        }
+    )
     ingest(product, date(2024, 1, 3))
     assert report()["changed_past"] == {}
     assert ids("labels") == {f"2024-01-0{i + 2}": [2**60 + i] for i in range(2)}
@@ -287,9 +326,14 @@ def test_every_night_adds_and_none_takes_away(workspace, events, nights):
     before, earlier = {}, ""
     for night in sorted(nights):
         as_of = first + timedelta(days=night)
-        deliver(pd.DataFrame([
-            row(f"p{i}", (first + timedelta(days=day)).isoformat(), late=late if truth_on <= night else "")
-            for i, (day, late, truth_on) in enumerate(events)]))
+        deliver(
+            pd.DataFrame(
+                [
+                    row(f"p{i}", (first + timedelta(days=day)).isoformat(), late=late if truth_on <= night else "")
+                    for i, (day, late, truth_on) in enumerate(events)
+                ]
+            )
+        )
         if not any(day <= night + 1 for day, _, _ in events):
             continue
         run(as_of.isoformat())
@@ -303,5 +347,8 @@ def test_every_night_adds_and_none_takes_away(workspace, events, nights):
         assert sorted(numbers) == sorted(f"p{i}" for i, (day, _, _) in enumerate(events) if day <= night + 1)
         told = [number for day in ids("labels").values() for number in day]
         assert len(told) == len(set(told))
-        assert set(told) >= {f"p{i}" for i, (day, late, on) in enumerate(events)
-                             if late and day + 1 <= night and on <= night and nights.count(night) == 1}
+        assert set(told) >= {
+            f"p{i}"
+            for i, (day, late, on) in enumerate(events)
+            if late and day + 1 <= night and on <= night and nights.count(night) == 1
+        }

@@ -79,17 +79,36 @@ def test_airflow_is_imported_by_the_dags_only_and_from_its_sdk():
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tasks").glob("*.py")), ids=relative)
 def test_heavy_libraries_are_imported_inside_the_stage_that_needs_them(file):
-    assert not imported_on_import(file.read_text()) & {"torch", "great_expectations", "onnxruntime", "dvc", "sklearn",
-                                                       "matplotlib", "boto3", "sqlalchemy", "fsspec", "transformers"}
+    assert not imported_on_import(file.read_text()) & {
+        "torch",
+        "great_expectations",
+        "onnxruntime",
+        "dvc",
+        "sklearn",
+        "matplotlib",
+        "boto3",
+        "sqlalchemy",
+        "fsspec",
+        "transformers",
+    }
 
 
 def test_parsing_the_dags_imports_nothing_heavy(tmp_path):
     heavy = ("torch", "pandas", "great_expectations", "onnxruntime", "dvc", "sklearn", "boto3", "transformers")
-    code = ("import runpy, sys; runpy.run_path('dags/products.py'); "
-            f"print(sorted(name for name in {heavy} if name in sys.modules))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=environment(tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"), PYTHONPATH=str(ROOT),
-                                          AIRFLOW__CORE__LOAD_EXAMPLES="False"))
+    code = (
+        "import runpy, sys; runpy.run_path('dags/products.py'); "
+        f"print(sorted(name for name in {heavy} if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(
+            tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"), PYTHONPATH=str(ROOT), AIRFLOW__CORE__LOAD_EXAMPLES="False"
+        ),
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -99,8 +118,16 @@ def test_nothing_is_loaded_that_could_run_code(file):
     source = file.read_text()
     assert not packages(source) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for name, call in calls(source):
-        assert name not in ("torch.load", "torch.save", "pd.read_pickle", "eval", "exec", "yaml.unsafe_load",
-                            "yaml.full_load", "os.system"), f"line {call.lineno}: {name}"
+        assert name not in (
+            "torch.load",
+            "torch.save",
+            "pd.read_pickle",
+            "eval",
+            "exec",
+            "yaml.unsafe_load",
+            "yaml.full_load",
+            "os.system",
+        ), f"line {call.lineno}: {name}"
         assert not name.endswith(".to_pickle"), f"line {call.lineno}: {name}"
         if name == "yaml.load":
             assert ast.unparse(call.args[1]) in ("_UniqueKeys", "yaml.SafeLoader"), f"line {call.lineno}"
@@ -110,8 +137,13 @@ def test_nothing_is_loaded_that_could_run_code(file):
 
 
 def test_no_file_is_named_after_nothing():
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     assert "tasks/params.py" in listed
     empty = re.compile(r"(^|/)_?(utils?|common|helpers?|managers?|misc)(\.[a-z]+)?(/|$)")
     assert not [name for name in listed if empty.search(name)]

@@ -14,9 +14,7 @@ from model.bert import load_bert
 from model.features import Features
 from model.settings import PRESETS
 
-TEXTS = np.array(
-    ["A short one.", "Rain in Rome, sun in Oslo: the unbelievable weather of 2013!", None, "x"], object
-)
+TEXTS = np.array(["A short one.", "Rain in Rome, sun in Oslo: the unbelievable weather of 2013!", None, "x"], object)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +37,7 @@ def features(minilm) -> Features:
 def test_imported_weights_compute_what_bert_computes(minilm, features):
     from transformers import AutoTokenizer, BertModel
 
-    theirs = AutoTokenizer.from_pretrained(minilm)(
-        [text or "" for text in TEXTS], padding=True, return_tensors="pt"
-    )
+    theirs = AutoTokenizer.from_pretrained(minilm)([text or "" for text in TEXTS], padding=True, return_tensors="pt")
     network = load_bert(minilm, features.sizes, None, PRESETS["minilm"]).eval()
     batch = collate(features.encode({"text": TEXTS}), np.arange(4), features.sizes.pad_id)
     with torch.no_grad():
@@ -61,9 +57,7 @@ def test_weights_of_another_family_are_refused(tmp_path, minilm, features):
     for name in ("model.safetensors", "tokenizer.json"):
         shutil.copy(minilm / name, tmp_path / name)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(
-        ValueError, match="model_type must be 'bert', got 'gpt2'; use an encoder of the BERT family"
-    ):
+    with pytest.raises(ValueError, match="model_type must be 'bert', got 'gpt2'; use an encoder of the BERT family"):
         load_bert(tmp_path, features.sizes, None, PRESETS["minilm"])
 
 
@@ -82,7 +76,5 @@ def test_missing_weight_is_named(tmp_path, minilm, features):
 def test_texts_longer_than_the_positions_are_refused(minilm, features):
     from dataclasses import replace
 
-    with pytest.raises(
-        ValueError, match=r"max_tokens must be below the 512 positions .* got 600; use 511 or fewer"
-    ):
+    with pytest.raises(ValueError, match=r"max_tokens must be below the 512 positions .* got 600; use 511 or fewer"):
         load_bert(minilm, replace(features.sizes, max_tokens=600), None, PRESETS["minilm"])

@@ -114,9 +114,7 @@ def test_onnx_is_one_file_that_names_no_path(exported):
     assert b"model/network.py" not in (folder / "onnx" / "network.onnx").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "kinds", [{"size": "number"}, {"colour": "category", "when": "time"}, {"body": "text"}]
-)
+@pytest.mark.parametrize("kinds", [{"size": "number"}, {"colour": "category", "when": "time"}, {"body": "text"}])
 def test_any_single_kind_of_column_exports_to_the_same_bytes_twice(tmp_path, kinds):
     random_model(tmp_path / "trained", "multiclass", kinds)
     for name in ("a", "b"):
@@ -132,17 +130,13 @@ def test_model_read_back_is_the_model_saved(tmp_path):
     loaded, its_features = load_model(tmp_path)
     assert its_features == features
     assert (loaded.settings, loaded.target) == (network.settings, network.target)
-    assert all(
-        torch.equal(weight, loaded.state_dict()[name]) for name, weight in network.state_dict().items()
-    )
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in network.state_dict().items())
 
 
 def test_training_starts_from_every_pretrained_weight(tmp_path):
     network, features = random_model(tmp_path, "binary")
     settings = NetworkSettings(d_model=64, n_heads=8, pooling="mean", dropout=0.3)
-    start, its_features = load_pretrained(
-        tmp_path, Target(task="multiclass", classes=("a", "b")), settings, seed=0
-    )
+    start, its_features = load_pretrained(tmp_path, Target(task="multiclass", classes=("a", "b")), settings, seed=0)
     assert (start.settings.d_model, start.settings.pooling, start.settings.dropout) == (16, "mean", 0.3)
     assert its_features == features
     for name, weight in network.state_dict().items():

@@ -22,9 +22,7 @@ def a_table(n=40, seed=0):
         "size": np.where(random.random(n) < 0.2, np.nan, random.normal(50, 10, n)),
         "when": np.datetime64("2013-01-01T00:00:00") + random.integers(0, 10**7, n).astype("timedelta64[s]"),
         "title": np.array([" ".join(random.choice(words, 2)) for _ in range(n)], object),
-        "body": np.array(
-            [None if i % 5 == 0 else " ".join(random.choice(words, i)) for i in range(n)], object
-        ),
+        "body": np.array([None if i % 5 == 0 else " ".join(random.choice(words, i)) for i in range(n)], object),
     }
 
 
@@ -54,13 +52,9 @@ def test_vocabulary_does_not_depend_on_row_order():
 
 
 def test_time_is_split_as_the_calendar_splits_it():
-    when = np.array(
-        ["2012-12-31T23:59:00", "1969-03-02T06:30:00", "2013-06-30T00:00:00", "NaT"], "datetime64[s]"
-    )
+    when = np.array(["2012-12-31T23:59:00", "1969-03-02T06:30:00", "2013-06-30T00:00:00", "NaT"], "datetime64[s]")
     parts = (
-        Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8)
-        .encode({"when": when})
-        .times[:, 0]
+        Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8).encode({"when": when}).times[:, 0]
     )
     for moment, (minute, weekday, day) in zip(when[:3].astype(datetime.datetime), parts[:3], strict=True):
         assert (minute, weekday, day) == (
@@ -96,9 +90,7 @@ def test_bins_exist_for_columns_that_say_nothing(values):
     assert np.isfinite(edges).all()
 
 
-@given(
-    st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6), st.integers(8, 30)
-)
+@given(st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6), st.integers(8, 30))
 @settings(max_examples=40, deadline=None)
 def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(rows, max_tokens):
     tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
@@ -125,9 +117,7 @@ def test_features_read_back_are_the_features_saved(tmp_path):
     assert loaded == fitted
     assert loaded.sizes == fitted.sizes
     for name in ("categories", "numbers", "times", "text", "offsets"):
-        np.testing.assert_array_equal(
-            getattr(loaded.encode(table), name), getattr(fitted.encode(table), name)
-        )
+        np.testing.assert_array_equal(getattr(loaded.encode(table), name), getattr(fitted.encode(table), name))
 
 
 def test_fitting_twice_saves_the_same_bytes(tmp_path):
@@ -149,7 +139,5 @@ def test_columns_that_are_not_there_are_all_named():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(
-        ValueError, match="column size must be of kind category, number, time, text, got 'integer'"
-    ):
+    with pytest.raises(ValueError, match="column size must be of kind category, number, time, text, got 'integer'"):
         Features.fit({"size": "integer"}, a_table(), None, "binary", max_tokens=8)

@@ -25,12 +25,8 @@ def test_multiclass_metrics_equal_hand_worked_values():
     scores = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]], np.float32)
     got = evaluate_scores("multiclass", np.array([0, 1, 0, 2]), scores, ("a", "b", "c"))
     assert got["accuracy"] == pytest.approx(3 / 4)
-    assert got["per_class"]["a"] == pytest.approx(
-        {"precision": 1, "recall": 1 / 2, "f1": 2 / 3, "support": 2}
-    )
-    assert got["per_class"]["b"] == pytest.approx(
-        {"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "support": 1}
-    )
+    assert got["per_class"]["a"] == pytest.approx({"precision": 1, "recall": 1 / 2, "f1": 2 / 3, "support": 2})
+    assert got["per_class"]["b"] == pytest.approx({"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "support": 1})
     assert got["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert got["macro_precision"] == pytest.approx((1 + 1 / 2 + 1) / 3)
     assert got["log_loss"] == pytest.approx(-np.log([0.8, 0.7, 0.3, 0.7]).mean(), rel=1e-5)
@@ -86,9 +82,7 @@ def test_interval_is_repeatable():
 
 
 def test_metric_of_another_task_is_refused():
-    with pytest.raises(
-        ValueError, match=r"metric must be one of auc, .* for a binary target, got 'rmse'; use auc"
-    ):
+    with pytest.raises(ValueError, match=r"metric must be one of auc, .* for a binary target, got 'rmse'; use auc"):
         bootstrap_interval("binary", *BINARY, ("no", "yes"), "rmse", 10, 0)
 
 
@@ -119,6 +113,4 @@ def test_baseline_finds_a_plain_pattern(task, with_text):
     assert scores.dtype == np.float32
     assert baseline.score(unseen).shape == scores.shape
     metric = "r2" if task == "regression" else "accuracy" if task != "multilabel" else "macro_f1"
-    assert (
-        evaluate_scores(task, y, scores, ("a", "b", "c")[: 2 if task == "multilabel" else 3])[metric] > 0.95
-    )
+    assert evaluate_scores(task, y, scores, ("a", "b", "c")[: 2 if task == "multilabel" else 3])[metric] > 0.95

@@ -92,9 +92,7 @@ def test_padding_and_neighbours_change_no_answer(norm_first, pooling):
     )
     network = Network(settings, SIZES, Target(task="multiclass", classes=("a", "b", "c"))).eval()
     batch = a_batch()
-    alone = torch.cat(
-        [network({name: column[row : row + 1] for name, column in batch.items()}) for row in range(5)]
-    )
+    alone = torch.cat([network({name: column[row : row + 1] for name, column in batch.items()}) for row in range(5)])
     padded = {**batch, "text": torch.nn.functional.pad(batch["text"], (0, 3), value=SIZES.pad_id)}
     assert torch.allclose(network(padded), alone, atol=1e-5)
 
@@ -108,9 +106,7 @@ def test_reading_only_the_first_token_gives_what_reading_all_gives():
 def test_weights_depend_on_the_seed_alone():
     first, again, other = (Network(SMALL, SIZES, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(
-        first["encoder.layer.0.intermediate.weight"], other["encoder.layer.0.intermediate.weight"]
-    )
+    assert not torch.equal(first["encoder.layer.0.intermediate.weight"], other["encoder.layer.0.intermediate.weight"])
 
 
 def test_no_weight_is_left_uninitialised():
@@ -125,9 +121,7 @@ def test_no_weight_is_left_uninitialised():
 def test_another_target_keeps_every_weight_but_the_head():
     network = Network(SMALL, SIZES, seed=5)
     answering = network.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=6)
-    assert all(
-        torch.equal(weight, answering.state_dict()[name]) for name, weight in network.state_dict().items()
-    )
+    assert all(torch.equal(weight, answering.state_dict()[name]) for name, weight in network.state_dict().items())
 
 
 def test_regression_scores_are_in_the_targets_units():
@@ -184,9 +178,7 @@ def test_separators_padding_and_missing_values_are_never_hidden():
     assert hidden.columns.float().mean() > 0.9
 
 
-@pytest.mark.parametrize(
-    ("task", "classes"), [("binary", ("yes",)), ("multiclass", ("a",)), ("multilabel", ())]
-)
+@pytest.mark.parametrize(("task", "classes"), [("binary", ("yes",)), ("multiclass", ("a",)), ("multilabel", ())])
 def test_too_few_classes_are_refused(task, classes):
     with pytest.raises(ValueError, match=f"classes must name . for a {task} target, got"):
         Target(task=task, classes=classes)

@@ -50,9 +50,4 @@ def test_presets_hold_the_sizes_that_products_name():
 def test_importing_settings_imports_nothing_heavy():
     heavy = "{'torch', 'numpy', 'onnxruntime', 'sklearn'}"
     code = f"import sys, model.settings; print(*sorted({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == ""
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

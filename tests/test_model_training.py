@@ -59,9 +59,7 @@ def test_training_learns_every_kind_of_target(prepared, task):
     }[task]
     target = Target.fit(task, ("a", "b", "c") if task == "multiclass" else ("a", "b"), y)
     network = Network(SMALL, features.sizes, target, seed=0)
-    _, history = train(
-        network, features, encoded, y, encoded, y, TrainingSettings(epochs=6, learning_rate=5e-3)
-    )
+    _, history = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=6, learning_rate=5e-3))
     assert history[-1]["val_loss"] < 0.5 * history[0]["train_loss"]
 
 
@@ -111,9 +109,7 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     network, history = train(fresh(features), features, encoded, y, encoded, 1 - y, settings)
     losses = [epoch["val_loss"] for epoch in history]
     truth = torch.from_numpy((1 - y).astype(np.float32))
-    assert evaluate_loss(network, encoded, truth, settings.batch_tokens) == pytest.approx(
-        min(losses), rel=1e-4
-    )
+    assert evaluate_loss(network, encoded, truth, settings.batch_tokens) == pytest.approx(min(losses), rel=1e-4)
     assert len(losses) == losses.index(min(losses)) + 1 + settings.patience_epochs
     assert losses[-1] > min(losses)
 

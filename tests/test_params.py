@@ -74,23 +74,56 @@ def test_defaults_of_the_preset_stand_where_network_says_nothing():
 
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path):
     content = declared(
-        source={"kind": "csv", "url": "a.csv", "qery": "SELECT 1"}, columns={"depot": "categry", "late": "number"},
-        split__test_days=0, predict={"horizon_days": -1, "shards": 65}, schedule__retrain="every sunday",
-        model__network={"d_model": 100, "n_heads": 8, "layers": 3}, model__init="magic", gates__metric="rmse",
-        publish__url="/tmp/here", expectations=expectation("expect_column_value_to_be_between", column="depot"))
+        source={"kind": "csv", "url": "a.csv", "qery": "SELECT 1"},
+        columns={"depot": "categry", "late": "number"},
+        split__test_days=0,
+        predict={"horizon_days": -1, "shards": 65},
+        schedule__retrain="every sunday",
+        model__network={"d_model": 100, "n_heads": 8, "layers": 3},
+        model__init="magic",
+        gates__metric="rmse",
+        publish__url="/tmp/here",
+        expectations=expectation("expect_column_value_to_be_between", column="depot"),
+    )
     content["products"]["second"] = {**copy.deepcopy(content["products"]["tiny"]), "key": "parcel_id"}
     content["as-of"], content["as_of"] = "2024-01-01", "yesterday"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "tasks.params"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.params"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert time.monotonic() - started < 2
     assert done.returncode == 65
     assert "Traceback" not in done.stderr
-    for place in ("as-of", "as_of", *(f"products.{name}.{rest}" for name in ("tiny", "second") for rest in (
-            "source.qery", "columns.depot", "target.name", "split.test_days", "predict.horizon_days", "predict.shards",
-            "schedule.retrain", "model.network.d_model", "model.network.layers", "model.init", "gates.metric",
-            "publish.url", "expectations.0.type")), "products.second.key"):
+    for place in (
+        "as-of",
+        "as_of",
+        *(
+            f"products.{name}.{rest}"
+            for name in ("tiny", "second")
+            for rest in (
+                "source.qery",
+                "columns.depot",
+                "target.name",
+                "split.test_days",
+                "predict.horizon_days",
+                "predict.shards",
+                "schedule.retrain",
+                "model.network.d_model",
+                "model.network.layers",
+                "model.init",
+                "gates.metric",
+                "publish.url",
+                "expectations.0.type",
+            )
+        ),
+        "products.second.key",
+    ):
         told = [line for line in done.stderr.splitlines() if line.startswith(f"params.yaml: {place} ")]
         assert len(told) == 1, (place, done.stderr)
         assert re.search(r" must .*[;,] .+", told[0]), told
@@ -103,62 +136,102 @@ def test_check_of_the_file_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"sorce": {}}, "sorce must be a key that is known here, and is not; did you mean source?"),
-    ({"target__tusk": "binary"}, "target.tusk must be a key that is known here, and is not; did you mean task?"),
-    ({"model__train": {"learning_rat": 0.1}},
-     "model.train.learning_rat must be a key that is known here, and is not; did you mean learning_rate?"),
-    ({"model__network": {"d_model": 100, "n_heads": 8}},
-     "model.network.d_model must be a multiple of n_heads, got d_model=100, n_heads=8; use 96 or 104"),
-    ({"columns__weight_kg": "numer"},
-     "columns.weight_kg must be one of category, number, time, text, got 'numer'; use category"),
-    ({"columns__late": "number"}, "target.name must not be an input, the key or the time, got 'late'; "
-     "delete it from columns: the model would be told the answer"),
-    ({"columns": {}, "expectations": []}, "columns must name at least one input, got {}; add one"),
-    ({"key": []}, "key must name at least one column, got []; add one"),
-    ({"key": "parcel_id"}, "key must be a list, got 'parcel_id'; write a list"),
-    ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use fewer, larger parts"),
-    ({"predict__shards": 0}, "predict.shards must be at least 1, got 0; use 1 or more"),
-    ({"predict__shards": True}, "predict.shards must be a whole number, got True; write a whole number"),
-    ({"schedule__predict": "61 * * * *"}, "schedule.predict must be a cron expression or null, got '61 * * * *'; "
-     'use for example "0 3 * * 0"'),
-    ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.01"),
-    ({"gates__metric": "rmse"}, "gates.metric must be one of auc, average_precision, accuracy, precision, recall, f1, "
-     "log_loss, got 'rmse'; use auc"),
-    ({"split__group": "depo"}, "split.group must be a column or part of the key, got 'depo'; "
-     "use one of parcel_id, day, depot, weight_kg, handed_in"),
-    ({"split": {"by": "hash", "test_fraction": 0.9, "val_fraction": 0.1}},
-     "split.test_fraction must lie between 0 and 0.5, got 0.9; use for example 0.1"),
-    ({"source": {"kind": "csv"}},
-     "source.url must be given for kind csv, or url_env in its place; add one of the two"),
-    ({"source": {"kind": "python", "callable": "no.such.module:rows"}},
-     "source.callable must name an importable module and a function, got 'no.such.module:rows'; "
-     "use package.module:function"),
-    ({"publish__url": "http://x/y"},
-     "publish.url must be s3://bucket/prefix, got 'http://x/y'; use for example s3://lamplighter/predictions"),
-])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sorce": {}}, "sorce must be a key that is known here, and is not; did you mean source?"),
+        ({"target__tusk": "binary"}, "target.tusk must be a key that is known here, and is not; did you mean task?"),
+        (
+            {"model__train": {"learning_rat": 0.1}},
+            "model.train.learning_rat must be a key that is known here, and is not; did you mean learning_rate?",
+        ),
+        (
+            {"model__network": {"d_model": 100, "n_heads": 8}},
+            "model.network.d_model must be a multiple of n_heads, got d_model=100, n_heads=8; use 96 or 104",
+        ),
+        (
+            {"columns__weight_kg": "numer"},
+            "columns.weight_kg must be one of category, number, time, text, got 'numer'; use category",
+        ),
+        (
+            {"columns__late": "number"},
+            "target.name must not be an input, the key or the time, got 'late'; "
+            "delete it from columns: the model would be told the answer",
+        ),
+        ({"columns": {}, "expectations": []}, "columns must name at least one input, got {}; add one"),
+        ({"key": []}, "key must name at least one column, got []; add one"),
+        ({"key": "parcel_id"}, "key must be a list, got 'parcel_id'; write a list"),
+        ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use fewer, larger parts"),
+        ({"predict__shards": 0}, "predict.shards must be at least 1, got 0; use 1 or more"),
+        ({"predict__shards": True}, "predict.shards must be a whole number, got True; write a whole number"),
+        (
+            {"schedule__predict": "61 * * * *"},
+            "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
+        ),
+        ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.01"),
+        (
+            {"gates__metric": "rmse"},
+            "gates.metric must be one of auc, average_precision, accuracy, precision, recall, f1, "
+            "log_loss, got 'rmse'; use auc",
+        ),
+        (
+            {"split__group": "depo"},
+            "split.group must be a column or part of the key, got 'depo'; "
+            "use one of parcel_id, day, depot, weight_kg, handed_in",
+        ),
+        (
+            {"split": {"by": "hash", "test_fraction": 0.9, "val_fraction": 0.1}},
+            "split.test_fraction must lie between 0 and 0.5, got 0.9; use for example 0.1",
+        ),
+        (
+            {"source": {"kind": "csv"}},
+            "source.url must be given for kind csv, or url_env in its place; add one of the two",
+        ),
+        (
+            {"source": {"kind": "python", "callable": "no.such.module:rows"}},
+            "source.callable must name an importable module and a function, got 'no.such.module:rows'; "
+            "use package.module:function",
+        ),
+        (
+            {"publish__url": "http://x/y"},
+            "publish.url must be s3://bucket/prefix, got 'http://x/y'; use for example s3://lamplighter/predictions",
+        ),
+    ],
+)
 def test_mistake_names_rule_value_place_and_remedy(changes, told):
     assert only_mistake(**changes) == told
 
 
 def test_unknown_expectation_is_refused_with_the_nearest_one():
     told = only_mistake(expectations=expectation("expect_column_values_to_not_be_nul", column="depot"))
-    assert told == ("expectations.0.type must be an expectation of Great Expectations, got "
-                    "'expect_column_values_to_not_be_nul'; use expect_column_values_to_not_be_null")
+    assert told == (
+        "expectations.0.type must be an expectation of Great Expectations, got "
+        "'expect_column_values_to_not_be_nul'; use expect_column_values_to_not_be_null"
+    )
 
 
-@pytest.mark.parametrize("kwargs", [
-    {"column": "weight_kg", "min": 0}, {"min_value": 0, "max_value": 1}, {"column": "weight_kg", "mostly": 2},
-    {"column": "weight_kg", "min_value": [0]}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"column": "weight_kg", "min": 0},
+        {"min_value": 0, "max_value": 1},
+        {"column": "weight_kg", "mostly": 2},
+        {"column": "weight_kg", "min_value": [0]},
+    ],
+)
 def test_wrong_arguments_of_an_expectation_are_refused(kwargs):
     lines = mistakes(declared(expectations=expectation("expect_column_values_to_be_between", **kwargs)))
     assert all("expectations.0.kwargs must fit expect_column_values_to_be_between, got {" in line for line in lines)
 
 
-@pytest.mark.parametrize(("kind", "argument", "kwargs"), [
-    ("expect_column_values_to_not_be_null", "column", {"column": "colour"}),
-    ("expect_column_pair_values_to_be_equal", "column_B", {"column_A": "depot", "column_B": "colour"}),
-    ("expect_compound_columns_to_be_unique", "column_list", {"column_list": ["depot", "colour"]})])
+@pytest.mark.parametrize(
+    ("kind", "argument", "kwargs"),
+    [
+        ("expect_column_values_to_not_be_null", "column", {"column": "colour"}),
+        ("expect_column_pair_values_to_be_equal", "column_B", {"column_A": "depot", "column_B": "colour"}),
+        ("expect_compound_columns_to_be_unique", "column_list", {"column_list": ["depot", "colour"]}),
+    ],
+)
 def test_expectation_on_an_undeclared_column_is_refused(kind, argument, kwargs):
     told = only_mistake(expectations=expectation(kind, **kwargs))
     assert told.startswith(f"expectations.0.kwargs.{argument} must be a declared column, got 'colour'; use one of ")
@@ -176,19 +249,28 @@ def test_columns_that_the_stages_add_themselves_are_refused():
     assert "got 'parcel_id' twice" in only_mistake(key=["parcel_id", "parcel_id"])
 
 
-@pytest.mark.parametrize("url", [
-    "postgresql://reader:hunter2@db/warehouse", "postgresql://reader:hun/ter2@db/warehouse",
-    "postgresql://db/warehouse?user=reader&password=hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://reader:hunter2@db/warehouse",
+        "postgresql://reader:hun/ter2@db/warehouse",
+        "postgresql://db/warehouse?user=reader&password=hunter2",
+    ],
+)
 def test_sql_url_with_a_password_is_refused_without_repeating_it(url):
     told = only_mistake(source={"kind": "sql", "url": url, "query": "SELECT 1"})
     assert told.startswith("source.url must not hold a password; put the URL into an environment variable")
     assert "ter2" not in told
 
 
-@pytest.mark.parametrize("source", [
-    {"kind": "sql", "url": "postgresql://reader@db:5432/warehouse", "query": "SELECT 1"},
-    {"kind": "sql", "url_env": "WAREHOUSE_URL", "query": "SELECT 1"},
-    {"kind": "csv", "url": "http://127.0.0.1:8000/by@day/rows.csv"}])
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "sql", "url": "postgresql://reader@db:5432/warehouse", "query": "SELECT 1"},
+        {"kind": "sql", "url_env": "WAREHOUSE_URL", "query": "SELECT 1"},
+        {"kind": "csv", "url": "http://127.0.0.1:8000/by@day/rows.csv"},
+    ],
+)
 def test_url_without_a_password_is_right(source):
     params.parse(declared(source=source))
 
@@ -206,12 +288,13 @@ def test_bare_date_is_refused_with_the_quoted_one(tmp_path):
 @pytest.mark.parametrize("value", [None, 20240210, "2024-2-10", "2024-02-30", "2024-02-10T00:00:00"])
 def test_as_of_must_be_a_date_that_the_calendar_has(value):
     assert mistakes({**declared(), "as_of": value}) == [
-        f"as_of must be a date written as YYYY-MM-DD, got {value!r}; use for example \"2013-06-30\""]
+        f'as_of must be a date written as YYYY-MM-DD, got {value!r}; use for example "2013-06-30"'
+    ]
 
 
 def test_key_given_twice_is_refused_with_its_place(tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(TINY + '    time: other\n')
+    file.write_text(TINY + "    time: other\n")
     line = TINY.count("\n") + 1
     with pytest.raises(UserError, match=f"the key 'time' is given twice, the second time on line {line}"):
         params.load(file)
@@ -220,16 +303,22 @@ def test_key_given_twice_is_refused_with_its_place(tmp_path):
 def test_blocks_shared_by_a_yaml_anchor_are_read(tmp_path):
     file = tmp_path / "params.yaml"
     text = TINY.replace("gates: {", "gates: &gates {", 1)
-    second = TINY[TINY.index("  tiny:"):].replace("  tiny:", "  second:")
+    second = TINY[TINY.index("  tiny:") :].replace("  tiny:", "  second:")
     file.write_text(text + re.sub(r"gates: \{.*", "gates: {<<: *gates, limit: 0.9}", second))
     read = params.load(file)
     assert (read.product("second").gates.limit, read.product("second").gates.metric) == (0.9, "auc")
 
 
-@pytest.mark.parametrize(("text", "match"), [
-    ("products: [", "must be YAML"), ("", "products must hold at least one product"), ("- a\n", "products must hold"),
-    ('as_of: "2024-01-01"\nproducts: {tiny: 3}', "products.tiny must be a mapping, got 3"),
-    ('as_of: "2024-01-01"\nproducts: {Tiny_One: {}}', "a name must be 2 to 64 lower-case letters")])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("products: [", "must be YAML"),
+        ("", "products must hold at least one product"),
+        ("- a\n", "products must hold"),
+        ('as_of: "2024-01-01"\nproducts: {tiny: 3}', "products.tiny must be a mapping, got 3"),
+        ('as_of: "2024-01-01"\nproducts: {Tiny_One: {}}', "a name must be 2 to 64 lower-case letters"),
+    ],
+)
 def test_file_that_holds_something_else_is_refused(tmp_path, text, match):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=match):

@@ -46,8 +46,14 @@ def in_project(code: str, project: Path, env: dict[str, str]) -> str:
 
 
 def test_a_run_prints_what_a_person_wants_to_know(airflow_run):
-    for text in ("held-out auc", "baseline", "tiny-2024-02-10-train-", "20 in = 19 valid + 1 quarantined; 19 published",
-                 f"{URL}/tiny/dt={AS_OF}/_manifest.json", "read_predictions("):
+    for text in (
+        "held-out auc",
+        "baseline",
+        "tiny-2024-02-10-train-",
+        "20 in = 19 valid + 1 quarantined; 19 published",
+        f"{URL}/tiny/dt={AS_OF}/_manifest.json",
+        "read_predictions(",
+    ):
         assert text in airflow_run.printed
 
 
@@ -57,7 +63,9 @@ def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):
     assert published["experiment"] in experiments(airflow_run.project, airflow_run.env)
     assert published["model"]["version"] == "v1.0.0"
     assert published["rows"] == {"in": 20, "published": 19, "quarantined": 1}
-    assert {part["key"].rpartition("/")[2] for part in published["parts"]} == {f"part-{i:05d}.parquet" for i in range(3)}
+    assert {part["key"].rpartition("/")[2] for part in published["parts"]} == {
+        f"part-{i:05d}.parquet" for i in range(3)
+    }
     assert published["inputs"]["environment_sha256"] == file_sha256(airflow_run.project / "constraints.txt")
     assert {"name": "probability", "type": "float"} in published["schema"]
 
@@ -111,8 +119,11 @@ empty_disk(); collect(run, parts)
 empty_disk(); step(run, "publish")
 """
     elsewhere = airflow_run.project.parent / "elsewhere"
-    env = airflow_run.env | {"LAMPLIGHTER_HOME": str(elsewhere), "LAMPLIGHTER_CACHE": str(elsewhere / "cache"),
-                             "LAMPLIGHTER_ORIGIN": str(airflow_run.project)}
+    env = airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(elsewhere),
+        "LAMPLIGHTER_CACHE": str(elsewhere / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
     printed = in_project(code, airflow_run.project, env)
     assert "stood there already, unchanged" in printed
     assert _objects(published) == before

@@ -33,9 +33,17 @@ N_ROWS = 30
 
 
 def product(task="binary", shards=3, url="s3://lamplighter/predictions"):
-    return params.parse(declared(
-        columns=KINDS, expectations=[], predict={"horizon_days": 1, "shards": shards}, target__task=task,
-        gates__metric=METRIC[task], publish__url=url, key=["parcel_id", "depot"])).product("tiny")
+    return params.parse(
+        declared(
+            columns=KINDS,
+            expectations=[],
+            predict={"horizon_days": 1, "shards": shards},
+            target__task=task,
+            gates__metric=METRIC[task],
+            publish__url=url,
+            key=["parcel_id", "depot"],
+        )
+    ).product("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +67,15 @@ def night(models, tmp_path, monkeypatch):
         shutil.copytree(models / task / "onnx", PATHS.onnx)
         columns = mixed(max(n_rows, 1), seed=9)
         rows = pd.DataFrame({name: columns[name] for name in KINDS}).assign(
-            parcel_id=[f"p{i:03d}" for i in range(max(n_rows, 1))], depot="A", day=pd.Timestamp("2024-02-11"))
+            parcel_id=[f"p{i:03d}" for i in range(max(n_rows, 1))], depot="A", day=pd.Timestamp("2024-02-11")
+        )
         rows["when"] = rows["when"].astype("datetime64[s]")
         day = SCORED if n_rows else AS_OF
         write_table(partition(PATHS.valid / "rows", day), rows)
-        write_json(PATHS.report("validation.json"), {
-            "scored_day": {"rows_in": n_rows, "rows_valid": n_rows, "rows_quarantined": 0}})
+        write_json(
+            PATHS.report("validation.json"),
+            {"scored_day": {"rows_in": n_rows, "rows_valid": n_rows, "rows_quarantined": 0}},
+        )
         return product(task, **changes), rows.head(n_rows)
 
     return lay_out
@@ -110,16 +121,29 @@ def test_every_row_is_scored_once_and_as_if_it_were_alone(night, task):
     scorer = Scorer(PATHS.onnx)
     alone = np.concatenate([scorer.score(tables.inputs(rows.iloc[[i]], wanted)) for i in range(N_ROWS)])
     given_back = {"binary": ["probability"], "regression": ["prediction"]}.get(
-        task, [f"probability_{name}" for name in TASKS[task]])
+        task, [f"probability_{name}" for name in TASKS[task]]
+    )
     np.testing.assert_allclose(seen[given_back].to_numpy().reshape(alone.shape), alone, atol=1e-4)
 
 
-@pytest.mark.parametrize(("task", "columns"), [
-    ("binary", {"prediction": "bool", "probability": "float"}),
-    ("multiclass", {"prediction": "large_string", "probability": "float", "probability_a": "float",
-                    "probability_b": "float", "probability_c": "float"}),
-    ("multilabel", {"prediction": "large_string", "probability_x": "float", "probability_y": "float"}),
-    ("regression", {"prediction": "double"})])
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("binary", {"prediction": "bool", "probability": "float"}),
+        (
+            "multiclass",
+            {
+                "prediction": "large_string",
+                "probability": "float",
+                "probability_a": "float",
+                "probability_b": "float",
+                "probability_c": "float",
+            },
+        ),
+        ("multilabel", {"prediction": "large_string", "probability_x": "float", "probability_y": "float"}),
+        ("regression", {"prediction": "double"}),
+    ],
+)
 def test_columns_of_a_night_are_key_time_and_answers_even_when_it_is_empty(night, task, columns):
     schemas = []
     for n_rows in (N_ROWS, 0):
@@ -220,8 +244,10 @@ def test_empty_night_is_published_and_read_as_no_rows(night, s3_here, tmp_path):
     url = f"s3://lamplighter/predict-{uuid.uuid4().hex}"
     wanted, _ = night(n_rows=0, url=url)
     predict(wanted, AS_OF)
-    for command in (["init", "--quiet"], ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet",
-                                          "--allow-empty", "-m", "A revision"]):
+    for command in (
+        ["init", "--quiet"],
+        ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "A revision"],
+    ):
         subprocess.run(["git", *command], check=True, env=environment(tmp_path))
     assert publish(wanted, AS_OF).startswith("0 predictions in 3 parts published")
     empty = read_predictions(url, "tiny")

@@ -21,27 +21,33 @@ def failed(*measured, metric="auc", task="binary", **gates):
     return [text.split()[0].removeprefix("gates.") for text in told]
 
 
-@pytest.mark.parametrize(("challenger", "baseline", "champion", "shut"), [
-    (0.80, 0.75, 0.78, []),
-    (0.80, 0.81, 0.805, []),                                     # behind both, and no further than allowed
-    (0.69, 0.60, 0.60, ["limit"]),
-    (0.80, 0.83, None, ["max_behind_baseline"]),
-    (0.80, 0.75, 0.82, ["max_behind_champion"]),
-    (0.60, 0.75, 0.82, ["limit", "max_behind_baseline", "max_behind_champion"]),
-    (0.70, 0.70, None, []),                                      # exactly at the limit
-])
+@pytest.mark.parametrize(
+    ("challenger", "baseline", "champion", "shut"),
+    [
+        (0.80, 0.75, 0.78, []),
+        (0.80, 0.81, 0.805, []),  # behind both, and no further than allowed
+        (0.69, 0.60, 0.60, ["limit"]),
+        (0.80, 0.83, None, ["max_behind_baseline"]),
+        (0.80, 0.75, 0.82, ["max_behind_champion"]),
+        (0.60, 0.75, 0.82, ["limit", "max_behind_baseline", "max_behind_champion"]),
+        (0.70, 0.70, None, []),  # exactly at the limit
+    ],
+)
 def test_metric_that_should_rise(challenger, baseline, champion, shut):
     assert failed(challenger, baseline, champion) == shut
 
 
-@pytest.mark.parametrize(("challenger", "baseline", "champion", "shut"), [
-    (0.50, 0.55, 0.52, []),
-    (0.50, 0.49, 0.495, []),
-    (0.71, 0.80, 0.80, ["limit"]),
-    (0.50, 0.47, None, ["max_behind_baseline"]),
-    (0.50, 0.55, 0.48, ["max_behind_champion"]),
-    (0.90, 0.60, 0.60, ["limit", "max_behind_baseline", "max_behind_champion"]),
-])
+@pytest.mark.parametrize(
+    ("challenger", "baseline", "champion", "shut"),
+    [
+        (0.50, 0.55, 0.52, []),
+        (0.50, 0.49, 0.495, []),
+        (0.71, 0.80, 0.80, ["limit"]),
+        (0.50, 0.47, None, ["max_behind_baseline"]),
+        (0.50, 0.55, 0.48, ["max_behind_champion"]),
+        (0.90, 0.60, 0.60, ["limit", "max_behind_baseline", "max_behind_champion"]),
+    ],
+)
 @pytest.mark.parametrize(("metric", "task"), [("log_loss", "binary"), ("rmse", "regression"), ("mae", "regression")])
 def test_metric_that_should_fall(metric, task, challenger, baseline, champion, shut):
     assert failed(challenger, baseline, champion, metric=metric, task=task) == shut
@@ -65,8 +71,10 @@ def test_what_could_not_be_measured_opens_no_gate(metric):
 
 def test_shut_gate_tells_what_it_wants():
     assert gate_failures(product("auc"), 0.6, 0.75, 0.82) == [
-        "gates.limit wants at least 0.7000", "gates.max_behind_baseline wants at least 0.7300",
-        "gates.max_behind_champion wants at least 0.8100"]
+        "gates.limit wants at least 0.7000",
+        "gates.max_behind_baseline wants at least 0.7300",
+        "gates.max_behind_champion wants at least 0.8100",
+    ]
     assert gate_failures(product("log_loss"), 0.9, 0.5, None)[1] == "gates.max_behind_baseline wants at most 0.5200"
 
 

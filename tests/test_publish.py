@@ -30,8 +30,10 @@ N_PARTS = 3
 def url(s3_here, tmp_path, monkeypatch):
     """A prefix of its own, seen from a repository of its own."""
     monkeypatch.chdir(tmp_path)
-    for command in (["init", "--quiet"], ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet",
-                                           "--allow-empty", "-m", "A revision"]):
+    for command in (
+        ["init", "--quiet"],
+        ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "A revision"],
+    ):
         subprocess.run(["git", *command], check=True, env=environment(tmp_path))
     return f"s3://lamplighter/publish-{uuid.uuid4().hex}"
 
@@ -44,15 +46,25 @@ def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):
     """data/predictions as `predict` leaves it, scored by no model at all."""
     product, paths = tiny(url), Paths("tiny")
     write_json(paths.report("validation.json"), {"scored_day": {"rows_in": n_rows + 2, "rows_quarantined": 2}})
-    table = pd.DataFrame({"parcel_id": [f"p{i}" for i in range(n_rows)],
-                          "prediction": [i % 2 == 0 for i in range(n_rows)],
-                          "probability": [i / 100 + len(model) / 1000 for i in range(n_rows)]})
+    table = pd.DataFrame(
+        {
+            "parcel_id": [f"p{i}" for i in range(n_rows)],
+            "prediction": [i % 2 == 0 for i in range(n_rows)],
+            "probability": [i / 100 + len(model) / 1000 for i in range(n_rows)],
+        }
+    )
     parts = []
     for shard in range(N_PARTS):
         file = paths.predictions / part_name(shard)
         write_table(file, table[table.index % N_PARTS == shard])
-        parts.append({"name": file.name, "rows": int((table.index % N_PARTS == shard).sum()),
-                      "bytes": file.stat().st_size, "sha256": file_sha256(file)})
+        parts.append(
+            {
+                "name": file.name,
+                "rows": int((table.index % N_PARTS == shard).sum()),
+                "bytes": file.stat().st_size,
+                "sha256": file_sha256(file),
+            }
+        )
     inputs = {"scored_day": "2024-02-11", "model_sha256": model, "as_of": as_of.isoformat()}
     write_night(product, as_of, inputs, parts, paths.predictions)
     return product, table
@@ -77,8 +89,11 @@ def test_night_is_published_whole_and_read_back(url):
     manifest = read_manifest(url, "tiny", "2024-02-10")
     run = manifest["run"]
     assert set(objects(url)) == {
-        "tiny/_latest.json", "tiny/dt=2024-02-10/_manifest.json", f"tiny/dt=2024-02-10/run={run}/manifest.json",
-        *(f"tiny/dt=2024-02-10/run={run}/part-0000{i}.parquet" for i in range(N_PARTS))}
+        "tiny/_latest.json",
+        "tiny/dt=2024-02-10/_manifest.json",
+        f"tiny/dt=2024-02-10/run={run}/manifest.json",
+        *(f"tiny/dt=2024-02-10/run={run}/part-0000{i}.parquet" for i in range(N_PARTS)),
+    }
     assert manifest["rows"] == {"in": 12, "published": 10, "quarantined": 2}
     assert [field["name"] for field in manifest["schema"]] == ["parcel_id", "prediction", "probability"]
     assert (manifest["supersedes"], manifest["model"]["sha256"]) == (None, "m1")
@@ -133,8 +148,17 @@ def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
     make_night(url)
     (tmp_path / "params.yaml").write_text(json.dumps(declared(publish={"url": url})))
     env = environment(tmp_path, PYTHONPATH=str(ROOT), **s3)
-    publishers = [subprocess.Popen([sys.executable, "-m", "tasks.publish", "tiny"], cwd=tmp_path, env=env, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(5)]
+    publishers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tasks.publish", "tiny"],
+            cwd=tmp_path,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(5)
+    ]
     said = [publisher.communicate(timeout=120)[0] for publisher in publishers]
     assert [publisher.returncode for publisher in publishers] == [0] * 5, said
     assert sum("parts published" in text for text in said) == 1, said

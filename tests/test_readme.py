@@ -24,7 +24,9 @@ def blocks(language: str) -> list[str]:
 
 def test_every_make_target_it_names_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"make ([a-z]+)\b", "\n".join([*blocks("sh"), *re.findall(r"`(make [a-z]+[^`]*)`", README)])))
+    named = set(
+        re.findall(r"make ([a-z]+)\b", "\n".join([*blocks("sh"), *re.findall(r"`(make [a-z]+[^`]*)`", README)]))
+    )
     assert named
     assert named <= targets
 
@@ -36,7 +38,9 @@ def test_make_help_lists_the_commands():
 
 @pytest.mark.parametrize("name", [*STAGES, "publish", "promote"])
 def test_every_stage_has_help_that_says_what_it_does(name):
-    done = subprocess.run([sys.executable, "-m", f"tasks.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", f"tasks.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0
     assert "product" in done.stdout
     assert len(done.stdout) > 200
@@ -44,11 +48,13 @@ def test_every_stage_has_help_that_says_what_it_does(name):
 
 def test_the_product_it_shows_is_right(tmp_path):
     entry = yaml.safe_load(blocks("yaml")[0])
-    assert params.parse({"as_of": "2024-01-01", "products": entry}).product("ticket-routing").target.task == "multiclass"
+    assert (
+        params.parse({"as_of": "2024-01-01", "products": entry}).product("ticket-routing").target.task == "multiclass"
+    )
 
 
 def test_every_stage_and_folder_of_the_tree_exists():
-    tree = README[README.index("## The tree"):]
+    tree = README[README.index("## The tree") :]
     modules = re.findall(r"^  ((?:[a-z]+/? )+)", tree, flags=re.MULTILINE)
     for name in " ".join(modules).split():
         assert (ROOT / "tasks" / f"{name}.py").exists() or (ROOT / "tasks" / name.strip("/")).is_dir(), name
@@ -60,21 +66,30 @@ def test_the_dvc_commands_it_shows_are_commands_of_dvc():
 
 
 def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypatch):
-    """A night of flight-delays as `predict` would leave it, published for real; then the README's Python, as it stands."""
+    """A night of flight-delays as `predict` would leave it, published for real; then the README's own Python."""
     import pandas as pd
 
     declared = params.load(ROOT / "params.yaml")
     product = declared.product("flight-delays")
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x"],
+        check=True,
+    )
     folder, report = Paths(product.name).predictions, Paths(product.name).report("validation.json")
     report.parent.mkdir(parents=True)
     report.write_text('{"scored_day": {"rows_in": 7, "rows_quarantined": 1}}')
     parts = []
     for shard in range(2):
-        table = pd.DataFrame({"flight_id": [f"{shard}{i}" for i in range(3)], "date": pd.Timestamp("2013-07-01"),
-                              "prediction": [True, False, False], "probability": [0.9, 0.2, 0.1]})
+        table = pd.DataFrame(
+            {
+                "flight_id": [f"{shard}{i}" for i in range(3)],
+                "date": pd.Timestamp("2013-07-01"),
+                "prediction": [True, False, False],
+                "probability": [0.9, 0.2, 0.1],
+            }
+        )
         write_table(folder / part_name(shard), table)
         from tasks.files import file_sha256
 

@@ -36,15 +36,27 @@ def tiny(rule, **changes):
 
 def rows(n_days=20, per_day=4, groups=5):
     """Parcels of some days; the depot repeats, and every fourth parcel has no truth."""
-    return pd.DataFrame([{"parcel_id": f"{day:02d}-{i}", "dt": (FIRST + timedelta(days=day)).isoformat(),
-                          "depot": f"D{(day * per_day + i) % groups}", "late": None if i == 3 else (day + i) % 2}
-                         for day in range(n_days) for i in range(per_day)])
+    return pd.DataFrame(
+        [
+            {
+                "parcel_id": f"{day:02d}-{i}",
+                "dt": (FIRST + timedelta(days=day)).isoformat(),
+                "depot": f"D{(day * per_day + i) % groups}",
+                "late": None if i == 3 else (day + i) % 2,
+            }
+            for day in range(n_days)
+            for i in range(per_day)
+        ]
+    )
 
 
 def deliver(table):
     """Valid files as `validate` writes them."""
-    typed = table.assign(day=pd.to_datetime(table["dt"]).astype("datetime64[s]"), weight_kg=1.0,
-                         handed_in=pd.Series(pd.NaT, index=table.index, dtype="datetime64[s]"))
+    typed = table.assign(
+        day=pd.to_datetime(table["dt"]).astype("datetime64[s]"),
+        weight_kg=1.0,
+        handed_in=pd.Series(pd.NaT, index=table.index, dtype="datetime64[s]"),
+    )
     for day, part in typed.groupby("dt"):
         write_table(partition(PATHS.valid / "rows", date.fromisoformat(day)), part.drop(columns=["dt", "late"]))
         truths = part[part["late"].notna()][["parcel_id", "late"]].astype({"late": "Int8"})
@@ -70,8 +82,11 @@ def test_boundaries_of_a_split_by_time_are_exact():
     assert {name: list(parts[name]["parcel_id"]) for name in PARTS} == wanted
     told = json.loads(PATHS.report("split.json").read_text())
     assert told["rows"] == {name: len(part) for name, part in parts.items()}
-    assert told["days"] == {"train": ["2024-01-11", "2024-01-15"], "val": ["2024-01-16", "2024-01-17"],
-                            "test": ["2024-01-18", "2024-01-20"]}
+    assert told["days"] == {
+        "train": ["2024-01-11", "2024-01-15"],
+        "val": ["2024-01-16", "2024-01-17"],
+        "test": ["2024-01-18", "2024-01-20"],
+    }
     assert told["rows_left_out"] == told["rows_labelled"] - sum(len(parts[name]) for name in PARTS) == 30
 
 
@@ -102,21 +117,31 @@ def test_every_row_that_is_not_held_out_is_there_for_pretraining(rule):
 GROUPS = st.sampled_from(["a", "A ", "b", "c", "d d", "D  d", "e", "f", "g", None])
 
 
-@given(st.lists(st.tuples(GROUPS, st.integers(0, 19), st.sampled_from([0, 1, None])), min_size=30, max_size=60),
-       st.sampled_from([BY_TIME, BY_HASH]))
+@given(
+    st.lists(st.tuples(GROUPS, st.integers(0, 19), st.sampled_from([0, 1, None])), min_size=30, max_size=60),
+    st.sampled_from([BY_TIME, BY_HASH]),
+)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_group_straddles_and_none_counts_twice_where_it_is_judged(workspace, drawn, rule):
     shutil.rmtree(workspace / "data", ignore_errors=True)
-    table = pd.DataFrame([{"parcel_id": f"{i:03d}", "dt": (FIRST + timedelta(days=day)).isoformat(), "depot": text,
-                           "late": late} for i, (text, day, late) in enumerate(drawn)])
+    table = pd.DataFrame(
+        [
+            {"parcel_id": f"{i:03d}", "dt": (FIRST + timedelta(days=day)).isoformat(), "depot": text, "late": late}
+            for i, (text, day, late) in enumerate(drawn)
+        ]
+    )
     deliver(table)
     try:
         parts = made({**rule, "group": "depot"}, columns={"depot": "text", "weight_kg": "number", "handed_in": "time"})
     except UserError:
         return  # too few groups for three parts: told, not split wrongly
-    seen = {name: [" ".join(text.lower().split()) if isinstance(text, str) else number
-                   for text, number in zip(part["depot"], part["parcel_id"], strict=True)]
-            for name, part in parts.items()}
+    seen = {
+        name: [
+            " ".join(text.lower().split()) if isinstance(text, str) else number
+            for text, number in zip(part["depot"], part["parcel_id"], strict=True)
+        ]
+        for name, part in parts.items()
+    }
     for one in PARTS:
         for other in PARTS:
             assert one == other or not set(seen[one]) & set(seen[other])
@@ -163,11 +188,17 @@ def test_row_stays_where_a_hash_put_it_as_data_grows():
     assert 0.08 < share["val"] < 0.35
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    (lambda table: table.assign(late=None), "every part must hold rows, and train has none of 0 labelled rows"),
-    (lambda table: table[table["dt"] >= "2024-01-17"], "every part must hold rows, and train has none"),
-    (lambda table: table.assign(late=table["late"].where(table["dt"] < "2024-01-18", table["late"] * 0)),
-     "every part must hold two classes of late, and test holds 1 in 9 rows")])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda table: table.assign(late=None), "every part must hold rows, and train has none of 0 labelled rows"),
+        (lambda table: table[table["dt"] >= "2024-01-17"], "every part must hold rows, and train has none"),
+        (
+            lambda table: table.assign(late=table["late"].where(table["dt"] < "2024-01-18", table["late"] * 0)),
+            "every part must hold two classes of late, and test holds 1 in 9 rows",
+        ),
+    ],
+)
 def test_too_little_data_is_told_and_nothing_is_written(change, told):
     table = rows()
     table["late"] = table["late"].astype(object)

@@ -14,10 +14,36 @@ from tasks.params import Target
 from tasks.types import as_text, cast_column, cast_target, event_day, parse_time
 
 GARBAGE = st.one_of(
-    st.none(), st.text(max_size=6), st.integers(-(2**70), 2**70), st.floats(), st.booleans(),
-    st.dates(date(1900, 1, 1), date(2100, 1, 1)), st.lists(st.integers(), max_size=2), st.just({"a": 1}),
-    st.sampled_from(["1", " 2.5 ", "1e3", "1e999", "nan", "inf", "-0", "007", "2024-02-29", "2024-02-30", "20240229",
-                     "2024-02-29T12:30:00+02:00", "12/31/2024", "1,5", "0x10", "", "1_0"]))
+    st.none(),
+    st.text(max_size=6),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.booleans(),
+    st.dates(date(1900, 1, 1), date(2100, 1, 1)),
+    st.lists(st.integers(), max_size=2),
+    st.just({"a": 1}),
+    st.sampled_from(
+        [
+            "1",
+            " 2.5 ",
+            "1e3",
+            "1e999",
+            "nan",
+            "inf",
+            "-0",
+            "007",
+            "2024-02-29",
+            "2024-02-30",
+            "20240229",
+            "2024-02-29T12:30:00+02:00",
+            "12/31/2024",
+            "1,5",
+            "0x10",
+            "",
+            "1_0",
+        ]
+    ),
+)
 
 
 def number_or_nothing(cell):
@@ -41,7 +67,7 @@ def test_cell_is_a_number_where_python_says_so_and_else_a_misfit(cells):
     assert numbers.dtype == "float64"
     for cell, number, bad in zip(cells, numbers, misfit, strict=True):
         wanted = number_or_nothing(cell)
-        assert (math.isnan(number) if wanted is None else math.isclose(number, wanted, rel_tol=1e-15)), cell
+        assert math.isnan(number) if wanted is None else math.isclose(number, wanted, rel_tol=1e-15), cell
         missing = cell is None or (isinstance(cell, float) and math.isnan(cell))
         assert bad == (wanted is None and not missing), cell
 
@@ -83,19 +109,48 @@ def test_moment_is_no_number():
 
 
 def test_times_are_read_in_utc_and_nothing_but_iso_8601():
-    told = ["2024-02-29", "2024-02-29T23:30:00-02:00", "2024-02-29 12:00", "2024-02-30", "29.02.2024", "soon", None,
-            "9999-12-31", datetime(2024, 1, 1, 5), date(2024, 1, 2), "1500-01-01"]
+    told = [
+        "2024-02-29",
+        "2024-02-29T23:30:00-02:00",
+        "2024-02-29 12:00",
+        "2024-02-30",
+        "29.02.2024",
+        "soon",
+        None,
+        "9999-12-31",
+        datetime(2024, 1, 1, 5),
+        date(2024, 1, 2),
+        "1500-01-01",
+    ]
     times = parse_time(pd.Series(told, dtype=object))
     assert times.dtype == "datetime64[s]"
     assert times.astype(object).map(str).tolist() == [
-        "2024-02-29 00:00:00", "2024-03-01 01:30:00", "2024-02-29 12:00:00", "NaT", "NaT", "NaT", "NaT",
-        "9999-12-31 00:00:00", "2024-01-01 05:00:00", "2024-01-02 00:00:00", "1500-01-01 00:00:00"]
+        "2024-02-29 00:00:00",
+        "2024-03-01 01:30:00",
+        "2024-02-29 12:00:00",
+        "NaT",
+        "NaT",
+        "NaT",
+        "NaT",
+        "9999-12-31 00:00:00",
+        "2024-01-01 05:00:00",
+        "2024-01-02 00:00:00",
+        "1500-01-01 00:00:00",
+    ]
     assert event_day(pd.Series(told, dtype=object))[1] == "2024-03-01"
 
 
-@pytest.mark.parametrize("reader", [
-    pd.Series([1, 2, 3]), pd.Series([1.0, 2.0, 3.0]), pd.Series(["1", "2", "3"]), pd.Series([1, 2, 3], dtype=object),
-    pd.Series([1.0, 2, "3"], dtype=object), pd.Series([1, 2, 3], dtype="Int64")])
+@pytest.mark.parametrize(
+    "reader",
+    [
+        pd.Series([1, 2, 3]),
+        pd.Series([1.0, 2.0, 3.0]),
+        pd.Series(["1", "2", "3"]),
+        pd.Series([1, 2, 3], dtype=object),
+        pd.Series([1.0, 2, "3"], dtype=object),
+        pd.Series([1, 2, 3], dtype="Int64"),
+    ],
+)
 def test_text_of_a_cell_does_not_depend_on_the_type_a_reader_chose(reader):
     assert as_text(reader).tolist() == ["1", "2", "3"]
 

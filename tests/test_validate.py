@@ -32,8 +32,14 @@ def tiny(*expectations, **changes):
 
 
 def row(number, **changes):
-    return {"parcel_id": number, "day": "2024-01-01", "depot": "A", "weight_kg": "2", "handed_in": "2024-01-01T09:00",
-            **changes}
+    return {
+        "parcel_id": number,
+        "day": "2024-01-01",
+        "depot": "A",
+        "weight_kg": "2",
+        "handed_in": "2024-01-01T09:00",
+        **changes,
+    }
 
 
 def deliver(rows, labels=(), day="2024-01-01"):
@@ -59,12 +65,23 @@ def valid(kind="rows"):
 
 
 def test_cell_that_does_not_fit_goes_to_quarantine_with_column_and_rule_and_no_value():
-    deliver([row("good"), row("a", weight_kg="SECRET"), row("b", handed_in="SECRET"), row("c", day="SECRET"),
-             row("d", weight_kg="SECRET", day="SECRET")])
+    deliver(
+        [
+            row("good"),
+            row("a", weight_kg="SECRET"),
+            row("b", handed_in="SECRET"),
+            row("c", day="SECRET"),
+            row("d", weight_kg="SECRET", day="SECRET"),
+        ]
+    )
     validate(tiny(), AS_OF)
     assert valid() == ["good"]
-    assert quarantined() == {"a": "weight_kg: is no number", "b": "handed_in: is no time", "c": "day: is no time",
-                             "d": "day: is no time; weight_kg: is no number"}
+    assert quarantined() == {
+        "a": "weight_kg: is no number",
+        "b": "handed_in: is no time",
+        "c": "day: is no time",
+        "d": "day: is no time; weight_kg: is no number",
+    }
     assert report()["reasons"] == {"day: is no time": 2, "handed_in: is no time": 1, "weight_kg: is no number": 2}
     assert "SECRET" not in PATHS.report("validation.json").read_text()
     kept = pd.read_parquet(PATHS.quarantine / "rows.parquet").set_index("parcel_id")
@@ -76,7 +93,9 @@ def test_missing_inputs_are_valid_and_missing_keys_and_times_are_not():
     validate(tiny(), AS_OF)
     assert valid() == ["good"]
     assert sorted(pd.read_parquet(PATHS.quarantine / "rows.parquet")["reasons"]) == [
-        "day: is missing", "parcel_id: is missing"]
+        "day: is missing",
+        "parcel_id: is missing",
+    ]
 
 
 def test_of_rows_with_one_key_the_first_stands():
@@ -106,11 +125,19 @@ def test_key_that_is_a_time_or_a_number_joins_rows_to_labels():
     assert len(rows.merge(labels, on=["day", "weight_kg"], validate="one_to_one")) == 1
 
 
-@given(st.lists(st.tuples(
-    st.sampled_from(["a", "b", "c", "", None]), st.sampled_from(["2024-01-01", "2024-01-02", "?", None]),
-    st.sampled_from(["1", "-1", "x", "1e999", None]), st.sampled_from(["2024-01-01", "x", None])), max_size=40),
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c", "", None]),
+            st.sampled_from(["2024-01-01", "2024-01-02", "?", None]),
+            st.sampled_from(["1", "-1", "x", "1e999", None]),
+            st.sampled_from(["2024-01-01", "x", None]),
+        ),
+        max_size=40,
+    ),
     st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from(["0", "1", "maybe"])), max_size=6),
-    st.sampled_from(["warning", "info"]))
+    st.sampled_from(["warning", "info"]),
+)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_in_are_rows_valid_plus_rows_quarantined_on_every_date(workspace, garbage, truths, severity):
     shutil.rmtree(workspace / "data", ignore_errors=True)
@@ -176,8 +203,11 @@ def test_critical_expectation_that_holds_mostly_quarantines_the_rest():
 
 def test_expectation_that_cannot_be_evaluated_is_one_clear_message():
     deliver([row("a")])
-    words = {"type": "expect_column_values_to_be_between", "severity": "info",
-             "kwargs": {"column": "depot", "min_value": 0}}
+    words = {
+        "type": "expect_column_values_to_be_between",
+        "severity": "info",
+        "kwargs": {"column": "depot", "min_value": 0},
+    }
     with pytest.raises(UserError) as caught:
         validate(tiny(words), AS_OF)
     lines = str(caught.value).splitlines()
@@ -200,8 +230,11 @@ def test_expectation_on_the_whole_table_is_judged_by_what_it_observes():
 
 def test_expectation_on_several_columns_blames_its_rows():
     deliver([row("a"), row("b"), row("c", depot="B")])
-    pair = {"type": "expect_compound_columns_to_be_unique", "severity": "warning",
-            "kwargs": {"column_list": ["depot", "weight_kg"]}}
+    pair = {
+        "type": "expect_compound_columns_to_be_unique",
+        "severity": "warning",
+        "kwargs": {"column_list": ["depot", "weight_kg"]},
+    }
     validate(tiny(pair), AS_OF)
     assert set(quarantined()) == {"a", "b"}
     assert quarantined()["a"] == "depot+weight_kg: expect_compound_columns_to_be_unique"
@@ -209,10 +242,16 @@ def test_expectation_on_several_columns_blames_its_rows():
 
 def test_expectation_on_the_target_judges_labels_and_one_that_only_names_it_does_not():
     deliver([row("a", depot="late"), row("b", depot="A")], [("a", "1"), ("b", "0"), ("c", "1")])
-    ones = {"type": "expect_column_values_to_be_in_set", "severity": "warning",
-            "kwargs": {"column": "late", "value_set": [1]}}
-    named = {"type": "expect_column_values_to_match_regex", "severity": "warning",
-             "kwargs": {"column": "depot", "regex": "late"}}
+    ones = {
+        "type": "expect_column_values_to_be_in_set",
+        "severity": "warning",
+        "kwargs": {"column": "late", "value_set": [1]},
+    }
+    named = {
+        "type": "expect_column_values_to_match_regex",
+        "severity": "warning",
+        "kwargs": {"column": "depot", "regex": "late"},
+    }
     validate(tiny(ones, named), AS_OF)
     assert quarantined("labels") == {"b": "late: expect_column_values_to_be_in_set"}
     assert quarantined() == {"b": "depot: expect_column_values_to_match_regex"}
@@ -221,8 +260,11 @@ def test_expectation_on_the_target_judges_labels_and_one_that_only_names_it_does
 def test_truth_that_does_not_fit_its_task_goes_to_quarantine():
     deliver([row("a")], [("a", "1"), ("b", "perhaps"), ("c", "2"), ("d", "0"), ("a", "0")])
     validate(tiny(), AS_OF)
-    assert quarantined("labels") == {"a": "parcel_id: is a key already seen", "b": "late: is no binary target",
-                                     "c": "late: is no binary target"}
+    assert quarantined("labels") == {
+        "a": "parcel_id: is a key already seen",
+        "b": "late: is no binary target",
+        "c": "late: is no binary target",
+    }
     table = read_tables(PATHS.valid / "labels").set_index("parcel_id")["late"]
     assert table.dtype == "Int8"
     assert table.to_dict() == {"a": 1, "d": 0}
@@ -237,8 +279,16 @@ def test_sets_of_labels_are_stored_joined():
 
 def test_no_label_yet_is_no_mistake():
     deliver([row("a")])
-    validate(tiny({"type": "expect_column_values_to_be_in_set", "severity": "warning",
-                   "kwargs": {"column": "late", "value_set": [0, 1]}}), AS_OF)
+    validate(
+        tiny(
+            {
+                "type": "expect_column_values_to_be_in_set",
+                "severity": "warning",
+                "kwargs": {"column": "late", "value_set": [0, 1]},
+            }
+        ),
+        AS_OF,
+    )
     assert report()["labels"] == {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 
 
@@ -252,8 +302,15 @@ def test_same_rows_give_the_same_bytes():
 
 
 def test_long_integers_with_gaps_stay_exact():
-    table = pd.DataFrame({"parcel_id": pd.array([2**60 + 1, None], "Int64"), "day": "2024-01-01", "depot": [7.0, None],
-                          "weight_kg": [1, 2], "handed_in": pd.to_datetime(["2024-01-01T09:00", None])})
+    table = pd.DataFrame(
+        {
+            "parcel_id": pd.array([2**60 + 1, None], "Int64"),
+            "day": "2024-01-01",
+            "depot": [7.0, None],
+            "weight_kg": [1, 2],
+            "handed_in": pd.to_datetime(["2024-01-01T09:00", None]),
+        }
+    )
     write_table(partition(PATHS.raw / "rows", date(2024, 1, 1)), table)
     validate(tiny(), AS_OF)
     typed = read_tables(PATHS.valid / "rows")

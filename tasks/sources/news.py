@@ -31,15 +31,17 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
 def _articles() -> pd.DataFrame:
     folder = _package_data()
     files = sorted(folder.glob("*/*.txt"), key=_name_hash)
-    return pd.DataFrame([
-        {
-            "article_id": _name_hash(file)[:12],
-            "arrived": (FIRST_DAY + timedelta(days=place // ARTICLES_PER_DAY)).isoformat(),
-            "text": _text(file),
-            "topic": file.parent.name,
-        }
-        for place, file in enumerate(files)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "article_id": _name_hash(file)[:12],
+                "arrived": (FIRST_DAY + timedelta(days=place // ARTICLES_PER_DAY)).isoformat(),
+                "text": _text(file),
+                "topic": file.parent.name,
+            }
+            for place, file in enumerate(files)
+        ]
+    )
 
 
 def _text(file: Path) -> str:
