@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, Param, chain, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from tasks import params
@@ -24,8 +24,8 @@ TRAIN_STAGES = STAGES[:-1]
 """All but predict, which predict__<product> does."""
 
 
-def done(work: Callable[[], Any]) -> Any:
-    """`work`, with failures that no retry can mend marked as final."""
+def retried_if_useful(work: Callable[[], Any]) -> Any:
+    """What `work` returns; a failure that no retry can mend is marked as final."""
     try:
         return work()
     except UserError as error:
@@ -48,10 +48,9 @@ def start(product: str, kind: str) -> dict[str, Any]:
 
     context = get_current_context()
     given = context["params"]
-    run = done(
-        lambda: open_run(
-            product, kind, as_of(context), context["dag_run"].run_id, shards=given.get("shards"), force=given["force"]
-        )
+    unique = context["dag_run"].run_id
+    run = retried_if_useful(
+        lambda: open_run(product, kind, as_of(context), unique, shards=given.get("shards"), force=given["force"])
     )
     print(
         f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
@@ -65,7 +64,7 @@ def step(run: dict[str, Any], stage: str) -> None:
     """Do one stage, or publish or promote."""
     from tasks.run import Run, step
 
-    done(lambda: step(Run(**run), stage))
+    retried_if_useful(lambda: step(Run(**run), stage))
 
 
 @task
@@ -79,7 +78,7 @@ def predict(run: dict[str, Any], number: int) -> dict[str, Any]:
     """Score one shard; returns its part's name, rows and hash."""
     from tasks.run import Run, shard
 
-    return done(lambda: shard(Run(**run), number))
+    return retried_if_useful(lambda: shard(Run(**run), number))
 
 
 @task
@@ -87,7 +86,7 @@ def collect(run: dict[str, Any], parts: list[dict[str, Any]]) -> None:
     """Verify every shard and make the night of them."""
     from tasks.run import Run, collect
 
-    done(lambda: collect(Run(**run), list(parts)))
+    retried_if_useful(lambda: collect(Run(**run), list(parts)))
 
 
 def as_of(context: Any) -> str:
@@ -162,23 +161,16 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     ) as dag:
         run = start(product.name, kind)
-        stages = TRAIN_STAGES if kind == "train" else ("ingest", "validate")
-        last = run
-        for stage in stages:
-            last = chained(last, step.override(task_id=stage)(run, stage))
+        names = (*TRAIN_STAGES, "promote") if kind == "train" else ("ingest", "validate", "publish")
+        steps = {name: step.override(task_id=name)(run, name) for name in names}
         if kind == "train":
-            chained(last, step.override(task_id="promote")(run, "promote"))
-            return dag
-        numbers = chained(last, shards(run))
-        collected = collect(run, predict.partial(run=run).expand(number=numbers))
-        chained(collected, step.override(task_id="publish")(run, "publish"))
+            chain(run, *steps.values())
+        else:
+            numbers = shards(run)
+            night = collect(run, predict.partial(run=run).expand(number=numbers))
+            chain(run, steps["ingest"], steps["validate"], numbers)
+            chain(night, steps["publish"])
     return dag
-
-
-def chained(before: Any, after: Any) -> Any:
-    """`after`, to come after `before`."""
-    before >> after
-    return after
 
 
 for _product in params.load(ROOT / params.PARAMS_FILE).products.values():

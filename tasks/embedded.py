@@ -95,11 +95,17 @@ def up() -> None:
     env = environment()
     print(f"object store: {start_store(env)} (bucket {BUCKET}; credentials in {_shown(HOME / 'env')})", flush=True)
     address = f"http://127.0.0.1:{UI_PORT}"
+    generated = HOME / "airflow" / "simple_auth_manager_passwords.json.generated"
+    if _answers(UI_PORT) and not (HOME / "airflow-standalone.pid").exists():
+        raise UserError(
+            f"port {UI_PORT} must be free for Airflow, and another program holds it; "
+            "stop that, or set LAMPLIGHTER_UI_PORT"
+        )
     if not _answers(UI_PORT):
         print("Airflow: starting, about half a minute", flush=True)
         _detach("airflow-standalone", env, [str(BIN / "airflow"), "standalone"])
         _wait(lambda: _healthy(address), 180, f"Airflow did not come up; see {HOME / 'airflow-standalone.log'}")
-    passwords = json.loads((HOME / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())
+    passwords = json.loads(generated.read_text())
     print("\n".join(f"Airflow: {address}  user {user}  password {password}" for user, password in passwords.items()))
     print("Unpause a DAG to let its schedule run it, or trigger it with an as_of. Stop everything: make down")
 

@@ -77,7 +77,7 @@ def shard(run: Run, number: int) -> dict[str, Any]:
     print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
     with restored(run, "predict"):
         pass  # the shards of a run work side by side
-    printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], hides_json=True)
+    printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], quietly=True)
     part: dict[str, Any] = json.loads(printed[-1])
     key = part_key(run.product, date.fromisoformat(run.as_of), part["run"], part["name"])
     store = Store(_product(run).publish.url)

@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORIGIN = os.environ.get("LAMPLIGHTER_ORIGIN", str(ROOT))
 HOME = Path(os.environ.get("LAMPLIGHTER_HOME", ROOT / ".lamplighter")).resolve()
 CACHE = os.environ.get("LAMPLIGHTER_CACHE", str(ROOT / ".dvc" / "cache"))
+KEPT_WORKSPACES = 4
+"""Per product; older ones make room when a run begins."""
 _CHATTER = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
 """Lines of DVC that are advice to a person at a keyboard."""
 
@@ -94,6 +96,14 @@ def experiments(product: str) -> list[Experiment]:
     ]
 
 
+class CommandFailed(RuntimeError):
+    """A command of a run failed in a way of its own."""
+
+    def __init__(self, code: int, lines: list[str]) -> None:
+        super().__init__(f"the command above failed with exit code {code}")
+        self.lines = lines
+
+
 @contextmanager
 def restored(run: Run, reads: str) -> Iterator[None]:
     """Work in the run's workspace, holding what the stage, or publish or promote, called `reads` reads.
@@ -109,8 +119,11 @@ def restored(run: Run, reads: str) -> Iterator[None]:
 def hand_on(run: Run, stage: str) -> None:
     """Keep the finished stage for other disks: its data first, then the experiment that names it."""
     target = f"{stage}@{run.product}"
-    dvc(run, "exp", "save", "--quiet", "--force", "--name", run.name, target)
-    dvc(run, "push", "--quiet", target)
+    dvc(run, "exp", "save", "--force", "--name", run.name, target, quietly=True)
+    try:
+        dvc(run, "push", target, quietly=True)
+    except CommandFailed as error:
+        raise PassingError(f"{run.name}: the DVC remote did not take what {stage} made; {error}") from None
     git("push", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
     _marker(run).write_text(git("rev-parse", run.reference, cwd=run.workspace).strip())
 
@@ -120,37 +133,22 @@ def saved_commit(run: Run) -> str:
     return _marker(run).read_text()
 
 
-def dvc(run: Run, *arguments: str) -> list[str]:
+def dvc(run: Run, *arguments: str, quietly: bool = False) -> list[str]:
     """Run dvc in the workspace; see `call`."""
-    return call(run, [sys.executable, "-m", "dvc", *arguments])
+    return call(run, [sys.executable, "-m", "dvc", *arguments], quietly=quietly)
 
 
-def call(run: Run, command: list[str], hides_json: bool = False) -> list[str]:
+def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
     """Run a command in the workspace, showing its output as it comes; returns what it printed, by line.
 
-    With `hides_json`, a line that is a result for us and not for a person is not shown.
-
-    Raises UserError or PassingError as the command's exit code, or that of the stage inside it, says.
+    With `quietly` its output is shown when it fails only. Raises UserError or PassingError as the command's exit
+    code, or that of the stage inside it, says.
     """
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONUNBUFFERED": "1",
-        "LAMPLIGHTER_ORIGIN": ORIGIN,
-        "LAMPLIGHTER_HOME": str(HOME),
-        "LAMPLIGHTER_CACHE": CACHE,
-        "LAMPLIGHTER_RUN": run.name,
-        "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
-        # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "DVC_NO_ANALYTICS": "1",
-        "GX_ANALYTICS_ENABLED": "false",
-    }
-    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of whoever calls
     lines = []
     with subprocess.Popen(
         command,
         cwd=run.workspace,
-        env=environment,
+        env=_environment(run),
         text=True,
         errors="replace",
         stdout=subprocess.PIPE,
@@ -159,9 +157,10 @@ def call(run: Run, command: list[str], hides_json: bool = False) -> list[str]:
         assert process.stdout is not None
         for line in process.stdout:  # universal newlines: each state of a progress bar is a line
             lines.append(line.rstrip())
-            is_result = hides_json and line.startswith("{")
-            if line.strip() and not is_result and not line.startswith(_CHATTER):
+            if line.strip() and not quietly and not line.startswith(_CHATTER):
                 print(line.rstrip(), flush=True)
+    if quietly and process.returncode:
+        print(*lines, sep="\n", flush=True)
     _raise_for(process.returncode, lines)
     return lines
 
@@ -181,6 +180,25 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     return answer.stdout
 
 
+def _environment(run: Run) -> dict[str, str]:
+    """What the programs of a run see."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "LAMPLIGHTER_ORIGIN": ORIGIN,
+        "LAMPLIGHTER_HOME": str(HOME),
+        "LAMPLIGHTER_CACHE": CACHE,
+        "LAMPLIGHTER_RUN": run.name,
+        "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
+        # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+    }
+    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of whoever calls
+    return environment
+
+
 def _raise_for(code: int, lines: list[str]) -> None:
     if code == 0:
         return
@@ -188,9 +206,10 @@ def _raise_for(code: int, lines: list[str]) -> None:
     code = inner[-1] if inner else code
     if code == EXIT_USER_ERROR:
         raise UserError("\n".join(_said(lines)) or "the message above says what to mend")
-    if code == EXIT_PASSING or code < 0:
-        raise PassingError(f"killed by signal {-code}" if code < 0 else "the message above says what did not answer")
-    raise RuntimeError(f"the command above failed with exit code {code}")
+    signal = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
+    if code == EXIT_PASSING or signal:
+        raise PassingError(f"killed by signal {signal}" if signal else "the message above says what did not answer")
+    raise CommandFailed(code, lines)
 
 
 def _said(lines: list[str]) -> list[str]:
@@ -228,6 +247,7 @@ def _restore(run: Run, reads: str) -> None:
 
 def _clone(run: Run) -> None:
     """A clone at the run's revision with the run's as_of and shards declared; it appears in one step."""
+    _sweep(run)
     shutil.rmtree(run.workspace, ignore_errors=True)
     aside = run.workspace.with_name(f".{run.name}.tmp-{os.getpid()}")
     git("clone", "--quiet", "--no-checkout", ORIGIN, str(aside))
@@ -238,6 +258,18 @@ def _clone(run: Run) -> None:
     _declare(run, aside / params.PARAMS_FILE)
     (aside / ".git" / "lamplighter").write_text("")
     aside.rename(run.workspace)
+
+
+def _sweep(run: Run) -> None:
+    """Remove the product's oldest workspaces: all that they hold is in git and the DVC remote."""
+    mine = [path for path in HOME.glob(f"runs/{run.product}-[0-9]*") if path.is_dir() and path != run.workspace]
+    for path in sorted(mine, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_WORKSPACES:]:
+        with path.with_suffix(".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # a run works there
+                continue
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _declare(run: Run, file: Path) -> None:
@@ -304,11 +336,13 @@ def _pull(run: Run, paths: list[str], meaning: str) -> None:
     if not wanted:
         return
     try:
-        dvc(run, "pull", "--quiet", "--force", *wanted)
-    except RuntimeError:
+        dvc(run, "pull", "--force", *wanted, quietly=True)
+    except CommandFailed as error:
+        if not any("missing" in line.lower() or "not exist" in line.lower() for line in error.lines):
+            raise PassingError(f"{run.name}: the DVC remote did not give {meaning}; {error}") from None
         raise UserError(
-            f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not, or the "
-            "remote does not answer; see the lines above, start the store or restore its data"
+            f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not; "
+            "see the lines above, and restore the remote's data"
         ) from None
 
 

@@ -129,7 +129,7 @@ def test_what_no_retry_can_mend_fails_at_once(module, final):
         raise final
 
     with pytest.raises(AirflowFailException):
-        module.done(fail)
+        module.retried_if_useful(fail)
 
 
 def test_what_may_pass_is_left_to_a_retry(module):
@@ -137,4 +137,4 @@ def test_what_may_pass_is_left_to_a_retry(module):
         raise PassingError("the store did not answer")
 
     with pytest.raises(PassingError):
-        module.done(fail)
+        module.retried_if_useful(fail)

@@ -135,3 +135,36 @@ def _objects(manifest: dict) -> dict[str, str]:
 
     listed = boto3.client("s3").list_objects_v2(Bucket="lamplighter", Prefix=f"predictions/tiny/dt={manifest['dt']}/")
     return {each["Key"]: f"{each['ETag']} {each['LastModified']}" for each in listed["Contents"]}
+
+
+def test_a_remote_that_does_not_answer_is_left_to_a_retry_and_one_that_lost_data_is_not(airflow_run, tmp_path):
+    code = f"""
+from tasks.errors import PassingError, UserError
+from tasks.run import open_run, step
+try:
+    step(open_run("tiny", "predict", "{AS_OF}", "a third run"), "ingest")
+except (PassingError, UserError) as error:
+    print(type(error).__name__, error)
+"""
+    env = airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(tmp_path),
+        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
+    down = in_project(code, airflow_run.project, env | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"})
+    assert "PassingError" in down
+    config = (airflow_run.project / ".dvc" / "config").read_text()
+    lost = in_project(
+        "import tasks.workspace as w\n"
+        "clone = w._clone\n"
+        "def elsewhere(run):\n"
+        "    clone(run)\n"
+        "    config = run.workspace / '.dvc' / 'config'\n"
+        "    config.write_text(config.read_text().replace('lamplighter/dvc', 'lamplighter/nothing'))\n"
+        "w._clone = elsewhere\n" + code.replace("a third run", "a fourth run"),
+        airflow_run.project,
+        env,
+    )
+    assert "lamplighter/dvc" in config
+    assert "UserError" in lost
+    assert "history would be lost" in lost

@@ -1,17 +1,19 @@
 """Oracle: the README's own commands and code, run."""
 
+import json
 import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, call, environment
 
 from tasks import params
-from tasks.files import write_table
+from tasks.files import file_sha256, write_table
 from tasks.paths import Paths
-from tasks.predict import part_name, run_of, write_night
+from tasks.predict import part_name, write_night
 from tasks.publish import publish
 from tasks.stage import STAGES
 
@@ -67,8 +69,6 @@ def test_the_dvc_commands_it_shows_are_commands_of_dvc():
 
 def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypatch):
     """A night of flight-delays as `predict` would leave it, published for real; then the README's own Python."""
-    import pandas as pd
-
     declared = params.load(ROOT / "params.yaml")
     product = declared.product("flight-delays")
     monkeypatch.chdir(tmp_path)
@@ -91,22 +91,16 @@ def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypa
             }
         )
         write_table(folder / part_name(shard), table)
-        from tasks.files import file_sha256
-
         file = folder / part_name(shard)
         parts.append({"name": file.name, "rows": 3, "bytes": file.stat().st_size, "sha256": file_sha256(file)})
     inputs = {"scored_day": "2013-07-01", "model_sha256": "0" * 64}
-    assert run_of(inputs)
     write_night(product, declared.as_of, inputs, parts, folder)
     publish(product, declared.as_of)
 
     ours, others = blocks("python")
-    names: dict = {}
-    exec(compile(ours, "README.md", "exec"), names)
-    verified = names["frame"]
-    exec(compile(others, "README.md", "exec"), names)
-    expected = sorted(verified["flight_id"])
-    assert expected == ["00", "01", "02", "10", "11", "12"]
-    assert sorted(names["frame"]["flight_id"]) == expected
-    assert sorted(names["table"]["flight_id"].to_list()) == expected
-    assert dict(names["rows"]) == {True: 2, False: 4}
+    program = f"{ours}\nverified = sorted(frame['flight_id'])\n{others}\nimport json\n" + (
+        "print(json.dumps([verified, sorted(frame['flight_id']), sorted(table['flight_id'].to_list()), sorted(rows)]))"
+    )
+    printed = call([sys.executable, "-c", program], ROOT, environment(tmp_path, **s3_here))
+    expected = ["00", "01", "02", "10", "11", "12"]
+    assert json.loads(printed.splitlines()[-1]) == [expected, expected, expected, [[False, 4], [True, 2]]]
