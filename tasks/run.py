@@ -78,7 +78,7 @@ def shard(run: Run, number: int) -> dict[str, Any]:
     with restored(run, "predict"):
         pass  # the shards of a run work side by side
     printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], quietly=True)
-    part: dict[str, Any] = json.loads(printed[-1])
+    part: dict[str, Any] = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
     key = part_key(run.product, date.fromisoformat(run.as_of), part["run"], part["name"])
     store = Store(_product(run).publish.url)
     store.create_file(key, run.workspace / Paths(run.product).predictions / part["name"])

@@ -108,12 +108,19 @@ class CommandFailed(RuntimeError):
 def restored(run: Run, reads: str) -> Iterator[None]:
     """Work in the run's workspace, holding what the stage, or publish or promote, called `reads` reads.
 
-    One process at a time restores or works; `shards` work side by side and hold the lock while restoring only.
+    One process at a time restores or works; shards work side by side and hold the lock while restoring only.
+    Where a process was killed at work the workspace is made anew: git or DVC may have left it half written.
     Raises UserError where data is in neither the cache nor the remote.
     """
     with _locked(run):
-        _restore(run, reads)
-        yield
+        if _at_work(run).exists():
+            shutil.rmtree(run.workspace, ignore_errors=True)
+        _at_work(run).touch()
+        try:
+            _restore(run, reads)
+            yield
+        finally:
+            _at_work(run).unlink()
 
 
 def hand_on(run: Run, stage: str) -> None:
@@ -153,6 +160,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
         errors="replace",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        close_fds=False,  # it shares our lock: where we are killed, a retry waits until it has ended too
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:  # universal newlines: each state of a progress bar is a line
@@ -223,6 +231,7 @@ def _locked(run: Run) -> Iterator[None]:
     file = run.workspace.with_suffix(".lock")
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
+        os.set_inheritable(handle.fileno(), True)
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -354,6 +363,11 @@ def _read_lock(run: Run) -> dict[str, Any]:
 def _lock_at(run: Run, commit: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:dvc.lock", cwd=run.workspace))
     return content
+
+
+def _at_work(run: Run) -> Path:
+    """There while a process restores or works; left behind by one that was killed."""
+    return run.workspace.with_suffix(".at-work")
 
 
 def _marker(run: Run) -> Path:

@@ -4,6 +4,7 @@ One run through Airflow (train, then predict) is made once; each test then looks
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,3 +169,31 @@ except (PassingError, UserError) as error:
     assert "lamplighter/dvc" in config
     assert "UserError" in lost
     assert "history would be lost" in lost
+
+
+def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_run, tmp_path):
+    """SIGKILL in the middle of a stage, and a lock of git's left behind; the retry must still finish the stage."""
+    env = airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(tmp_path),
+        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
+    code = f"""
+from tasks.run import open_run, step
+run = open_run("tiny", "train", "{AS_OF}", "a killed run")
+step(run, "ingest")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=airflow_run.project, env=env, stdout=subprocess.PIPE
+    ) as victim:
+        assert victim.stdout is not None
+        for line in victim.stdout:
+            if b"python -m tasks.ingest" in line or b"ingest@tiny" in line:
+                break
+        victim.kill()
+    (workspace,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    (workspace / ".git" / "index.lock").touch()
+    assert workspace.with_suffix(".at-work").exists()
+    assert "ingest" in in_project(code, airflow_run.project, env)
+    assert workspace.name in experiments(airflow_run.project, env)
+    assert not workspace.with_suffix(".at-work").exists()
