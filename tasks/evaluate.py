@@ -29,17 +29,16 @@ def evaluate(product: Product, as_of: date) -> str:
     paths, task, metric = Paths(product.name), product.target.task, product.gates.metric
     model = TorchScorer(paths.trained)
     rows = {name: tables.read_split(paths.splits, name) for name in ("train", "test")}
-    y = {name: tables.targets(frame, product, model.classes) for name, frame in rows.items()}
-    known = (y["test"] >= 0) if task == "multiclass" else np.ones(len(y["test"]), bool)
-    y_test, table = y["test"][known], tables.inputs(rows["test"][known], product)
+    y_train = tables.targets(rows["train"], product, model.classes)
+    table, y_test = tables.answerable(rows["test"], product, model.classes)
     print(f"fitting the baseline on {len(rows['train']):,} rows", flush=True)
-    baseline = fit_baseline(product.columns, tables.inputs(rows["train"], product), y["train"], task, SEED)
+    baseline = fit_baseline(product.columns, tables.inputs(rows["train"], product), y_train, task, SEED)
     scores = {"model": model.score(table), "baseline": baseline.score(table)}
     metrics: dict[str, dict[str, float]] = {}
     full: dict[str, Any] = {
         "as_of": as_of.isoformat(),
         "rows_test": len(y_test),
-        "rows_of_unknown_class": int((~known).sum()),
+        "rows_of_unknown_class": len(rows["test"]) - len(y_test),
     }
     for name, values in scores.items():
         measured = evaluate_scores(task, y_test, values, model.classes)

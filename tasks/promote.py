@@ -76,10 +76,8 @@ def _score(model: Path, product: Product) -> float:
     from model.scoring import Scorer
 
     rows, scorer = tables.read_split(Paths(product.name).splits, "test"), Scorer(model)
-    y = tables.targets(rows, product, scorer.classes)
-    known = y >= 0 if product.target.task == "multiclass" else slice(None)
-    scores = scorer.score(tables.inputs(rows[known], product))
-    return float(evaluate_scores(product.target.task, y[known], scores, scorer.classes)[product.gates.metric])
+    table, y = tables.answerable(rows, product, scorer.classes)
+    return float(evaluate_scores(product.target.task, y, scorer.score(table), scorer.classes)[product.gates.metric])
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:

@@ -46,6 +46,15 @@ def targets(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> np
             return np.array([[name in labels for name in known] for labels in sets], dtype="float32")
 
 
+def answerable(
+    frame: pd.DataFrame, product: Product, known: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Inputs and targets of the rows of `frame` whose truth a model of the classes `known` can give."""
+    y = targets(frame, product, known)
+    can_be = y >= 0 if product.target.task == "multiclass" else np.ones(len(y), bool)
+    return inputs(frame[can_be], product), y[can_be]
+
+
 def read_split(folder: Path, name: str) -> pd.DataFrame:
     """One part of data/splits."""
     return pd.read_parquet(folder / f"{name}.parquet")

@@ -25,8 +25,7 @@ def train(product: Product, as_of: date) -> str:
     classes = tables.classes(train_rows, product)
     y_train = tables.targets(train_rows, product, classes)
     # A class that only the validation rows hold cannot be learnt, and would have no index.
-    y_val = tables.targets(val_rows, product, classes)
-    known = (y_val >= 0) if product.target.task == "multiclass" else slice(None)
+    val_table, y_val = tables.answerable(val_rows, product, classes)
     network, features = load_pretrained(
         paths.pretrained,
         Target.fit(product.target.task, classes, y_train),
@@ -39,8 +38,8 @@ def train(product: Product, as_of: date) -> str:
             features,
             features.encode(tables.inputs(train_rows, product)),
             y_train,
-            features.encode(tables.inputs(val_rows[known], product)),
-            y_val[known],
+            features.encode(val_table),
+            y_val,
             settings,
         )
     except FloatingPointError as error:
