@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PRODUCT ?= flight-delays
 AS_OF ?=
+BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test up down lint constraints clean
+.PHONY: help setup run test bench up down lint constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,6 +20,9 @@ run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through 
 
 test: .venv/ready-test  ## lint, types and every test
 	@$(BIN)/python -m pytest
+
+bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality or scale
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints address, user and password
 	@$(BIN)/python -m tasks.embedded up

@@ -1,0 +1,36 @@
+"""Measure Lamplighter beside its peers: `make bench`, or `make bench BENCH=scoring`.
+
+Each benchmark is a module of this folder with `run() -> Result`; it prints its tables and writes
+benchmarks/results/<name>.json. Ours and the peers' work runs on the same rows, on one machine, in turns; compare the
+ratios, since the absolute figures of a shared machine are noisy. No timing ever fails a test.
+"""
+
+import argparse
+import importlib
+
+from benchmarks.report import show, write
+
+NAMES = ("scoring", "training", "quality", "scale")
+GPU = "gpu"
+"""Asked for by name only: it needs one."""
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all of them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"{', '.join(NAMES)} (default: all of these), or {GPU}"
+    )
+    names = parser.parse_args().names
+    if unknown := set(names) - {*NAMES, GPU}:
+        parser.error(f"name must be one of {', '.join(NAMES)}, {GPU}, got {', '.join(sorted(unknown))}; correct it")
+    for name in names or NAMES:
+        result = importlib.import_module(f"benchmarks.{name}").run()
+        show(result)
+        print(f"\nwritten: {write(result).name} in benchmarks/results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What a benchmark found: a table for people, JSON for machines, and the machine that it was measured on."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+LIBRARIES = ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "numpy", "scikit-learn", "tokenizers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One promise, and what was measured."""
+
+    name: str
+    wanted: str
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The findings of one benchmark; rows of one table have the same columns."""
+
+    name: str
+    tables: dict[str, list[dict[str, Any]]]
+    """Title to rows: ours, each peer's, the bound, ratios."""
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def show(result: Result) -> None:
+    """Print the tables and what became of the targets."""
+    for title, rows in result.tables.items():
+        print(f"\n{title}\n{_table(rows)}")
+    if result.targets:
+        rows = [
+            {"target": t.name, "wanted": t.wanted, "measured": t.measured, "met": "yes" if t.met else "no"}
+            for t in result.targets
+        ]
+        print(f"\n{_table(rows)}")
+    for note in result.notes:
+        print(f"* {note}")
+
+
+def write(result: Result, folder: Path = RESULTS) -> Path:
+    """Write <name>.json with the machine and the revision that it was measured on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{result.name}.json"
+    content = {**asdict(result), "machine": machine(), "revision": _revision()}
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return file
+
+
+def machine() -> dict[str, Any]:
+    """The processor, memory and libraries at hand; no name by which a machine could be found."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    fields = dict(line.partition(":")[::2] for line in text.splitlines() if ":" in line)
+    names = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = names.get("flags", "").split()
+    return {
+        "processor": names.get("model name", platform.processor()),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "features": [feature for feature in FEATURES if feature in flags],
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        "libraries": {name: its for name in LIBRARIES if (its := _version(name))},
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows as Markdown, the columns aligned."""
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [isinstance(rows[0].get(column), int | float) for column in columns]
+    lines = [
+        "| "
+        + " | ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        + " |"
+        for row in cells
+    ]
+    rule = "|" + "|".join(
+        "-" * (width + 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([lines[0], rule + "|", *lines[1:]])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except ModuleNotFoundError:  # PackageNotFoundError is one
+        return None
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _revision() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
