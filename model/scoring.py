@@ -5,13 +5,16 @@ probability (binary), one probability per class (multiclass, multilabel), the pr
 """
 
 import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
 from model.batches import Batch, batches, collate
+from model.encoded import Encoded
 from model.features import Features, Table
 from model.target import read_description, read_target
 
@@ -19,17 +22,47 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Small on a CPU, where a batch should stay in its caches."""
 
 
-class _Model(Protocol):
-    """What both scorers have."""
+CHUNK_ROWS = 8192
+"""Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two of."""
+
+
+class _Scoring(ABC):
+    """What both scorers share: the way from tables to scores, but for the network itself."""
 
     features: Features
     batch_tokens: int
     shape: tuple[int, ...]
+    """Of one row's scores."""
 
-    def run(self, batch: Batch) -> np.ndarray: ...
+    @abstractmethod
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch."""
+
+    def score(self, table: Table) -> np.ndarray:
+        """Shapes: float32 [n] for binary and regression, else [n, C]."""
+        return np.concatenate(list(self.score_stream(_chunks(table))))
+
+    def score_stream(self, tables: Iterable[Table]) -> Iterator[np.ndarray]:
+        """Scores of every table, in their order; the next table is fetched and encoded while one is scored.
+
+        Holds two tables at most, however many there are. `tables` is iterated in another thread.
+        Shapes: as of `score`, for each table.
+        """
+        encoded = map(self.features.encode, tables)
+        with ThreadPoolExecutor(1, "encode") as ahead:
+            future = ahead.submit(next, encoded, None)
+            while (chunk := future.result()) is not None:
+                future = ahead.submit(next, encoded, None)
+                yield self._score_encoded(chunk)
+
+    def _score_encoded(self, encoded: Encoded) -> np.ndarray:
+        scores = np.empty((len(encoded), *self.shape), np.float32)
+        for rows in batches(encoded.lengths, self.batch_tokens):
+            scores[rows] = self.run(collate(encoded, rows, self.features.sizes.pad_id))
+        return scores
 
 
-class Scorer:
+class Scorer(_Scoring):
     """An exported model in ONNX Runtime, on a GPU when there is one."""
 
     def __init__(self, folder: Path, *, n_threads: int = 0) -> None:
@@ -46,16 +79,12 @@ class Scorer:
             "precision": "fp32",
         }
 
-    def score(self, table: Table) -> np.ndarray:
-        """Shapes: float32 [n] for binary and regression, else [n, C]."""
-        return _score(self, table)
-
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch."""
+        """Scores of one padded batch, from ONNX Runtime."""
         return self.session.run(["scores"], batch)[0]
 
 
-class TorchScorer:
+class TorchScorer(_Scoring):
     """A trained model as it lies, before any export; the same interface as `Scorer`."""
 
     def __init__(self, folder: Path) -> None:
@@ -76,12 +105,8 @@ class TorchScorer:
             "precision": "fp32",
         }
 
-    def score(self, table: Table) -> np.ndarray:
-        """Shapes: float32 [n] for binary and regression, else [n, C]."""
-        return _score(self, table)
-
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch."""
+        """Scores of one padded batch, from torch."""
         import torch
 
         with torch.inference_mode():
@@ -122,9 +147,8 @@ def _answers(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return target.classes, (target.n_outputs,) if target.task in ("multiclass", "multilabel") else ()
 
 
-def _score(model: _Model, table: Table) -> np.ndarray:
-    encoded = model.features.encode(table)
-    scores = np.empty((len(encoded), *model.shape), np.float32)
-    for rows in batches(encoded.lengths, model.batch_tokens):
-        scores[rows] = model.run(collate(encoded, rows, model.features.sizes.pad_id))
-    return scores
+def _chunks(table: Table) -> Iterator[Table]:
+    """The table in pieces of CHUNK_ROWS; an empty one is a piece of its own."""
+    n_rows = len(next(iter(table.values())))
+    for start in range(0, max(1, n_rows), CHUNK_ROWS):
+        yield {name: column[start : start + CHUNK_ROWS] for name, column in table.items()}

@@ -75,6 +75,43 @@ def test_scores_do_not_depend_on_the_order_of_rows(exported):
     np.testing.assert_allclose(shuffled, scorer.score(table)[order], atol=1e-5)
 
 
+def test_a_stream_of_tables_scores_as_the_tables_one_by_one(exported):
+    _, folder = exported
+    scorer, tables = Scorer(folder / "onnx"), [mixed(n, seed=n) for n in (40, 1, 0, 90)]
+    streamed = list(scorer.score_stream(iter(tables)))
+    assert [len(scores) for scores in streamed] == [40, 1, 0, 90]
+    for scores, table in zip(streamed, tables, strict=True):
+        assert np.array_equal(scores, scorer.score(table))
+
+
+def test_a_stream_reads_one_table_ahead_and_no_further(exported):
+    _, folder = exported
+    given = []
+
+    def tables():
+        for i in range(5):
+            given.append(i)
+            yield mixed(10, seed=i)
+
+    stream = Scorer(folder / "onnx").score_stream(tables())
+    for i in range(3):
+        next(stream)
+        assert len(given) <= i + 2
+    stream.close()
+    assert len(given) <= 4
+
+
+def test_a_stream_passes_its_source_s_failure_on(exported):
+    _, folder = exported
+
+    def tables():
+        yield mixed(3)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(Scorer(folder / "onnx").score_stream(tables()))
+
+
 def test_scores_have_the_shape_and_range_of_their_task(exported):
     task, folder = exported
     scores = Scorer(folder / "onnx").score(mixed(50))
