@@ -27,6 +27,7 @@ def evaluate(product: Product, as_of: date) -> str:
     from model.scoring import TorchScorer
 
     paths, task, metric = Paths(product.name), product.target.task, product.gates.metric
+    threshold = product.predict.threshold
     model = TorchScorer(paths.trained)
     rows = {name: tables.read_split(paths.splits, name) for name in ("train", "test")}
     y_train = tables.targets(rows["train"], product, model.classes)
@@ -41,8 +42,8 @@ def evaluate(product: Product, as_of: date) -> str:
         "rows_of_unknown_class": len(rows["test"]) - len(y_test),
     }
     for name, values in scores.items():
-        measured = evaluate_scores(task, y_test, values, model.classes)
-        interval = bootstrap_interval(task, y_test, values, model.classes, metric, N_RESAMPLES, SEED)
+        measured = evaluate_scores(task, y_test, values, model.classes, threshold)
+        interval = bootstrap_interval(task, y_test, values, model.classes, metric, N_RESAMPLES, SEED, threshold)
         full[name] = {**measured, f"{metric}_interval_95": interval}
         metrics[name] = {key: round(value, 6) for key, value in measured.items() if isinstance(value, float)}
     write_json(paths.report("metrics.json"), metrics)

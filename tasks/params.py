@@ -31,12 +31,21 @@ PARAMS_FILE = Path("params.yaml")
 SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
 SEVERITIES = ("critical", "warning", "info")
 METRICS = {
-    "binary": ("auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss"),
-    "multiclass": ("macro_f1", "accuracy", "macro_precision", "macro_recall", "log_loss"),
-    "multilabel": ("macro_f1", "micro_f1"),
+    "binary": (
+        *("auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1"),
+        *("log_loss", "brier", "ece"),
+    ),
+    "multiclass": (
+        *("macro_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_average_precision"),
+        *("log_loss", "brier", "ece"),
+    ),
+    "multilabel": (
+        *("macro_f1", "micro_f1", "macro_precision", "macro_recall", "macro_average_precision"),
+        *("log_loss", "brier", "ece"),
+    ),
     "regression": ("rmse", "mae", "r2"),
 }
-LOWER_IS_BETTER = ("log_loss", "rmse", "mae")
+LOWER_IS_BETTER = ("log_loss", "brier", "ece", "rmse", "mae")
 MAX_SHARDS = 64
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -138,6 +147,8 @@ class Predict:
     """A night of as_of scores the rows of day as_of + horizon_days; rows of day D are known horizon_days before."""
     shards: int = 8
     """Part files of a night; each is scored by a task of its own."""
+    threshold: float = 0.5
+    """binary, multilabel: the probability from which on a class is predicted."""
 
     def __post_init__(self) -> None:
         too_many = [f"shards must be at most {MAX_SHARDS}, got {self.shards}; use fewer, larger parts"]
@@ -146,6 +157,8 @@ class Predict:
                 *_at_least(0, horizon_days=self.horizon_days),
                 *_at_least(1, shards=self.shards),
                 *too_many * (self.shards > MAX_SHARDS),
+                *[f"threshold must lie between 0 and 1, got {self.threshold}; use for example 0.5"]
+                * (not 0 < self.threshold < 1),
             ]
         )
 
@@ -431,6 +444,11 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         ]
     if target and gates:
         mistakes += [f"gates.{line}" for line in _one_of(METRICS[target.task], metric=gates.metric)]
+    predict = given["predict"]
+    if target and predict and predict.threshold != 0.5 and target.task not in ("binary", "multilabel"):
+        mistakes.append(
+            f"predict.threshold must not be given for a {target.task} target, got {predict.threshold}; delete it"
+        )
     return mistakes
 
 

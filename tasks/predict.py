@@ -61,6 +61,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[
         "as_of": as_of.isoformat(),
         "scored_day": product.scored_day(as_of).isoformat(),
         "shards": product.predict.shards,
+        "threshold": product.predict.threshold,
         "rows_sha256": file_sha256(rows) if rows.exists() else None,
         "model_sha256": folder_sha256(paths.onnx),
         "engine": {**engine, "processor": _processor()},
@@ -136,13 +137,14 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
         case "regression":
             return {"prediction": scores.astype("float64")}
         case "binary":
-            return {"prediction": scores >= 0.5, "probability": scores}
+            return {"prediction": scores >= product.predict.threshold, "probability": scores}
         case "multiclass":
             best = scores.argmax(1) if len(scores) else np.zeros(0, int)
             columns = {"prediction": np.array(classes, dtype=object)[best], "probability": scores.max(1, initial=0)}
         case _:
             named = np.array(classes, dtype=object)
-            columns = {"prediction": [tables.LABEL_SEPARATOR.join(named[row >= 0.5]) for row in scores]}
+            said = scores >= product.predict.threshold
+            columns = {"prediction": [tables.LABEL_SEPARATOR.join(named[row]) for row in said]}
     columns = {
         name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()
     }

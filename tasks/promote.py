@@ -77,7 +77,8 @@ def _score(model: Path, product: Product) -> float:
 
     rows, scorer = tables.read_split(Paths(product.name).splits, "test"), Scorer(model)
     table, y = tables.answerable(rows, product, scorer.classes)
-    return float(evaluate_scores(product.target.task, y, scorer.score(table), scorer.classes)[product.gates.metric])
+    measured = evaluate_scores(product.target.task, y, scorer.score(table), scorer.classes, product.predict.threshold)
+    return float(measured[product.gates.metric])
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:

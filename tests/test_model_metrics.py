@@ -1,12 +1,17 @@
-"""Oracle: values worked out by hand on a few rows."""
+"""Oracle: values worked out by hand on a few rows, loops over the definitions, and scikit-learn's own curve."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 
 from model.baseline import fit_baseline
-from model.metrics import bootstrap_interval, evaluate_scores, metrics_of
+from model.metrics import N_BINS, bootstrap_interval, calibration_error, evaluate_scores, metrics_of, reliability
+from tasks.params import METRICS
 
 BINARY = (np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.35, 0.8], np.float32))
 
@@ -19,6 +24,25 @@ def test_binary_metrics_equal_hand_worked_values():
     assert (got["accuracy"], got["precision"], got["recall"], got["f1"]) == (0.5, 0.5, 0.5, 0.5)
     assert got["brier"] == pytest.approx((0.1**2 + 0.6**2 + 0.65**2 + 0.2**2) / 4, rel=1e-5)
     assert got["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.35, 0.8]).mean(), rel=1e-5)
+    assert got["balanced_accuracy"] == 0.5
+    # Four rows, each a bin of its own.
+    assert got["ece"] == pytest.approx((0.1 + 0.6 + 0.65 + 0.2) / 4)
+
+
+def test_threshold_moves_the_decisions_and_nothing_else():
+    low, usual = (evaluate_scores("binary", *BINARY, ("no", "yes"), threshold) for threshold in (0.3, 0.5))
+    assert (low["precision"], low["recall"], low["accuracy"]) == (2 / 3, 1.0, 3 / 4)
+    moved = {name for name in low if low[name] != usual[name]}
+    assert moved == {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}
+    single = (np.array([[1.0], [0.0]]), np.array([[0.4], [0.2]], np.float32), ("x",))
+    low, usual = (evaluate_scores("multilabel", *single, threshold) for threshold in (0.3, 0.5))
+    assert (low["macro_recall"], low["per_class"]["x"]["recall"]) == (1.0, 1.0)
+    assert (usual["macro_recall"], usual["per_class"]["x"]["recall"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_every_metric_can_be_a_gate(task):
+    assert set(METRICS[task]) == set(metrics_of(task))
 
 
 def test_multiclass_metrics_equal_hand_worked_values():
@@ -30,6 +54,12 @@ def test_multiclass_metrics_equal_hand_worked_values():
     assert got["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert got["macro_precision"] == pytest.approx((1 + 1 / 2 + 1) / 3)
     assert got["log_loss"] == pytest.approx(-np.log([0.8, 0.7, 0.3, 0.7]).mean(), rel=1e-5)
+    assert got["balanced_accuracy"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+    one_hot = np.eye(3)[[0, 1, 0, 2]]
+    assert got["brier"] == pytest.approx(((scores - one_hot) ** 2).sum(1).mean(), rel=1e-5)
+    # Confidences 0.4 (wrong), 0.7, 0.7 (both right, one bin) and 0.8 (right).
+    assert got["ece"] == pytest.approx((0.4 + 2 * 0.3 + 0.2) / 4)
+    assert got["macro_average_precision"] == pytest.approx(1.0)
 
 
 def test_multilabel_metrics_equal_hand_worked_values():
@@ -39,6 +69,10 @@ def test_multilabel_metrics_equal_hand_worked_values():
     assert got["per_class"]["x"]["f1"] == pytest.approx(1 / 2)
     assert got["macro_f1"] == pytest.approx((1 / 2 + 1) / 2)
     assert got["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    assert got["macro_average_precision"] == pytest.approx(((1 / 2 + 1 / 2 * 2 / 3) + 1) / 2)
+    assert got["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.3, 0.8, 0.6, 0.8]).mean(), rel=1e-5)
+    assert got["brier"] == pytest.approx(np.mean(np.square([0.1, 0.6, 0.7, 0.2, 0.4, 0.2])), rel=1e-5)
+    assert got["ece"] == pytest.approx(np.mean([0.1, 0.6, 0.7, 0.2, 0.4, 0.2]))
 
 
 def test_regression_metrics_equal_hand_worked_values():
@@ -63,6 +97,69 @@ def test_auc_of_one_class_is_null_and_the_rest_remains():
     got = evaluate_scores("binary", np.ones(3), np.array([0.2, 0.6, 0.7], np.float32), ("no", "yes"))
     assert got["auc"] is None
     assert got["accuracy"] == pytest.approx(2 / 3)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.9, 1.0])), min_size=1, max_size=60)
+)
+@settings(max_examples=30, deadline=None)
+def test_binary_metrics_with_ties_equal_loops_over_their_definitions(rows):
+    y, scores = np.array([row[0] for row in rows]), np.array([row[1] for row in rows], np.float32)
+    got = evaluate_scores("binary", y, scores, ("no", "yes"))
+    positives, negatives = scores[y == 1], scores[y == 0]
+    if len(positives) and len(negatives):
+        wins = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
+        assert got["auc"] == pytest.approx(np.mean(wins))
+        precision_gained, found = 0.0, 0
+        for threshold in sorted(set(scores.tolist()), reverse=True):
+            said = scores >= threshold
+            gained, found = (said & (y == 1)).sum() - found, (said & (y == 1)).sum()
+            precision_gained += gained / len(positives) * found / said.sum()
+        assert got["average_precision"] == pytest.approx(precision_gained)
+    else:
+        assert (got["auc"], got["average_precision"]) == (None, None)
+    assert got["brier"] == pytest.approx(np.mean((scores - y) ** 2))
+    recalls = [((scores[y == c] >= 0.5) == c).mean() for c in set(y.tolist())]
+    assert got["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=80), st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_calibration_error_equals_a_loop_over_bins_in_any_order_of_rows(rows, random):
+    y, shares = np.array([row[0] for row in rows]), np.array([row[1] / 20 for row in rows])
+    edges = [-1.0, *(np.quantile(shares, i / N_BINS) for i in range(1, N_BINS)), 2.0]
+    total = 0.0
+    for low, high in pairwise(edges):
+        held = [i for i, share in enumerate(shares) if low < share <= high]
+        total += abs(sum(shares[i] for i in held) - sum(y[i] for i in held))
+    assert calibration_error(y, shares) == pytest.approx(total / len(rows))
+    order = random.sample(range(len(rows)), len(rows))
+    assert calibration_error(y[order], shares[order]) == pytest.approx(calibration_error(y, shares))
+
+
+def test_reliability_is_scikit_learns_curve():
+    random = np.random.default_rng(0)
+    shares = random.random(500)
+    y = (random.random(500) < shares**2).astype(int)
+    predicted, true, rows = reliability(y, shares)
+    their_true, their_predicted = calibration_curve(y, shares, n_bins=N_BINS, strategy="quantile")
+    np.testing.assert_allclose(predicted, their_predicted)
+    np.testing.assert_allclose(true, their_true)
+    assert rows.sum() == 500
+    assert np.ptp(rows) <= 1
+
+
+def test_probabilities_that_come_true_have_a_small_calibration_error_and_others_a_large_one():
+    random = np.random.default_rng(0)
+    shares = random.random(20_000)
+    y = (random.random(20_000) < shares).astype(int)
+    assert calibration_error(y, shares) < 0.012
+    assert calibration_error(y, np.minimum(1, shares + 0.1)) == pytest.approx(0.1, abs=0.015)
+
+
+def test_class_that_no_row_has_is_left_out_of_the_mean_of_average_precisions():
+    scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]], np.float32)
+    assert evaluate_scores("multiclass", np.array([0, 1]), scores, ("a", "b", "c"))["macro_average_precision"] == 1.0
 
 
 def test_interval_of_accuracy_is_that_of_a_proportion():

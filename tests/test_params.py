@@ -164,6 +164,11 @@ def test_check_of_the_file_imports_nothing_heavy():
         ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use fewer, larger parts"),
         ({"predict__shards": 0}, "predict.shards must be at least 1, got 0; use 1 or more"),
         ({"predict__shards": True}, "predict.shards must be a whole number, got True; write a whole number"),
+        ({"predict__threshold": 1.0}, "predict.threshold must lie between 0 and 1, got 1.0; use for example 0.5"),
+        (
+            {"target__task": "multiclass", "gates__metric": "macro_f1", "predict__threshold": 0.3},
+            "predict.threshold must not be given for a multiclass target, got 0.3; delete it",
+        ),
         (
             {"schedule__predict": "61 * * * *"},
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
@@ -171,8 +176,8 @@ def test_check_of_the_file_imports_nothing_heavy():
         ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.01"),
         (
             {"gates__metric": "rmse"},
-            "gates.metric must be one of auc, average_precision, accuracy, precision, recall, f1, "
-            "log_loss, got 'rmse'; use auc",
+            "gates.metric must be one of auc, average_precision, accuracy, balanced_accuracy, precision, recall, f1, "
+            "log_loss, brier, ece, got 'rmse'; use auc",
         ),
         (
             {"split__group": "depo"},

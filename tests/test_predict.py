@@ -32,12 +32,12 @@ AS_OF, SCORED = date(2024, 2, 10), date(2024, 2, 11)
 N_ROWS = 30
 
 
-def product(task="binary", shards=3, url="s3://lamplighter/predictions"):
+def product(task="binary", shards=3, url="s3://lamplighter/predictions", threshold=0.5):
     return params.parse(
         declared(
             columns=KINDS,
             expectations=[],
-            predict={"horizon_days": 1, "shards": shards},
+            predict={"horizon_days": 1, "shards": shards, "threshold": threshold},
             target__task=task,
             gates__metric=METRIC[task],
             publish__url=url,
@@ -158,18 +158,21 @@ def test_columns_of_a_night_are_key_time_and_answers_even_when_it_is_empty(night
     assert {name: types[name] for name in columns} == columns
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_prediction_is_what_its_probabilities_say(night, task):
-    wanted, _ = night(task)
+@pytest.mark.parametrize(
+    ("task", "threshold"), [*((task, 0.5) for task in TASKS), ("binary", 0.2), ("multilabel", 0.8)]
+)
+def test_prediction_is_what_its_probabilities_say(night, task, threshold):
+    wanted, _ = night(task, threshold=threshold)
     predict(wanted, AS_OF)
     for _, row in whole_night().iterrows():
         if task == "binary":
-            assert row["prediction"] == (row["probability"] >= 0.5)
+            assert row["prediction"] == (row["probability"] >= threshold)
         if task == "multiclass":
             by_class = {name: row[f"probability_{name}"] for name in TASKS[task]}
             assert by_class[row["prediction"]] == row["probability"] == max(by_class.values())
         if task == "multilabel":
-            assert row["prediction"] == "|".join(name for name in TASKS[task] if row[f"probability_{name}"] >= 0.5)
+            said = [name for name in TASKS[task] if row[f"probability_{name}"] >= threshold]
+            assert row["prediction"] == "|".join(said)
 
 
 def test_shard_alone_gives_the_same_bytes_as_the_whole_night(night):
@@ -199,7 +202,7 @@ def test_same_inputs_give_the_same_bytes_and_the_order_of_rows_does_not_matter(n
     assert [part["sha256"] for part in told()["parts"]] == [part["sha256"] for part in first["parts"]]
 
 
-def test_name_of_a_run_changes_with_rows_model_shards_and_date(night):
+def test_name_of_a_run_changes_with_rows_model_shards_and_threshold(night):
     wanted, rows = night()
     predict(wanted, AS_OF)
     runs = {told()["run"]}
@@ -212,7 +215,9 @@ def test_name_of_a_run_changes_with_rows_model_shards_and_date(night):
     predict(product(shards=2), AS_OF)
     runs.add(told()["run"])
     assert not (PATHS.predictions / part_name(2)).exists()
-    assert len(runs) == 4
+    predict(product(shards=2, threshold=0.4), AS_OF)
+    runs.add(told()["run"])
+    assert len(runs) == 5
     assert run_of(told()["inputs"]) == told()["run"]
     assert told()["inputs"]["engine"]["engine"] == "onnxruntime"
 
