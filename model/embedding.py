@@ -70,12 +70,16 @@ class NumberTokens(nn.Module):
 
 
 class TimeTokens(nn.Module):
-    """One token per time: waves through its day, week and year, then a linear map of the column's own."""
+    """One token per time: waves through its day, week and year, then a linear map of the column's own.
+
+    A wave of a cycle that the column's fitted rows do not span is always 0.
+    """
 
     frequencies: Tensor
     part: Tensor
+    spanned: Tensor
 
-    def __init__(self, n_times: int, d_model: int) -> None:
+    def __init__(self, cycles: tuple[tuple[int, ...], ...], d_model: int) -> None:
         super().__init__()
         waves = [
             (part, 2 * math.pi * harmonic / period)
@@ -84,15 +88,17 @@ class TimeTokens(nn.Module):
         ]
         self.register_buffer("part", torch.tensor([part for part, _ in waves]), persistent=False)
         self.register_buffer("frequencies", torch.tensor([wave for _, wave in waves]), persistent=False)
-        self.weight = nn.Parameter(torch.empty(n_times, 2 * len(waves), d_model))
-        self.bias = nn.Parameter(torch.empty(n_times, d_model))
-        self.missing = nn.Parameter(torch.empty(n_times, d_model))
+        spanned = torch.tensor([[float(part in its) for part, _ in waves] for its in cycles])
+        self.register_buffer("spanned", spanned.repeat(1, 2), persistent=False)
+        self.weight = nn.Parameter(torch.empty(len(cycles), 2 * len(waves), d_model))
+        self.bias = nn.Parameter(torch.empty(len(cycles), d_model))
+        self.missing = nn.Parameter(torch.empty(len(cycles), d_model))
 
     def forward(self, times: Tensor) -> Tensor:
         """Shapes: float32 [b, t, 3], NaN for missing -> [b, t, d]."""
         missing = torch.isnan(times)
         angles = torch.where(missing, 0.0, times)[..., self.part] * self.frequencies
-        encoding = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        encoding = torch.cat([angles.sin(), angles.cos()], dim=-1) * self.spanned
         return torch.where(missing[..., :1], self.missing, _per_column(encoding, self.weight, self.bias))
 
 
@@ -111,7 +117,7 @@ class RowEmbedding(nn.Module):
         self.register_buffer("category_starts", starts[:-1], persistent=False)
         self.category_embeddings = nn.Embedding(int(starts[-1]), d_model)
         self.numbers = NumberTokens(sizes.edges, d_model) if sizes.edges else None
-        self.times = TimeTokens(sizes.n_times, d_model) if sizes.n_times else None
+        self.times = TimeTokens(sizes.cycles, d_model) if sizes.n_times else None
         self.column_masks = nn.Parameter(torch.empty(sizes.n_columns, d_model))
         self.LayerNorm = nn.LayerNorm(d_model, eps=norm_epsilon)
         self.dropout = nn.Dropout(dropout)

@@ -13,8 +13,8 @@ class Sizes:
     """Slots per category column, the missing and the unknown slot included."""
     edges: tuple[tuple[float, ...], ...]
     """Bin edges per number column."""
-    n_times: int
-    """Time columns."""
+    cycles: tuple[tuple[int, ...], ...]
+    """Per time column, which of its parts are read: those whose period the fitted rows span."""
     n_texts: int
     """Text columns."""
     n_subwords: int
@@ -29,6 +29,11 @@ class Sizes:
     """Subword id of [PAD]."""
     mask_id: int = 0
     """Subword id of [MASK]."""
+
+    @property
+    def n_times(self) -> int:
+        """Time columns."""
+        return len(self.cycles)
 
     @property
     def n_columns(self) -> int:

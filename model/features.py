@@ -23,7 +23,9 @@ Table = Mapping[str, np.ndarray]
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
-TIME_PARTS = 3
+PERIOD_DAYS = (1, 7, 365)
+"""Days after which minute of day, day of week and day of year have been through all their values."""
+TIME_PARTS = len(PERIOD_DAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Features:
     """Known values per category column; the first has slot 2."""
     numbers: dict[str, NumberScale]
     """Scale and bins per number column."""
+    cycles: dict[str, tuple[int, ...]]
+    """Per time column the parts that are read, as numbered by `time_parts`."""
     max_tokens: int
     """Text tokens per row at most, separators included."""
     tokenizer: Tokenizer | None = field(default=None, compare=False)
@@ -75,6 +79,7 @@ class Features:
             kinds=dict(kinds),
             vocabularies={name: _vocabulary(table[name]) for name in _of_kind(kinds, "category")},
             numbers={name: _number_scale(table[name], target, task) for name in _of_kind(kinds, "number")},
+            cycles={name: _cycles(table[name]) for name in _of_kind(kinds, "time")},
             max_tokens=max_tokens,
             tokenizer=_fitted_tokenizer(tokenizer, [table[name] for name in texts]) if texts else None,
         )
@@ -90,7 +95,7 @@ class Features:
         return Sizes(
             n_categories=tuple(FIRST_KNOWN + len(known) for known in self.vocabularies.values()),
             edges=tuple(number.edges for number in self.numbers.values()),
-            n_times=len(_of_kind(self.kinds, "time")),
+            cycles=tuple(self.cycles.values()),
             n_texts=len(_of_kind(self.kinds, "text")),
             n_subwords=1 if self.tokenizer is None else self.tokenizer.get_vocab_size(),
             max_tokens=self.max_tokens,
@@ -127,6 +132,7 @@ class Features:
             "max_tokens": self.max_tokens,
             "vocabularies": self.vocabularies,
             "numbers": {name: asdict(number) for name, number in self.numbers.items()},
+            "cycles": self.cycles,
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (folder / "features.json").write_text(text, "utf-8")
@@ -146,6 +152,7 @@ class Features:
             kinds=content["kinds"],
             vocabularies={name: tuple(known) for name, known in content["vocabularies"].items()},
             numbers=numbers,
+            cycles={name: tuple(parts) for name, parts in content["cycles"].items()},
             max_tokens=content["max_tokens"],
             tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
         )
@@ -184,6 +191,18 @@ def _number_scale(column: np.ndarray, target: np.ndarray | None, task: str) -> N
     scale = (high - low) or (known.std() if known.size else 0.0) or 1.0
     edges = bin_edges((column - centre) / scale, target, task)
     return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)))
+
+
+def _cycles(column: np.ndarray) -> tuple[int, ...]:
+    """The cycles that the rows have been through at least once.
+
+    Of any other a network would learn a stretch and guess the rest, wildly: what it makes of June it has
+    only ever seen in spring.
+    """
+    days = column.astype("datetime64[D]")
+    days = days[~np.isnat(days)]
+    n_days = int((days.max() - days.min()).astype(int)) + 1 if days.size else 0
+    return tuple(part for part, period in enumerate(PERIOD_DAYS) if n_days >= period)
 
 
 def _fitted_tokenizer(path: Path | None, columns: list[np.ndarray]) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Masked modelling: hide some columns and subwords of a row, and let the network say what they were.
 
-A category answers with its slot, a number with its bin, a time with its hour, weekday and month, a
-subword with its id. The heads live only here; the encoder and embeddings are what is kept.
+A category answers with its slot, a number with its bin, a time with its hour, weekday and month where those
+are read, a subword with its id. The heads live only here; the encoder and embeddings are what is kept.
 Source: Devlin et al., "BERT" (2019), section 3.1, for subwords.
 
 Shape legend: b rows, n tokens, s subwords, d width.
@@ -39,7 +39,8 @@ class MaskedModel(nn.Module):
         super().__init__()
         sizes, d = network.sizes, network.settings.d_model
         self.number_heads = nn.ModuleList(nn.Linear(d, len(edges) - 1) for edges in sizes.edges)
-        self.time_heads = nn.ModuleList(nn.Linear(d, n) for _ in range(sizes.n_times) for _, n in TIME_UNITS)
+        self.time_parts = [(column, part) for column, its in enumerate(sizes.cycles) for part in its]
+        self.time_heads = nn.ModuleList(nn.Linear(d, TIME_UNITS[part][1]) for _, part in self.time_parts)
         subwords = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.LayerNorm(d))
         self.subword_head = subwords if sizes.n_texts else None
         initialise(self, seed)
@@ -81,12 +82,11 @@ class MaskedModel(nn.Module):
     def _times(self, tokens: Tensor, batch: dict[str, Tensor], hidden: Hidden) -> list[Tensor]:
         sizes, losses = self.network.sizes, []
         first = len(sizes.n_categories) + len(sizes.edges)
-        for index, head in enumerate(self.time_heads):
-            column, part = divmod(index, len(TIME_UNITS))
+        for (column, part), head in zip(self.time_parts, self.time_heads, strict=True):
             rows = hidden.columns[:, first + column]
             truth = (batch["times"][rows, column, part] / TIME_UNITS[part][0]).long()
-            # A time has three answers and counts once.
-            losses.append(_surprise(head(tokens[rows, 1 + first + column]), truth) / len(TIME_UNITS))
+            # A time has up to three answers and counts once.
+            losses.append(_surprise(head(tokens[rows, 1 + first + column]), truth) / len(sizes.cycles[column]))
         return losses
 
     def _subwords(self, tokens: Tensor, batch: dict[str, Tensor], hidden: Hidden) -> list[Tensor]:

@@ -67,8 +67,8 @@ class Scorer(_Scoring):
 
     def __init__(self, folder: Path, *, n_threads: int = 0) -> None:
         """`n_threads` 0 leaves their number to ONNX Runtime."""
-        self.features = Features.load(folder)
         self.classes, self.shape = _answers(folder)
+        self.features = Features.load(folder)
         cuda = n_cuda_devices() > 0
         self.batch_tokens = BATCH_TOKENS["cuda" if cuda else "cpu"]
         self.session = _session(folder / "network.onnx", cuda, n_threads)

@@ -37,7 +37,8 @@ def load_model(folder: Path) -> tuple[Network, Features]:
 
     Raises: ValueError when the folder is of another format.
     """
-    features, described = Features.load(folder), read_description(folder)
+    described = read_description(folder)
+    features = Features.load(folder)
     network = Network(
         NetworkSettings(**described["settings"]),
         features.sizes,

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.settings import TASKS
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)

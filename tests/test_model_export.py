@@ -11,7 +11,7 @@ from model.network import Network
 from model.scoring import Scorer, TorchScorer, n_cuda_devices
 from model.settings import NetworkSettings
 from model.store import load_model, load_pretrained, save_model
-from model.target import Target
+from model.target import FORMAT, Target
 
 KINDS = {
     "colour": "category",
@@ -190,8 +190,8 @@ def test_model_without_a_head_does_not_score(tmp_path):
 def test_folder_of_another_format_is_refused(tmp_path):
     random_model(tmp_path, "binary", {"size": "number"})
     file = tmp_path / "network.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(ValueError, match="must have format 1, got 99; train the model again"):
+    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
+    with pytest.raises(ValueError, match=f"must have format {FORMAT}, got 99; train the model again"):
         load_model(tmp_path)
 
 

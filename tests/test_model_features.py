@@ -65,6 +65,18 @@ def test_time_is_split_as_the_calendar_splits_it():
     assert np.isnan(parts[3]).all()
 
 
+@pytest.mark.parametrize(("n_days", "read"), [(1, (0,)), (6, (0,)), (7, (0, 1)), (364, (0, 1)), (365, (0, 1, 2))])
+def test_a_cycle_is_read_only_where_the_rows_have_been_through_it(n_days, read):
+    when = np.datetime64("2013-03-05T23:00:00") + 86400 * np.arange(n_days).astype("timedelta64[s]")
+    table = {"when": np.r_[when, np.datetime64("NaT")]}
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.cycles == (read,)
+
+
+def test_times_of_which_none_is_known_have_no_cycle():
+    table = {"when": np.array(["NaT", "NaT"], "datetime64[s]")}
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.cycles == ((),)
+
+
 def test_tree_bins_cut_where_the_target_changes():
     values = np.linspace(0, 100, 1001)
     edges = bin_edges(values, (values > 37.25).astype(int), "binary")

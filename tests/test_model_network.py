@@ -1,6 +1,7 @@
 """Oracle: attention and the piecewise-linear encoding written out in loops; torch's own cross-entropy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ SMALL = NetworkSettings(d_model=16, n_layers=2, n_heads=4, d_feedforward=32, dro
 SIZES = Sizes(
     n_categories=(4, 6),
     edges=((-1.0, 0.0, 2.0), (0.0, 1.0)),
-    n_times=1,
+    cycles=((0, 1, 2),),
     n_texts=2,
     n_subwords=30,
     max_tokens=12,
@@ -107,6 +108,29 @@ def test_weights_depend_on_the_seed_alone():
     first, again, other = (Network(SMALL, SIZES, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["encoder.layer.0.intermediate.weight"], other["encoder.layer.0.intermediate.weight"])
+
+
+@pytest.mark.parametrize(("read", "unread"), [((0, 1), 2), ((0, 2), 1), ((1,), 0)])
+def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
+    network = Network(SMALL, replace(SIZES, cycles=(read,)), Target(task="regression")).eval()
+    batch, later, other = a_batch(), a_batch(), a_batch()
+    later["times"][2, 0, unread] += 1
+    other["times"][2, 0, read[0]] += 1
+    assert torch.equal(network(batch), network(later))
+    assert not torch.equal(network(batch), network(other))
+
+
+def test_masked_modelling_asks_for_the_cycles_that_are_read():
+    network = Network(SMALL, replace(SIZES, cycles=((0, 1),)), seed=0)
+    model, batch = MaskedModel(network, seed=0).eval(), a_batch()
+    columns = torch.zeros(5, 5, dtype=torch.bool)
+    columns[2, 4] = True
+    loss = model(batch, Hidden(columns=columns, subwords=None, text=None))
+    token = network.encode(batch, hidden_columns=columns)[0][2, 5]
+    minute, weekday, _ = batch["times"][2, 0].tolist()
+    hour = -model.time_heads[0](token).log_softmax(0)[int(minute // 60)] / math.log(24)
+    day = -model.time_heads[1](token).log_softmax(0)[int(weekday)] / math.log(7)
+    assert loss.item() == pytest.approx((hour + day).item() / 2, rel=1e-5)
 
 
 def test_no_weight_is_left_uninitialised():
