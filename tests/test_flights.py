@@ -1,0 +1,99 @@
+"""Oracle: the definitions written out in loops, and the law that a row knows nothing later than it may."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.sources import flights
+
+ZONES = pd.Series({"EWR": -5, "JFK": -5, "ORD": -6, "LAX": -8})
+PLANES = pd.DataFrame({"tailnum": ["N1"], "year": [2001], "manufacturer": ["A"], "model": ["B"], "seats": [100]})
+N_DAYS, PER_DAY = 14, 12
+
+
+def delivered(n_days=N_DAYS, changed_from=N_DAYS):
+    """The source's rows for random flights; from day `changed_from` on, every truth is another one."""
+    random = np.random.default_rng(0)
+    n = N_DAYS * PER_DAY
+    days = pd.Timestamp("2013-01-01") + pd.to_timedelta(np.repeat(np.arange(N_DAYS), PER_DAY), unit="D")
+    table = pd.DataFrame(
+        {
+            "year": days.year,
+            "month": days.month,
+            "day": days.day,
+            "sched_dep_time": 100 * random.integers(5, 23, n) + random.integers(0, 60, n),
+            "sched_arr_time": 100 * random.integers(5, 23, n) + random.integers(0, 60, n),
+            "arr_delay": np.where(random.random(n) < 0.1, np.nan, random.integers(-90, 250, n)),
+            "carrier": random.choice(["AA", "UA"], n),
+            "flight": random.choice(["1", "2", "3"], n),
+            "tailnum": random.choice(np.array(["N1", "N2", None], object), n),
+            "origin": random.choice(["EWR", "JFK"], n),
+            "dest": random.choice(["ORD", "LAX"], n),
+            "distance": 1000,
+        }
+    )
+    later = np.arange(n) >= changed_from * PER_DAY
+    table["arr_delay"] = table["arr_delay"].where(~later, 300 - table["arr_delay"].fillna(0))
+    return flights.table(table[: n_days * PER_DAY], PLANES, ZONES)
+
+
+@pytest.mark.parametrize("day", [2, 7, 13])
+def test_a_row_knows_the_truths_of_two_days_before_and_none_later(day):
+    its = slice(day * PER_DAY, (day + 1) * PER_DAY)
+    inputs = [name for name in delivered() if name != "late"]
+    row = delivered()[inputs][its]
+    pd.testing.assert_frame_equal(row, delivered(changed_from=day - 1)[inputs][its], check_exact=True)
+    assert not row.equals(delivered(changed_from=day - 2)[inputs][its])
+
+
+@pytest.mark.parametrize("n_days", [1, 3, 9])
+def test_a_row_does_not_change_when_later_days_arrive(n_days):
+    pd.testing.assert_frame_equal(delivered()[: n_days * PER_DAY], delivered(n_days), check_exact=True)
+
+
+def test_trailing_means_equal_the_definition():
+    rows = delivered()
+    day = pd.to_datetime(rows["date"]).dt.day.to_numpy() - 1
+    late = rows["late"].to_numpy()
+    carrier, hour = rows["carrier"].to_numpy(), rows["scheduled_departure"].dt.hour.to_numpy()
+
+    def mean(row, *like, prior=None):
+        weight = {
+            other: 0.5 ** ((day[row] - 2 - day[other]) / flights.HALF_LIFE_DAYS)
+            for other in range(len(rows))
+            if day[other] <= day[row] - 2
+            and all(column[other] == column[row] for column in like)
+            and not np.isnan(late[other])
+        }
+        pseudo = 0 if prior is None else flights.PRIOR_FLIGHTS
+        total = sum(weight.values()) + pseudo
+        return (sum(w * late[o] for o, w in weight.items()) + pseudo * (prior or 0)) / total if total else np.nan
+
+    for row in (0, 20, 40, 100, 167):
+        hourly = mean(row, hour, prior=mean(row))
+        of_carrier = mean(row, carrier, hour, prior=hourly)
+        assert rows["late_share_of_carrier_in_hour"][row] == pytest.approx(of_carrier, nan_ok=True)
+
+
+def test_traffic_and_rotation_equal_the_definition():
+    rows = delivered()
+    departure = rows["scheduled_departure"]
+    for row in (0, 30, 90, 167):
+        minutes = (departure[row] - departure).dt.total_seconds() / 60
+        here = rows["origin"] == rows["origin"][row]
+        assert rows["departures_in_3_hours_before"][row] == (here & minutes.between(0, 180)).sum()
+        own = (rows["tail_number"] == rows["tail_number"][row]) & (rows["date"] == rows["date"][row])
+        if own.any():
+            before = rows[own].sort_values(["scheduled_departure", "flight_id"])
+            earlier = list(before.index).index(row)
+            assert rows["plane_flights_before"][row] == earlier
+            assert rows["plane_flights_of_day"][row] == len(before)
+            if earlier:
+                last = before.index[earlier - 1]
+                assert rows["plane_minutes_since_departure"][row] == minutes[last]
+                slack = minutes[last] - 2 * rows["scheduled_minutes"][last]
+                assert rows["plane_slack_minutes"][row] == slack
+            else:
+                assert np.isnan(rows["plane_slack_minutes"][row])
+        else:
+            assert np.isnan(rows["plane_flights_before"][row])
