@@ -383,6 +383,11 @@ class Product:
         """Key, time and inputs, each once: what a row is stored with."""
         return list(dict.fromkeys([*self.key, self.time, *self.columns]))
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each column of a row is: a key is a category, where nothing else is declared of it."""
+        return {**dict.fromkeys(self.key, "category"), self.time: "time", **self.columns}
+
     def scored_day(self, as_of: date) -> date:
         """The day whose rows the night of `as_of` scores."""
         return as_of + timedelta(days=self.predict.horizon_days)

@@ -1,14 +1,17 @@
-"""Score the rows of the night with the exported model, in shards.
+"""Score the rows of the night with the exported model, in shards, without ever holding a night in memory.
 
-The night of as_of scores the valid rows of day as_of + horizon_days. A row's shard follows from its key; a
-shard is one part file, sorted by key. `night.json` says what went in and what came out; `run` in it is the
-hash of all that went in. `--shard` scores one shard alone: Airflow runs them as separate tasks.
+The night of as_of scores the valid rows of day as_of + horizon_days, which `validate` left in order of key. A
+shard is an equal share of them, one after the other, and becomes one part file; scoring it reads nothing else.
+`night.json` says what went in and what came out; `run` in it is the hash of all that went in. `--shard` scores
+one shard alone: Airflow runs them as separate tasks.
 """
 
 import hashlib
 import json
 import platform
 import sys
+from collections import deque
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks import stage, tables
+from tasks import files, stage, tables
 from tasks.errors import UserError
-from tasks.files import file_sha256, folder_sha256, read_json, whole_folder, write_json, write_table
+from tasks.files import (
+    file_sha256,
+    folder_sha256,
+    n_rows,
+    read_json,
+    read_pieces,
+    table_writer,
+    whole_folder,
+    write_json,
+)
 from tasks.params import Product
 from tasks.paths import Paths, partition
 
@@ -29,14 +41,16 @@ def predict(product: Product, as_of: date) -> str:
     """Score every shard and write the night."""
     from tqdm import tqdm
 
-    scorer, rows = _scorer(product), _rows(product, as_of)
+    scorer = _scorer(product)
     run = night_inputs(product, as_of, scorer.engine)
     with whole_folder(Paths(product.name).predictions) as folder:
         shards = tqdm(range(product.predict.shards), desc="predict", unit="shard")
-        parts = [_score_shard(product, rows, scorer, shard, folder) for shard in shards]
+        parts = [_score_shard(product, as_of, scorer, shard, folder) for shard in shards]
         write_night(product, as_of, run, parts, folder)
-    n_rows = sum(part["rows"] for part in parts)
-    return f"{n_rows:,} rows of {product.scored_day(as_of)} scored in {len(parts)} shards by {scorer.engine['engine']}"
+    n_scored = sum(part["rows"] for part in parts)
+    return (
+        f"{n_scored:,} rows of {product.scored_day(as_of)} scored in {len(parts)} shards by {scorer.engine['engine']}"
+    )
 
 
 def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
@@ -46,7 +60,7 @@ def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
     scorer = _scorer(product)
     folder = Paths(product.name).predictions
     folder.mkdir(parents=True, exist_ok=True)
-    part = _score_shard(product, _rows(product, as_of), scorer, shard, folder)
+    part = _score_shard(product, as_of, scorer, shard, folder)
     inputs = night_inputs(product, as_of, scorer.engine)
     return {**part, "run": run_of(inputs), "inputs": inputs}
 
@@ -54,8 +68,8 @@ def predict_shard(product: Product, as_of: date, shard: int) -> dict[str, Any]:
 def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[str, Any]:
     """Everything that decides the bytes of a night."""
     paths = Paths(product.name)
-    rows = partition(paths.valid / "rows", product.scored_day(as_of))
-    code = [Path(__file__), Path(tables.__file__), *sorted(Path("model").glob("*.py"))]
+    rows = _rows_file(product, as_of)
+    code = [Path(__file__), Path(tables.__file__), Path(files.__file__), *sorted(Path("model").glob("*.py"))]
     return {
         "product": product.name,
         "as_of": as_of.isoformat(),
@@ -110,25 +124,34 @@ def write_night(
     )
 
 
-def _rows(product: Product, as_of: date) -> pd.DataFrame:
-    file = partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
-    if file.exists():
-        return pd.read_parquet(file)
-    # A day without rows is a night without predictions, not a failure: the columns come from any other day.
-    others = sorted(file.parent.glob("dt=*.parquet"))
-    return pd.read_parquet(others[-1]).head(0)
+def _rows_file(product: Product, as_of: date) -> Path:
+    return partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
 
 
-def _score_shard(product: Product, rows: pd.DataFrame, scorer: Any, shard: int, folder: Path) -> dict[str, Any]:
+def _pieces(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
+    """The rows of one shard, piece by piece; at first none of them, so that an empty part has its columns too."""
+    yield tables.no_rows(product)
+    file = _rows_file(product, as_of)
+    if file.exists():  # a day without rows is a night without predictions, not a failure
+        n, shards = n_rows(file), product.predict.shards
+        yield from read_pieces(file, range(n * shard // shards, n * (shard + 1) // shards))
+
+
+def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder: Path) -> dict[str, Any]:
     """Write one part file and describe it."""
-    mine = rows[_shards(rows, product) == shard].sort_values(list(product.key)).reset_index(drop=True)
-    table = mine[[*product.key, product.time]].copy()
-    scores = scorer.score(tables.inputs(mine, product))
-    for name, values in _answers(product, scores, scorer.classes).items():
-        table[name] = values
-    write_table(folder / part_name(shard), table)
-    file = folder / part_name(shard)
-    return {"name": file.name, "rows": len(table), "bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    unanswered: deque[pd.DataFrame] = deque()
+
+    def inputs() -> Iterator[dict[str, np.ndarray]]:
+        for rows in _pieces(product, as_of, shard):
+            unanswered.append(rows[list(dict.fromkeys([*product.key, product.time]))])
+            yield tables.inputs(rows, product)
+
+    file, n_scored = folder / part_name(shard), 0
+    with table_writer(file) as write:
+        for scores in map(scorer.score, inputs()):
+            write(unanswered.popleft().assign(**_answers(product, scores, scorer.classes)))
+            n_scored += len(scores)
+    return {"name": file.name, "rows": n_scored, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
 def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -149,12 +172,6 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
         name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()
     }
     return columns | {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
-
-
-def _shards(rows: pd.DataFrame, product: Product) -> np.ndarray:
-    """The shard of each row, from its key alone."""
-    keys = rows[list(product.key)].astype(object)
-    return (pd.util.hash_pandas_object(keys, index=False) % product.predict.shards).to_numpy()
 
 
 def _scorer(product: Product) -> Any:

@@ -5,18 +5,55 @@ key go to data/quarantine with their reasons; `info` is reported only. For every
 plus rows quarantined. Reasons name column and rule, never a value.
 """
 
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tasks import stage
 from tasks.errors import UserError
-from tasks.files import read_tables, whole_folder, write_json, write_table
+from tasks.files import n_rows, partitions, read_partitions, table_writer, whole_folder, write_json, write_table
+from tasks.keys import digests, key_text, seen_before
 from tasks.params import Expectation, Product, columns_named
 from tasks.paths import Paths, partition
 from tasks.types import cast_column, cast_target
+
+ROWS_JUDGED_AT_ONCE = 250_000
+"""Dates are judged together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
+
+ROW_BY_ROW = frozenset(
+    f"expect_{name}"
+    for name in (
+        "column_values_to_be_null",
+        "column_values_to_not_be_null",
+        "column_values_to_be_in_set",
+        "column_values_to_not_be_in_set",
+        "column_values_to_be_between",
+        "column_values_to_match_regex",
+        "column_values_to_not_match_regex",
+        "column_values_to_match_regex_list",
+        "column_values_to_not_match_regex_list",
+        "column_values_to_match_strftime_format",
+        "column_values_to_be_dateutil_parseable",
+        "column_values_to_be_json_parseable",
+        "column_values_to_match_json_schema",
+        "column_value_lengths_to_be_between",
+        "column_value_lengths_to_equal",
+        "column_pair_values_to_be_equal",
+        "column_pair_values_to_be_in_set",
+        "column_pair_values_a_to_be_greater_than_b",
+        "multicolumn_sum_to_equal",
+        "multicolumn_values_to_be_equal",
+        "select_column_values_to_be_unique_within_record",
+    )
+)
+"""Expectations that judge each row by itself. Others are about a whole column or table: for them all rows are held."""
 
 
 @dataclass
@@ -39,19 +76,47 @@ class Judged:
         earlier = self.reasons[index]
         self.reasons[index] = earlier.where(earlier == "", earlier + "; ") + f"{column}: {rule}"
 
+    def blame_also(self, reasons: pd.Series) -> None:
+        """Add the reasons found elsewhere for the same rows, in the same order."""
+        found = reasons[reasons != ""]
+        for reason, index in found.groupby(found).groups.items():
+            column, _, rule = str(reason).partition(": ")
+            self.blame(pd.Index(index), column, rule)
+
     @property
     def is_valid(self) -> pd.Series:
         """True for the rows without a reason."""
         return self.reasons == ""
 
-    def counts_by_date(self) -> dict[str, dict[str, int]]:
-        """Rows in, valid and quarantined, for every date."""
-        table = pd.DataFrame({"dt": self.delivered["dt"], "valid": self.is_valid})
+
+@dataclass
+class Tally:
+    """What was seen of all rows, or of all labels, without the rows themselves."""
+
+    by_date: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows in, valid and quarantined."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows break each rule."""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """The outcome of each expectation, in the order declared."""
+
+    def count(self, judged: "Judged") -> None:
+        """Add whole dates that have been judged."""
+        table = pd.DataFrame({"dt": judged.delivered["dt"], "valid": judged.is_valid})
         groups = table.groupby("dt", sort=True)["valid"].agg(["size", "sum"])
-        return {
-            str(day): {"rows_in": int(size), "rows_valid": int(valid), "rows_quarantined": int(size - valid)}
-            for day, size, valid in groups.itertuples()
-        }
+        for day, size, valid in groups.itertuples():
+            counts = {"rows_in": int(size), "rows_valid": int(valid), "rows_quarantined": int(size - valid)}
+            self.by_date[str(day)] = counts
+        for reasons, n in judged.reasons[~judged.is_valid].value_counts().items():
+            self.reasons.update(dict.fromkeys(str(reasons).split("; "), int(n)))
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The sums over the dates."""
+        return {kind: sum(day[kind] for day in self.by_date.values()) for kind in NOTHING}
+
+
+NOTHING = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 
 
 def validate(product: Product, as_of: date) -> str:
@@ -60,27 +125,108 @@ def validate(product: Product, as_of: date) -> str:
     Raises UserError when a critical expectation fails or an expectation cannot be evaluated.
     """
     paths = Paths(product.name)
-    rows = _judge_types(read_tables(paths.raw / "rows", until=product.scored_day(as_of)), product)
-    labels = _judge_labels(read_tables(paths.raw / "labels", until=as_of), product)
     about_target = [e for e in product.expectations if product.target.name in _columns(e.kwargs)]
-    results = _expect(rows, [e for e in product.expectations if e not in about_target])
-    results += _expect(labels, about_target)
-    report = _report(product, as_of, rows, labels, results)
-    write_json(paths.report("validation.json"), report)
-    _stop_on_failure(product, results, paths)
-    _write(rows, labels, paths)
+    about_rows = [e for e in product.expectations if e not in about_target]
+    rows_files = partitions(paths.raw / "rows", product.scored_day(as_of))
+    labels_files = partitions(paths.raw / "labels", as_of)
+    with whole_folder(paths.valid) as valid, whole_folder(paths.quarantine) as quarantine:
+        rows = _judge(rows_files, _typed_rows, about_rows, product, valid / "rows", quarantine / "rows.parquet")
+        labels = _judge(
+            labels_files, _typed_labels, about_target, product, valid / "labels", quarantine / "labels.parquet"
+        )
+        report = _report(product, as_of, rows, labels)
+        write_json(paths.report("validation.json"), report)
+        _stop_on_failure(product, report["expectations"], paths)
     counts = report["rows"]
     return (
         f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + "
-        f"{counts['rows_quarantined']:,} quarantined; {sum(not r['success'] for r in results)} of {len(results)} "
-        "expectations failed without stopping the run"
+        f"{counts['rows_quarantined']:,} quarantined; {sum(not r['success'] for r in report['expectations'])} of "
+        f"{len(report['expectations'])} expectations failed without stopping the run"
     )
 
 
-def _judge_types(delivered: pd.DataFrame, product: Product) -> Judged:
-    """The rows with declared types; keys must be there once, times must be dates."""
+def _judge(
+    files: list[Path],
+    typed: Callable[[pd.DataFrame, Product], Judged],
+    expectations: list[Expectation],
+    product: Product,
+    valid: Path,
+    quarantine: Path,
+) -> Tally:
+    """Judge the files of dates, a few dates at a time, and write what is valid and what is not."""
+    valid.mkdir()
+    tally = Tally()
+    row_by_row = [e for e in expectations if e.type in ROW_BY_ROW]
+    about_all = [e for e in expectations if e.type not in ROW_BY_ROW]
+    seen, found_in_all = _judge_all(files, typed, about_all, product)
+    again = _keys_again(files, product)
+    seen_by_row = []
+    first = 0
+    with table_writer(quarantine) as write_bad:
+        for some in _some_dates(files):
+            judged = typed(read_partitions(some), product)
+            here = slice(first, first := first + len(judged.delivered))
+            judged.blame(pd.Series(again[here]), "+".join(product.key), "is a key already seen")
+            seen_by_row.append(_expect(judged, row_by_row))
+            judged.blame_also(found_in_all.iloc[here].reset_index(drop=True))
+            tally.count(judged)
+            _write(judged, product, valid, write_bad)
+    assert tally.totals["rows_in"] == len(again), "every delivered row must be accounted for"
+    sums = iter([_summed(outcomes) for outcomes in zip(*seen_by_row, strict=True)])
+    of_all = iter(seen)
+    tally.results = [next(sums if e.type in ROW_BY_ROW else of_all) for e in expectations]
+    return tally
+
+
+def _judge_all(
+    files: list[Path],
+    typed: Callable[[pd.DataFrame, Product], Judged],
+    expectations: list[Expectation],
+    product: Product,
+) -> tuple[list[dict[str, Any]], pd.Series]:
+    """Outcomes of the expectations that need all rows at once, and the reasons that they give each row."""
+    if not expectations:
+        return [], pd.Series("", index=range(sum(map(n_rows, files))), dtype=object)
+    judged = typed(read_partitions(files), product)
+    judged = Judged(judged.delivered, judged.typed)
+    return _expect(judged, expectations), judged.reasons
+
+
+def _keys_again(files: list[Path], product: Product) -> np.ndarray:
+    """For every row of the files in order, whether an earlier one has its key; False where a key is missing."""
+    texts = [_key_text(read_partitions([file], list(product.key)), product) for file in files]
+    if not texts:
+        return np.empty(0, bool)
+    found = np.concatenate([digests(text) for text in texts])
+    return seen_before(found) & ~np.concatenate([text.isna().to_numpy() for text in texts])
+
+
+def _key_text(delivered: pd.DataFrame, product: Product) -> pd.Series:
+    kinds = product.kinds
+    return key_text(
+        pd.DataFrame({name: cast_column(delivered[name], kinds[name])[0] for name in product.key}), product.key
+    )
+
+
+def _some_dates(files: list[Path]) -> Iterator[list[Path]]:
+    """The files in order, as many together as ROWS_JUDGED_AT_ONCE admits; once no file if there is none."""
+    some: list[Path] = []
+    n_some = 0
+    for file in files:
+        n_file = n_rows(file)
+        if some and n_some + n_file > ROWS_JUDGED_AT_ONCE:
+            yield some
+            some, n_some = [], 0
+        some.append(file)
+        n_some += n_file
+    yield some
+
+
+def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
+    """The rows with declared types; a key must be there, and a time be a date."""
+    delivered = _with_columns(delivered, product.input_columns)
     typed = delivered.copy()
-    kinds = _kinds(product)
+    kinds = product.kinds
     misfits = {}
     for name, kind in kinds.items():
         typed[name], misfits[name] = cast_column(delivered[name], kind)
@@ -88,34 +234,43 @@ def _judge_types(delivered: pd.DataFrame, product: Product) -> Judged:
     for name, misfit in misfits.items():
         judged.blame(misfit, name, f"is no {kinds[name]}")
     judged.blame(delivered[product.time].isna(), product.time, "is missing")
-    _judge_key(judged, product)
+    _blame_missing_keys(judged, product)
     return judged
 
 
-def _kinds(product: Product) -> dict[str, str]:
-    return {**dict.fromkeys(product.key, "category"), product.time: "time", **product.columns}
-
-
-def _judge_labels(delivered: pd.DataFrame, product: Product) -> Judged:
+def _typed_labels(delivered: pd.DataFrame, product: Product) -> Judged:
     """The labels with declared types; of several truths about one key the first stands."""
-    for name in [*product.key, product.target.name]:
-        if name not in delivered:  # no label is known yet
-            delivered[name] = pd.Series(dtype="str")
+    delivered = _with_columns(delivered, [*product.key, product.target.name])
     typed = delivered.copy()
     for name in product.key:
-        typed[name], _ = cast_column(delivered[name], _kinds(product)[name])  # as in the rows, to join them
+        typed[name], _ = cast_column(delivered[name], product.kinds[name])  # as in the rows, to join them
     typed[product.target.name], misfit = cast_target(delivered[product.target.name], product.target)
     judged = Judged(delivered, typed)
     judged.blame(misfit, product.target.name, f"is no {product.target.task} target")
-    _judge_key(judged, product)
+    _blame_missing_keys(judged, product)
     return judged
 
 
-def _judge_key(judged: Judged, product: Product) -> None:
+def _with_columns(delivered: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The table with every declared column: dates stored before a column was declared lack it."""
+    lacking = {name: pd.Series(None, index=delivered.index, dtype="str") for name in names if name not in delivered}
+    return delivered.assign(**lacking)
+
+
+def _blame_missing_keys(judged: Judged, product: Product) -> None:
     key = list(product.key)
-    missing = judged.typed[key].isna().any(axis=1)
-    judged.blame(missing, "+".join(key), "is missing")
-    judged.blame(judged.typed.duplicated(key, keep="first") & ~missing, "+".join(key), "is a key already seen")
+    judged.blame(judged.typed[key].isna().any(axis=1), "+".join(key), "is missing")
+
+
+@cache
+def _batch_definition() -> Any:
+    """What takes a table to be judged; made once, because it takes a second."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("table")
+    return asset.add_batch_definition_whole_dataframe("all")
 
 
 def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, Any]]:
@@ -125,15 +280,7 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
     import great_expectations as gx
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    table = judged.typed.drop(columns="dt").reset_index(drop=True)
-    batch = (
-        context.data_sources.add_pandas("pandas")
-        .add_dataframe_asset("table")
-        .add_batch_definition_whole_dataframe("all")
-        .get_batch({"dataframe": table})
-    )
+    batch = _batch_definition().get_batch({"dataframe": judged.typed.drop(columns="dt")})
     suite = gx.ExpectationSuite(
         "declared",
         expectations=[
@@ -152,6 +299,20 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
     return seen
 
 
+def _summed(outcomes: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """One expectation's outcomes on several batches as its outcome on all rows, by Great Expectations' own rule."""
+    total = dict(outcomes[0])
+    failed = [each["error"] for each in outcomes if each["error"]]
+    if failed or len(outcomes) == 1:
+        return {**total, "success": not failed and total["success"], "error": failed[0] if failed else None}
+    for name in ("rows_seen", "rows_missing", "rows_unexpected"):
+        total[name] = sum(each[name] for each in outcomes)
+    n_judged = total["rows_seen"] - total["rows_missing"]
+    n_fitting = n_judged - total["rows_unexpected"]
+    total["success"] = n_judged == 0 or n_fitting / n_judged >= total["kwargs"].get("mostly", 1)
+    return total
+
+
 def _seen(result: Any, severity: str) -> tuple[dict[str, Any], list[int]]:
     """One expectation's outcome without any value of a row, and the index labels of the rows that break it."""
     config, outcome = result.expectation_config, result.result or {}
@@ -164,6 +325,7 @@ def _seen(result: Any, severity: str) -> tuple[dict[str, Any], list[int]]:
         "kwargs": kwargs,
         "success": bool(result.success),
         "rows_seen": outcome.get("element_count"),
+        "rows_missing": outcome.get("missing_count") or 0,
         "rows_unexpected": outcome.get("unexpected_count"),
         "error": raised[0] if raised else None,
     }
@@ -206,44 +368,29 @@ def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Pat
         )
 
 
-def _report(
-    product: Product, as_of: date, rows: Judged, labels: Judged, results: list[dict[str, Any]]
-) -> dict[str, Any]:
-    by_date = rows.counts_by_date()
-    totals = {
-        kind: {
-            name: sum(day[name] for day in judged.counts_by_date().values())
-            for name in ("rows_in", "rows_valid", "rows_quarantined")
-        }
-        for kind, judged in (("rows", rows), ("labels", labels))
-    }
-    for name, judged in (("rows", rows), ("labels", labels)):
-        assert totals[name]["rows_in"] == len(judged.delivered), "every delivered row must be accounted for"
-    nothing = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
-    scored = by_date.get(product.scored_day(as_of).isoformat(), nothing)
-    reasons = pd.concat([rows.reasons, labels.reasons]).str.split("; ").explode()
+def _report(product: Product, as_of: date, rows: Tally, labels: Tally) -> dict[str, Any]:
+    scored = product.scored_day(as_of).isoformat()
     return {
         "as_of": as_of.isoformat(),
-        "rows": totals["rows"],
-        "labels": totals["labels"],
-        "scored_day": {"date": product.scored_day(as_of).isoformat(), **scored},
-        "reasons": {str(reason): int(n) for reason, n in reasons[reasons != ""].value_counts().sort_index().items()},
-        "expectations": results,
-        "rows_by_date": by_date,
-        "labels_by_date": labels.counts_by_date(),
+        "rows": rows.totals,
+        "labels": labels.totals,
+        "scored_day": {"date": scored, **rows.by_date.get(scored, NOTHING)},
+        "reasons": dict(sorted((rows.reasons + labels.reasons).items())),
+        "expectations": rows.results + labels.results,
+        "rows_by_date": rows.by_date,
+        "labels_by_date": labels.by_date,
     }
 
 
-def _write(rows: Judged, labels: Judged, paths: Paths) -> None:
-    with whole_folder(paths.valid) as valid, whole_folder(paths.quarantine) as quarantine:
-        for kind, judged in (("rows", rows), ("labels", labels)):
-            (valid / kind).mkdir()
-            for day, group in judged.typed[judged.is_valid].groupby("dt", sort=True):
-                write_table(partition(valid / kind, date.fromisoformat(str(day))), group.drop(columns="dt"))
-            bad = judged.delivered[~judged.is_valid]
-            # As text, because a column that holds both numbers and words has no other common type.
-            kept = bad.astype("str").where(bad.notna(), None).assign(reasons=judged.reasons[~judged.is_valid])
-            write_table(quarantine / f"{kind}.parquet", kept.astype("str"))
+def _write(judged: Judged, product: Product, valid: Path, write_bad: Callable[[pd.DataFrame], None]) -> None:
+    """Each date's valid rows in order of key, so that nothing after this depends on the order of arrival."""
+    for day, group in judged.typed[judged.is_valid].groupby("dt", sort=True):
+        ordered = group.drop(columns="dt").sort_values(list(product.key))
+        write_table(partition(valid, date.fromisoformat(str(day))), ordered)
+    bad = judged.delivered[~judged.is_valid]
+    # As text, because a column that holds both numbers and words has no other common type.
+    kept = bad.astype("str").where(bad.notna(), None).assign(reasons=judged.reasons[~judged.is_valid])
+    write_bad(kept.astype("str"))
 
 
 if __name__ == "__main__":
