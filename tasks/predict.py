@@ -148,7 +148,7 @@ def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder:
 
     file, n_scored = folder / part_name(shard), 0
     with table_writer(file) as write:
-        for scores in map(scorer.score, inputs()):
+        for scores in scorer.score_stream(inputs()):
             write(unanswered.popleft().assign(**_answers(product, scores, scorer.classes)))
             n_scored += len(scores)
     return {"name": file.name, "rows": n_scored, "bytes": file.stat().st_size, "sha256": file_sha256(file)}

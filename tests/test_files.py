@@ -1,6 +1,7 @@
 """Oracle: what is on the disk after a write that failed or was killed; hashlib over the plain bytes."""
 
 import hashlib
+import itertools
 import math
 import os
 import signal
@@ -16,8 +17,10 @@ from tasks.files import (
     file_sha256,
     folder_sha256,
     read_json,
+    read_pieces,
     read_table,
     read_tables,
+    table_writer,
     whole_file,
     whole_folder,
     write_json,
@@ -117,6 +120,33 @@ def test_partitions_are_read_in_order_of_date_and_up_to_one(tmp_path):
     assert list(read.index) == [0, 1]
     assert list(read_tables(tmp_path, columns=["a"]).columns) == ["a", "dt"]
     assert read_tables(tmp_path / "absent").empty
+
+
+def test_integers_stay_integers_beside_partitions_of_floats(tmp_path):
+    for day, value in (("2024-01-01", 2**60 + 1), ("2024-01-02", 0.5)):
+        write_table(tmp_path / f"dt={day}.parquet", pd.DataFrame({"a": [value]}))
+    assert read_tables(tmp_path)["a"].tolist() == [2**60 + 1, 0.5]
+
+
+def test_table_written_in_pieces_is_the_same_bytes_as_one_written_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    table = pd.DataFrame({"a": [f"x{i}" for i in range(11)], "b": pd.array([*range(10), None], "Int8")})
+    write_table(tmp_path / "whole", table)
+    for cuts in ([0, 11], [0, 0, 1, 2, 9, 11], [0, 4, 8, 11]):
+        with table_writer(tmp_path / "pieces") as write:
+            for start, stop in itertools.pairwise(cuts):
+                write(table[start:stop])
+            assert not (tmp_path / "pieces").exists()
+        assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+        (tmp_path / "pieces").unlink()
+
+
+def test_pieces_of_a_table_are_its_row_groups_within_the_range(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    write_table(tmp_path / "t", pd.DataFrame({"a": range(11)}))
+    assert [piece["a"].tolist() for piece in read_pieces(tmp_path / "t", range(3, 9))] == [[3], [4, 5, 6, 7], [8]]
+    assert [len(piece) for piece in read_pieces(tmp_path / "t")] == [4, 4, 3]
+    assert list(read_pieces(tmp_path / "t", range(5, 5))) == []
 
 
 def test_hash_of_a_folder_is_that_of_its_names_and_contents(tmp_path):

@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from conftest import environment
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,7 @@ from tasks import params, tables
 from tasks.errors import UserError
 from tasks.files import folder_sha256, write_json, write_table
 from tasks.paths import Paths, partition
-from tasks.predict import _shards, part_name, predict, predict_shard, run_of, write_night
+from tasks.predict import _pieces, part_name, predict, predict_shard, run_of, write_night
 from tasks.publish import publish
 from tasks.read import read_predictions
 
@@ -93,21 +94,33 @@ def told():
     return json.loads((PATHS.predictions / "night.json").read_text())
 
 
-KEYS = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=2)), max_size=30, unique=True)
+@given(st.integers(0, 60), st.integers(1, 12))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monkeypatch, n_rows, n_shards):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 7)
+    columns = {"colour": "a", "size": 1.0, "when": pd.Timestamp("2024-02-11"), "day": pd.Timestamp("2024-02-11")}
+    rows = pd.DataFrame({"parcel_id": [f"{i:03d}" for i in range(n_rows)], "depot": "A"}).assign(**columns)
+    if n_rows:
+        write_table(partition(PATHS.valid / "rows", SCORED), rows)
+    shards = [pd.concat(_pieces(product(shards=n_shards), AS_OF, i)) for i in range(n_shards)]
+    assert [number for shard in shards for number in shard["parcel_id"]] == list(rows["parcel_id"])
+    sizes = [len(shard) for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
 
 
-@given(KEYS, st.integers(1, 64))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_shard_of_a_row_follows_from_its_key_alone(keys, n_shards):
-    rows = pd.DataFrame(keys, columns=["parcel_id", "depot"], dtype="str")
-    wanted = product(shards=n_shards)
-    shards = _shards(rows, wanted)
-    assert len(shards) == len(rows)
-    assert ((shards >= 0) & (shards < n_shards)).all()
-    backwards = _shards(rows.iloc[::-1].assign(size=1.0), wanted)[::-1]
-    assert (shards == backwards).all()
-    alone = [_shards(rows.iloc[[i]], wanted)[0] for i in range(min(5, len(rows)))]
-    assert list(shards[:5]) == alone
+def test_shard_reads_its_own_row_groups_only(night, monkeypatch):
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 5)
+    wanted, _ = night()
+    read = []
+    whole = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, group, **kwargs: read.append(group) or whole(self, group, **kwargs),
+    )
+    assert predict_shard(wanted, AS_OF, 1)["rows"] == 10
+    assert read == [2, 3]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -189,17 +202,33 @@ def test_shard_alone_gives_the_same_bytes_as_the_whole_night(night):
     assert told() == said
 
 
-def test_same_inputs_give_the_same_bytes_and_the_order_of_rows_does_not_matter(night):
-    wanted, rows = night()
+def test_same_inputs_give_the_same_bytes(night):
+    wanted, _ = night()
     hashes = []
     for _ in range(2):
         predict(wanted, AS_OF)
         hashes.append(folder_sha256(PATHS.predictions))
     assert hashes[0] == hashes[1]
-    first = told()
-    write_table(partition(PATHS.valid / "rows", SCORED), rows.iloc[::-1])
+
+
+def test_night_in_many_pieces_has_the_scores_of_a_night_in_one(night, monkeypatch):
+    wanted, _ = night("multiclass")
     predict(wanted, AS_OF)
-    assert [part["sha256"] for part in told()["parts"]] == [part["sha256"] for part in first["parts"]]
+    whole = whole_night()
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    rows = pd.read_parquet(partition(PATHS.valid / "rows", SCORED))
+    write_table(partition(PATHS.valid / "rows", SCORED), rows)
+    predict(wanted, AS_OF)
+    assert pq.read_metadata(PATHS.predictions / part_name(0)).num_row_groups == 3
+    pd.testing.assert_frame_equal(whole_night(), whole, check_exact=False, atol=1e-5, rtol=0)
+
+
+def test_night_is_empty_when_no_row_was_ever_valid(night):
+    wanted, _ = night(n_rows=0)
+    shutil.rmtree(PATHS.valid)
+    predict(wanted, AS_OF)
+    assert told()["rows"] == {"in": 0, "published": 0, "quarantined": 0}
+    assert list(whole_night().columns) == ["parcel_id", "depot", "day", "prediction", "probability"]
 
 
 def test_name_of_a_run_changes_with_rows_model_shards_and_threshold(night):

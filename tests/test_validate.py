@@ -301,6 +301,54 @@ def test_same_rows_give_the_same_bytes():
     assert hashes[0] == hashes[1]
 
 
+def test_valid_rows_and_labels_lie_in_order_of_key_whatever_order_they_came_in():
+    hashes = []
+    for order in (1, -1):
+        deliver([row("b"), row("a"), row("c")][::order], [("c", "1"), ("a", "0")][::order])
+        validate(tiny(), AS_OF)
+        hashes.append(folder_sha256(PATHS.valid))
+    assert hashes[0] == hashes[1]
+    assert list(read_tables(PATHS.valid / "rows")["parcel_id"]) == ["a", "b", "c"]
+
+
+def test_judging_a_few_dates_at_a_time_gives_what_judging_all_at_once_gives(monkeypatch):
+    for i in range(1, 4):
+        deliver(
+            [row("x"), row(f"{i}", weight_kg="-1"), row(f"{i}a", depot=None), row(f"{i}b", depot=f"B{i}"), row(None)],
+            day=f"2024-01-0{i}",
+        )
+    wanted = tiny(
+        {**POSITIVE, "severity": "critical", "kwargs": {**POSITIVE["kwargs"], "mostly": 0.8}},
+        {"type": "expect_column_values_to_not_be_null", "severity": "warning", "kwargs": {"column": "depot"}},
+        {"type": "expect_column_values_to_be_unique", "severity": "warning", "kwargs": {"column": "depot"}},
+        {"type": "expect_table_row_count_to_be_between", "severity": "info", "kwargs": {"min_value": 15}},
+        {
+            "type": "expect_column_value_lengths_to_be_between",
+            "severity": "info",
+            "kwargs": {"column": "depot", "max_value": 1, "mostly": 0.75},
+        },
+        split__group=None,
+    )
+    seen = []
+    for n_rows in (1000, 1):
+        monkeypatch.setattr("tasks.validate.ROWS_JUDGED_AT_ONCE", n_rows)
+        validate(wanted, AS_OF)
+        seen.append((report(), folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)))
+    assert seen[0] == seen[1]
+    assert [each["success"] for each in report()["expectations"]] == [True, False, False, True, True]
+    assert report()["expectations"][2]["rows_unexpected"] == 9
+    assert valid() == ["1b", "2b", "3b"]
+
+
+def test_date_stored_before_a_column_was_declared_has_it_empty():
+    deliver([row("a")])
+    file = partition(PATHS.raw / "rows", date(2024, 1, 1))
+    write_table(file, pd.read_parquet(file).drop(columns="weight_kg"))
+    deliver([row("b")], day="2024-01-02")
+    validate(tiny(), AS_OF)
+    assert read_tables(PATHS.valid / "rows")["weight_kg"].isna().tolist() == [True, False]
+
+
 def test_long_integers_with_gaps_stay_exact():
     table = pd.DataFrame(
         {
