@@ -95,12 +95,14 @@ class Network(nn.Module):
         return self.head(tokens.mean(1) if real is None else _mean(tokens, real))
 
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities, or predictions in the target's own units.
+        """Probabilities, calibrated as the target says, or predictions in the target's own units.
 
         Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C].
         """
         assert self.target is not None, "a network without a target has no scores"
         logits = self(batch).float()
+        if self.target.scale:
+            logits = logits * logits.new_tensor(self.target.scale) + logits.new_tensor(self.target.offset)
         match self.target.task:
             case "binary":
                 return logits[:, 0].sigmoid()

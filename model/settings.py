@@ -103,6 +103,8 @@ class TrainingSettings:
     """Share of a target's mass spread over all classes; regression ignores it."""
     patience_epochs: int = 2
     """Epochs without a better validation loss before training stops."""
+    calibrate: bool = True
+    """Fit probabilities to the validation rows once training has ended; regression has none."""
     seed: int = 0
     """Fixes weights, order and dropout."""
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,10 @@ class Target:
     """Of a regression's training targets: the network works with standardised ones."""
     deviation: float = 1.0
     """Standard deviation of the same."""
+    scale: tuple[float, ...] = ()
+    """What the logits are multiplied by before they become probabilities, one for each or one for all; () is 1."""
+    offset: tuple[float, ...] = ()
+    """What is added to them then, as many; `model.calibration` fits both."""
 
     def __post_init__(self) -> None:
         least = {"binary": 2, "multiclass": 2, "multilabel": 1, "regression": 0}
@@ -62,4 +67,7 @@ def read_description(folder: Path) -> dict:
 def read_target(described: dict) -> Target | None:
     """The target in the content of `network.json`."""
     target = described["target"]
-    return Target(**{**target, "classes": tuple(target["classes"])}) if target else None
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in (target or {}).items()
+    }
+    return Target(**given) if given else None

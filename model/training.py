@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.batches import batches, collate
+from model.calibration import calibrate
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
 from model.features import UNKNOWN, Features
@@ -69,7 +70,7 @@ def train(
     y_val: np.ndarray,
     settings: TrainingSettings,
 ) -> tuple[Network, History]:
-    """The network with the weights that did best on the validation rows, and each epoch's losses.
+    """The network with the weights that did best on the validation rows, calibrated there, and each epoch's losses.
 
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
@@ -99,6 +100,8 @@ def train(
             elif epoch - best_epoch >= settings.patience_epochs:
                 break
     network.load_state_dict(best)
+    if settings.calibrate:
+        calibrate(network.eval(), encoded_val, y_val, settings.batch_tokens)
     return network.cpu().eval(), history
 
 

@@ -43,7 +43,9 @@ def random_model(folder, task, kinds=KINDS, **settings):
     """A network with lively weights, so that a lost input or a wrong axis shows in the scores."""
     features = Features.fit(kinds, mixed(200), None, task, max_tokens=24)
     sizes = NetworkSettings(d_model=16, n_layers=2, n_heads=2, d_feedforward=32, **settings)
-    target = Target(task=task, classes=TASKS[task], mean=3.0, deviation=2.0)
+    n_scales = {"binary": 1, "multiclass": 1, "multilabel": 2, "regression": 0}[task]
+    calibration = {"scale": (0.6, 1.7)[:n_scales], "offset": (-0.4, 0.3)[:n_scales]}
+    target = Target(task=task, classes=TASKS[task], mean=3.0, deviation=2.0, **calibration)
     network = Network(sizes, features.sizes, target, seed=1)
     with torch.no_grad():
         for weight in network.parameters():

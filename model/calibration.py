@@ -1,0 +1,101 @@
+"""Probabilities that mean what they say: logits stretched and shifted to fit the validation rows.
+
+A binary target gets a scale and an offset (Platt scaling), a multilabel one both for each class, a multiclass
+one a single scale (temperature scaling), which leaves the likeliest class as it is. Scales are positive: no
+order of rows is ever inverted. A regression has no probabilities and stays as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.batches import batches, collate
+from model.encoded import Encoded
+from model.network import Network
+from model.target import Target
+
+MAX_STEPS = 100
+
+
+def calibrate(network: Network, encoded: Encoded, y: np.ndarray, batch_tokens: int) -> None:
+    """Give `network` the target whose probabilities fit rows that it was not trained on.
+
+    Shapes: y int [n] for binary and multiclass, 0/1 [n, C] for multilabel.
+    """
+    assert network.target is not None
+    if network.target.task != "regression":
+        network.target = calibrated(network.target, _logits(network, encoded, batch_tokens), y)
+
+
+def calibrated(target: Target, logits: Tensor, y: np.ndarray) -> Target:
+    """`target` with the scales and offsets that fit best; where one class is all there is, nothing changes.
+
+    Shapes: logits [n, o]; y as in `calibrate`.
+    Source: Platt 1999; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.
+    """
+    logits, truth = logits.double(), torch.from_numpy(np.asarray(y))
+    if target.task == "multiclass":
+        if len(truth.unique()) < 2:
+            return replace(target, scale=(1.0,), offset=(0.0,))
+        scale, _ = _fit(logits, lambda moved: F.cross_entropy(moved, truth.long(), reduction="sum"), shifts=False)
+        return replace(target, scale=(scale,), offset=(0.0,))
+    columns = zip(logits.T, truth.reshape(logits.shape).T.double(), strict=True)
+    fitted = [_fit_binary(*column) for column in columns]
+    return replace(target, scale=tuple(scale for scale, _ in fitted), offset=tuple(offset for _, offset in fitted))
+
+
+def uncalibrated(target: Target, scores: np.ndarray) -> np.ndarray:
+    """The probabilities as they would be without calibration. Shapes: as in `model.scoring`."""
+    if not target.scale:
+        return scores
+    tiny = np.finfo(np.float32).tiny
+    shares = np.clip(scores.astype(np.float64), tiny, None)
+    if target.task == "multiclass":
+        powers = shares ** (1 / target.scale[0])
+        return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+    rest = np.clip(1 - scores.astype(np.float64), tiny, None)
+    scale, offset = (np.array(values if scores.ndim > 1 else values[0]) for values in (target.scale, target.offset))
+    logits = (np.log(shares) - np.log(rest) - offset) / scale
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _fit_binary(logits: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Scale and offset of one column. Shapes: [n], 0/1 [n]."""
+    if len(truth.unique()) < 2:
+        return 1.0, 0.0
+    return _fit(logits, lambda moved: F.binary_cross_entropy_with_logits(moved, truth, reduction="sum"), shifts=True)
+
+
+def _fit(logits: Tensor, loss: Callable[[Tensor], Tensor], shifts: bool) -> tuple[float, float]:
+    """The scale and offset of least loss, drawn to 1 and 0 as one more unit-normal observation each would.
+
+    That prior decides where few rows or rows without a mistake say little, and fades as rows are added.
+    """
+    moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    kept = torch.tensor([1.0, float(shifts)], dtype=torch.float64)
+    optimiser = torch.optim.LBFGS([moves], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        optimiser.zero_grad()
+        log_scale, offset = (moves * kept).unbind()
+        value = (loss(logits * log_scale.exp() + offset) + moves.square().sum() / 2) / len(logits)
+        value.backward()
+        return value
+
+    optimiser.step(objective)
+    log_scale, offset = (moves * kept).detach().tolist()
+    return float(np.exp(log_scale)), offset
+
+
+@torch.inference_mode()
+def _logits(network: Network, encoded: Encoded, batch_tokens: int) -> Tensor:
+    assert network.target is not None
+    logits, where = torch.empty(len(encoded), network.target.n_outputs), next(network.parameters()).device
+    for rows in batches(encoded.lengths, batch_tokens):
+        batch = collate(encoded, rows, network.sizes.pad_id)
+        logits[rows] = network({name: torch.from_numpy(array).to(where) for name, array in batch.items()}).float().cpu()
+    return logits
