@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from model.bins import bin_edges
 from model.encoded import Encoded, Sizes
 from model.settings import COLUMN_KINDS
-from model.subwords import CLS, MASK, PAD, SEP, encode_texts, load_tokenizer, train_tokenizer
+from model.subwords import encode_texts, load_tokenizer, special_ids, train_tokenizer
 
 Table = Mapping[str, np.ndarray]
 
@@ -89,9 +89,8 @@ class Features:
         """What a network for these features must know."""
         ids: dict[str, int] = {}
         if self.tokenizer is not None:
-            names = {"cls_id": CLS, "sep_id": SEP, "pad_id": PAD, "mask_id": MASK}
-            known = self.tokenizer.get_vocab()
-            ids = {name: known[token] for name, token in names.items()}
+            known = special_ids(self.tokenizer)
+            ids = {f"{name}_id": known[name] for name in ("cls", "sep", "pad", "mask")}
         return Sizes(
             n_categories=tuple(FIRST_KNOWN + len(known) for known in self.vocabularies.values()),
             edges=tuple(number.edges for number in self.numbers.values()),

@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+ROBERTA = {"pad": "<pad>", "unknown": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 VOCABULARY_SIZE = 8192
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """A lower-casing byte-pair tokenizer; the same texts in the same order give the same one."""
     # Not WordPiece: its trainer numbers the "##" letters in the order of a hash map, anew on every call.
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer = Tokenizer(models.BPE(unk_token=BERT["unknown"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+        vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=list(BERT.values()), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     return prepared(tokenizer)
@@ -34,12 +35,26 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises: ValueError when a special token that a row needs is not in its vocabulary.
     """
     tokenizer = prepared(Tokenizer.from_file(str(path)))
-    missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
-    if missing:
+    if not special_ids(tokenizer):
         raise ValueError(
-            f"{path} must know {', '.join(SPECIAL)}, lacks {', '.join(missing)}; use a BERT-family tokenizer"
+            f"{path} must know {', '.join(BERT.values())}, lacks {', '.join(_unknown(tokenizer, BERT))}, and knows "
+            f"{', '.join(ROBERTA.values())} no better; use a BERT-family tokenizer"
         )
     return tokenizer
+
+
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids of the tokens named pad, unknown, cls, sep and mask, spelt as BERT or as RoBERTa does; none if unknown."""
+    for spelling in (BERT, ROBERTA):
+        known = {name: tokenizer.token_to_id(token) for name, token in spelling.items()}
+        ids = {name: its for name, its in known.items() if its is not None}
+        if len(ids) == len(spelling):
+            return ids
+    return {}
+
+
+def _unknown(tokenizer: Tokenizer, spelling: dict[str, str]) -> list[str]:
+    return [token for token in spelling.values() if tokenizer.token_to_id(token) is None]
 
 
 def prepared(tokenizer: Tokenizer) -> Tokenizer:
@@ -61,7 +76,7 @@ def encode_texts(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: in
     lengths = np.stack([length for _, length in pieces], axis=1)
     kept = _fair_cut(lengths, max_tokens - len(columns))
     ends = np.cumsum((kept + 1).ravel()).reshape(kept.shape)
-    ids = np.full(ends[-1, -1] if ends.size else 0, tokenizer.token_to_id(SEP), np.int32)
+    ids = np.full(ends[-1, -1] if ends.size else 0, special_ids(tokenizer)["sep"], np.int32)
     for (flat, length), keep, end in zip(pieces, kept.T, ends.T, strict=True):
         position = np.arange(flat.size) - np.repeat(np.cumsum(length) - length, length)
         inside = position < np.repeat(keep, length)
