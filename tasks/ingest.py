@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from tasks import stage
 from tasks.errors import UserError
-from tasks.fetch import fetch
+from tasks.fetch import TEXT, fetch
 from tasks.files import read_json, read_table, write_json, write_table
-from tasks.params import Product
+from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths, partition, partition_day
 from tasks.types import LABEL_SEPARATOR, as_text, event_day, parse_time
 
@@ -32,7 +32,7 @@ def ingest(product: Product, as_of: date) -> str:
     index: dict[str, Any] = read_json(index_file) if index_file.exists() else {"rows": {}, "labels": {}, "undated": []}
     start, last = _start(product, index), product.scored_day(as_of).isoformat()
     frame = _declared_columns(fetch(product, start, as_of), product)
-    rows = frame[product.input_columns].assign(dt=event_day(frame[product.time]))
+    rows = frame.drop(columns=product.target.name).assign(dt=event_day(frame[product.time]))
     dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
     if dated.empty and not any(day <= last for day in index["rows"]):
         raise UserError(
@@ -42,6 +42,7 @@ def ingest(product: Product, as_of: date) -> str:
         _sweep(index, paths)
     changed = _changed_days(dated, product, start, last, index, paths)
     arriving = _arriving(undated, last, index)
+    waiting = int((~_names_of(undated).isin(index["undated"])).sum())
     new_rows = _append(pd.concat([dated, arriving], ignore_index=True), "rows", product, index, paths)
     new_labels = _append(_labels_by_day(frame, product, as_of, index, paths), "labels", product, index, paths)
     index["as_of"] = max(index.get("as_of", ""), as_of.isoformat())
@@ -50,7 +51,11 @@ def ingest(product: Product, as_of: date) -> str:
         paths.report("ingest.json"),
         {
             "as_of": as_of.isoformat(),
+            "rows_delivered": len(rows),
             "rows_new": len(new_rows),
+            "rows_of_stored_days": len(dated) + len(undated) - len(new_rows) - waiting,
+            "rows_waiting_without_a_date": waiting,
+            "rows_later_than_the_night": len(rows) - len(dated) - len(undated),
             "days_new": sorted(set(new_rows["dt"])),
             "labels_new": len(new_labels),
             "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
@@ -73,14 +78,21 @@ def _start(product: Product, index: dict[str, Any]) -> date | None:
 
 
 def _declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """What is declared, and what tells of rows that cannot be read."""
     wanted = [*product.input_columns, product.target.name]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
+        source = f"params.yaml: products.{product.name}.source"
+        if len(missing) == len(wanted):  # what stands there may be a row, and is not shown
+            raise UserError(
+                f"{source} must deliver every declared column, and delivers none of {', '.join(wanted)} in its "
+                f"{len(frame.columns)} columns; is its first line a header, and source.delimiter right?"
+            )
         raise UserError(
-            f"params.yaml: products.{product.name}.source must deliver every declared column, and lacks "
+            f"{source} must deliver every declared column, and lacks "
             f"{', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
         )
-    return frame[wanted]
+    return frame[[*wanted, *(name for name in UNREADABLE_COLUMNS if name in frame.columns)]]
 
 
 def _sweep(index: dict[str, Any], paths: Paths) -> None:
@@ -93,10 +105,17 @@ def _sweep(index: dict[str, Any], paths: Paths) -> None:
 
 def _arriving(undated: pd.DataFrame, last: str, index: dict[str, Any]) -> pd.DataFrame:
     """Rows without a date: each counts as arriving once, on the newest day, or on the next if that is stored."""
-    digests = pd.Series([f"{digest:016x}" for digest in _row_hashes(undated)], index=undated.index, dtype="str")
-    fresh = ~digests.isin(index["undated"]) & (last not in index["rows"])
-    index["undated"] = sorted({*index["undated"], *digests[fresh]})
+    names = _names_of(undated)
+    fresh = ~names.isin(index["undated"]) & (last not in index["rows"])
+    index["undated"] = sorted({*index["undated"], *names[fresh]})
     return undated[fresh].assign(dt=last)
+
+
+def _names_of(undated: pd.DataFrame) -> pd.Series:
+    """A name for each row without a date: a hash of it, and which of several equal ones it is."""
+    names = pd.Series([f"{digest:016x}" for digest in _row_hashes(undated)], index=undated.index, dtype="str")
+    turn = names.groupby(names).cumcount().astype("str")
+    return names.where(turn == "0", names + "#" + turn)
 
 
 def _labels_by_day(
@@ -176,11 +195,19 @@ def _keys(table: pd.DataFrame, product: Product) -> pd.Series:
 
 
 def _row_hashes(table: pd.DataFrame) -> list[int]:
-    """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose."""
+    """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
+
+    A row that cannot be read is what stands there, wherever in the file it does.
+    """
     if table.empty:
         return []
-    texts = table.apply(as_text).astype(object).where(table.notna(), None)
-    return [int(value) for value in pd.util.hash_pandas_object(texts, index=False)]
+    cells = table.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore")
+    texts = cells.apply(as_text).astype(object).where(cells.notna(), None)
+    hashes = pd.util.hash_pandas_object(texts, index=False)
+    if TEXT in table:
+        text = table[TEXT]
+        hashes = hashes.where(text.isna(), pd.util.hash_pandas_object(as_text(text).astype(object), index=False))
+    return [int(value) for value in hashes]
 
 
 def _digest(table: pd.DataFrame) -> str:

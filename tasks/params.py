@@ -8,6 +8,7 @@ Run `python -m tasks.params` to check the file.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import importlib.util
 import json
@@ -55,7 +56,9 @@ _PASSWORD = {
     True: re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE),
 }
 _PREDICTED = re.compile(r"prediction$|probability($|_)")
-_OURS = ("dt", "reasons")
+UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
+"""What `tasks.fetch` adds to rows that it cannot read: what is wrong, where it stands, and what stands there."""
+_OURS = ("dt", "reasons", *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 
 
@@ -75,6 +78,10 @@ class Source:
     """For python: `package.module:function`, called with (start, end) dates, returning a DataFrame."""
     recheck_days: int = 7
     """For python: how many stored days are fetched once more, to see whether the past has changed."""
+    delimiter: str = ","
+    """For csv: the character between cells."""
+    encoding: str = "utf-8"
+    """For csv and jsonl: how text is written as bytes, by a name that Python knows."""
 
     def __post_init__(self) -> None:
         _complain(
@@ -83,9 +90,22 @@ class Source:
                 *self._url_mistakes(),
                 *self._sql_mistakes(),
                 *self._callable_mistakes(),
+                *self._text_mistakes(),
                 *_at_least(0, recheck_days=self.recheck_days),
             ]
         )
+
+    def _text_mistakes(self) -> list[str]:
+        mistakes = []
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
+            mistakes.append(f'delimiter must be one character and no quote, got {self.delimiter!r}; use "," or "\\t"')
+        try:
+            is_text = codecs.lookup(self.encoding)._is_text_encoding
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            mistakes.append(f"encoding must be one that Python knows, got {self.encoding!r}; use utf-8 or cp1252")
+        return mistakes
 
     def _url_mistakes(self) -> list[str]:
         if self.kind == "python":

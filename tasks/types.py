@@ -1,7 +1,12 @@
 """Cells as delivered, made into the declared types; a cell that does not fit becomes missing and is told of.
 
-Never a changed value: text stays as it is, and what a 64-bit float cannot hold, such as 1e999, is not a number here.
+Never a changed value: text stays as it is, and what a 64-bit float cannot hold, such as 1e999 or an integer past 2^53
+that it would round, is not a number here: such a column is a category.
 """
+
+import re
+from datetime import date, timedelta
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import pandas as pd
@@ -9,17 +14,34 @@ import pandas as pd
 from tasks.params import Target
 
 LABEL_SEPARATOR = "|"
+_DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
+_EXACT = 2**53
+"""From here on a 64-bit float skips integers."""
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 def parse_time(values: pd.Series) -> pd.Series:
-    """ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none."""
+    """ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none.
+
+    A value must name its day: neither a year or month alone nor a word such as `today` is a date. Parts of a
+    second are cut off, and a time without a zone is taken for UTC.
+    """
     if pd.api.types.is_numeric_dtype(values):  # a bare number is no date, though pandas would take it for one
         return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s]")
     if values.dtype == object:
-        values = values.where(~values.map(lambda cell: isinstance(cell, int | float | list | dict | np.ndarray)), None)
+        values = values.where(values.map(_may_be_time), None)
+    elif not pd.api.types.is_datetime64_any_dtype(values):
+        values = as_text(values)
+        values = values.where(values.str.fullmatch(_DAY_FIRST, na=False), None)
     parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    return parsed.dt.tz_localize(None).astype("datetime64[s]")
+    parsed = parsed.dt.tz_localize(None).astype("datetime64[s]")
+    return parsed.where(parsed.dt.year.between(1, 9999))
+
+
+def _may_be_time(cell: object) -> bool:
+    return isinstance(cell, date | np.datetime64) or (
+        isinstance(cell, str) and re.fullmatch(_DAY_FIRST, cell) is not None
+    )
 
 
 def event_day(values: pd.Series) -> pd.Series:
@@ -40,16 +62,41 @@ def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
     """`values` as a category, number, time or text, and which of them did not fit (bool, same index)."""
     present = values.notna()
     if kind == "number":
-        if pd.api.types.is_datetime64_any_dtype(values):  # pandas would count its seconds
+        if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
             values = as_text(values)
+        if values.dtype == object:
+            values = values.where(~values.map(lambda cell: isinstance(cell, date | timedelta | bytes)), "")
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        numbers = numbers.where(np.isfinite(numbers))
+        numbers = numbers.where(np.isfinite(numbers) & ~_rounded(values, numbers))
         return numbers, present & numbers.isna()
     if kind == "time":
         times = parse_time(values)
         return times, present & times.isna()
     texts = _text(values)
     return texts, present & texts.isna()
+
+
+def _rounded(values: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Which cells a 64-bit float would change: long integers, and what it takes for zero."""
+    suspect = numbers.abs() >= _EXACT
+    if pd.api.types.is_float_dtype(values):
+        return suspect & False
+    if not pd.api.types.is_numeric_dtype(values):
+        zero = numbers == 0
+        suspect[zero] = as_text(values[zero]).str.contains("[1-9]", na=False)
+    changed = [_differ(cell, number) for cell, number in zip(values[suspect], numbers[suspect], strict=True)]
+    suspect[suspect] = np.array(changed, bool)
+    return suspect
+
+
+def _differ(cell: object, number: float) -> bool:
+    if isinstance(cell, float) or not np.isfinite(number):
+        return False
+    try:
+        exact = Decimal(str(cell).strip())
+    except InvalidOperation:
+        return False
+    return exact != Decimal(number) if "e" not in str(cell).lower() else number == 0 != exact
 
 
 def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
@@ -67,7 +114,7 @@ def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series
 def _text(values: pd.Series) -> pd.Series:
     """Text of each value; containers have none."""
     if values.dtype == object:
-        values = values.where(~values.map(lambda cell: isinstance(cell, list | dict | np.ndarray)), None)
+        values = values.where(~values.map(lambda cell: isinstance(cell, list | dict | np.ndarray | bytes)), None)
     return as_text(values)
 
 

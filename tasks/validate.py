@@ -20,7 +20,7 @@ from tasks import stage
 from tasks.errors import UserError
 from tasks.files import n_rows, partitions, read_partitions, table_writer, whole_folder, write_json, write_table
 from tasks.keys import digests, key_text, seen_before
-from tasks.params import Expectation, Product, columns_named
+from tasks.params import UNREADABLE_COLUMNS, Expectation, Product, columns_named
 from tasks.paths import Paths, partition
 from tasks.types import cast_column, cast_target
 
@@ -224,13 +224,15 @@ def _some_dates(files: list[Path]) -> Iterator[list[Path]]:
 
 def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
     """The rows with declared types; a key must be there, and a time be a date."""
-    delivered = _with_columns(delivered, product.input_columns)
-    typed = delivered.copy()
+    delivered = _with_columns(delivered, [*product.input_columns, *UNREADABLE_COLUMNS])
+    typed = delivered.drop(columns=list(UNREADABLE_COLUMNS))
     kinds = product.kinds
     misfits = {}
     for name, kind in kinds.items():
         typed[name], misfits[name] = cast_column(delivered[name], kind)
     judged = Judged(delivered, typed)
+    unreadable = delivered[UNREADABLE_COLUMNS[0]]  # column and rule, as `tasks.fetch` tells them
+    judged.reasons = unreadable.where(unreadable.notna(), "").astype(object)
     for name, misfit in misfits.items():
         judged.blame(misfit, name, f"is no {kinds[name]}")
     judged.blame(delivered[product.time].isna(), product.time, "is missing")

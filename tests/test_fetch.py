@@ -10,6 +10,8 @@ from datetime import date
 
 import boto3
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import free_port
 from test_params import declared
@@ -116,25 +118,77 @@ def test_server_that_ails_or_is_down_is_a_passing_failure(web):
             fetched(kind="csv", url=url)
 
 
-def test_jsonl_names_the_line_that_is_broken(workspace):
-    file = workspace / "rows.jsonl"
-    file.write_text('{"a": 1}\n\n{"a": \n')
-    with pytest.raises(UserError, match=r"rows.jsonl must be jsonl; line 3: "):
+def test_jsonl_lines_that_are_no_rows_are_kept_with_line_and_text(workspace):
+    (workspace / "rows.jsonl").write_text('{"a": 1}\n\n{"a": \n[1]\n{"a": 1, "a": 2}\n{"a": "\\ud800"}\n' + "[" * 5000)
+    frame = fetched(kind="jsonl", url="rows.jsonl")
+    assert frame["a"].tolist()[:1] == [1]
+    no_object = "row: is no JSON object"
+    assert list(zip(frame["unreadable"], frame["unreadable_line"], strict=True))[1:] == [
+        (no_object, 3),
+        (no_object, 4),
+        ("row: names a column twice", 5),
+        (no_object, 6),
+        (no_object, 7),
+    ]
+    assert frame["unreadable_text"][1:4].tolist() == ['{"a":', "[1]", '{"a": 1, "a": 2}']
+    (workspace / "rows.jsonl").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"must be jsonl; line 1: row: is no JSON object, and no other line is one"):
         fetched(kind="jsonl", url="rows.jsonl")
-    file.write_text('{"a": 1}\n[1]\n')
-    with pytest.raises(UserError, match=r"line 2: must be an object, got list"):
-        fetched(kind="jsonl", url="rows.jsonl")
+
+
+def test_csv_row_with_too_few_or_too_many_cells_is_kept_with_line_and_cells(workspace):
+    (workspace / "rows.csv").write_text('a,b,c\n1,"x\ny",3\n4,5\n\n6,7,8,9\n10,11,12\n')
+    frame = fetched(kind="csv", url="rows.csv")
+    assert frame["a"].tolist()[:2] == ["1", "10"]
+    assert frame["a"][2:].isna().all()
+    assert frame["unreadable"][2:].tolist() == [
+        "row: must have 3 cells as the header has, and has 2",
+        "row: must have 3 cells as the header has, and has 4",
+    ]
+    assert frame["unreadable_line"][2:].tolist() == [4, 6]
+    assert frame["unreadable_text"][2:].tolist() == ['["4", "5"]', '["6", "7", "8", "9"]']
+
+
+def test_delimiter_and_encoding_are_as_declared(workspace):
+    (workspace / "rows.csv").write_bytes("a;b\né;1,5\n".encode("cp1252"))
+    frame = fetched(kind="csv", url="rows.csv", delimiter=";", encoding="cp1252")
+    assert frame.to_numpy().tolist() == [["é", "1,5"]]
+    (workspace / "rows.jsonl").write_bytes('{"a": "é"}\n'.encode("utf-16"))
+    assert fetched(kind="jsonl", url="rows.jsonl", encoding="utf-16")["a"][0] == "é"
+
+
+def test_what_pandas_would_change_in_parquet_stays_as_it_is(workspace):
+    nested = pa.array([[1], None, [2]])
+    pq.write_table(
+        pa.table(
+            {
+                "nan": pa.array([0.1, float("nan"), None], pa.float64()),
+                "bytes": pa.array([b"007", None, b"x"]),
+                "word": pa.array(["a", "b", None]).dictionary_encode(),
+                "depot": nested,
+            }
+        ),
+        "rows.parquet",
+    )
+    frame = fetched(kind="parquet", url="rows.parquet")
+    assert frame["nan"].fillna("-").tolist() == ["0.1", "NaN", "-"]
+    assert frame["bytes"].fillna("-").tolist() == ["007", "-", "x"]
+    assert frame["word"].fillna("-").tolist() == ["a", "b", "-"]
+    assert frame["depot"].fillna("-").tolist() == ["[1]", "-", "[2]"]
+    assert frame["unreadable"].fillna("-").tolist() == ["depot: is no single value", "-", "depot: is no single value"]
 
 
 @pytest.mark.parametrize(
     ("kind", "content", "told"),
     [
-        ("csv", b"", "must be csv; No columns"),
-        ("csv", b"a,b\n1,2\n1,2,3\n", "must be csv; .*line 3"),
-        ("csv", b"a,b\n1,2,3\n4,5,6\n", "rows must have as many cells as the header, 2, and have more"),
-        ("csv", b"a\n\xff\xfe\n", "must be csv; .*utf-8"),
+        ("csv", b"", "must be csv; the first line must name the columns, and is empty"),
+        ("csv", b'a,b\n1,2\n"1,2\n3,4\n', "must be csv; line 3: a quote is opened and never closed"),
+        ("csv", b'a,b\n1,2\n"1"x,2\n', "must be csv; line 3: ',' expected after '\"'"),
+        ("csv", b'a,b\n"1\n2,3\n4",5,6\n', "must be csv; lines 2 to 4: .*a quote may be missing"),
+        ("csv", b"a\n\xff\xfe\n", "must be csv; after line .*utf-8, and byte 0xff is not; .*source.encoding"),
+        ("csv", b"a,b,a\n1,2,3\n", r"must be csv; every column must be named once, got \['a'\]"),
         ("parquet", b"no parquet at all", "must be parquet; "),
-        ("jsonl", b"\xff\n", "must be jsonl; line 1"),
+        ("jsonl", b"\xff\n", "must be jsonl; after line 0: every byte must be utf-8"),
     ],
 )
 def test_file_of_another_format_is_told(workspace, kind, content, told):

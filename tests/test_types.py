@@ -1,11 +1,13 @@
 """Oracle: Python's own float(), str() and date.fromisoformat(), cell by cell; hand-made tables of truths."""
 
 import math
+import re
 from datetime import date, datetime
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,15 @@ GARBAGE = st.one_of(
             " 2.5 ",
             "1e3",
             "1e999",
+            "1e-999",
+            "9007199254740992",
+            "9007199254740993",
+            "today",
+            "now",
+            "2024",
+            "2024-02",
+            "-0001-01-01",
+            "0000-01-01",
             "nan",
             "inf",
             "-0",
@@ -47,7 +58,7 @@ GARBAGE = st.one_of(
 
 
 def number_or_nothing(cell):
-    """What Python makes of a cell; decimal digits alone, and nothing that is not finite."""
+    """What Python makes of a cell; decimal digits alone, nothing infinite, no integer that float() changes."""
     if isinstance(cell, str):
         if not set(cell.strip()) <= set("0123456789+-.eE"):
             return None
@@ -57,7 +68,10 @@ def number_or_nothing(cell):
         value = float(cell)
     except (ValueError, OverflowError):
         return None
-    return value if math.isfinite(value) else None
+    if isinstance(cell, str) and "e" not in cell.lower() and "." not in cell:
+        cell = int(cell)
+    changed = isinstance(cell, int) and int(value) != cell if math.isfinite(value) else True
+    return None if changed or (value == 0 and re.search("[1-9]", str(cell).lower().partition("e")[0])) else value
 
 
 @given(st.lists(GARBAGE, max_size=8))
@@ -103,9 +117,26 @@ def test_bare_numbers_are_no_dates():
         assert (misfit == values.notna()).all()
 
 
-def test_moment_is_no_number():
-    _, misfit = cast_column(pd.Series(pd.to_datetime(["2024-01-01", None])), "number")
-    assert misfit.tolist() == [True, False]
+@pytest.mark.parametrize("values", [pd.to_datetime(["2024-01-01", None]), pd.to_timedelta(["1s", None])])
+def test_moment_and_duration_are_no_numbers(values):
+    for cells in (pd.Series(values), pd.Series(values).astype(object)):
+        numbers, misfit = cast_column(cells, "number")
+        assert numbers.isna().all()
+        assert misfit.tolist() == [True, False]
+
+
+def test_integer_that_a_float_would_round_is_no_number_whatever_its_type():
+    long = 2**53 + 1
+    for cells in ([long], pd.array([long], "Int64"), pd.array([long], "UInt64"), [str(long)], [Decimal(long)]):
+        numbers, misfit = cast_column(pd.Series(cells), "number")
+        assert numbers.isna().all()
+        assert misfit.all()
+    assert cast_column(pd.Series([2**60, -(2**53)]), "number")[0].tolist() == [2.0**60, -(2.0**53)]
+
+
+def test_year_that_no_calendar_has_is_no_time():
+    far = pd.Series(pa.array([2**62, 0], pa.timestamp("us")).to_pandas())
+    assert parse_time(far).isna().tolist() == [True, False]
 
 
 def test_times_are_read_in_utc_and_nothing_but_iso_8601():
@@ -115,7 +146,10 @@ def test_times_are_read_in_utc_and_nothing_but_iso_8601():
         "2024-02-29 12:00",
         "2024-02-30",
         "29.02.2024",
-        "soon",
+        "today",
+        "2024-02",
+        "-0001-01-01",
+        "0000-01-01",
         None,
         "9999-12-31",
         datetime(2024, 1, 1, 5),
@@ -128,6 +162,9 @@ def test_times_are_read_in_utc_and_nothing_but_iso_8601():
         "2024-02-29 00:00:00",
         "2024-03-01 01:30:00",
         "2024-02-29 12:00:00",
+        "NaT",
+        "NaT",
+        "NaT",
         "NaT",
         "NaT",
         "NaT",

@@ -1,0 +1,287 @@
+"""Oracle: the law of accounting. Whatever is delivered, each row is valid or in quarantine with a reason that holds
+no value of it, or the run stops with one message and leaves everything as it was.
+
+The cases are written down; `chaos_inputs` makes more of them by chance.
+"""
+
+import io
+import json
+import math
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from chaos_inputs import Stopped, inputs, nightly
+from test_params import declared
+
+from tasks import params
+from tasks.errors import UserError
+from tasks.files import read_json, read_tables
+from tasks.paths import Paths
+from tasks.run import open_run
+
+AS_OF = date(2024, 1, 2)
+HEADER = "parcel_id,day,depot,weight_kg,handed_in,late\n"
+GOOD = "p1,2024-01-01,A,1.5,2024-01-01T09:00,0\n"
+ROW = {"parcel_id": "p2", "day": "2024-01-02", "depot": "A", "weight_kg": 1, "handed_in": None, "late": 1}
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def night(content: bytes, kind: str = "csv", **source):
+    """What ingest and validate make of a file; the law of accounting is checked on the way."""
+    Path("rows").write_bytes(content)
+    return nightly(declare(kind=kind, **source), AS_OF)
+
+
+def declare(**source):
+    changes = {"source": {"url": "rows", **source}, "expectations": []}
+    return params.parse(declared(**changes)).product("tiny")
+
+
+def csv(*lines, header=HEADER):
+    return (header + GOOD + "".join(lines)).encode()
+
+
+def jsonl(*rows):
+    return "".join(row if isinstance(row, str) else json.dumps({**ROW, **row}) + "\n" for row in rows).encode()
+
+
+def parquet(**columns):
+    """A good row and another one; `columns` are those of both."""
+    file = io.BytesIO()
+    pq.write_table(
+        pa.table({name: [value] * 2 for name, value in ROW.items()} | {"parcel_id": ["p1", "p2"]} | columns), file
+    )
+    return file.getvalue()
+
+
+LINE = "{id},2024-01-01,{depot},{weight},{time},{late}\n"
+
+
+def line(id="p2", depot="A", weight="1", time="", late="1"):
+    return LINE.format(id=id, depot=depot, weight=weight, time=time, late=late)
+
+
+WRONG_CELLS, NO_OBJECT, UNDATED = (
+    "row: must have 6 cells as the header has, and has ",
+    "row: is no JSON object",
+    "day: is no time",
+)
+NO_NUMBER, NO_TIME = "weight_kg: is no number", "handed_in: is no time"
+BAD_LINES = {
+    # what is wrong: (the line, the reason with which it goes to quarantine)
+    "a cell too few": ("p2,2024-01-01,A\n", WRONG_CELLS + "3"),
+    "a cell too many": ("p2,2024-01-01,A,1,,1,9\n", WRONG_CELLS + "7"),
+    "another delimiter": ("p2;2024-01-01;A;1;;1\n", WRONG_CELLS + "1"),
+    "NaN": (line(weight="NaN"), NO_NUMBER),
+    "infinity": (line(weight="inf"), NO_NUMBER),
+    "a number past the range of floats": (line(weight="1e999"), NO_NUMBER),
+    "a number too small for floats": (line(weight="1e-999"), NO_NUMBER),
+    "an integer past 2^53": (line(weight=str(2**53 + 1)), NO_NUMBER),
+    "a comma for a decimal point": (line(weight='"1,5"'), NO_NUMBER),
+    "a day that no month has": (line(time="2024-02-30"), NO_TIME),
+    "the word today": (line(time="today"), NO_TIME),
+    "a month without a day": (line(time="2024-02"), NO_TIME),
+    "an hour that no day has": (line(time="2024-02-01T25:00"), NO_TIME),
+    "a zone that no place has": (line(time="2024-02-01T12:00+99:00"), NO_TIME),
+    "no date": ("p2,,A,1,,1\n", "day: is missing"),
+    "the year 0": ("p2,0000-01-01,A,1,,1\n", UNDATED),
+    "a year before our era": ("p2,-0001-01-01,A,1,,1\n", UNDATED),
+    "an event today": ("p2,today,A,1,,1\n", UNDATED),
+    "a date that is a path": ("p2,../../etc/passwd,A,1,,1\n", UNDATED),
+    "a key that comes twice": (line(id="p1"), "parcel_id: is a key already seen"),
+    "a key that comes again with other values": (line(id="p1", depot="B"), "parcel_id: is a key already seen"),
+    "no key": (line(id=""), "parcel_id: is missing"),
+    "a line that is cut off": ("p2,2024-01-", WRONG_CELLS + "2"),  # the last one
+}
+BAD_JSON = {
+    "a line that is cut off": ('{"parcel_id": "p', NO_OBJECT),
+    "a list": ("[1]", NO_OBJECT),
+    "a column named twice": ('{"day": "a", "day": "b"}', "row: names a column twice"),
+    "half a surrogate pair": (r'{"depot": "\ud800"}', NO_OBJECT),
+    "too deep": ('{"depot":' * 9999, NO_OBJECT),
+    "a number of 5,000 digits": ('{"depot":' + "1" * 5000 + "}", NO_OBJECT),
+    "an object for a value": (json.dumps(ROW | {"depot": {"a": 1}}), "depot: is no single value"),
+    "NaN": (json.dumps(ROW | {"weight_kg": math.nan}), NO_NUMBER),
+    "a long integer": (json.dumps(ROW | {"weight_kg": 2**53 + 1}), NO_NUMBER),
+}
+BAD_PARQUET = {
+    "NaN": ({"weight_kg": [1, math.nan]}, NO_NUMBER),
+    "infinity": ({"weight_kg": [1, -math.inf]}, NO_NUMBER),
+    "a long integer": ({"weight_kg": [1, 2**53 + 1]}, NO_NUMBER),
+    "the year 148108": ({"day": pa.array([0, 2**62], pa.timestamp("us"))}, UNDATED),
+    "bytes that are no text": ({"depot": [None, b"\xff"]}, "depot: is no single value"),
+}
+
+
+@pytest.mark.parametrize(("kind", "bad"), [("csv", BAD_LINES), ("jsonl", BAD_JSON)])
+def test_bad_lines_go_to_quarantine_and_the_good_ones_stay(kind, bad):
+    # A key of its own for each line, but where the key is what is wrong.
+    lines = [text.replace("p2", f"p{i}", 1) for i, (text, _) in enumerate(bad.values(), 2)]
+    ended = night(csv(*lines) if kind == "csv" else jsonl({"parcel_id": "p1"}, *(text + "\n" for text in lines)), kind)
+    assert (ended["valid"], ended["quarantined"]) == (1, len(bad))
+    assert ended["first_reasons"] == Counter(reason for _, reason in bad.values())
+
+
+@pytest.mark.parametrize("name", BAD_PARQUET)
+def test_bad_row_of_parquet_goes_to_quarantine_and_the_good_one_stays(name):
+    columns, reason = BAD_PARQUET[name]
+    ended = night(parquet(**columns), "parquet")
+    assert (ended["valid"], ended["quarantined"]) == (1, 1)
+    assert list(ended["first_reasons"]) == [reason]
+
+
+STOPPED = {
+    # name: (content, kind, what is said)
+    "an empty file": (b"", "csv", "rows must be csv; the first line must name the columns, and is empty"),
+    "a header alone": (HEADER.encode(), "csv", "knows no row up to 2024-01-03; check as_of and the source"),
+    "no header": (csv(header=""), "csv", "delivers none of parcel_id, .* in its 6 columns; is its first line a header"),
+    "another delimiter": (csv().replace(b",", b";"), "csv", "in its 1 columns; .*source.delimiter right"),
+    "a renamed column": (
+        csv(header=HEADER.replace("depot", "Depot")),
+        "csv",
+        "lacks depot; it has parcel_id, day, Depot",
+    ),
+    "a column that comes twice": (
+        csv(header=HEADER.replace("depot", "day")),
+        "csv",
+        "named once, got .'day'. more than",
+    ),
+    "an open quote": (csv('"p2,2024-01-01,A,1,,1\n', line()), "csv", "line 3: a quote is opened and never closed"),
+    "a quote that swallows lines": (
+        csv('"p2,2024-01-02,A,1,,1\n', 'p3,2024-01-02,A,1,,1"\n'),
+        "csv",
+        "lines 3 to 4: .*a quote may be missing",
+    ),
+    "a quote inside a cell": (csv('p2,"2024"-01-01,A,1,,1\n'), "csv", "line 3: ',' expected after"),
+    "Latin-1": (csv(line(depot="Zürich")).decode().encode("latin-1"), "csv", "every byte must be utf-8, .*0xfc is not"),
+    "two encodings": (csv(line(depot="é")) + line("p3", "é").encode("cp1252"), "csv", "every byte must be utf-8"),
+    "UTF-16": (csv().decode().encode("utf-16"), "csv", "after line 0: every byte must be utf-8, and byte 0xff is not"),
+    "UTF-16 without a mark": (csv().decode().encode("utf-16-le"), "csv", "delivers none of"),
+    "no JSON at all": (csv(), "jsonl", "line 1: row: is no JSON object, and no other line is one"),
+    "JSON Lines without a line": (b"\n\n", "jsonl", "delivers none of"),
+    "an empty Parquet file": (b"", "parquet", "rows must be parquet; "),
+    "a truncated Parquet file": (parquet()[:-9], "parquet", "rows must be parquet; "),
+    "a Parquet file whose middle is gone": (
+        parquet()[:150] + bytes(80) + parquet()[230:],
+        "parquet",
+        "must be parquet",
+    ),
+    "Parquet text that is no text": (
+        parquet(depot=pa.Array.from_buffers(pa.string(), 2, pa.array([b"A", b"\xff"]).buffers())),
+        "parquet",
+        "rows must be parquet; .*UTF8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_file_that_cannot_be_read_stops_with_one_message(name):
+    content, kind, said = STOPPED[name]
+    with pytest.raises(Stopped, match=said) as caught:
+        night(content, kind)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "params.yaml: products.tiny.source" in str(caught.value)
+    assert not Path("data").exists()
+
+
+VALID = {
+    "a leading zero": {"depot": "007"},
+    "a number in words of a spreadsheet": {"depot": "=1+1"},
+    "a word that pandas takes for missing": {"depot": "NA"},
+    "a NUL byte": {"depot": "a\x00b"},
+    "control and bidirectional characters": {"depot": "\x1b[31m\u202eabc\u2066"},
+    "a path": {"parcel_id": "../../etc/passwd"},
+    "a long integer": {"parcel_id": str(2**63 + 1)},
+    "a text of 1 MB": {"depot": "long " * 200_000},
+    "lines in a cell": {"depot": "one\r\ntwo\nthree\rfour"},
+    "quotes": {"depot": "say \"no\", or\t'yes'"},
+    "a category never seen": {"depot": "\U0001f600"},
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_odd_values_stay_as_they_are(kind):
+    rows = [ROW | {"parcel_id": f"p{i}", "weight_kg": "1", "late": "1"} | odd for i, odd in enumerate(VALID.values())]
+    if kind == "csv":
+        text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+    else:
+        text = jsonl(*rows) if kind == "jsonl" else parquet(**pd.DataFrame(rows).to_dict("list"))
+    ended = night(text, kind)
+    assert ended["quarantined"] == 0
+    kept = read_tables(Paths("tiny").valid / "rows").set_index("parcel_id")
+    for row in rows:
+        assert kept.loc[row["parcel_id"], "depot"] == row["depot"]
+
+
+def test_mark_of_the_byte_order_is_no_part_of_a_name():
+    assert night(b"\xef\xbb\xbf" + csv())["valid"] == 1
+    assert night(csv().decode().encode("utf-16"), encoding="utf-16")["valid"] == 1
+
+
+def test_columns_that_are_not_declared_reach_nothing():
+    rows = pd.DataFrame([{**ROW, "extra": "SECRET", "unreadable": "SECRET", "dt": "SECRET", "reasons": "SECRET"}])
+    assert night(rows.to_csv(index=False).encode())["valid"] == 1
+    assert not any(b"SECRET" in file.read_bytes() for file in Path("data").rglob("*") if file.is_file())
+
+
+def test_reasons_hold_no_value():
+    night(
+        csv(
+            line(weight="SECRET"),
+            line("p3", time="SECRET"),
+            "p4,SECRET,A,1,,1\n",
+            "SECRET,1\n",
+            line("p5", late="SECRET"),
+        )
+    )
+    for name in ("validation.json", "ingest.json"):
+        assert "SECRET" not in Paths("tiny").report(name).read_text()
+    bad = pd.read_parquet(Paths("tiny").quarantine / "rows.parquet")
+    assert len(bad) == 4
+    assert not bad["reasons"].str.contains("SECRET").any()
+    assert bad["unreadable_line"].dropna().tolist() == ["6"]
+
+
+def test_missing_and_empty_days_are_told_and_do_not_stop_a_night():
+    assert night(csv("p2,2024-01-03,A,1,,1\n"))["valid"] == 2
+    Path("rows").write_bytes(HEADER.encode())
+    assert nightly(declare(kind="csv"), date(2024, 1, 3))["delivered"] == 0
+    changed = read_json(Paths("tiny").report("ingest.json"))["changed_past"]
+    assert {day: counts["removed"] for day, counts in changed.items()} == {"2024-01-01": 1, "2024-01-03": 1}
+
+
+def test_row_that_cannot_be_read_arrives_once_wherever_it_stands():
+    broken = "p2,2024-01-01\n"
+    assert night(csv(broken, line("p3")))["quarantined"] == 1
+    Path("rows").write_bytes(csv(line("p3"), "p4,2024-01-04,A,1,,1\n", broken))
+    assert nightly(declare(kind="csv"), date(2024, 1, 3))["quarantined"] == 1
+    Path("rows").write_bytes(csv(line("p3"), "p4,2024-01-04,A,1,,1\n", broken, broken, "p5,2024-01-05,A,1,,1\n"))
+    assert nightly(declare(kind="csv"), date(2024, 1, 4))["quarantined"] == 2
+
+
+@pytest.mark.parametrize("name", ["../tiny", "a/b", "..", "tiny\n", "Tiny", "", "a\x00b"])
+def test_product_or_date_that_is_a_path_is_refused(name):
+    content = declared()
+    content["products"][name] = content["products"]["tiny"]
+    with pytest.raises(UserError, match="products: a name must be"):
+        params.parse(content)
+    with pytest.raises(UserError, match="as_of must be a date"):
+        params.parse(declared() | {"as_of": f"2024-01-01{name or '/'}"})
+    with pytest.raises(UserError, match="as_of must be a date"):
+        open_run("tiny", "train", f"2024-01-01{name or '/'}", "unique")
+
+
+def test_hostile_files_by_chance_are_accounted_for_or_stop_with_a_message():
+    counts = inputs(seed=4, n=16)
+    assert counts["accounted for"] >= 5
+    assert counts["stopped with a message"] >= 4
