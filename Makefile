@@ -19,7 +19,7 @@ run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through 
 	@$(BIN)/python -m tasks.embedded run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
 
 test: .venv/ready-test  ## lint, types and every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality or scale
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -122,8 +122,13 @@ def call(command: list[str], cwd: Path, env: dict[str, str], expect: int | None 
 
 
 def free_port() -> int:
-    """The first of five free ports in a row that leave room for their gRPC twins 10,000 above."""
-    for port in range(20000 + os.getpid() % 20000, 50000, 7):
+    """The first of five free ports in a row that leave room for their gRPC twins 10,000 above.
+
+    Every process of a parallel run searches a range of its own: a port is free until its server has started.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20000 + process % 10 * 1000
+    for port in range(first + os.getpid() % 900, first + 1000, 7):
         taken = False
         for each in [port + i for i in range(5)] + [port + 10000 + i for i in range(5)]:
             with socket.socket() as probe:
@@ -131,6 +136,11 @@ def free_port() -> int:
         if not taken:
             return port
     raise AssertionError("no free ports")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file starts first: alone at the end, it would leave one process idle."""
+    items.sort(key=lambda item: item.path.stem != "test_pipeline")
 
 
 @pytest.fixture(scope="session")
