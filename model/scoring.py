@@ -1,26 +1,22 @@
-"""Scores for tables: with ONNX Runtime as nights are scored, or with torch as models are evaluated.
+"""Scores for tables: by an exported model's engine as nights are scored, or by torch as models are evaluated.
 
-The ONNX side imports no torch. Scores come as float32 in the table's own row order: the positive class's
+The exported side imports no torch. Scores come as float32 in the table's own row order: the positive class's
 probability (binary), one probability per class (multiclass, multilabel), the prediction (regression).
 """
 
-import ctypes
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from model.batches import Batch, batches, collate
 from model.encoded import Encoded
+from model.engines import Engine, load
 from model.features import Features, Table
 from model.target import read_description, read_target
-
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Small on a CPU, where a batch should stay in its caches."""
-
 
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two of."""
@@ -31,6 +27,8 @@ class _Scoring(ABC):
 
     features: Features
     batch_tokens: int
+    n_parallel: int = 1
+    """Batches that run at once, each on a thread."""
     shape: tuple[int, ...]
     """Of one row's scores."""
 
@@ -53,35 +51,37 @@ class _Scoring(ABC):
             future = ahead.submit(next, encoded, None)
             while (chunk := future.result()) is not None:
                 future = ahead.submit(next, encoded, None)
-                yield self._score_encoded(chunk)
+                yield self.score_encoded(chunk)
 
-    def _score_encoded(self, encoded: Encoded) -> np.ndarray:
+    def score_encoded(self, encoded: Encoded) -> np.ndarray:
+        """As `score`, of rows that are encoded already."""
         scores = np.empty((len(encoded), *self.shape), np.float32)
-        for rows in batches(encoded.lengths, self.batch_tokens):
+
+        def work(rows: np.ndarray) -> None:
             scores[rows] = self.run(collate(encoded, rows, self.features.sizes.pad_id))
+
+        with ThreadPoolExecutor(self.n_parallel, "score") as workers:
+            deque(workers.map(work, batches(encoded.lengths, self.batch_tokens)), maxlen=0)
         return scores
 
 
 class Scorer(_Scoring):
-    """An exported model in ONNX Runtime, on a GPU when there is one."""
+    """An exported model, run by the engine that was chosen for it."""
 
-    def __init__(self, folder: Path, *, n_threads: int = 0) -> None:
-        """`n_threads` 0 leaves their number to ONNX Runtime."""
+    def __init__(self, folder: Path, *, n_threads: int = 0, engine: Engine | None = None) -> None:
+        """`n_threads` 0 takes all cores; `engine` None is the one chosen at the export.
+
+        Raises: ValueError where the engine cannot run here.
+        """
         self.classes, self.shape = _answers(folder)
         self.features = Features.load(folder)
-        cuda = n_cuda_devices() > 0
-        self.batch_tokens = BATCH_TOKENS["cuda" if cuda else "cpu"]
-        self.session = _session(folder / "network.onnx", cuda, n_threads)
-        self.engine = {
-            "engine": "onnxruntime",
-            "version": onnxruntime.__version__,
-            "provider": self.session.get_providers()[0],
-            "precision": "fp32",
-        }
+        self.runner = load(engine or Engine.load(folder), folder, n_threads)
+        self.batch_tokens, self.n_parallel = self.runner.batch_tokens, self.runner.n_parallel
+        self.engine = self.runner.described
 
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch, from ONNX Runtime."""
-        return self.session.run(["scores"], batch)[0]
+        """Scores of one padded batch, from the engine."""
+        return self.runner.run(batch)
 
 
 class TorchScorer(_Scoring):
@@ -97,7 +97,7 @@ class TorchScorer(_Scoring):
         self.classes, self.shape = _answers(folder)
         self.where = device()
         self.network = network.to(self.where)
-        self.batch_tokens = BATCH_TOKENS[self.where.type]
+        self.batch_tokens = 65_536 if self.where.type == "cuda" else 4096
         self.engine = {
             "engine": "torch",
             "version": str(torch.__version__),
@@ -112,31 +112,6 @@ class TorchScorer(_Scoring):
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(self.where) for name, array in batch.items()}
             return self.network.scores(tensors).cpu().numpy()
-
-
-def n_cuda_devices() -> int:
-    """GPUs that the CUDA driver sees; 0 without a driver.
-
-    ONNX Runtime's list of providers says what it was built with, not what the machine has.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
-
-
-def _session(path: Path, cuda: bool, n_threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    providers = ["CPUExecutionProvider"]
-    if cuda and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        onnxruntime.preload_dlls()
-        providers.insert(0, "CUDAExecutionProvider")
-    return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
 def _answers(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

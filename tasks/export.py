@@ -1,22 +1,42 @@
-"""Write the trained model as ONNX, and fail unless it scores held-out rows as torch does.
+"""Write the trained model as ONNX, fail unless it scores held-out rows as torch does, and choose what runs it.
 
-Reads data/models/<product>/trained, writes data/models/<product>/onnx: what `predict` runs.
+Reads data/models/<product>/trained, writes data/models/<product>/onnx: what `predict` runs. The engine (ONNX
+Runtime, or OpenVINO where it is installed) and its precision are measured on validation rows and recorded in
+`engine.json`; export.json has every candidate's speed and metric, and the chosen one's on held-out rows.
+`model.engine` of params.yaml names one engine in place of the measurement.
 """
 
+from dataclasses import asdict
 from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tasks import stage, tables
 from tasks.errors import UserError
 from tasks.files import folder_sha256, whole_folder, write_json
-from tasks.params import Product
+from tasks.params import LOWER_IS_BETTER, MEASURED, Product
 from tasks.paths import Paths
+
+if TYPE_CHECKING:
+    from model.engines import Engine
 
 TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target."""
+N_CALIBRATION_ROWS = 256
+CALIBRATION_TOKENS = 1024
+PARTS = ("val", "test")
+"""Chosen on the first, confirmed on the second."""
 
 
 def export(product: Product, as_of: date) -> str:
-    """Write the ONNX model and the proof. Raises UserError when the two differ by more than TOLERANCE."""
+    """Write the model, the proof and the choice.
+
+    Raises: UserError when ONNX and torch differ by more than TOLERANCE, or the engine that params.yaml names cannot
+    be used.
+    """
     from model.export import export_onnx, parity
     from model.target import read_description, read_target
 
@@ -32,6 +52,7 @@ def export(product: Product, as_of: date) -> str:
                 f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
                 f"held-out rows, more than {TOLERANCE:g}; nothing was exported"
             )
+        choice = _choose_engine(product, paths, folder)
     n_rows = len(next(iter(rows.values())))
     write_json(
         paths.report("export.json"),
@@ -41,9 +62,90 @@ def export(product: Product, as_of: date) -> str:
             "tolerance": TOLERANCE,
             "rows": n_rows,
             "bytes": (paths.onnx / "network.onnx").stat().st_size,
+            **choice,
         },
     )
-    return f"ONNX differs from torch by at most {difference:.1e} on {n_rows:,} held-out rows"
+    return f"ONNX differs from torch by at most {difference:.1e} on {n_rows:,} held-out rows; " + _reason(choice)
+
+
+def _choose_engine(product: Product, paths: Paths, folder: Path) -> dict[str, Any]:
+    """Record in `folder` what scores with it; returns what was measured and why it was chosen."""
+    from model.choice import MAX_LOSS, MIN_GAIN, choose, measure
+    from model.engines import INT8_NETWORK, SIMPLEST, Engine
+    from model.scoring import Scorer
+
+    metric = product.gates.metric
+    exact = Scorer(folder, engine=SIMPLEST)
+    val, test = (tables.answerable(tables.read_split(paths.splits, part), product, exact.classes) for part in PARTS)
+
+    @cache
+    def held_out(engine: Engine) -> float | None:
+        return _metric(product, test[1], Scorer(folder, engine=engine).score(test[0]), exact.classes)
+
+    engines = _engines(product) if len(val[1]) else [SIMPLEST]
+    if any(engine.precision == "int8" for engine in engines):
+        _quantise(product, paths, folder)
+    findings = measure(folder, engines, val[0], lambda scores: _metric(product, val[1], scores, exact.classes))
+    gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
+    chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain)
+    if product.model.engine not in (MEASURED, str(chosen)):
+        raise UserError(
+            f"params.yaml: products.{product.name}.model.engine must keep {metric} within {MAX_LOSS:g} of fp32, and "
+            f"{product.model.engine} does not; use {MEASURED} or {SIMPLEST}; nothing was exported"
+        )
+    chosen.save(folder)
+    if chosen.network != INT8_NETWORK:
+        (folder / INT8_NETWORK).unlink(missing_ok=True)
+    return {
+        "engine": str(chosen),
+        "metric": metric,
+        "candidates": [{**asdict(found), "engine": str(found.engine)} for found in findings],
+        "held_out": {str(engine): held_out(engine) for engine in dict.fromkeys([SIMPLEST, chosen])},
+    }
+
+
+def _engines(product: Product) -> "list[Engine]":
+    """The engines to measure, the simplest first."""
+    from model.choice import candidates
+    from model.engines import SIMPLEST, Engine, lacking
+
+    if product.model.engine == MEASURED:
+        return candidates()
+    named = Engine.parse(product.model.engine)
+    if lacks := lacking(named):
+        raise UserError(
+            f"params.yaml: products.{product.name}.model.engine must be one that this machine can run, got {named}, "
+            f"and {lacks} here; use {MEASURED} or {SIMPLEST}"
+        )
+    return list(dict.fromkeys([SIMPLEST, named]))
+
+
+def _quantise(product: Product, paths: Paths, folder: Path) -> None:
+    """The int8 network, calibrated on training rows."""
+    from model.batches import batches, collate
+    from model.engines import INT8_NETWORK, NETWORK
+    from model.features import Features
+    from model.quantise import quantise
+
+    features = Features.load(folder)
+    rows = tables.read_split(paths.splits, "train").head(N_CALIBRATION_ROWS)
+    encoded = features.encode(tables.inputs(rows, product))
+    cut = batches(encoded.lengths, CALIBRATION_TOKENS)
+    quantise(folder / NETWORK, folder / INT8_NETWORK, (collate(encoded, its, features.sizes.pad_id) for its in cut))
+
+
+def _metric(product: Product, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> float | None:
+    """The gates' metric; None where these rows do not define it."""
+    from model.metrics import evaluate_scores
+
+    return evaluate_scores(product.target.task, y, scores, classes)[product.gates.metric]
+
+
+def _reason(choice: dict[str, Any]) -> str:
+    """The choice in one line."""
+    speeds = ", ".join(f"{found['engine']} {found['rows_per_cpu_second']:,.0f}" for found in choice["candidates"])
+    lost = ", ".join(f"{engine} {value:.4f}" for engine, value in choice["held_out"].items() if value is not None)
+    return f"{choice['engine']} will score (rows per CPU second: {speeds}; held-out {choice['metric']}: {lost})"
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ METRICS = {
     ),
     "regression": ("rmse", "mae", "r2"),
 }
+MEASURED = "measured"
+ENGINES = (
+    MEASURED,
+    "onnxruntime-fp32",
+    "onnxruntime-int8",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+)
 LOWER_IS_BETTER = ("log_loss", "brier", "ece", "rmse", "mae")
 MAX_SHARDS = 64
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
@@ -268,9 +277,11 @@ class Model:
     """Masked modelling; {} for the defaults. Used by init: pretrain only."""
     train: TrainingSettings
     """Supervised training; {} for the defaults."""
+    engine: str = MEASURED
+    """What scores: measured when the model is exported, or the one named, such as onnxruntime-fp32."""
 
     def __post_init__(self) -> None:
-        mistakes = _one_of(tuple(PRESETS), preset=self.preset)
+        mistakes = _one_of(tuple(PRESETS), preset=self.preset) + _one_of(ENGINES, engine=self.engine)
         if self.init not in ("scratch", "pretrain") and not re.fullmatch(r"(package|dir):.+", self.init):
             mistakes.append(
                 "init must be scratch, pretrain, package:<package>/<folder> or dir:<path>, "

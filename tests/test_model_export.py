@@ -5,10 +5,11 @@ import onnx
 import pytest
 import torch
 
+from model.engines import n_cuda_devices
 from model.export import export_onnx, parity
 from model.features import Features
 from model.network import Network
-from model.scoring import Scorer, TorchScorer, n_cuda_devices
+from model.scoring import Scorer, TorchScorer
 from model.settings import NetworkSettings
 from model.store import load_model, load_pretrained, save_model
 from model.target import FORMAT, Target

@@ -1,0 +1,109 @@
+"""Which engine scores an exported network: measured on validation rows, decided by a clear margin.
+
+An engine that rounds may score only if the metric that decides about the product falls by no more than
+MAX_LOSS, on the exported file, by the engine itself. Of those that may, a faster one is taken only where it is
+MIN_GAIN times as fast as the simpler one before it, so that the noise of a clock does not decide.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, lacking, n_cuda_devices
+from model.features import Table
+from model.scoring import Scorer
+
+MAX_LOSS = 0.002
+"""Of a metric such as AUC or F1; of an error or a loss, this share of it."""
+MIN_GAIN = 1.15
+TIMED_TOKENS = 8192
+N_ROUNDS = 3
+
+Metric = Callable[[np.ndarray], float | None]
+"""Scores of rows to the metric that decides about the product; None where the rows do not define it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was measured of one engine."""
+
+    engine: Engine
+    rows_per_cpu_second: float
+    """Validation rows that one core scores in a second."""
+    metric: float | None
+    """On the validation rows."""
+    max_difference: float
+    """Largest difference of a validation row's score from ONNX Runtime's in fp32."""
+
+
+def candidates() -> list[Engine]:
+    """The engines that this machine can run, the simplest first."""
+    if n_cuda_devices():
+        return [SIMPLEST]
+    bf16 = Engine(name=OPENVINO, precision="bf16")
+    fastest_float = Engine(name=OPENVINO, precision="fp32") if lacking(bf16) else bf16
+    int8 = [Engine(name=name, precision="int8") for name in (ONNXRUNTIME, OPENVINO)]
+    return [SIMPLEST, *(engine for engine in (int8[0], fastest_float, int8[1]) if not lacking(engine))]
+
+
+def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metric) -> list[Finding]:
+    """Speed and metric of each engine on the rows of `table`; the first is what the others are compared with.
+
+    The engines take turns, and a round counts in processor time, so that a busy machine judges as an idle one does.
+    """
+    scorers = [Scorer(folder, engine=engine) for engine in engines]
+    encoded = scorers[0].features.encode(table)
+    n_timed = max(1, round(TIMED_TOKENS / encoded.lengths.mean()))
+    timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
+    scores = [scorer.score_encoded(encoded) for scorer in scorers]
+    seconds = np.empty((N_ROUNDS, len(scorers)))
+    for turn in np.ndindex(seconds.shape):
+        started = time.process_time()
+        scorers[turn[1]].score_encoded(timed)
+        seconds[turn] = time.process_time() - started
+    return [
+        Finding(
+            engine=engine,
+            rows_per_cpu_second=n_timed / fastest,
+            metric=metric(its),
+            max_difference=float(np.abs(its - scores[0]).max(initial=0.0)),
+        )
+        for engine, its, fastest in zip(engines, scores, seconds.min(0), strict=True)
+    ]
+
+
+def choose(
+    findings: Sequence[Finding],
+    held_out: Callable[[Engine], float | None],
+    lower_is_better: bool,
+    min_gain: float = MIN_GAIN,
+) -> Engine:
+    """The engine to score with; `findings` go from the simplest engine to the least simple one.
+
+    Chosen on the validation rows; if its metric on held-out rows then falls too far, it is out.
+    """
+    simplest = findings[0]
+    best = _fastest(findings, lower_is_better, min_gain)
+    if best is simplest or keeps(held_out(simplest.engine), held_out(best.engine), lower_is_better):
+        return best.engine
+    return choose([finding for finding in findings if finding is not best], held_out, lower_is_better, min_gain)
+
+
+def keeps(exact: float | None, rounded: float | None, lower_is_better: bool) -> bool:
+    """Whether the metric of an engine that rounds is good enough beside the exact one; an unknown one never is."""
+    if exact is None or rounded is None:
+        return False
+    return rounded <= exact * (1 + MAX_LOSS) if lower_is_better else rounded >= exact - MAX_LOSS
+
+
+def _fastest(findings: Sequence[Finding], lower_is_better: bool, min_gain: float) -> Finding:
+    simplest, *others = findings
+    best = simplest
+    for other in others:
+        fast = other.rows_per_cpu_second >= min_gain * best.rows_per_cpu_second
+        if fast and keeps(simplest.metric, other.metric, lower_is_better):
+            best = other
+    return best

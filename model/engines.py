@@ -1,0 +1,195 @@
+"""What runs an exported network: ONNX Runtime, or OpenVINO where it is installed; both read the same ONNX file.
+
+`engine.json` beside the network says which of them scores with it, and how precisely: chosen when the model is
+exported (see `model.choice`), kept from then on. A batch is computed by one thread, and as many batches at once as
+there are cores, so that the number of cores changes no bit of a score. Imports no torch.
+"""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from model.batches import Batch
+
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+FILE = "engine.json"
+NETWORK, INT8_NETWORK = "network.onnx", "network.int8.onnx"
+NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
+"""What a processor must have one of, as Linux names it: without, int8 products overflow and bf16 is emulated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Which engine scores, and how precisely."""
+
+    name: str
+    """onnxruntime or openvino."""
+    precision: str
+    """fp32, bf16 (matrix products of rounded fp32 weights) or int8 (a quantised file of its own)."""
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.precision}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Engine":
+        """The engine that `str` gives as `text`."""
+        name, _, precision = text.partition("-")
+        return cls(name=name, precision=precision)
+
+    @property
+    def network(self) -> str:
+        """The file that it reads."""
+        return INT8_NETWORK if self.precision == "int8" else NETWORK
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the network."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Engine":
+        """The engine chosen for the network in `folder`; ONNX Runtime in fp32 where none was."""
+        file = folder / FILE
+        return cls(**json.loads(file.read_text("utf-8"))) if file.exists() else SIMPLEST
+
+
+SIMPLEST = Engine(name=ONNXRUNTIME, precision="fp32")
+
+
+class Runner(Protocol):
+    """A network that is loaded and ready."""
+
+    n_parallel: int
+    """Batches that may run at once."""
+    batch_tokens: int
+    """Tokens of a batch, for speed."""
+    described: dict[str, str]
+    """What computes: engine, version, provider, precision."""
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch; may be called from `n_parallel` threads at once."""
+        ...
+
+
+class OnnxRuntime:
+    """ONNX Runtime, on a GPU when there is one."""
+
+    def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
+        """`n_threads` 0 takes all cores."""
+        cuda = n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        self.n_parallel = 1 if cuda else n_threads or n_cores()
+        self.batch_tokens = 65_536 if cuda else 1024
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        if cuda:
+            onnxruntime.preload_dlls()
+            providers.insert(0, "CUDAExecutionProvider")
+        self.session = onnxruntime.InferenceSession(folder / engine.network, options, providers=providers)
+        self.described = {
+            "engine": engine.name,
+            "version": onnxruntime.__version__,
+            "provider": self.session.get_providers()[0],
+            "precision": engine.precision,
+        }
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch."""
+        return self.session.run(["scores"], batch)[0]
+
+
+class OpenVino:
+    """OpenVINO on the CPU: one stream for each batch that runs at once."""
+
+    def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
+        """`n_threads` 0 takes all cores."""
+        import openvino
+
+        self.n_parallel = n_threads or n_cores()
+        self.batch_tokens = 1024
+        compiled = openvino.Core().compile_model(
+            folder / engine.network,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32" if engine.precision == "fp32" else "bf16",
+                "NUM_STREAMS": self.n_parallel,
+                "INFERENCE_NUM_THREADS": self.n_parallel,
+            },
+        )
+        self.requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.n_parallel):
+            self.requests.put(compiled.create_infer_request())
+        self.described = {
+            "engine": engine.name,
+            "version": importlib.metadata.version("openvino"),
+            "provider": "CPU",
+            "precision": engine.precision,
+        }
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch."""
+        request = self.requests.get()
+        try:
+            request.infer(batch, share_inputs=True)
+            return request.get_output_tensor(0).data.copy()
+        finally:
+            self.requests.put(request)
+
+
+def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
+    """The network of `folder`, ready to run.
+
+    Raises: ValueError where this machine lacks the library, or the processor what the precision needs.
+    """
+    if lacks := lacking(engine):
+        raise ValueError(
+            f"{folder} must be scored by {engine}, chosen when it was exported, and {lacks} here; score it on a "
+            f"machine like that one, or set model.engine to {SIMPLEST} and export again"
+        )
+    return (OpenVino if engine.name == OPENVINO else OnnxRuntime)(engine, folder, n_threads)
+
+
+def lacking(engine: Engine) -> str | None:
+    """What this machine lacks for the engine, in words; None when it can run it."""
+    if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed (pip install openvino)"
+    needed = NEEDED.get(engine.precision, ())
+    if needed and not processor_features() & set(needed):
+        return f"the processor has none of {', '.join(needed)}"
+    return None
+
+
+def processor_features() -> set[str]:
+    """What the processor can do, as Linux names it; nothing elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
+    return set(flags[0].split()) if flags else set()
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def n_cuda_devices() -> int:
+    """GPUs that the CUDA driver sees; 0 without a driver.
+
+    ONNX Runtime's list of providers says what it was built with, not what the machine has.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,46 @@
+"""An exported network in static int8: matrix products of whole numbers, their scales fixed by calibration rows.
+
+The scales are in the file, one per weight column and one per activation, so that a row's scores do not depend on
+the rows beside it; dynamic quantisation takes the activations' scales from each batch and would break that.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from model.batches import Batch
+
+PRODUCTS = ["MatMul", "Gemm"]
+
+
+class _Batches(CalibrationDataReader):
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches = iter(batches)
+
+    def get_next(self) -> Batch | None:
+        return next(self.batches, None)
+
+
+def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
+    """Write the ONNX file `network` with its products by constants in int8, scaled to what `batches` show.
+
+    Only what enters a product is rounded: what leaves it stays as it is, for biases, norms and attention.
+    """
+    log = logging.getLogger()
+    was, log.level = log.level, logging.ERROR  # it advises on steps that this network does not need
+    try:
+        quantize_static(
+            network,
+            into,
+            _Batches(batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=PRODUCTS,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": PRODUCTS},
+        )
+    finally:
+        log.level = was
