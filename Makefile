@@ -50,10 +50,10 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 .venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/uv
 	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
 	@touch $@
 
 .venv/ready-test: .venv/ready-demo
 	@echo "setup: installing what the tests need"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra test --extra production
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra test --extra production
 	@touch $@

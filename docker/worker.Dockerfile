@@ -20,7 +20,8 @@ COPY constraints.txt pyproject.toml /opt/lamplighter/
 WORKDIR /opt/lamplighter
 # What to install is declared in pyproject.toml, in which versions in constraints.txt: nothing is repeated here.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*project['dependencies'], *project['optional-dependencies']['production'], sep='\n')" \
+        extras = project['optional-dependencies']; \
+        print(*project['dependencies'], *extras['production'], *extras['openvino'], sep='\n')" \
         > /tmp/requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
     && rm /tmp/requirements.txt

@@ -20,7 +20,7 @@ MAX_LOSS = 0.002
 """Of a metric such as AUC or F1; of an error or a loss, this share of it."""
 MIN_GAIN = 1.15
 TIMED_TOKENS = 8192
-N_ROUNDS = 3
+N_ROUNDS = 2
 
 Metric = Callable[[np.ndarray], float | None]
 """Scores of rows to the metric that decides about the product; None where the rows do not define it."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.batches import collate
-from model.encoder import Attention
+from model.encoder import Attention, Block
 from model.engines import SIMPLEST
 from model.features import Features, Table
 from model.network import Network
@@ -77,6 +77,7 @@ def export_onnx(trained: Path, folder: Path) -> None:
     """
     network, features = load_model(trained)
     for block in network.encoder.layer:
+        assert isinstance(block, Block)
         block.attention = _PlainAttention(block.attention)
     folder.mkdir(parents=True, exist_ok=True)
     model = _traced(network, _example(features))

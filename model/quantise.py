@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from model.batches import Batch
@@ -24,7 +25,7 @@ class _Batches(CalibrationDataReader):
 
 
 def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
-    """Write the ONNX file `network` with its products by constants in int8, scaled to what `batches` show.
+    """Write the ONNX file `network` with its products by a constant matrix in int8, scaled to what `batches` show.
 
     Only what enters a product is rounded: what leaves it stays as it is, for biases, norms and attention.
     """
@@ -37,6 +38,7 @@ def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
             _Batches(batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=PRODUCTS,
+            nodes_to_quantize=_products(onnx.load(network)),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -44,3 +46,9 @@ def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
         )
     finally:
         log.level = was
+
+
+def _products(model: onnx.ModelProto) -> list[str]:
+    """Names of the products by a constant matrix; a stack of them (a number column each) has no int8 kernel."""
+    matrices = {weight.name for weight in model.graph.initializer if len(weight.dims) == 2}
+    return [node.name for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in matrices]
