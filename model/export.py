@@ -78,7 +78,7 @@ def export_onnx(trained: Path, folder: Path) -> None:
     network, features = load_model(trained)
     for block in network.encoder.layer:
         assert isinstance(block, Block)
-        block.attention = _PlainAttention(block.attention)
+        block.add_module("attention", _PlainAttention(block.attention))
     folder.mkdir(parents=True, exist_ok=True)
     model = _traced(network, _example(features))
     _strip(model)
