@@ -1,0 +1,64 @@
+"""Oracle: the model's metrics themselves, on scores taken apart from the stage."""
+
+import json
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_model_export import TASKS, mixed, random_model
+from test_params import declared
+
+from model.metrics import evaluate_scores
+from model.scoring import TorchScorer
+from tasks import params, tables
+from tasks.evaluate import OF_PROBABILITIES, UNCALIBRATED, evaluate
+from tasks.files import write_table
+from tasks.paths import Paths
+
+KINDS = {"colour": "category", "size": "number", "when": "time"}
+PATHS = Paths("tiny")
+METRIC = {"binary": "auc", "multiclass": "macro_f1", "multilabel": "macro_f1", "regression": "rmse"}
+
+
+def truths(task, n, random):
+    match task:
+        case "binary":
+            return random.integers(0, 2, n)
+        case "multiclass":
+            return random.choice(TASKS[task], n)
+        case "multilabel":
+            return random.choice(["", "x", "y", "x|y"], n)
+    return random.normal(size=n)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    threshold = {"predict__threshold": 0.3} if task in ("binary", "multilabel") else {}
+    content = declared(columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], **threshold)
+    product = params.parse(content).product("tiny")
+    random = np.random.default_rng(0)
+    for name, n in (("train", 80), ("test", 60)):
+        frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})
+        write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random)))
+    random_model(PATHS.trained, task, KINDS)
+    monkeypatch.setattr("tasks.evaluate.N_RESAMPLES", 20)
+    told = evaluate(product, date(2024, 2, 10))
+
+    model = TorchScorer(PATHS.trained)
+    table, y = tables.answerable(tables.read_split(PATHS.splits, "test"), product, model.classes)
+    wanted = evaluate_scores(task, y, model.score(table), model.classes, product.predict.threshold)
+    full = json.loads(PATHS.report("evaluation.json").read_text())
+    metrics = json.loads(PATHS.report("metrics.json").read_text())
+    interval = full["model"].pop(f"{METRIC[task]}_interval_95")
+    assert full["model"] == json.loads(json.dumps(wanted))
+    assert interval[0] <= wanted[METRIC[task]] <= interval[1]
+    assert set(metrics["baseline"]) == {name for name, value in full["baseline"].items() if isinstance(value, float)}
+    assert f"{METRIC[task]} {wanted[METRIC[task]]:.4f} (95% interval" in told
+    assert (UNCALIBRATED in metrics) == (task != "regression")
+    if task != "regression":
+        assert set(metrics[UNCALIBRATED]) == set(OF_PROBABILITIES)
+        assert full[UNCALIBRATED]["log_loss"] != full["model"]["log_loss"]
+        assert f"({full[UNCALIBRATED]['ece']:.3f} before calibration)" in told
+    assert PATHS.report("evaluation.png").read_bytes().startswith(b"\x89PNG")
