@@ -69,9 +69,11 @@ def train(
     encoded_val: Encoded,
     y_val: np.ndarray,
     settings: TrainingSettings,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[Network, History]:
     """The network with the weights that did best on the validation rows, calibrated there, and each epoch's losses.
 
+    `on_epoch` is called with each epoch's entry of the history; what it raises ends the training.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
@@ -95,6 +97,8 @@ def train(
         for epoch, train_loss in _Epochs(network, encoded_train.lengths, settings, "train").run(loss):
             val_loss = evaluate_loss(network, encoded_val, truth_val, settings.batch_tokens)
             history.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
+            if on_epoch:
+                on_epoch(history[-1])
             if val_loss < best_loss:
                 best, best_loss, best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch
             elif epoch - best_epoch >= settings.patience_epochs:

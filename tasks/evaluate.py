@@ -3,7 +3,8 @@
 The baseline is scikit-learn's: histogram gradient boosting on tables, TF-IDF with a linear model on text. What the
 model's probabilities were before their calibration is measured as well. Writes metrics.json (for `dvc metrics`),
 evaluation.json (with intervals and per class) and evaluation.png, with the reliability of probabilities. Whether
-the model may predict is decided later, by `tasks.promote`.
+the model may predict is decided later, by `tasks.promote`. With `split.folds` the same is measured on as many splits,
+each with a training of its own (see tasks/folds.py).
 """
 
 from datetime import date
@@ -14,6 +15,7 @@ import numpy as np
 
 from tasks import stage, tables
 from tasks.files import whole_file, write_json
+from tasks.folds import evaluate_folds, told
 from tasks.params import Product
 from tasks.paths import Paths
 
@@ -55,6 +57,10 @@ def evaluate(product: Product, as_of: date) -> str:
     metrics = {
         name: {key: round(value, 6) for key, value in full[name].items() if isinstance(value, float)} for name in scores
     }
+    if product.split.folds:
+        counts = {name: len(table) for name, table in rows.items()}
+        full["folds"] = evaluate_folds(product, as_of, {"rows": counts, **metrics})
+        metrics["folds"] = {name: round(full["folds"][name]["mean"], 6) for name in ("model", "baseline", "difference")}
     write_json(paths.report("metrics.json"), metrics)
     write_json(paths.report("evaluation.json"), full)
     _plot(paths.report("evaluation.png"), product, y_test, scores, model.classes)
@@ -81,9 +87,10 @@ def _summary(product: Product, full: dict[str, Any]) -> str:
     ece = f", ece {model['ece']:.3f}" if "ece" in model else ""
     if UNCALIBRATED in full:
         ece += f" ({full[UNCALIBRATED]['ece']:.3f} before calibration)"
+    folds = f"; {told(full['folds'])}" if "folds" in full else ""
     return (
         f"{metric} {_told(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
-        f"baseline {_told(full['baseline'][metric])}{ece}, on {full['rows_test']:,} held-out rows"
+        f"baseline {_told(full['baseline'][metric])}{ece}, on {full['rows_test']:,} held-out rows{folds}"
     )
 
 

@@ -238,6 +238,10 @@ class Split:
     """hash: share of the groups held out for the test."""
     val_fraction: float | None = None
     """hash: share of the groups held out for early stopping."""
+    start: float = 0.0
+    """hash: where on the circle of groups the test begins, from 0 to 1; another start holds out other groups."""
+    folds: int = 0
+    """Splits on which `evaluate` trains anew, for the metric's mean and interval (see tasks/folds.py); 0 for none."""
     group: str | None = None
     """Rows with the same value of this column never straddle a split; the key if absent."""
 
@@ -260,6 +264,13 @@ class Split:
                 for name in fractions
                 if (value := getattr(self, name)) is not None and not 0 < value < 0.5
             ]
+            mistakes += [f"start must lie in [0, 1), got {self.start}; use for example 0.5"] * (not 0 <= self.start < 1)
+            mistakes += [f"start must not be given for by: time, got {self.start}; delete it"] * bool(
+                self.start and self.by == "time"
+            )
+            mistakes += [f"folds must be 0 or 3 to 20, got {self.folds}; use for example 5"] * (
+                self.folds not in (0, *range(3, 21))
+            )
         _complain(mistakes)
 
 

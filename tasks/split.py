@@ -89,6 +89,7 @@ def _by_hash(group: pd.Series, rule: Split) -> pd.Series:
     assert rule.test_fraction is not None
     assert rule.val_fraction is not None
     share = group.map(lambda text: int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64)
+    share = (share - rule.start) % 1
     part = np.select(
         [share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], ["test", "val"], "train"
     )

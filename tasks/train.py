@@ -4,6 +4,7 @@ Reads data/splits and data/models/<product>/pretrained, writes data/models/<prod
 the same machine gives the same bytes.
 """
 
+from collections.abc import Callable
 from datetime import date
 
 from tasks import stage, tables
@@ -14,8 +15,9 @@ from tasks.paths import Paths
 from tasks.pretrain import write_history
 
 
-def train(product: Product, as_of: date) -> str:
-    """Write the trained model and the history of its losses. Raises UserError when training diverges."""
+def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], None] | None = None) -> str:
+    """Write the trained model and the history of its losses, telling `on_epoch` of each. Raises UserError when
+    training diverges."""
     from model.store import load_pretrained, save_model
     from model.target import Target
     from model.training import train as fine_tune
@@ -41,6 +43,7 @@ def train(product: Product, as_of: date) -> str:
             features.encode(val_table),
             y_val,
             settings,
+            on_epoch,
         )
     except FloatingPointError as error:
         raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None

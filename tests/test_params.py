@@ -164,6 +164,8 @@ def test_check_of_the_file_imports_nothing_heavy():
         ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use fewer, larger parts"),
         ({"predict__shards": 0}, "predict.shards must be at least 1, got 0; use 1 or more"),
         ({"predict__shards": True}, "predict.shards must be a whole number, got True; write a whole number"),
+        ({"split__folds": 2}, "split.folds must be 0 or 3 to 20, got 2; use for example 5"),
+        ({"split__start": 0.2}, "split.start must not be given for by: time, got 0.2; delete it"),
         ({"predict__threshold": 1.0}, "predict.threshold must lie between 0 and 1, got 1.0; use for example 0.5"),
         (
             {"target__task": "multiclass", "gates__metric": "macro_f1", "predict__threshold": 0.3},

@@ -1,0 +1,127 @@
+"""Oracle: the t interval worked out by hand, sets of groups, and the days that a fold may know."""
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import AS_OF, FIRST_DAY, parcels
+from test_params import declared
+
+from tasks import folds, params
+from tasks.evaluate import evaluate
+from tasks.files import write_table
+from tasks.folds import mean_and_interval
+from tasks.paths import Paths, partition
+from tasks.pretrain import pretrain
+from tasks.split import split
+from tasks.train import train
+
+PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
+BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "folds": 3}
+BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "folds": 3}
+
+
+def tiny(rule):
+    quick = {"epochs": 0.5, "batch_tokens": 512}
+    return params.parse(declared(split=rule, model__pretrain=quick, model__train=quick)).product("tiny")
+
+
+@pytest.fixture
+def valid(tmp_path, monkeypatch):
+    """The parcels as `validate` leaves them; truths are known a day later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.evaluate.N_RESAMPLES", 5)
+    table = parcels()
+    table = table[~table["weight_kg"].isin(["heavy", "-1"])].astype({"weight_kg": "float64", "late": "Int8"})
+    table["handed_in"] = table["handed_in"].astype("datetime64[s]")
+    for text, rows in table.groupby("day"):
+        day = date.fromisoformat(text)
+        rows = rows.assign(day=pd.Timestamp(day))
+        write_table(partition(PATHS.valid / "rows", day), rows.drop(columns="late"))
+        write_table(partition(PATHS.valid / "labels", day + timedelta(days=1)), rows[["parcel_id", "late"]])
+
+
+def test_interval_is_the_t_interval_widened_by_the_share_of_test_rows():
+    got = mean_and_interval([0.70, 0.72, 0.68, 0.71], 0.25)
+    deviation = np.sqrt(((0.7 - 0.7025) ** 2 + 0.0175**2 + 0.0225**2 + 0.0075**2) / 3)
+    reach = 3.182446 * deviation * np.sqrt(1 / 4 + 0.25)
+    assert got["mean"] == pytest.approx(0.7025)
+    assert got["interval_95"] == pytest.approx([0.7025 - reach, 0.7025 + reach])
+
+
+def test_folds_by_hash_test_every_row_once(valid):
+    tested = []
+    for fold, as_of in folds._folds(tiny(BY_HASH), TODAY):
+        split(fold, as_of)
+        parts = {
+            name: set(pd.read_parquet(PATHS.splits / f"{name}.parquet")["parcel_id"])
+            for name in ("train", "val", "test")
+        }
+        assert not parts["train"] & (parts["val"] | parts["test"])
+        tested += parts["test"]
+    labelled = parcels().query(f"'{FIRST_DAY}' <= day < '{AS_OF}'")
+    assert len(tested) == len(set(tested)) == len(labelled) - 1
+
+
+def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_after_it(valid, monkeypatch):
+    product, seen = tiny(BY_TIME), {}
+    for stage in (split, pretrain, train):
+        stage(product, TODAY)
+
+    def looked_at(product, as_of):
+        said = train(product, as_of)
+        frames = {
+            name: pd.read_parquet(PATHS.splits / f"{name}.parquet") for name in ("train", "val", "test", "pretrain")
+        }
+        seen[as_of] = {name: frame["day"].max().date() for name, frame in frames.items()}
+        return said
+
+    monkeypatch.setattr("tasks.train.train", looked_at)
+    before = {file: file.read_bytes() for file in [*PATHS.splits.iterdir(), *PATHS.trained.iterdir()]}
+    told = evaluate(product, TODAY)
+    full = json.loads(PATHS.report("evaluation.json").read_text())
+    each = full["folds"]["each"]
+    assert [fold["as_of"] for fold in each] == [str(TODAY - timedelta(days=5 * i)) for i in range(3)]
+    assert list(seen) == [TODAY - timedelta(days=5), TODAY - timedelta(days=10)]
+    for as_of, days in seen.items():
+        assert days["train"] < days["val"] < days["test"] == as_of - timedelta(days=1)
+        assert days["pretrain"] <= as_of
+    aucs = [fold["model"]["auc"] for fold in each]
+    assert aucs[0] == round(full["model"]["auc"], 6)
+    assert full["folds"]["model"]["mean"] == pytest.approx(np.mean(aucs))
+    ahead = [fold["model"]["auc"] - fold["baseline"]["auc"] for fold in each]
+    assert json.loads(PATHS.report("metrics.json").read_text())["folds"]["difference"] == pytest.approx(
+        np.mean(ahead), abs=1e-6
+    )
+    assert f"3 folds: auc {np.mean(aucs):.4f}" in told
+    assert before == {file: file.read_bytes() for file in before}
+    assert not list(folds.FOLDER.iterdir())
+
+
+def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(valid, monkeypatch):
+    trained = []
+
+    def measured(home, i, product, as_of):
+        trained.append(i)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return whole(home, i, product, as_of)
+
+    whole = folds._measured
+    product, present = (
+        tiny(BY_TIME),
+        {"rows": {"train": 1, "test": 1}, "model": {"auc": 0.5}, "baseline": {"auc": 0.5}},
+    )
+    monkeypatch.setattr(folds, "_measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        folds.evaluate_folds(product, TODAY, present)
+    monkeypatch.setattr(folds, "_measured", whole)
+    (first,) = folds.FOLDER.glob("tiny-*/fold-1.json")
+    first.write_text(first.read_text().replace('"fold": 1', '"fold": 1, "kept": true'))
+    assert folds.evaluate_folds(product, TODAY, present)["each"][1]["kept"]
+    assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(product, TODAY - timedelta(days=1))
+    other = replace(product, model=replace(product.model, train=replace(product.model.train, seed=1)))
+    assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(other, TODAY)
