@@ -5,6 +5,8 @@ PRODUCT ?= flight-delays
 AS_OF ?=
 TRIALS ?= 20
 KNOBS ?=
+export DT ?=
+export REASON ?=
 BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +37,9 @@ up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints 
 down: .venv/ready-demo  ## stop them
 	@$(BIN)/python -m tasks.embedded down
 
+accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
+	@$(BIN)/python -m tasks.accept $(PRODUCT) "$$DT" "$$REASON"
+
 lint: .venv/ready-test  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/mypy
 
@@ -60,5 +65,5 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 
 .venv/ready-test: .venv/ready-demo
 	@echo "setup: installing what the tests need"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra test --extra production
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra pii --extra test --extra production
 	@touch $@

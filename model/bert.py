@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.encoded import Sizes
 from model.network import Network
+from model.safety import check_safetensors
 from model.settings import NetworkSettings
 from model.target import Target
 
@@ -94,6 +95,7 @@ def load_bert(
     _check_sizes(folder, config, sizes, first_position)
     epsilon = float(config.get("layer_norm_eps", EPSILON))
     network = Network(bert_settings(folder, settings), sizes, target, seed=seed, norm_epsilon=epsilon)
+    check_safetensors(folder / "model.safetensors")
     weights = _renamed(load_file(folder / "model.safetensors"), family)
     needed = {name: weight for name, weight in network.state_dict().items() if _is_bert(name)}
     _fit_embeddings(weights, needed, first_position)

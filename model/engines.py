@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from model.batches import Batch
+from model.safety import check_onnx
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 FILE = "engine.json"
@@ -147,13 +148,16 @@ class OpenVino:
 def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
     """The network of `folder`, ready to run.
 
-    Raises: ValueError where this machine lacks the library, or the processor what the precision needs.
+    Raises: ValueError where this machine lacks the library, or the processor what the precision needs, and for a file
+    that names other files or code.
     """
     if lacks := lacking(engine):
         raise ValueError(
             f"{folder} must be scored by {engine}, chosen when it was exported, and {lacks} here; score it on a "
             f"machine like that one, or set model.engine to {SIMPLEST} and export again"
         )
+    for file in sorted(folder.glob("*.onnx")):
+        check_onnx(file)
     return (OpenVino if engine.name == OPENVINO else OnnxRuntime)(engine, folder, n_threads)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model.features import Features
 from model.network import Network
+from model.safety import check_safetensors
 from model.settings import NetworkSettings
 from model.target import FORMAT, Target, read_description, read_target
 
@@ -45,6 +46,7 @@ def load_model(folder: Path) -> tuple[Network, Features]:
         read_target(described),
         norm_epsilon=described["norm_epsilon"],
     )
+    check_safetensors(folder / "network.safetensors")
     network.load_state_dict(load_file(folder / "network.safetensors"))
     return network.eval(), features
 

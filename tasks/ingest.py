@@ -3,6 +3,7 @@
 A row of event date D is known `horizon_days` before D and lies in rows/dt=D; its truth is known `delay_days`
 after D and lies in labels/ under the date on which it became known. A date that is stored is never
 rewritten: where the source now tells another past, the report says so and what was stored stands.
+Declared personal data is taken out before anything is written.
 Does not judge or cast values: that is `validate`.
 """
 
@@ -19,6 +20,7 @@ from tasks.fetch import TEXT, fetch
 from tasks.files import read_json, read_table, write_json, write_table
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths, partition, partition_day
+from tasks.pii import protect
 from tasks.types import LABEL_SEPARATOR, as_text, event_day, parse_time
 
 
@@ -31,7 +33,7 @@ def ingest(product: Product, as_of: date) -> str:
     index_file = paths.raw / "index.json"
     index: dict[str, Any] = read_json(index_file) if index_file.exists() else {"rows": {}, "labels": {}, "undated": []}
     start, last = _start(product, index), product.scored_day(as_of).isoformat()
-    frame = _declared_columns(fetch(product, start, as_of), product)
+    frame = protect(_declared_columns(fetch(product, start, as_of), product), product)
     rows = frame.drop(columns=product.target.name).assign(dt=event_day(frame[product.time]))
     dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
     if dated.empty and not any(day <= last for day in index["rows"]):

@@ -9,6 +9,7 @@ Run `python -m tasks.params` to check the file.
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import difflib
 import importlib.util
 import json
@@ -57,6 +58,7 @@ ENGINES = (
 )
 LOWER_IS_BETTER = ("log_loss", "brier", "ece", "rmse", "mae")
 MAX_SHARDS = 64
+PII_WAYS = ("drop", "hash", "redact")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORD = {
@@ -220,6 +222,38 @@ class Expectation:
         schema["properties"].pop("metadata", None)
         errors = jsonschema.Draft7Validator(schema).iter_errors({**self.kwargs, "severity": self.severity})
         return [f"kwargs must fit {self.type}, got {self.kwargs!r}; {error.message}" for error in errors]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """How far a day may differ in kind from the 28 days before it until a person must accept it (`tasks.drift`)."""
+
+    max_volume_ratio: float = 3.0
+    """Its rows: at most so many times the most, and at least one so-manieth of the least, of those days."""
+    max_share_change: float = 0.2
+    """The share of a column that is missing, and of rows in quarantine: so far beyond those days' own."""
+    max_shift: float = 0.25
+    """Population stability index of a category or number against those days together: so far beyond their own."""
+    accepted: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dates that pass all the same, each with the reason; `make accept` writes them."""
+
+    def __post_init__(self) -> None:
+        mistakes = []
+        if not 1 <= self.max_volume_ratio < math.inf:
+            mistakes.append(f"max_volume_ratio must be 1 or more, got {self.max_volume_ratio}; use for example 3")
+        for name in ("max_share_change", "max_shift"):
+            if not 0 <= getattr(self, name) < math.inf:
+                mistakes.append(f"{name} must be 0 or more, got {getattr(self, name)}; use for example 0.25")
+        for day, reason in self.accepted.items():
+            try:
+                parse_date(day)
+            except ValueError as error:
+                mistakes.append(f'accepted: a key {error}; use for example "2013-07-05"')
+            if not reason or not reason.strip():
+                mistakes.append(
+                    f"accepted.{day} must be a reason, got {reason!r}; say why the day is right, and who you are"
+                )
+        _complain(mistakes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,6 +438,10 @@ class Product:
     """Which rows a night scores."""
     expectations: tuple[Expectation, ...]
     """What must hold of the rows."""
+    day: Day
+    """How far a day may differ from those before it."""
+    pii: dict[str, str]
+    """Columns with personal data: drop, hash or redact, before anything is stored (`tasks.pii`)."""
     split: Split
     """How labelled rows are parted."""
     model: Model
@@ -471,6 +509,7 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         for name in dict.fromkeys(key)
         if key.count(name) > 1
     ]
+    mistakes += _pii_mistakes(given["pii"] or {}, given["key"] or (), time, columns, target)
     if target and target.name in known:
         mistakes.append(
             f"target.name must not be an input, the key or the time, got {target.name!r}; "
@@ -496,6 +535,27 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         mistakes.append(
             f"predict.threshold must not be given for a {target.task} target, got {predict.threshold}; delete it"
         )
+    return mistakes
+
+
+def _pii_mistakes(
+    pii: dict[str, str], key: tuple[str, ...], time: str | None, columns: dict[str, str], target: Target | None
+) -> list[str]:
+    used = [*key, *columns, *([time] if time else []), *([target.name] if target else [])]
+    texts = [
+        name for name in [*key, *columns] if columns.get(name, "category") in ("category", "text") and name != time
+    ]
+    mistakes = []
+    for name, how in pii.items():
+        if how not in PII_WAYS:
+            mistakes += [f"pii.{line}" for line in _one_of(PII_WAYS, **{name: how})]
+        elif how == "drop" and name in used:
+            mistakes.append(f"pii.{name} must not be a column that is used, got drop; delete it there, or use hash")
+        elif how != "drop" and name not in texts:
+            mistakes.append(
+                f"pii.{name} must be a category or text of key or columns, got {how}; use one of {', '.join(texts)}, "
+                "or drop"
+            )
     return mistakes
 
 

@@ -98,7 +98,8 @@ def write_night(
     product: Product, as_of: date, inputs: dict[str, Any], parts: list[dict[str, Any]], folder: Path
 ) -> None:
     """night.json beside the parts. Raises UserError unless rows in = published + quarantined."""
-    day = read_json(Paths(product.name).report("validation.json"))["scored_day"]
+    report = read_json(Paths(product.name).report("validation.json"))
+    day = report["scored_day"]
     rows = {
         "in": day["rows_in"],
         "published": sum(part["rows"] for part in parts),
@@ -116,6 +117,7 @@ def write_night(
             "as_of": as_of.isoformat(),
             "scored_day": inputs["scored_day"],
             "rows": rows,
+            "accepted": report.get("drift", {}).get("accepted"),
             "schema": _schema(folder / parts[0]["name"]),
             "parts": parts,
             "model": {"sha256": inputs["model_sha256"]},

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tasks import stage
+from tasks.drift import compare, stop_on_drift
 from tasks.errors import UserError
 from tasks.files import n_rows, partitions, read_partitions, table_writer, whole_folder, write_json, write_table
 from tasks.keys import digests, key_text, seen_before
@@ -122,7 +123,7 @@ NOTHING = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 def validate(product: Product, as_of: date) -> str:
     """Write data/valid, data/quarantine and the report.
 
-    Raises UserError when a critical expectation fails or an expectation cannot be evaluated.
+    Raises UserError when a critical expectation fails, an expectation cannot be evaluated, or the day differs in kind.
     """
     paths = Paths(product.name)
     about_target = [e for e in product.expectations if product.target.name in _columns(e.kwargs)]
@@ -134,9 +135,11 @@ def validate(product: Product, as_of: date) -> str:
         labels = _judge(
             labels_files, _typed_labels, about_target, product, valid / "labels", quarantine / "labels.parquet"
         )
-        report = _report(product, as_of, rows, labels)
+        drift = compare(product, as_of, valid / "rows", rows.by_date)
+        report = _report(product, as_of, rows, labels, drift)
         write_json(paths.report("validation.json"), report)
         _stop_on_failure(product, report["expectations"], paths)
+        stop_on_drift(product, drift, paths.report("validation.json"))
     counts = report["rows"]
     return (
         f"{counts['rows_in']:,} rows in = {counts['rows_valid']:,} valid + "
@@ -370,13 +373,14 @@ def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Pat
         )
 
 
-def _report(product: Product, as_of: date, rows: Tally, labels: Tally) -> dict[str, Any]:
+def _report(product: Product, as_of: date, rows: Tally, labels: Tally, drift: dict[str, Any]) -> dict[str, Any]:
     scored = product.scored_day(as_of).isoformat()
     return {
         "as_of": as_of.isoformat(),
         "rows": rows.totals,
         "labels": labels.totals,
         "scored_day": {"date": scored, **rows.by_date.get(scored, NOTHING)},
+        "drift": drift,
         "reasons": dict(sorted((rows.reasons + labels.reasons).items())),
         "expectations": rows.results + labels.results,
         "rows_by_date": rows.by_date,

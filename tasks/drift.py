@@ -1,0 +1,159 @@
+"""Does the day whose rows have just arrived differ in kind from the days before it?
+
+Judged are its number of rows, the shares that are missing or quarantined, and the mix of each category and number,
+against the 28 days before. What those days themselves did is usual: a limit says how far beyond it a day may go, and
+what chance does to few rows is allowed for. It does not judge the worth of single rows: that is `validate`.
+
+A day that a person has accepted, `day.accepted` in params.yaml, is reported and passes.
+"""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasks.errors import UserError
+from tasks.files import read_table
+from tasks.params import Product
+from tasks.paths import partition
+
+WINDOW_DAYS = 28
+MIN_DAYS = 7
+"""With fewer days before it nothing is usual yet, and nothing is judged."""
+CATEGORIES_TOLD_APART = 20
+NUMBER_BINS = 10
+SIGMAS = 3
+Counts = dict[str, dict[str, int]]
+
+
+def compare(product: Product, as_of: date, valid: Path, by_date: Counts) -> dict[str, Any]:
+    """What was seen of the scored day and what is usual. `valid` holds the typed rows, `by_date` the rows counted.
+
+    Returns `figures` (name, seen, and the least and most that may be), `days_before` and `accepted`, the reason
+    with which a person let the day pass.
+    """
+    day = product.scored_day(as_of)
+    first = min(by_date, default=day.isoformat())
+    window = [day - timedelta(days=i) for i in range(1, WINDOW_DAYS + 1)]
+    before = [each for each in window if each.isoformat() >= first]
+    stored = [each for each in before if each.isoformat() in by_date]
+    told = {
+        "date": day.isoformat(),
+        "days_before": len(stored),
+        "accepted": product.day.accepted.get(day.isoformat()),
+        "figures": [],
+    }
+    if len(stored) < MIN_DAYS:
+        return told
+    columns = {name: kind for name, kind in product.columns.items() if kind in ("category", "number")}
+    now, *then = [_rows(valid, each, product, by_date) for each in [day, *stored]]
+    figures = [_volume(day, before, by_date, product.day.max_volume_ratio)]
+    figures.append(_quarantined(day, stored, by_date, product.day.max_share_change))
+    if len(now):
+        full = [rows for rows in then if len(rows)]
+        figures += [_missing(name, now, full, product.day.max_share_change) for name in product.columns]
+        figures += [_shift(name, kind, now, full, product.day.max_shift) for name, kind in columns.items()]
+    return {**told, "figures": figures}
+
+
+def stop_on_drift(product: Product, told: dict[str, Any], report: Path) -> None:
+    """Raises UserError with the figures that do not hold, unless the day has been accepted."""
+    beyond = [figure for figure in told["figures"] if not holds(figure)]
+    if not beyond or told["accepted"]:
+        return
+    lines = [f"  {each['name']}: {each['seen']:g}, and {each['least']:g} to {each['most']:g} may be" for each in beyond]
+    raise UserError(
+        f"products.{product.name}: the rows of {told['date']} must be of the same kind as those of the "
+        f"{told['days_before']} days before, and nothing was passed on:\n"
+        + "\n".join(lines)
+        + f"\nLook at {report}; mend the source, or let the day pass: "
+        f'make accept PRODUCT={product.name} DT={told["date"]} REASON="why it is right"'
+    )
+
+
+def holds(figure: dict[str, Any]) -> bool:
+    """Whether what was seen lies between the least and the most that may be."""
+    return bool(figure["least"] <= figure["seen"] <= figure["most"])
+
+
+def _rows(valid: Path, day: date, product: Product, by_date: Counts) -> pd.DataFrame:
+    columns = list(product.columns)
+    file = partition(valid, day)
+    return read_table(file, columns) if file.exists() else pd.DataFrame(columns=columns)
+
+
+def _figure(name: str, seen: float, least: float, most: float) -> dict[str, Any]:
+    return {"name": name, "seen": round(seen, 4), "least": round(least, 4), "most": round(most, 4)}
+
+
+def _volume(day: date, before: list[date], by_date: Counts, ratio: float) -> dict[str, Any]:
+    def n(each: date) -> int:
+        return by_date.get(each.isoformat(), {"rows_in": 0})["rows_in"]
+
+    usual, seen = [n(each) for each in before], n(day)
+    chance = SIGMAS * np.sqrt(seen + 1)
+    return _figure("rows", seen, max(0.0, min(usual) / ratio - chance), max(usual) * ratio + chance)
+
+
+def _quarantined(day: date, stored: list[date], by_date: Counts, change: float) -> dict[str, Any]:
+    def share(each: date) -> tuple[int, int]:
+        counts = by_date.get(each.isoformat(), {"rows_quarantined": 0, "rows_in": 0})
+        return counts["rows_quarantined"], counts["rows_in"]
+
+    return _share("share quarantined", share(day), [share(each) for each in stored], change)
+
+
+def _missing(name: str, now: pd.DataFrame, then: list[pd.DataFrame], change: float) -> dict[str, Any]:
+    def share(rows: pd.DataFrame) -> tuple[int, int]:
+        return int(rows[name].isna().sum()), len(rows)
+
+    return _share(f"{name}: share missing", share(now), [share(rows) for rows in then], change)
+
+
+def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change: float) -> dict[str, Any]:
+    usual = [some / n for some, n in then if n]
+    some, n = now
+    likely = (some + 1) / (n + 2)  # Laplace: no row of few is not no row of any number
+    chance = SIGMAS * float(np.sqrt(likely * (1 - likely) / max(n, 1)))
+    least, most = min(usual, default=0.0), max(usual, default=1.0)
+    return _figure(name, some / max(n, 1), max(0.0, least - change - chance), min(1.0, most + change + chance))
+
+
+def _shift(name: str, kind: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> dict[str, Any]:
+    """The population stability index of the day's mix against that of all days before, beside their own."""
+    pooled = pd.concat([rows[name] for rows in then])
+    binned = _bins(pooled, kind)
+    usual = binned(pooled)
+    shifts = [_stability_index(binned(rows[name]), usual) for rows in then]
+    chance = (len(usual) - 1) / len(now)
+    return _figure(f"{name}: shift", _stability_index(binned(now[name]), usual), 0.0, max(shifts) + limit + chance)
+
+
+def _bins(pooled: pd.Series, kind: str) -> Callable[[pd.Series], np.ndarray]:
+    """A function that counts values by category or by tenth of the usual numbers, with bins for others and missing."""
+    if kind == "category":
+        known = pooled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        index = pd.Index(known.index[:CATEGORIES_TOLD_APART])
+
+        def places(values: pd.Series) -> np.ndarray:
+            return np.where(values.isna(), len(index) + 1, index.get_indexer(pd.Index(values)) % (len(index) + 1))
+
+        n_bins = len(index) + 2
+    else:
+        edges = np.unique(np.nanquantile(pooled.to_numpy("float64"), np.linspace(0, 1, NUMBER_BINS + 1)[1:-1]))
+
+        def places(values: pd.Series) -> np.ndarray:
+            numbers = values.to_numpy("float64")
+            return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right"))
+
+        n_bins = len(edges) + 2
+    return lambda values: np.bincount(places(values).astype(int), minlength=n_bins)
+
+
+def _stability_index(counts: np.ndarray, usual: np.ndarray) -> float:
+    """Sum of (p - q) ln(p / q), each bin with half a row more, so that none is empty."""
+    p, q = ((each + 0.5) / (each + 0.5).sum() for each in (counts, usual))
+    return float(((p - q) * np.log(p / q)).sum())

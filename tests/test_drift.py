@@ -1,0 +1,152 @@
+"""Oracle: days made by hand, usual and not; the population stability index by its formula; the demo's own year."""
+
+import json
+import math
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from test_params import declared, mistakes
+
+from tasks import params
+from tasks.accept import accepted
+from tasks.drift import _stability_index, compare, holds
+from tasks.errors import UserError
+from tasks.files import folder_sha256, write_table
+from tasks.paths import Paths, partition
+from tasks.validate import validate
+
+DAY = date(2024, 2, 10)
+PATHS = Paths("tiny")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tiny(**changes):
+    return params.parse(declared(expectations=[], predict__horizon_days=0, **changes)).product("tiny")
+
+
+def rows(n=200, depots="AAB", missing=0, weight=1.0, seed=0):
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "depot": random.choice(list(depots), n),
+            "weight_kg": random.gamma(2, weight, n),
+            "handed_in": pd.Timestamp("2024-01-01").as_unit("s"),
+        }
+    )
+    table.loc[: missing - 1, "weight_kg"] = np.nan
+    return table
+
+
+def days(last, n_before=28):
+    """A usual month and its last day, as `validate` hands them on; weekends have half the rows and another mix."""
+    by_date = {}
+    for i in range(n_before + 1):
+        day = DAY - timedelta(days=i)
+        weekend = day.weekday() >= 5
+        table = last if i == 0 else rows(100 if weekend else 200, "AB" if weekend else "AAB", seed=i)
+        write_table(partition(PATHS.valid / "rows", day), table)
+        by_date[day.isoformat()] = {"rows_in": len(table), "rows_valid": len(table), "rows_quarantined": 0}
+    return by_date
+
+
+def beyond(last, n_before=28, quarantined=0, **changes):
+    by_date = days(last, n_before)
+    by_date[DAY.isoformat()]["rows_quarantined"] = quarantined
+    told = compare(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
+    return [each["name"] for each in told["figures"] if not holds(each)]
+
+
+@pytest.mark.parametrize(
+    ("last", "what"),
+    [
+        (rows(seed=99), []),
+        (rows(90, "AB", seed=99), []),
+        (rows(2000), ["rows"]),
+        (rows(5), ["rows"]),
+        (rows(missing=120), ["weight_kg: share missing", "weight_kg: shift"]),
+        (rows(depots="ABBBBBB"), ["depot: shift"]),
+        (rows(depots="AABZZZZ"), ["depot: shift"]),
+        (rows(weight=1000), ["weight_kg: shift"]),
+    ],
+    ids=["usual", "weekend", "tenfold", "few", "missing", "mix", "unseen", "grams"],
+)
+def test_day_that_differs_in_kind_is_seen_and_a_usual_one_is_not(last, what):
+    assert beyond(last) == what
+
+
+def test_day_of_quarantined_rows_and_day_without_rows_are_seen():
+    assert beyond(rows(), quarantined=80) == ["share quarantined"]
+    assert beyond(rows(0)) == ["rows"]
+
+
+def test_limits_are_those_of_the_product():
+    assert beyond(rows(2000), day={"max_volume_ratio": 11}) == []
+    assert beyond(rows(depots="AABZZZZ"), day={"max_shift": 9}) == []
+
+
+def test_nothing_is_judged_before_there_is_a_usual():
+    assert beyond(rows(5), n_before=6) == []
+    assert beyond(rows(5), n_before=7) == ["rows"]
+
+
+def test_stability_index_is_the_sum_of_its_formula():
+    p, q = [(3.5, 1.5), (10.5, 10.5)]
+    wanted = sum((a / 5 - b / 21) * math.log((a / 5) / (b / 21)) for a, b in zip(p, q, strict=True))
+    assert _stability_index(np.array([3, 1]), np.array([10, 10])) == pytest.approx(wanted)
+
+
+def deliver(n_last, n_before=10):
+    for i in range(n_before + 1):
+        day = DAY - timedelta(days=i)
+        n = n_last if i == 0 else 20
+        table = pd.DataFrame({"parcel_id": [f"{day}-{j}" for j in range(n)], "day": day.isoformat()})
+        table = table.assign(depot="A", weight_kg="1.5", handed_in=f"{day}T09:00")
+        write_table(partition(PATHS.raw / "rows", day), table)
+
+
+def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
+    deliver(20)
+    validate(tiny(), DAY)
+    before = folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)
+    deliver(200)
+    with pytest.raises(
+        UserError, match=r"(?s)rows of 2024-02-10 .* 10 days before.*\n  rows: 200, and .* may be\n.*make accept"
+    ):
+        validate(tiny(), DAY)
+    assert (folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)) == before
+    validate(tiny(day={"accepted": {"2024-02-10": "a sale (Ann)"}}), DAY)
+    drift = json.loads(PATHS.report("validation.json").read_text())["drift"]
+    assert drift["accepted"] == "a sale (Ann)"
+    assert not holds(drift["figures"][0])
+
+
+def test_accepting_changes_one_line_of_params(workspace):
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    changed = accepted(text, "flight-delays", "2013-07-05", "the day after a holiday (Ann)")
+    changed = accepted(changed, "flight-delays", "2013-07-06", "another one (Ann)")
+    new = [line for line in changed.splitlines() if line not in text.splitlines()]
+    assert [line for line in text.splitlines() if line not in changed.splitlines()] == [
+        line for line in text.splitlines() if line.startswith("    day: {} ")
+    ]
+    assert [line.strip() for line in new][1:] == [
+        'accepted: {"2013-07-05": "the day after a holiday (Ann)", "2013-07-06": "another one (Ann)"}'
+    ]
+    with pytest.raises(UserError, match=r"accepted.2013-07-05 must be a reason, got ''; say why the day is right"):
+        accepted(text, "flight-delays", "2013-07-05", "")
+    with pytest.raises(UserError, match="accepted: a key must be a date written as YYYY-MM-DD, got '5 July'"):
+        accepted(text, "flight-delays", "5 July", "because")
+
+
+def test_limits_that_are_none_are_told():
+    lines = mistakes(declared(day={"max_volume_ratio": 0.5, "max_share_change": -1.0, "max_shift": math.nan}))
+    assert [line.split(" must")[0] for line in lines] == [
+        f"products.tiny.day.{name}" for name in ("max_volume_ratio", "max_share_change", "max_shift")
+    ]
