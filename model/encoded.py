@@ -1,6 +1,11 @@
 """What lies between a table and the network: rows as arrays, and the sizes both sides agree on."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 
@@ -64,3 +69,33 @@ class Encoded:
         """Tokens of each row as the network sees it, [CLS] included. Shapes: int64 [n]."""
         columns = self.categories.shape[1] + self.numbers.shape[1] + self.times.shape[1]
         return 1 + columns + np.diff(self.offsets)
+
+
+def on_disk(pieces: Iterable[Encoded], folder: Path) -> Encoded:
+    """The pieces, of which there is at least one, end to end in memory-mapped files, for rows that memory cannot hold.
+
+    The files lie on the disk of `folder`, have no name, and are gone with the arrays or with the process that made
+    them, whatever ends it.
+    """
+    names = [each.name for each in fields(Encoded)]
+    with ExitStack() as closing:
+        files = {name: closing.enter_context(TemporaryFile(dir=folder)) for name in names}
+        ends: dict[str, int] = {}
+        for piece in pieces:
+            for name, file in files.items():
+                array = getattr(piece, name)
+                if name.endswith("offsets") and array.size:
+                    # Where a piece begins, the one before it has ended.
+                    array = array[int(name in ends) :] + ends.get(name, 0)
+                    ends[name] = int(array[-1]) if array.size else ends[name]
+                file.write(array.tobytes())
+        n_rows = files["offsets"].tell() // piece.offsets.itemsize - 1
+        return Encoded(**{name: _mapped(files[name], getattr(piece, name), n_rows) for name in names})
+
+
+def _mapped(file: IO[bytes], like: np.ndarray, n_rows: int) -> np.ndarray:
+    """The content of a file as an array like another one; without content, as many rows as wide as that."""
+    file.flush()
+    if not file.tell():
+        return np.empty((n_rows if like.ndim > 1 else 0, *like.shape[1:]), like.dtype)
+    return np.asarray(np.memmap(file, like.dtype, "r").reshape(-1, *like.shape[1:]))

@@ -7,7 +7,7 @@ nothing else; which rows those are is the caller's business. Padding happens lat
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ Table = Mapping[str, np.ndarray]
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
+MAX_FITTED_ROWS = 1_000_000
+"""Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
 PERIOD_DAYS = (1, 7, 365)
 """Days after which minute of day, day of week and day of year have been through all their values."""
 TIME_PARTS = len(PERIOD_DAYS)
@@ -61,27 +63,40 @@ class Features:
     def fit(
         cls,
         kinds: dict[str, str],
-        table: Table,
+        rows: Table | Iterable[Table],
         target: np.ndarray | None,
         task: str,
         *,
         max_tokens: int,
         tokenizer: Path | None = None,
     ) -> "Features":
-        """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on the rows of `table`.
+        """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
+
+        `rows` is a table, or pieces of one that can be iterated several times and need not fit into memory. Words are
+        counted in all rows; of more than MAX_FITTED_ROWS a fixed sample decides scales, bins and cycles.
 
         Shapes: target [n] or [n, C]; NaN marks rows without a label, which then shape no bins; None for none.
         Raises: ValueError for an unknown kind, a column that is not there, or no column at all.
         """
-        _check(kinds, table)
+        pieces = [rows] if isinstance(rows, Mapping) else rows
+        counts: dict[str, Counter[str | None]] = {name: Counter() for name in _of_kind(kinds, "category")}
+        n_rows = 0
+        for piece in pieces:
+            _check(kinds, piece)
+            n_rows += len(piece[next(iter(kinds))])
+            for name, count in counts.items():
+                count.update(piece[name].tolist())
+        chosen = _chosen_rows(n_rows)
+        sample = _sample(pieces, [*_of_kind(kinds, "number"), *_of_kind(kinds, "time")], chosen)
+        truth = None if target is None else target[chosen]
         texts = _of_kind(kinds, "text")
         return cls(
             kinds=dict(kinds),
-            vocabularies={name: _vocabulary(table[name]) for name in _of_kind(kinds, "category")},
-            numbers={name: _number_scale(table[name], target, task) for name in _of_kind(kinds, "number")},
-            cycles={name: _cycles(table[name]) for name in _of_kind(kinds, "time")},
+            vocabularies={name: _vocabulary(count) for name, count in counts.items()},
+            numbers={name: _number_scale(sample[name], truth, task) for name in _of_kind(kinds, "number")},
+            cycles={name: _cycles(sample[name]) for name in _of_kind(kinds, "time")},
             max_tokens=max_tokens,
-            tokenizer=_fitted_tokenizer(tokenizer, [table[name] for name in texts]) if texts else None,
+            tokenizer=_fitted_tokenizer(tokenizer, pieces, texts) if texts else None,
         )
 
     @property
@@ -176,11 +191,30 @@ def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
     return [name for name, its in kinds.items() if its == kind]
 
 
-def _vocabulary(column: np.ndarray) -> tuple[str, ...]:
+def _chosen_rows(n_rows: int) -> np.ndarray:
+    """Positions of the rows that are fitted on, ascending: all of them, or the same sample every time."""
+    if n_rows <= MAX_FITTED_ROWS:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, MAX_FITTED_ROWS, replace=False, shuffle=False))
+
+
+def _sample(pieces: Iterable[Table], names: list[str], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """The named columns of the chosen rows."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    first = 0
+    for piece in pieces if names else ():
+        n_rows = len(piece[names[0]])
+        here = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + n_rows)] - first
+        for name, columns in found.items():
+            columns.append(piece[name][here])
+        first += n_rows
+    return {name: np.concatenate(columns) for name, columns in found.items()}
+
+
+def _vocabulary(counts: Counter[str | None]) -> tuple[str, ...]:
     """Known values, the most frequent first; ties by name, so that row order does not matter."""
-    counts = Counter(column.tolist())
-    counts.pop(None, None)
-    by_frequency = sorted(counts, key=lambda value: (-counts[value], value))
+    known = {value: count for value, count in counts.items() if value is not None}
+    by_frequency = sorted(known, key=lambda value: (-known[value], value))
     return tuple(by_frequency[:MAX_CATEGORIES])
 
 
@@ -204,10 +238,10 @@ def _cycles(column: np.ndarray) -> tuple[int, ...]:
     return tuple(part for part, period in enumerate(PERIOD_DAYS) if n_days >= period)
 
 
-def _fitted_tokenizer(path: Path | None, columns: list[np.ndarray]) -> Tokenizer:
+def _fitted_tokenizer(path: Path | None, pieces: Iterable[Table], names: list[str]) -> Tokenizer:
     if path is not None:
         return load_tokenizer(path)
-    return train_tokenizer(text for column in columns for text in column if text)
+    return train_tokenizer(text for name in names for piece in pieces for text in piece[name] if text)
 
 
 class _Slots(dict[str | None, int]):

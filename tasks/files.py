@@ -39,18 +39,26 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write into; on success it takes the place of `path`, on failure nothing is left."""
+    """A new folder to write into; on success it takes the place of `path`, on failure nothing is left.
+
+    Between two renames nothing stands at `path`; who is killed there leaves the old folder for the next to put back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    aside, old = path.with_name(f".{path.name}.tmp-{os.getpid()}"), path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
         for item in [*aside.rglob("*"), aside]:
             _fsync(item)
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
         aside.rename(path)
         _fsync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -106,7 +114,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return pq.read_table(path, columns=columns).to_pandas(integer_object_nulls=True)
 
 
-def read_pieces(path: Path, rows: range | None = None) -> Iterator[pd.DataFrame]:
+def read_pieces(path: Path, rows: range | None = None) -> Iterator[pa.Table]:
     """The rows of a Parquet file, or those of a range, a row group at a time; the others are not read."""
     with pq.ParquetFile(path) as file:
         first = 0
@@ -115,8 +123,7 @@ def read_pieces(path: Path, rows: range | None = None) -> Iterator[pd.DataFrame]
             first = here.stop
             wanted = here if rows is None else range(max(here.start, rows.start), min(here.stop, rows.stop))
             if len(wanted):
-                table = file.read_row_group(group).slice(wanted.start - here.start, len(wanted))
-                yield table.to_pandas(integer_object_nulls=True)
+                yield file.read_row_group(group).slice(wanted.start - here.start, len(wanted))
 
 
 def n_rows(path: Path) -> int:

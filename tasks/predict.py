@@ -136,7 +136,8 @@ def _pieces(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]
     file = _rows_file(product, as_of)
     if file.exists():  # a day without rows is a night without predictions, not a failure
         n, shards = n_rows(file), product.predict.shards
-        yield from read_pieces(file, range(n * shard // shards, n * (shard + 1) // shards))
+        for piece in read_pieces(file, range(n * shard // shards, n * (shard + 1) // shards)):
+            yield piece.to_pandas()
 
 
 def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder: Path) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Parquet rows to the arrays that `model` reads, and truths to targets."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from tasks.files import read_pieces, read_table
 from tasks.params import Product
 from tasks.types import LABEL_SEPARATOR, cast_column
 
@@ -60,6 +63,42 @@ def answerable(
     y = targets(frame, product, known)
     can_be = y >= 0 if product.target.task == "multiclass" else np.ones(len(y), bool)
     return inputs(frame[can_be], product), y[can_be]
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """The inputs of one part of data/splits, piece by piece and as often as is asked: never held whole."""
+
+    file: Path
+    product: Product
+    keep: np.ndarray | None = None
+    """bool [n]: the rows that are meant; None for all."""
+
+    @property
+    def truths(self) -> pd.DataFrame:
+        """The target of every row, in a column of its name."""
+        truths = read_table(self.file, [self.product.target.name])
+        return truths if self.keep is None else truths[self.keep]
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """At first no row, so that no rows at all have their columns too."""
+        yield inputs(no_rows(self.product), self.product)
+        first = 0
+        for piece in read_pieces(self.file):
+            here = slice(first, first := first + len(piece))
+            chosen = piece if self.keep is None else piece.filter(pa.array(self.keep[here]))
+            yield inputs(chosen.select(list(self.product.columns)).to_pandas(), self.product)
+
+    def answerable(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
+        """The rows whose truth a model of the classes `known` can give, and their targets."""
+        y = targets(self.truths, self.product, known)
+        can_be = y >= 0 if self.product.target.task == "multiclass" else np.ones(len(y), bool)
+        return replace(self, keep=can_be), y[can_be]
+
+
+def split_part(folder: Path, name: str, product: Product) -> SplitPart:
+    """One part of data/splits, to be read piece by piece."""
+    return SplitPart(folder / f"{name}.parquet", product)
 
 
 def read_split(folder: Path, name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -85,6 +86,33 @@ def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(
     assert not [file for file in tmp_path.glob("dt=*.parquet") if file.name.startswith(".")]
 
 
+@pytest.mark.parametrize("nth", [0, 1])
+def test_folder_whose_writer_was_killed_between_its_renames_is_put_back(tmp_path, nth):
+    folder = tmp_path / "folder"
+    with whole_folder(folder) as aside:
+        (aside / "a").write_text("old")
+    moved = []
+
+    class KilledError(BaseException):
+        pass
+
+    def rename(here, there):
+        if len(moved) == nth:
+            raise KilledError
+        moved.append(there)
+        os.rename(here, there)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KilledError), whole_folder(folder) as aside:
+            (aside / "b").write_text("new")
+    assert folder.exists() == (nth == 0)
+    with whole_folder(folder) as aside:
+        assert names(folder) == ["a"]
+        (aside / "c").write_text("newer")
+    assert names(tmp_path) == ["folder", "folder/c"]
+
+
 def test_json_is_the_same_bytes_for_the_same_content_and_holds_no_nan(tmp_path):
     file = tmp_path / "report.json"
     write_json(file, {"b": 1, "a": ["é", None, 0.1]})
@@ -144,7 +172,7 @@ def test_table_written_in_pieces_is_the_same_bytes_as_one_written_whole(tmp_path
 def test_pieces_of_a_table_are_its_row_groups_within_the_range(tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
     write_table(tmp_path / "t", pd.DataFrame({"a": range(11)}))
-    assert [piece["a"].tolist() for piece in read_pieces(tmp_path / "t", range(3, 9))] == [[3], [4, 5, 6, 7], [8]]
+    assert [piece["a"].to_pylist() for piece in read_pieces(tmp_path / "t", range(3, 9))] == [[3], [4, 5, 6, 7], [8]]
     assert [len(piece) for piece in read_pieces(tmp_path / "t")] == [4, 4, 3]
     assert list(read_pieces(tmp_path / "t", range(5, 5))) == []
 

@@ -1,6 +1,7 @@
 """Oracle: brute-force versions in plain Python, and the rule that only rows of the fit teach."""
 
 import datetime
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.bins import bin_edges
+from model.encoded import on_disk
 from model.features import MISSING, UNKNOWN, Features
 from model.subwords import encode_texts, train_tokenizer
 
@@ -49,6 +51,49 @@ def test_vocabulary_does_not_depend_on_row_order():
     assert Features.fit(kinds, table, None, "binary", max_tokens=8) == Features.fit(
         kinds, backwards, None, "binary", max_tokens=8
     )
+
+
+def test_fitting_on_pieces_is_fitting_on_the_whole(tmp_path):
+    table = a_table(n=90)
+    y = (table["size"] > 50).astype(int)
+    pieces = [{name: column[start : start + 17] for name, column in table.items()} for start in range(0, 102, 17)]
+    for name, rows in (("whole", table), ("pieces", pieces)):
+        Features.fit(KINDS, rows, y, "binary", max_tokens=16).save(tmp_path / name)
+    for file in ("features.json", "tokenizer.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "pieces" / file).read_bytes()
+
+
+def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabulary(monkeypatch):
+    monkeypatch.setattr("model.features.MAX_FITTED_ROWS", 500)
+    random = np.random.default_rng(1)
+    size = random.normal(size=3000)
+    table = {"size": size, "colour": np.array([f"c{i % 300}" for i in range(3000)], object)}
+    kinds = {"size": "number", "colour": "category"}
+    pieces = [{name: column[start : start + 700] for name, column in table.items()} for start in range(0, 3000, 700)]
+    fitted = Features.fit(kinds, pieces, (size > 0.3).astype(int), "binary", max_tokens=8)
+    assert fitted == Features.fit(kinds, table, (size > 0.3).astype(int), "binary", max_tokens=8)
+    assert len(fitted.vocabularies["colour"]) == 300
+    assert fitted.numbers["size"].centre != np.median(size)
+    assert abs(fitted.numbers["size"].centre - np.median(size)) < 0.2
+    scale = fitted.numbers["size"]
+    cut = np.array(scale.edges) * scale.scale + scale.centre
+    assert np.abs(cut - 0.3).min() < 0.02
+
+
+def test_pieces_on_disk_are_the_encoded_whole_and_leave_no_file(tmp_path):
+    table = a_table(n=50)
+    for kinds in (KINDS, {"size": "number"}, {"body": "text"}):
+        features = Features.fit(kinds, table, None, "binary", max_tokens=8)
+        pieces = ({name: column[a:b] for name, column in table.items()} for a, b in ((0, 0), (0, 7), (7, 7), (7, 50)))
+        stored, whole = on_disk(map(features.encode, pieces), tmp_path), features.encode(table)
+        for each in fields(whole):
+            one, other = getattr(stored, each.name), getattr(whole, each.name)
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+        np.testing.assert_array_equal(stored.lengths, whole.lengths)
+    assert isinstance(stored.text.base, np.memmap)
+    assert not list(tmp_path.iterdir())
 
 
 def test_time_is_split_as_the_calendar_splits_it():

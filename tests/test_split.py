@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from test_params import declared
 
 from tasks import params
+from tasks import split as split_module
 from tasks.errors import UserError
 from tasks.files import folder_sha256, write_table
 from tasks.paths import Paths, partition
-from tasks.split import PARTS, split
+from tasks.split import PARTS, _places, split
 
 PATHS = Paths("tiny")
 FIRST = date(2024, 1, 1)
@@ -226,3 +227,25 @@ def test_labels_are_joined_by_key_and_not_by_place():
     truth = table.set_index("parcel_id")["late"]
     for part in (part for name, part in made(BY_TIME).items() if name in PARTS):
         np.testing.assert_array_equal(part["late"].astype(float), truth[part["parcel_id"]].astype(float))
+
+
+def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
+    """What is decided for a row must not depend on the file or the row group that it lies in."""
+    deliver(rows(per_day=9))
+    whole = made(BY_HASH)
+    read = []
+    pieces = split_module.read_pieces
+    monkeypatch.setattr(split_module, "read_pieces", lambda file: (read.append(len(p)) or p for p in pieces(file)))
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 2)
+    deliver(rows(per_day=9))
+    for name, part in made(BY_HASH).items():
+        pd.testing.assert_frame_equal(part, whole[name])
+    assert max(read) == 2
+
+
+def test_truth_of_a_key_is_found_by_its_whole_digest():
+    known = np.array([[7, 1], [3, 2], [5, 9]], np.uint64)
+    wanted = np.array([[5, 9], [7, 2], [8, 8], [7, 1]], np.uint64)
+    assert _places(wanted, known).tolist() == [2, -1, -1, 0]
+    assert _places(wanted, known[:0]).tolist() == [-1] * 4
+    assert _places(wanted[:0], known).tolist() == []
