@@ -24,18 +24,19 @@ def pretrain(product: Product, as_of: date) -> str:
     Raises UserError where the weights named by `init` are absent or do not fit.
     """
     from model.bert import load_bert
+    from model.encoded import on_disk
     from model.features import Features
     from model.network import Network
     from model.store import save_model
     from model.training import pretrain as masked_modelling
 
     paths, settings = Paths(product.name), product.model.network_settings()
-    rows = tables.read_split(paths.splits, "train")
+    rows = tables.split_part(paths.splits, "train", product)
     weights = weights_folder(product)
     features = Features.fit(
         product.columns,
-        tables.inputs(rows, product),
-        tables.targets(rows, product, tables.classes(rows, product)),
+        rows,
+        tables.targets(rows.truths, product, tables.classes(rows.truths, product)),
         product.target.task,
         max_tokens=settings.max_tokens,
         tokenizer=weights / "tokenizer.json" if weights else None,
@@ -47,7 +48,7 @@ def pretrain(product: Product, as_of: date) -> str:
         except ValueError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
     elif product.model.init == "pretrain":
-        encoded = features.encode(tables.inputs(tables.read_split(paths.splits, "pretrain"), product))
+        encoded = on_disk(map(features.encode, tables.split_part(paths.splits, "pretrain", product)), paths.splits)
         network, history = masked_modelling(features, encoded, settings, product.model.pretrain)
     else:
         network = Network(settings, features.sizes, seed=product.model.train.seed)

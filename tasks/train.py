@@ -18,16 +18,17 @@ from tasks.pretrain import write_history
 def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], None] | None = None) -> str:
     """Write the trained model and the history of its losses, telling `on_epoch` of each. Raises UserError when
     training diverges."""
+    from model.encoded import on_disk
     from model.store import load_pretrained, save_model
     from model.target import Target
     from model.training import train as fine_tune
 
     paths, settings = Paths(product.name), product.model.train
-    train_rows, val_rows = (tables.read_split(paths.splits, name) for name in ("train", "val"))
-    classes = tables.classes(train_rows, product)
-    y_train = tables.targets(train_rows, product, classes)
+    train_rows, val_rows = (tables.split_part(paths.splits, name, product) for name in ("train", "val"))
+    classes = tables.classes(train_rows.truths, product)
+    y_train = tables.targets(train_rows.truths, product, classes)
     # A class that only the validation rows hold cannot be learnt, and would have no index.
-    val_table, y_val = tables.answerable(val_rows, product, classes)
+    val_rows, y_val = val_rows.answerable(classes)
     network, features = load_pretrained(
         paths.pretrained,
         Target.fit(product.target.task, classes, y_train),
@@ -38,9 +39,9 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
         network, history = fine_tune(
             network,
             features,
-            features.encode(tables.inputs(train_rows, product)),
+            on_disk(map(features.encode, train_rows), paths.splits),
             y_train,
-            features.encode(val_table),
+            on_disk(map(features.encode, val_rows), paths.splits),
             y_val,
             settings,
             on_epoch,
@@ -53,8 +54,7 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
     best = min(history, key=lambda entry: entry["val_loss"])
     last = history[-1]["epoch"]
     return (
-        f"{len(train_rows):,} rows; best validation loss {best['val_loss']:.4f} "
-        f"after epoch {best['epoch']:g} of {last:g}"
+        f"{len(y_train):,} rows; best validation loss {best['val_loss']:.4f} after epoch {best['epoch']:g} of {last:g}"
     )
 
 

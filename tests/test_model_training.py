@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model import training
+from model.encoded import on_disk
 from model.features import Features
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
@@ -73,6 +74,18 @@ def test_same_seed_gives_the_same_bytes(prepared, tmp_path):
         save_model(tmp_path / name, network, features)
     for file in ("network.safetensors", "network.json", "features.json", "tokenizer.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_rows_on_disk_give_the_bytes_that_rows_in_memory_give(prepared, tmp_path):
+    features, encoded, y = prepared
+    table, _ = toy()
+    pieces = [{name: column[start : start + 90] for name, column in table.items()} for start in range(0, 400, 90)]
+    states = []
+    for rows in (encoded, on_disk(map(features.encode, pieces), tmp_path)):
+        base, _ = pretrain(features, rows, SMALL, PretrainingSettings(epochs=0.5))
+        network = base.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
+        states.append(train(network, features, rows, y, rows, y, QUICK)[0].state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_another_seed_gives_other_weights(prepared):

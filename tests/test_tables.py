@@ -1,0 +1,73 @@
+"""Oracle: the whole part read at once, and its rows filtered by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_params import declared
+
+from tasks import params, tables
+from tasks.files import write_table
+
+KINDS = {"colour": "category", "size": "number", "when": "time", "note": "text"}
+N = 25
+
+
+@pytest.fixture
+def part(tmp_path, monkeypatch):
+    """A product, and one part of its split in row groups of four rows."""
+    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    product = params.parse(
+        declared(columns=KINDS, expectations=[], target__task="multiclass", gates__metric="macro_f1", split__group=None)
+    ).product("tiny")
+    rows = tables.no_rows(product).reindex(range(N))
+    rows["parcel_id"] = [f"{i:02d}" for i in range(N)]
+    rows["colour"] = pd.Series([None if i % 5 == 0 else f"c{i % 3}" for i in range(N)], dtype="str")
+    rows["size"] = [np.nan if i % 7 == 0 else i / 3 for i in range(N)]
+    rows["note"] = pd.Series([None if i % 4 == 0 else f"a note {i}" for i in range(N)], dtype="str")
+    rows["when"] = pd.Series([None if i % 6 == 0 else f"2024-01-{i + 1:02d}" for i in range(N)]).astype("datetime64[s]")
+    rows["late"] = pd.Series([f"class {i % 4}" for i in range(N)], dtype="str")
+    write_table(tmp_path / "test.parquet", rows)
+    return product, tmp_path
+
+
+def joined(pieces):
+    pieces = list(pieces)
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in KINDS}
+
+
+def same(one, other):
+    for name in KINDS:
+        assert one[name].dtype == other[name].dtype
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_pieces_of_a_part_are_the_part_and_can_be_read_again(part):
+    product, folder = part
+    pieces = tables.split_part(folder, "test", product)
+    whole = tables.inputs(tables.read_split(folder, "test"), product)
+    for _ in range(2):
+        same(joined(pieces), whole)
+    assert max(len(piece["size"]) for piece in pieces) == 4
+    assert whole["note"][0] is None
+    assert list(pieces.truths["late"]) == list(tables.read_split(folder, "test")["late"])
+
+
+def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
+    product, folder = part
+    known = ("class 1", "class 3")
+    pieces, y = tables.split_part(folder, "test", product).answerable(known)
+    whole, y_whole = tables.answerable(tables.read_split(folder, "test"), product, known)
+    same(joined(pieces), whole)
+    assert y.tolist() == y_whole.tolist() == [i % 4 // 2 for i in range(N) if i % 2]
+    assert len(pieces.truths) == len(y)
+
+
+def test_rows_without_a_row_have_columns_with_their_types(part):
+    product, _ = part
+    nothing = tables.inputs(tables.no_rows(product), product)
+    assert {name: column.dtype.kind for name, column in nothing.items()} == {
+        "colour": "O",
+        "size": "f",
+        "when": "M",
+        "note": "O",
+    }
