@@ -116,7 +116,7 @@ def _groups(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series
         return keys
     group = as_text(table[product.split.group])
     if product.columns.get(product.split.group) == "text":
-        group = group.str.lower().str.split().str.join(" ")
+        group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
     return group.where(group.notna(), "\x1f" + keys)  # a row without a group stands for itself
 
 

@@ -152,6 +152,14 @@ def test_no_group_straddles_and_none_counts_twice_where_it_is_judged(workspace, 
     assert all(part["parcel_id"].is_unique for part in parts.values())
 
 
+def test_date_on_which_no_row_has_a_group_is_split_like_the_others():
+    table = rows(groups=40)
+    table.loc[table["dt"] == "2024-01-04", "depot"] = None
+    deliver(table)
+    wanted = {"depot": "text", "weight_kg": "number", "handed_in": "time"}
+    assert sum(map(len, made({**BY_HASH, "group": "depot"}, columns=wanted).values())) > 60
+
+
 def test_rows_without_a_group_stand_for_themselves():
     table = rows(groups=40)
     table.loc[table.index % 2 == 0, "depot"] = None
