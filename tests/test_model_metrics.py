@@ -123,6 +123,41 @@ def test_binary_metrics_with_ties_equal_loops_over_their_definitions(rows):
     assert got["balanced_accuracy"] == pytest.approx(np.mean(recalls))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([0.4, 0.6, 1.0])), min_size=1, max_size=40)
+)
+@settings(max_examples=20, deadline=None)
+def test_multiclass_metrics_equal_loops_over_their_definitions(rows):
+    y, said = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    scores = np.array([[top if c == best else (1 - top) / 2 for c in range(3)] for _, best, top in rows])
+    got = evaluate_scores("multiclass", y, scores.astype(np.float32), ("a", "b", "c"))
+    f1s = []
+    for c in range(3):
+        hit, claimed, true = ((said == c) & (y == c)).sum(), (said == c).sum(), (y == c).sum()
+        assert got["per_class"]["abc"[c]]["support"] == true
+        if claimed + true:
+            f1s.append(2 * hit / (claimed + true))
+    assert got["macro_f1"] == pytest.approx(np.mean(f1s))
+    assert got["accuracy"] == pytest.approx(np.mean(said == y))
+    assert got["balanced_accuracy"] == pytest.approx(np.mean([(said[y == c] == c).mean() for c in set(y.tolist())]))
+    squares = [sum((scores[i, c] - (y[i] == c)) ** 2 for c in range(3)) for i in range(len(y))]
+    assert got["brier"] == pytest.approx(np.mean(squares), abs=1e-6)
+    certain = np.clip(scores[np.arange(len(y)), y], np.finfo(float).eps, 1)
+    assert got["log_loss"] == pytest.approx(-np.mean(np.log(certain)), rel=1e-4, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=30))
+@settings(max_examples=20, deadline=None)
+def test_regression_metrics_equal_loops_over_their_definitions(rows):
+    y, scores = np.array([float(row[0]) for row in rows]), np.array([row[1] for row in rows], np.float32)
+    got = evaluate_scores("regression", y, scores, ())
+    errors = [said - true for true, said in zip(y, scores.tolist(), strict=True)]
+    assert got["mae"] == pytest.approx(sum(map(abs, errors)) / len(rows))
+    assert got["rmse"] == pytest.approx((sum(error**2 for error in errors) / len(rows)) ** 0.5)
+    around = sum((true - y.mean()) ** 2 for true in y)
+    assert got["r2"] == (pytest.approx(1 - sum(error**2 for error in errors) / around) if around else None)
+
+
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=80), st.randoms())
 @settings(max_examples=30, deadline=None)
 def test_calibration_error_equals_a_loop_over_bins_in_any_order_of_rows(rows, random):

@@ -127,6 +127,22 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     assert losses[-1] > min(losses)
 
 
+def test_each_epoch_is_told_when_it_ends_and_what_the_listener_raises_ends_the_training(prepared):
+    features, encoded, y = prepared
+    heard = []
+
+    def listen(entry):
+        heard.append(entry)
+        if len(heard) == 2:
+            raise KeyError("enough")
+
+    learning = TrainingSettings(epochs=3)
+    with pytest.raises(KeyError, match="enough"):
+        train(fresh(features), features, encoded, y, encoded, y, learning, listen)
+    _, history = train(fresh(features), features, encoded, y, encoded, y, learning)
+    assert heard == history[:2]
+
+
 def test_fraction_of_an_epoch_is_a_fraction_of_its_steps(prepared):
     features, encoded, y = prepared
     _, history = train(fresh(features), features, encoded, y, encoded, y, TrainingSettings(epochs=1.5))
