@@ -97,3 +97,10 @@ def test_traffic_and_rotation_equal_the_definition():
                 assert np.isnan(rows["plane_slack_minutes"][row])
         else:
             assert np.isnan(rows["plane_flights_before"][row])
+
+
+@pytest.mark.parametrize(
+    ("day", "days"), [("2013-07-04", 0), ("2013-07-02", 2), ("2013-07-06", 2), ("2013-07-20", 3), ("2013-12-31", 1)]
+)
+def test_days_from_a_holiday(day, days):
+    assert flights._days_from_holiday(pd.Series([day])).tolist() == [days]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.holiday import USFederalHolidayCalendar
 
 from tasks.errors import UserError
 
@@ -24,6 +25,8 @@ HALF_LIFE_DAYS = 90
 """A truth this much older weighs half as much in a trailing mean."""
 PRIOR_FLIGHTS = 20
 """Weight of what is expected of a group before its own flights speak."""
+HOLIDAY_DAYS = 3
+"""A holiday is felt for fewer days than this before and after it."""
 DELAY_MINUTES = (-60, 180)
 """Delays beyond count as these, so that one freak does not make a flight's record."""
 COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
@@ -80,7 +83,7 @@ def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series) -> pd.D
 
 
 def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
-    """How busy the airport is planned to be."""
+    """How busy the airport and the day are planned to be."""
     minute = schedule["scheduled_departure"].astype("datetime64[s]").astype("int64").to_numpy() // 60
     hour = schedule["scheduled_departure"].dt.floor("h")
     in_hour = schedule.groupby(["origin", hour])["carrier"].transform("size").astype("float64")
@@ -97,8 +100,18 @@ def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
         "scheduled_departures_in_hour": in_hour,
         "departures_in_hour_before": since(60),
         "departures_in_3_hours_before": since(180),
+        "days_from_holiday": _days_from_holiday(schedule["date"]),
         "departures_of_day": schedule.groupby("date")["carrier"].transform("size").astype("float64"),
     }
+
+
+def _days_from_holiday(day: pd.Series) -> np.ndarray:
+    """Days to or from the nearest federal holiday; HOLIDAY_DAYS or more are all one."""
+    dates = pd.to_datetime(day).to_numpy("datetime64[D]")
+    around = USFederalHolidayCalendar().holidays("2012-12-01", "2014-01-31").to_numpy("datetime64[D]")
+    after = around.searchsorted(dates)
+    apart = np.minimum(dates - around[after - 1], around[after] - dates)
+    return np.minimum(apart.astype("int64"), HOLIDAY_DAYS).astype("float64")
 
 
 def _rotation(schedule: pd.DataFrame) -> dict[str, pd.Series]:
