@@ -101,7 +101,6 @@ def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
         "departures_in_hour_before": since(60),
         "departures_in_3_hours_before": since(180),
         "days_from_holiday": _days_from_holiday(schedule["date"]),
-        "departures_of_day": schedule.groupby("date")["carrier"].transform("size").astype("float64"),
     }
 
 
