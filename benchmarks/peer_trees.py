@@ -19,6 +19,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
+TIME_BOX_SECONDS = 900
+"""No trial of a library is begun after this."""
 PLAIN = {"n_estimators": 200, "learning_rate": 0.05}
 """LightGBM's settings where nothing is tuned."""
 
@@ -35,7 +37,10 @@ def main() -> None:
     )
     tuning = [_read(folder, pair, order) for pair in order["tuning"]]
     study.optimize(
-        lambda trial: _mean_auc(trial, library, tuning, order), n_trials=order["trials"], show_progress_bar=True
+        lambda trial: _mean_auc(trial, library, tuning, order),
+        n_trials=order["trials"],
+        timeout=TIME_BOX_SECONDS,
+        show_progress_bar=True,
     )
     settings = study.best_params if tuning else PLAIN
     scored = []
