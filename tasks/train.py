@@ -16,8 +16,10 @@ from tasks.pretrain import write_history
 
 
 def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], None] | None = None) -> str:
-    """Write the trained model and the history of its losses, telling `on_epoch` of each. Raises UserError when
-    training diverges."""
+    """Write the trained model and the history of its losses; `on_epoch` is called with each epoch's entry of it.
+
+    Raises UserError when training diverges.
+    """
     from model.encoded import on_disk
     from model.store import load_pretrained, save_model
     from model.target import Target

@@ -35,10 +35,10 @@ def tiny(**changes):
 @pytest.fixture
 def split(tmp_path, monkeypatch):
     """A project with the splits that a search reads."""
-    project = make_project(tmp_path, TINY.replace("epochs: 8", "epochs: 2"))
+    project = make_project(tmp_path, TINY.replace("epochs: 8", "epochs: 1").replace("init: pretrain", "init: scratch"))
     monkeypatch.chdir(project)
     random = np.random.default_rng(0)
-    for name, n in (("train", 200), ("val", 80), ("pretrain", 200)):
+    for name, n in (("train", 60), ("val", 40), ("pretrain", 60)):
         weight = random.gamma(2.0, 3.0, n)
         frame = pd.DataFrame(
             {
@@ -150,7 +150,7 @@ def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searche
     changed = replace(changed, model=knobs.changed(changed.model, {"train.label_smoothing": 0.05}))
     assert tune._inputs_sha256(changed, searched) == name
     table = pd.read_parquet(PATHS.splits / "val.parquet")
-    write_table(PATHS.splits / "val.parquet", table.head(70))
+    write_table(PATHS.splits / "val.parquet", table.head(30))
     assert tune._inputs_sha256(tiny(), searched) != name
 
 
