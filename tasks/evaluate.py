@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from tasks import stage, tables
-from tasks.files import whole_file, write_json
+from tasks.files import n_rows, whole_file, write_json
 from tasks.folds import evaluate_folds, told
 from tasks.params import Product
 from tasks.paths import Paths
 
 N_RESAMPLES = 500
 SEED = 0
+MAX_BASELINE_ROWS = 1_000_000
+"""The baseline's libraries hold all rows in memory: of more it sees a sample."""
 OF_PROBABILITIES = ("log_loss", "brier", "ece")
 UNCALIBRATED = "model_before_calibration"
 
@@ -38,18 +40,21 @@ def evaluate(product: Product, as_of: date) -> str:
     model = TorchScorer(paths.trained)
     target = model.network.target
     assert target is not None
-    rows = {name: tables.read_split(paths.splits, name) for name in ("train", "test")}
-    y_train = tables.targets(rows["train"], product, model.classes)
-    table, y_test = tables.answerable(rows["test"], product, model.classes)
-    print(f"fitting the baseline on {len(rows['train']):,} rows", flush=True)
-    baseline = fit_baseline(product.columns, tables.inputs(rows["train"], product), y_train, task, SEED)
-    scores = {"model": model.score(table), "baseline": baseline.score(table)}
+    fitted = tables.split_part(paths.splits, "train", product).sample(MAX_BASELINE_ROWS)
+    y_fitted = tables.targets(fitted.truths, product, model.classes)
+    test_rows, y_test = tables.split_part(paths.splits, "test", product).answerable(model.classes)
+    print(f"fitting the baseline on {len(y_fitted):,} rows", flush=True)
+    baseline = fit_baseline(product.columns, fitted.whole(), y_fitted, task, SEED)
+    # scikit-learn takes no table without rows.
+    by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
+    scores = {"model": tables.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}
+    counts = {name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")}
     if target.scale:
         scores[UNCALIBRATED] = uncalibrated(target, scores["model"])
     full: dict[str, Any] = {
         "as_of": as_of.isoformat(),
         "rows_test": len(y_test),
-        "rows_of_unknown_class": len(rows["test"]) - len(y_test),
+        "rows_of_unknown_class": counts["test"] - len(y_test),
         "threshold": product.predict.threshold,
         "calibration": {"scale": target.scale, "offset": target.offset},
         **_measured(product, y_test, scores, model.classes),
@@ -58,7 +63,6 @@ def evaluate(product: Product, as_of: date) -> str:
         name: {key: round(value, 6) for key, value in full[name].items() if isinstance(value, float)} for name in scores
     }
     if product.split.folds:
-        counts = {name: len(table) for name, table in rows.items()}
         full["folds"] = evaluate_folds(product, as_of, {"rows": counts, **metrics})
         metrics["folds"] = {name: round(full["folds"][name]["mean"], 6) for name in ("model", "baseline", "difference")}
     write_json(paths.report("metrics.json"), metrics)

@@ -75,9 +75,10 @@ def _score(model: Path, product: Product) -> float:
     from model.metrics import evaluate_scores
     from model.scoring import Scorer
 
-    rows, scorer = tables.read_split(Paths(product.name).splits, "test"), Scorer(model)
-    table, y = tables.answerable(rows, product, scorer.classes)
-    measured = evaluate_scores(product.target.task, y, scorer.score(table), scorer.classes, product.predict.threshold)
+    scorer = Scorer(model)
+    rows, y = tables.split_part(Paths(product.name).splits, "test", product).answerable(scorer.classes)
+    scores = tables.scores(scorer, rows)
+    measured = evaluate_scores(product.target.task, y, scores, scorer.classes, product.predict.threshold)
     return float(measured[product.gates.metric])
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tasks.files import read_pieces, read_table
+from tasks.files import n_rows, read_pieces, read_table
 from tasks.params import Product
 from tasks.types import LABEL_SEPARATOR, cast_column
 
@@ -95,10 +96,29 @@ class SplitPart:
         can_be = y >= 0 if self.product.target.task == "multiclass" else np.ones(len(y), bool)
         return replace(self, keep=can_be), y[can_be]
 
+    def sample(self, most: int) -> "SplitPart":
+        """All rows, or of more than `most` the same sample every time."""
+        n = n_rows(self.file)
+        if n <= most:
+            return self
+        keep = np.zeros(n, bool)
+        keep[np.random.default_rng(0).choice(n, most, replace=False, shuffle=False)] = True
+        return replace(self, keep=keep)
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """The pieces as one table, for those who need it: it must fit into memory."""
+        pieces = list(self)
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.product.columns}
+
 
 def split_part(folder: Path, name: str, product: Product) -> SplitPart:
     """One part of data/splits, to be read piece by piece."""
     return SplitPart(folder / f"{name}.parquet", product)
+
+
+def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
+    """What a scorer of `model.scoring` answers, as its `score` gives it."""
+    return np.concatenate(list(scorer.score_stream(rows)))
 
 
 def read_split(folder: Path, name: str) -> pd.DataFrame:

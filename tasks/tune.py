@@ -182,8 +182,9 @@ def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> 
                 print(f"trial {trial.number}: {error}", flush=True)
                 raise optuna.TrialPruned from None
             model = TorchScorer(paths.trained)
-            table, y = tables.answerable(tables.read_split(paths.splits, "val"), product, model.classes)
-            value = evaluate_scores(task, y, model.score(table), model.classes, product.predict.threshold)[metric]
+            rows, y = tables.split_part(paths.splits, "val", product).answerable(model.classes)
+            scores = tables.scores(model, rows)
+            value = evaluate_scores(task, y, scores, model.classes, product.predict.threshold)[metric]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if value is None:

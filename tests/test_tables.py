@@ -71,3 +71,16 @@ def test_rows_without_a_row_have_columns_with_their_types(part):
         "when": "M",
         "note": "O",
     }
+
+
+def test_sample_is_some_rows_with_their_truths_and_always_the_same(part):
+    product, folder = part
+    everything = tables.split_part(folder, "test", product)
+    some = everything.sample(10)
+    places = np.flatnonzero(some.keep)
+    assert len(places) == 10
+    whole = everything.whole()
+    same(some.whole(), {name: column[places] for name, column in whole.items()})
+    assert list(some.truths["late"]) == [f"class {i % 4}" for i in places]
+    same(everything.sample(10).whole(), some.whole())
+    assert everything.sample(N) == everything
