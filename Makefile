@@ -11,7 +11,7 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run tune test bench up down lint constraints clean
+.PHONY: help setup run tune test bench up down accept quarantine requeue lint constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ down: .venv/ready-demo  ## stop them
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.accept $(PRODUCT) "$$DT" "$$REASON"
+
+quarantine: .venv/ready-demo  ## what of PRODUCT lies in quarantine; with DT=..., that day's rows as a file to edit
+	@$(BIN)/python -m tasks.requeue $(PRODUCT) $(if $(DT),--day "$$DT" --show)
+
+requeue: .venv/ready-demo  ## feed back what was edited of the day DT, as corrections to review and commit
+	@$(BIN)/python -m tasks.requeue $(PRODUCT) --day "$$DT" $(if $(AS_OF),--as-of $(AS_OF))
 
 lint: .venv/ready-test  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/mypy

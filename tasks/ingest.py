@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from tasks import stage
 from tasks.errors import UserError
-from tasks.fetch import TEXT, fetch
+from tasks.fetch import fetch
 from tasks.files import read_json, read_table, write_json, write_table
+from tasks.keys import row_hashes
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths, partition, partition_day
 from tasks.pii import protect
@@ -115,7 +116,7 @@ def _arriving(undated: pd.DataFrame, last: str, index: dict[str, Any]) -> pd.Dat
 
 def _names_of(undated: pd.DataFrame) -> pd.Series:
     """A name for each row without a date: a hash of it, and which of several equal ones it is."""
-    names = pd.Series([f"{digest:016x}" for digest in _row_hashes(undated)], index=undated.index, dtype="str")
+    names = pd.Series([f"{digest:016x}" for digest in row_hashes(undated)], index=undated.index, dtype="str")
     turn = names.groupby(names).cumcount().astype("str")
     return names.where(turn == "0", names + "#" + turn)
 
@@ -159,7 +160,7 @@ def _changed_days(
         if (asked or len(now)) and _digest(now) != stored["sha256"]:
             then = _dated(read_table(partition(paths.raw / "rows", date.fromisoformat(day))), product)
             keys_now, keys_then = set(_keys(now, product)), set(_keys(then, product))
-            same = set(_row_hashes(now)) & set(_row_hashes(then))
+            same = set(row_hashes(now)) & set(row_hashes(then))
             changed[day] = {
                 "added": len(keys_now - keys_then),
                 "removed": len(keys_then - keys_now),
@@ -196,25 +197,9 @@ def _keys(table: pd.DataFrame, product: Product) -> pd.Series:
     return key
 
 
-def _row_hashes(table: pd.DataFrame) -> list[int]:
-    """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
-
-    A row that cannot be read is what stands there, wherever in the file it does.
-    """
-    if table.empty:
-        return []
-    cells = table.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore")
-    texts = cells.apply(as_text).astype(object).where(cells.notna(), None)
-    hashes = pd.util.hash_pandas_object(texts, index=False)
-    if TEXT in table:
-        text = table[TEXT]
-        hashes = hashes.where(text.isna(), pd.util.hash_pandas_object(as_text(text).astype(object), index=False))
-    return [int(value) for value in hashes]
-
-
 def _digest(table: pd.DataFrame) -> str:
     """A hash of a date's rows that does not depend on their order."""
-    return hashlib.sha256("".join(f"{value:016x}" for value in sorted(_row_hashes(table))).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{value:016x}" for value in sorted(row_hashes(table))).encode()).hexdigest()
 
 
 def _some(days: list[str]) -> str:

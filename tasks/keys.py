@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tasks.params import UNREADABLE_COLUMNS
 from tasks.types import as_text
+
+*_, STANDS_THERE = UNREADABLE_COLUMNS
 
 
 def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
@@ -30,3 +33,19 @@ def seen_before(found: np.ndarray) -> np.ndarray:
     result = np.zeros(len(found), bool)
     result[suspects] = pd.DataFrame(found[suspects]).duplicated().to_numpy()
     return result
+
+
+def row_hashes(table: pd.DataFrame) -> list[int]:
+    """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
+
+    A row that cannot be read is what stands there, wherever in the file it does.
+    """
+    if table.empty:
+        return []
+    cells = table.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore")
+    texts = cells.apply(as_text).astype(object).where(cells.notna(), None)
+    hashes = pd.util.hash_pandas_object(texts, index=False)
+    if STANDS_THERE in table:
+        text = table[STANDS_THERE]
+        hashes = hashes.where(text.isna(), pd.util.hash_pandas_object(as_text(text).astype(object), index=False))
+    return [int(value) for value in hashes]

@@ -69,7 +69,9 @@ _PASSWORD = {
 _PREDICTED = re.compile(r"prediction$|probability($|_)")
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """What `tasks.fetch` adds to rows that it cannot read: what is wrong, where it stands, and what stands there."""
-_OURS = ("dt", "reasons", *UNREADABLE_COLUMNS)
+RAW_ROW = "raw_row"
+"""What `tasks.corrections` calls a row by."""
+_OURS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 
 from tasks import stage
+from tasks.corrections import known_corrections, names, read_corrected
 from tasks.drift import compare, stop_on_drift
 from tasks.errors import UserError
-from tasks.files import n_rows, partitions, read_partitions, table_writer, whole_folder, write_json, write_table
+from tasks.files import n_rows, partitions, table_writer, whole_folder, write_json, write_table
 from tasks.keys import digests, key_text, seen_before
-from tasks.params import UNREADABLE_COLUMNS, Expectation, Product, columns_named
+from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Expectation, Product, columns_named
 from tasks.paths import Paths, partition
-from tasks.types import cast_column, cast_target
+from tasks.types import cast_column, cast_target, event_day
 
 ROWS_JUDGED_AT_ONCE = 250_000
 """Dates are judged together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
@@ -100,9 +101,12 @@ class Tally:
     """How many rows break each rule."""
     results: list[dict[str, Any]] = field(default_factory=list)
     """The outcome of each expectation, in the order declared."""
+    n_corrected: int = 0
+    """Rows that hold what a person corrected."""
 
     def count(self, judged: "Judged") -> None:
         """Add whole dates that have been judged."""
+        self.n_corrected += int(judged.delivered[RAW_ROW].notna().sum())
         table = pd.DataFrame({"dt": judged.delivered["dt"], "valid": judged.is_valid})
         groups = table.groupby("dt", sort=True)["valid"].agg(["size", "sum"])
         for day, size, valid in groups.itertuples():
@@ -117,6 +121,8 @@ class Tally:
         return {kind: sum(day[kind] for day in self.by_date.values()) for kind in NOTHING}
 
 
+Read = Callable[..., pd.DataFrame]
+"""Reads files of dates, all their columns or some: `tasks.corrections.read_corrected` with its corrections."""
 NOTHING = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 
 
@@ -130,10 +136,15 @@ def validate(product: Product, as_of: date) -> str:
     about_rows = [e for e in product.expectations if e not in about_target]
     rows_files = partitions(paths.raw / "rows", product.scored_day(as_of))
     labels_files = partitions(paths.raw / "labels", as_of)
+    corrections = known_corrections(product.name, as_of)
+
+    def read(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
+        return read_corrected(files, corrections, columns)
+
     with whole_folder(paths.valid) as valid, whole_folder(paths.quarantine) as quarantine:
-        rows = _judge(rows_files, _typed_rows, about_rows, product, valid / "rows", quarantine / "rows.parquet")
+        rows = _judge(rows_files, read, _typed_rows, about_rows, product, valid / "rows", quarantine / "rows.parquet")
         labels = _judge(
-            labels_files, _typed_labels, about_target, product, valid / "labels", quarantine / "labels.parquet"
+            labels_files, read, _typed_labels, about_target, product, valid / "labels", quarantine / "labels.parquet"
         )
         drift = compare(product, as_of, valid / "rows", rows.by_date)
         report = _report(product, as_of, rows, labels, drift)
@@ -150,6 +161,7 @@ def validate(product: Product, as_of: date) -> str:
 
 def _judge(
     files: list[Path],
+    read: Read,
     typed: Callable[[pd.DataFrame, Product], Judged],
     expectations: list[Expectation],
     product: Product,
@@ -161,13 +173,13 @@ def _judge(
     tally = Tally()
     row_by_row = [e for e in expectations if e.type in ROW_BY_ROW]
     about_all = [e for e in expectations if e.type not in ROW_BY_ROW]
-    seen, found_in_all = _judge_all(files, typed, about_all, product)
-    again = _keys_again(files, product)
+    seen, found_in_all = _judge_all(files, read, typed, about_all, product)
+    again = _keys_again(files, read, product)
     seen_by_row = []
     first = 0
     with table_writer(quarantine) as write_bad:
         for some in _some_dates(files):
-            judged = typed(read_partitions(some), product)
+            judged = typed(read(some), product)
             here = slice(first, first := first + len(judged.delivered))
             judged.blame(pd.Series(again[here]), "+".join(product.key), "is a key already seen")
             seen_by_row.append(_expect(judged, row_by_row))
@@ -183,6 +195,7 @@ def _judge(
 
 def _judge_all(
     files: list[Path],
+    read: Read,
     typed: Callable[[pd.DataFrame, Product], Judged],
     expectations: list[Expectation],
     product: Product,
@@ -190,14 +203,14 @@ def _judge_all(
     """Outcomes of the expectations that need all rows at once, and the reasons that they give each row."""
     if not expectations:
         return [], pd.Series("", index=range(sum(map(n_rows, files))), dtype=object)
-    judged = typed(read_partitions(files), product)
+    judged = typed(read(files), product)
     judged = Judged(judged.delivered, judged.typed)
     return _expect(judged, expectations), judged.reasons
 
 
-def _keys_again(files: list[Path], product: Product) -> np.ndarray:
+def _keys_again(files: list[Path], read: Read, product: Product) -> np.ndarray:
     """For every row of the files in order, whether an earlier one has its key; False where a key is missing."""
-    texts = [_key_text(read_partitions([file], list(product.key)), product) for file in files]
+    texts = [_key_text(read([file], list(product.key)), product) for file in files]
     if not texts:
         return np.empty(0, bool)
     found = np.concatenate([digests(text) for text in texts])
@@ -227,8 +240,8 @@ def _some_dates(files: list[Path]) -> Iterator[list[Path]]:
 
 def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
     """The rows with declared types; a key must be there, and a time be a date."""
-    delivered = _with_columns(delivered, [*product.input_columns, *UNREADABLE_COLUMNS])
-    typed = delivered.drop(columns=list(UNREADABLE_COLUMNS))
+    delivered = _with_columns(delivered, [*product.input_columns, *UNREADABLE_COLUMNS, RAW_ROW])
+    typed = delivered.drop(columns=[*UNREADABLE_COLUMNS, RAW_ROW])
     kinds = product.kinds
     misfits = {}
     for name, kind in kinds.items():
@@ -239,14 +252,16 @@ def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
     for name, misfit in misfits.items():
         judged.blame(misfit, name, f"is no {kinds[name]}")
     judged.blame(delivered[product.time].isna(), product.time, "is missing")
+    moved = delivered[RAW_ROW].notna() & (event_day(typed[product.time]).fillna(delivered["dt"]) != delivered["dt"])
+    judged.blame(moved, product.time, "was corrected to another day than that under which the row arrived")
     _blame_missing_keys(judged, product)
     return judged
 
 
 def _typed_labels(delivered: pd.DataFrame, product: Product) -> Judged:
     """The labels with declared types; of several truths about one key the first stands."""
-    delivered = _with_columns(delivered, [*product.key, product.target.name])
-    typed = delivered.copy()
+    delivered = _with_columns(delivered, [*product.key, product.target.name, RAW_ROW])
+    typed = delivered.drop(columns=RAW_ROW)
     for name in product.key:
         typed[name], _ = cast_column(delivered[name], product.kinds[name])  # as in the rows, to join them
     typed[product.target.name], misfit = cast_target(delivered[product.target.name], product.target)
@@ -380,6 +395,7 @@ def _report(product: Product, as_of: date, rows: Tally, labels: Tally, drift: di
         "rows": rows.totals,
         "labels": labels.totals,
         "scored_day": {"date": scored, **rows.by_date.get(scored, NOTHING)},
+        "corrected": {"rows": rows.n_corrected, "labels": labels.n_corrected},
         "drift": drift,
         "reasons": dict(sorted((rows.reasons + labels.reasons).items())),
         "expectations": rows.results + labels.results,
@@ -394,6 +410,8 @@ def _write(judged: Judged, product: Product, valid: Path, write_bad: Callable[[p
         ordered = group.drop(columns="dt").sort_values(list(product.key))
         write_table(partition(valid, date.fromisoformat(str(day))), ordered)
     bad = judged.delivered[~judged.is_valid]
+    named = [names(rows) for _, rows in bad.groupby("dt", sort=True)]
+    bad = bad.assign(**{RAW_ROW: pd.concat(named) if named else None})
     # As text, because a column that holds both numbers and words has no other common type.
     kept = bad.astype("str").where(bad.notna(), None).assign(reasons=judged.reasons[~judged.is_valid])
     write_bad(kept.astype("str"))

@@ -1,0 +1,113 @@
+"""Corrected cells of quarantined rows, as a person commits them: corrections/<product>/dt=D.jsonl.
+
+Raw data stays as it was delivered. `validate` lays the corrections over it and judges the rows again, so that each is
+counted once, where it arrived. A correction is known from the as_of that it names: a run of an earlier night does not
+see it. What it says is text in git, with an author and a date, and travels with every clone.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.errors import UserError
+from tasks.files import read_partitions
+from tasks.keys import row_hashes
+from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, parse_date
+from tasks.paths import partition_day
+
+FOLDER = Path("corrections")
+KINDS = ("rows", "labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """One row's cells that were wrong."""
+
+    kind: str
+    """rows or labels."""
+    row: str
+    """The row's name: see `names`."""
+    known: str
+    """The as_of from which on the correction is known."""
+    cells: dict[str, Any]
+    """Column and value: text, a number or null."""
+
+
+def file_of(product: str, day: date) -> Path:
+    """Where the corrections of one day's rows lie."""
+    return FOLDER / product / f"dt={day.isoformat()}.jsonl"
+
+
+def read_corrections(file: Path) -> list[Correction]:
+    """The corrections of one file. Raises UserError naming the line that is none."""
+    found = []
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        try:
+            made = Correction(**json.loads(line))
+            parse_date(made.known)
+            if made.kind not in KINDS or any(isinstance(cell, dict | list) for cell in made.cells.values()):
+                raise ValueError("kind must be rows or labels, and cells single values")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{file}:{number}: a line must be a correction as make requeue writes it; {error}; mend or delete it"
+            ) from None
+        found.append(made)
+    return found
+
+
+def known_corrections(product: str, as_of: date) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """By kind and day, the cells of each corrected row that are known on `as_of`."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for file in sorted((FOLDER / product).glob("dt=*.jsonl")):
+        for each in read_corrections(file):
+            if each.known <= as_of.isoformat():
+                found.setdefault((each.kind, partition_day(file).isoformat()), {})[each.row] = each.cells
+    return found
+
+
+def read_corrected(
+    files: list[Path], corrections: dict[tuple[str, str], dict[str, dict[str, Any]]], columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Dates of raw rows or labels with what was corrected; RAW_ROW names the rows that were.
+
+    Raises UserError for a correction of a row that is not there.
+    """
+    concerned = [file for file in files if (file.parent.name, partition_day(file).isoformat()) in corrections]
+    table = read_partitions(files, None if concerned else columns)
+    if not concerned:
+        return table
+    table = table.astype({name: object for name in table.columns if name != "dt"}).assign(**{RAW_ROW: None})
+    for file in concerned:
+        day = partition_day(file).isoformat()
+        here = table[table["dt"] == day]
+        places = {str(name): place for place, name in names(here).items()}
+        for row, cells in corrections[file.parent.name, day].items():
+            if row not in places:
+                raise UserError(
+                    f"{FOLDER}/*/dt={day}.jsonl: a correction must be of a row that is stored, and {row} of "
+                    f"{file.parent.name} is none; delete its line"
+                )
+            for name, cell in cells.items():
+                table.loc[places[row], name] = cell
+            table.loc[places[row], RAW_ROW] = row
+            table.loc[places[row], [name for name in UNREADABLE_COLUMNS if name in table]] = None
+    return table
+
+
+def names(rows: pd.DataFrame) -> pd.Series:
+    """A name for each row of one day that is not named in RAW_ROW yet: a hash of its cells, and its turn among equals.
+
+    Of equal rows the last has turn 0: the first may stand, those after it are in quarantine.
+    """
+    given = rows[RAW_ROW] if RAW_ROW in rows else pd.Series(None, index=rows.index, dtype=object)
+    taken = Counter(str(name).partition("#")[0] for name in given.dropna())
+    fresh = rows[given.isna()].drop(columns=["dt", RAW_ROW], errors="ignore")
+    hashes = pd.Series([f"{value:016x}" for value in row_hashes(fresh)], index=fresh.index, dtype=object)
+    turns = hashes.groupby(hashes).cumcount(ascending=False) + hashes.map(taken).fillna(0).astype(int)
+    made = hashes.where(turns == 0, hashes + "#" + turns.astype(str))
+    return given.where(given.notna(), made.reindex(rows.index))

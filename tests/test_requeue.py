@@ -1,0 +1,206 @@
+"""Oracle: the law of accounting, before and after; the raw files' own bytes; a count by hand."""
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from chaos_inputs import nightly
+from test_params import declared
+
+from tasks import params, requeue
+from tasks.corrections import file_of
+from tasks.errors import UserError
+from tasks.files import folder_sha256, read_json, read_tables
+from tasks.paths import Paths
+
+AS_OF, DAY = date(2024, 1, 2), date(2024, 1, 1)
+PATHS = Paths("tiny")
+HEADER = "parcel_id,day,depot,weight_kg,handed_in,late\n"
+LINES = [
+    "p1,2024-01-01,A,1,,0\n",
+    "p2,2024-01-01,007,heavy,,maybe\n",
+    "p3,2024-01-01,A,light,,1\n",
+    "p1,2024-01-01,A,1,,0\n",
+    "p1,2024-01-01,A,1,,0\n",
+    "p9,2024-01-03,A\n",
+    "p5,2024-01-03,A,1,,1\n",
+]
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(requeue, "HOME", tmp_path / "home")
+    Path("rows").write_text(HEADER + "".join(LINES))
+    return tmp_path
+
+
+def tiny(**changes):
+    changes = {"source": {"kind": "csv", "url": "rows"}, "expectations": [], **changes}
+    return params.parse(declared(**changes)).product("tiny")
+
+
+def edited(day=DAY):
+    return [json.loads(line) for line in requeue.edit_file(tiny(), day).read_text().splitlines()]
+
+
+def edit(change, day=DAY, product=None, as_of=AS_OF):
+    """Show a day's quarantine, let `change` edit the rows (or drop one by returning False), and feed it back."""
+    requeue.show(product or tiny(), day)
+    rows = [row for row in edited(day) if change(row) is not False]
+    requeue.edit_file(tiny(), day).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return requeue.requeue(product or tiny(), as_of, day)
+
+
+def heavy_is_nine(row):
+    if row["cells"].get("weight_kg") == "heavy":
+        row["cells"]["weight_kg"] = 9
+    elif row["kind"] == "labels" and row["cells"]["late"] == "maybe":
+        row["cells"]["late"] = "1"
+
+
+def test_corrected_rows_are_judged_again_and_counted_where_they_arrived():
+    first = nightly(tiny(), AS_OF)
+    assert (first["valid"], first["quarantined"]) == (2, 5)
+    raw = folder_sha256(PATHS.raw)
+    assert edit(heavy_is_nine).startswith("1 rows corrected: read corrections/tiny/dt=2024-01-01.jsonl, commit it")
+    again = nightly(tiny(), AS_OF)
+    assert (again["valid"], again["quarantined"]) == (3, 4)
+    valid = read_tables(PATHS.valid / "rows").set_index("parcel_id")
+    assert (valid.loc["p2", "weight_kg"], valid.loc["p2", "depot"]) == (9, "007")
+    report = read_json(PATHS.report("validation.json"))
+    assert report["corrected"] == {"rows": 1, "labels": 0}  # the label is known on 01-02, and corrected under that day
+    assert folder_sha256(PATHS.raw) == raw
+    assert edit(heavy_is_nine, day=date(2024, 1, 2)).startswith("1 rows corrected")
+    nightly(tiny(), AS_OF)
+    assert read_tables(PATHS.valid / "labels").set_index("parcel_id").loc["p2", "late"] == 1
+
+
+def test_same_edit_again_changes_nothing_and_gives_the_same_bytes():
+    nightly(tiny(), AS_OF)
+    edit(heavy_is_nine)
+    nightly(tiny(), AS_OF)
+    before = file_of("tiny", DAY).read_bytes(), folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)
+    with pytest.raises(UserError, match="a cell must have been changed, and none is"):
+        edit(heavy_is_nine)
+    nightly(tiny(), AS_OF)
+    assert (file_of("tiny", DAY).read_bytes(), folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)) == before
+
+
+def test_correction_that_is_wrong_stays_in_quarantine_and_can_be_corrected_again():
+    nightly(tiny(), AS_OF)
+    edit(lambda row: row["cells"].update(weight_kg="still heavy") if row["cells"]["parcel_id"] == "p2" else None)
+    assert nightly(tiny(), AS_OF)["quarantined"] == 5
+    edit(lambda row: row["cells"].update(weight_kg="8") if row["cells"]["parcel_id"] == "p2" else None)
+    assert nightly(tiny(), AS_OF)["quarantined"] == 4
+    assert len(file_of("tiny", DAY).read_text().splitlines()) == 1
+
+
+def test_equal_rows_are_told_apart():
+    nightly(tiny(), AS_OF)
+    for number in ("p7", "p8"):
+        done = []
+
+        def rename(row, number=number, done=done):
+            if row["cells"]["parcel_id"] == "p1" and not done:
+                done.append(row["cells"].update(parcel_id=number))
+
+        edit(rename)
+        nightly(tiny(), AS_OF)
+    assert sorted(read_tables(PATHS.valid / "rows")["parcel_id"]) == ["p1", "p5", "p7", "p8"]
+
+
+def test_row_that_could_not_be_read_is_put_right_under_the_day_on_which_it_arrived():
+    nightly(tiny(), AS_OF)
+    day = date(2024, 1, 3)
+
+    def fill(row, day="2024-01-03"):
+        assert row["unreadable_text"] == '["p9", "2024-01-03", "A"]'
+        row["cells"] |= {"parcel_id": "p9", "day": day, "depot": "A", "weight_kg": 1.5}
+
+    edit(lambda row: fill(row, "2024-01-01"), day)
+    assert nightly(tiny(), AS_OF)["reasons"]["day: was corrected to another day than that under which the row arrived"]
+    edit(lambda row: row["cells"].update(day="2024-01-03"), day)
+    nightly(tiny(), AS_OF)
+    assert "p9" in set(read_tables(PATHS.valid / "rows")["parcel_id"])
+
+
+def test_run_of_an_earlier_night_does_not_see_a_correction():
+    nightly(tiny(), AS_OF)
+    edit(heavy_is_nine, as_of=date(2024, 1, 5))
+    assert nightly(tiny(), AS_OF)["quarantined"] == 5
+    Path("rows").write_text(HEADER + "".join(LINES) + "p6,2024-01-06,A,1,,1\n")
+    assert nightly(tiny(), date(2024, 1, 5))["quarantined"] == 4
+
+
+def test_corrections_hold_no_personal_data_either(monkeypatch):
+    monkeypatch.setenv("LAMPLIGHTER_PII_KEY", "a key of the tests, long enough")
+    Path("rows").write_text(HEADER + "".join(line for line in LINES if "p9" not in line))
+    product = tiny(pii={"depot": "hash"})
+    nightly(product, AS_OF)
+    edit(
+        lambda row: row["cells"].update(depot="SECRET", weight_kg="1") if "depot" in row["cells"] else None,
+        product=product,
+    )
+    assert "SECRET" not in file_of("tiny", DAY).read_text()
+    assert nightly(product, AS_OF)["valid"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no JSON", "a line must be a row of the quarantine, and is not"),
+        ('{"kind": "rows", "row": "0", "cells": {}}', "a line must be a row of the quarantine, and is not"),
+        ("", "a cell must have been changed, and none is"),
+    ],
+)
+def test_edited_file_that_is_wrong_is_told(text, told):
+    nightly(tiny(), AS_OF)
+    requeue.show(tiny(), DAY)
+    requeue.edit_file(tiny(), DAY).write_text(text)
+    with pytest.raises(UserError, match=told):
+        requeue.requeue(tiny(), AS_OF, DAY)
+    assert not file_of("tiny", DAY).exists()
+
+
+def test_correction_that_is_none_or_of_no_row_stops_the_run():
+    nightly(tiny(), AS_OF)
+    file_of("tiny", DAY).parent.mkdir(parents=True)
+    for line, told in (
+        ("no JSON", r"dt=2024-01-01.jsonl:1: a line must be a correction as make requeue writes it"),
+        (
+            '{"kind": "rows", "row": "0", "known": "2024-01-01", "cells": {}}',
+            "must be of a row that is stored, and 0 of",
+        ),
+        ('{"kind": "rows", "row": "0", "known": "today", "cells": {}}', "must be a date written as YYYY-MM-DD"),
+    ):
+        file_of("tiny", DAY).write_text(line)
+        before = folder_sha256(PATHS.valid)
+        with pytest.raises(UserError, match=told):
+            requeue_free_validate()
+        assert folder_sha256(PATHS.valid) == before
+
+
+def requeue_free_validate():
+    from tasks.validate import validate
+
+    validate(tiny(), AS_OF)
+
+
+def test_quarantine_is_listed_by_day_and_reason(workspace):
+    nightly(tiny(), AS_OF)
+    told = requeue.overview(tiny()).splitlines()
+    assert "2024-01-01       2 rows  weight_kg: is no number" in told
+    assert "2024-01-01       2 rows  parcel_id: is a key already seen" in told
+    shutil.rmtree("data")
+    with pytest.raises(UserError, match="must hold what validate quarantined, and does not"):
+        requeue.overview(tiny())
+    run = workspace / "home/runs/tiny-2024-01-02-predict-00000000/data/quarantine/tiny"
+    run.mkdir(parents=True)
+    empty = pd.DataFrame({"dt": [], "reasons": []}, dtype="str")
+    for kind in ("rows", "labels"):
+        empty.to_parquet(run / f"{kind}.parquet")
+    assert requeue.overview(tiny()) == "tiny: no row is in quarantine"
