@@ -10,6 +10,7 @@ from typing import Any
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 COLUMN_KINDS = ("category", "number", "time", "text")
 POOLINGS = ("cls", "mean")
+KEPT = ("best", "last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,9 @@ class TrainingSettings:
     """Share of all steps during which the rate rises."""
     label_smoothing: float = 0.0
     """Share of a target's mass spread over all classes; regression ignores it."""
+    keep: str = "best"
+    """Whose weights: those of the epoch with the lowest validation loss, or the last's, without stopping early.
+    The last is better where the level of the target drifts, and a loss on few days tells that level above all."""
     patience_epochs: int = 2
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True
@@ -114,6 +118,7 @@ class TrainingSettings:
             or _optimisation_mistakes(self)
             + _share(label_smoothing=self.label_smoothing)
             + _at_least(1, patience_epochs=self.patience_epochs)
+            + _one_of(KEPT, keep=self.keep)
         )
 
 

@@ -71,7 +71,7 @@ def train(
     settings: TrainingSettings,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[Network, History]:
-    """The network with the weights that did best on the validation rows, calibrated there, and each epoch's losses.
+    """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
     `on_epoch` is called with each epoch's entry of the history; what it raises ends the training.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression.
@@ -99,7 +99,7 @@ def train(
             history.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
             if on_epoch:
                 on_epoch(history[-1])
-            if val_loss < best_loss:
+            if val_loss < best_loss or settings.keep == "last":
                 best, best_loss, best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch
             elif epoch - best_epoch >= settings.patience_epochs:
                 break

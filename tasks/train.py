@@ -53,11 +53,9 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
     with whole_folder(paths.trained) as folder:
         save_model(folder, network, features)
     write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
-    best = min(history, key=lambda entry: entry["val_loss"])
-    last = history[-1]["epoch"]
-    return (
-        f"{len(y_train):,} rows; best validation loss {best['val_loss']:.4f} after epoch {best['epoch']:g} of {last:g}"
-    )
+    kept = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
+    epochs = f"epoch {kept['epoch']:g} of {history[-1]['epoch']:g}"
+    return f"{len(y_train):,} rows; kept the weights of {epochs}, validation loss {kept['val_loss']:.4f}"
 
 
 if __name__ == "__main__":

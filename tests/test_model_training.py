@@ -127,6 +127,16 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     assert losses[-1] > min(losses)
 
 
+def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
+    features, encoded, y = prepared
+    settings = TrainingSettings(epochs=4, learning_rate=5e-3, patience_epochs=1, keep="last", calibrate=False)
+    right, history = train(fresh(features), features, encoded, y, encoded, y, settings)
+    wrong, opposed = train(fresh(features), features, encoded, y, encoded, 1 - y, settings)
+    assert len(history) == len(opposed) == 4
+    assert min(opposed, key=lambda entry: entry["val_loss"]) is not opposed[-1]
+    assert all(torch.equal(weight, wrong.state_dict()[name]) for name, weight in right.state_dict().items())
+
+
 def test_each_epoch_is_told_when_it_ends_and_what_the_listener_raises_ends_the_training(prepared):
     features, encoded, y = prepared
     heard = []
