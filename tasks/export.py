@@ -41,7 +41,7 @@ def export(product: Product, as_of: date) -> str:
     from model.export import export_onnx, parity
     from model.target import read_description, read_target
 
-    paths = Paths(product.name)
+    paths, engines = Paths(product.name), _engines(product)
     rows = tables.inputs(tables.read_split(paths.splits, "test"), product)
     target = read_target(read_description(paths.trained))
     assert target is not None
@@ -53,7 +53,7 @@ def export(product: Product, as_of: date) -> str:
                 f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
                 f"held-out rows, more than {TOLERANCE:g}; nothing was exported"
             )
-        choice = _choose_engine(product, paths, folder)
+        choice = _choose_engine(product, paths, folder, engines)
     n_rows = len(next(iter(rows.values())))
     write_json(
         paths.report("export.json"),
@@ -69,7 +69,7 @@ def export(product: Product, as_of: date) -> str:
     return f"ONNX differs from torch by at most {difference:.1e} on {n_rows:,} held-out rows; " + _reason(choice)
 
 
-def _choose_engine(product: Product, paths: Paths, folder: Path) -> dict[str, Any]:
+def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[Engine]") -> dict[str, Any]:
     """Record in `folder` what scores with it; returns what was measured and why it was chosen."""
     from model.choice import MAX_LOSS, MIN_GAIN, choose, measure
     from model.engines import INT8_NETWORK, SIMPLEST, Engine
@@ -86,7 +86,6 @@ def _choose_engine(product: Product, paths: Paths, folder: Path) -> dict[str, An
     def held_out(engine: Engine) -> float | None:
         return _metric(product, test[1], Scorer(folder, engine=engine).score(test[0]), exact.classes)
 
-    engines = _engines(product)
     if any(engine.precision == "int8" for engine in engines):
         _quantise(product, paths, folder)
     findings = []

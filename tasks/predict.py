@@ -183,7 +183,10 @@ def _scorer(product: Product) -> Any:
     folder = Paths(product.name).onnx
     if not (folder / "network.onnx").exists():
         raise UserError(f"{folder} must hold an exported model, and does not; run dvc repro export@{product.name}")
-    return Scorer(folder)
+    try:
+        return Scorer(folder)
+    except ValueError as error:
+        raise UserError(f"products.{product.name}: {error}") from None
 
 
 def _schema(file: Path) -> list[dict[str, str]]:

@@ -1,0 +1,62 @@
+"""Oracle: the exported file itself, scored by the engine that the report names, and by ONNX Runtime in fp32."""
+
+import json
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_model_export import mixed, random_model
+from test_params import declared
+
+from model.engines import SIMPLEST
+from model.metrics import evaluate_scores
+from model.scoring import Scorer
+from tasks import params, tables
+from tasks.errors import UserError
+from tasks.export import export
+from tasks.files import folder_sha256, write_table
+from tasks.paths import Paths
+
+KINDS = {"colour": "category", "size": "number", "when": "time"}
+PATHS = Paths("tiny")
+AS_OF = date(2024, 2, 10)
+
+
+def product(engine):
+    return params.parse(declared(columns=KINDS, expectations=[], model__engine=engine)).product("tiny")
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A model and a split, as `export` finds them."""
+    monkeypatch.chdir(tmp_path)
+    random_model(PATHS.trained, "binary", KINDS)
+    for seed, part in enumerate(("train", "val", "test")):
+        rows = pd.DataFrame({name: mixed(120, seed=seed)[name] for name in KINDS})
+        rows["when"] = rows["when"].astype("datetime64[s]")
+        rows["late"] = pd.array(np.random.default_rng(seed).choice(["no", "yes"], 120), dtype="str")
+        write_table(PATHS.splits / f"{part}.parquet", rows)
+
+
+def test_report_says_what_scores_and_what_that_costs(trained):
+    said = export(product("measured"), AS_OF)
+    report = json.loads(PATHS.report("export.json").read_text())
+    engines = [found["engine"] for found in report["candidates"]]
+    assert engines[0] == str(SIMPLEST)
+    assert report["engine"] in engines
+    assert report["engine"] in said
+    assert report["model_sha256"] == folder_sha256(PATHS.onnx)
+    scorer = Scorer(PATHS.onnx)
+    assert f"{scorer.engine['engine']}-{scorer.engine['precision']}" == report["engine"]
+    table, y = tables.answerable(tables.read_split(PATHS.splits, "test"), product("measured"), scorer.classes)
+    metric = evaluate_scores("binary", y, scorer.score(table), scorer.classes)[report["metric"]]
+    assert report["held_out"][report["engine"]] == pytest.approx(metric, abs=1e-12)
+    assert set(report["held_out"]) == {str(SIMPLEST), report["engine"]}
+
+
+def test_engine_that_this_machine_lacks_is_refused_before_anything_is_exported(trained, monkeypatch):
+    monkeypatch.setattr("model.engines.processor_features", lambda: {"fpu"})
+    with pytest.raises(UserError, match=r"model\.engine must be one that this machine can run, got onnxruntime-int8"):
+        export(product("onnxruntime-int8"), AS_OF)
+    assert not PATHS.onnx.exists()
