@@ -213,7 +213,7 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     fitted[columns].assign(target=fitted["late"].astype("int8")).to_parquet(folder / "train.parquet")
     night[columns].to_parquet(folder / "night.parquet")
     tables_of = {name: tables.inputs(its, product) for name, its in (("train", fitted), ("val", val))}
-    y = {"train": fitted["late"].to_numpy(np.float32), "val": val["late"].to_numpy(np.float32)}
+    y = {"train": fitted["late"].to_numpy(np.int64), "val": val["late"].to_numpy(np.int64)}
     settings = product.model.network_settings()
     features = Features.fit(product.columns, tables_of["train"], y["train"], "binary", max_tokens=settings.max_tokens)
     network = Network(settings, features.sizes, Answer(task="binary", classes=("0", "1")))

@@ -35,7 +35,7 @@ def trained(tmp_path, monkeypatch):
     for seed, part in enumerate(("train", "val", "test")):
         rows = pd.DataFrame({name: mixed(120, seed=seed)[name] for name in KINDS})
         rows["when"] = rows["when"].astype("datetime64[s]")
-        rows["late"] = pd.array(np.random.default_rng(seed).choice(["no", "yes"], 120), dtype="str")
+        rows["late"] = pd.array(np.random.default_rng(seed).choice(["0", "1"], 120), dtype="str")
         write_table(PATHS.splits / f"{part}.parquet", rows)
 
 
