@@ -39,7 +39,8 @@ def trained(tmp_path, monkeypatch):
         write_table(PATHS.splits / f"{part}.parquet", rows)
 
 
-def test_report_says_what_scores_and_what_that_costs(trained):
+def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
+    monkeypatch.setattr("model.choice.TIMED_TOKENS", 512)
     said = export(product("measured"), AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())
     engines = [found["engine"] for found in report["candidates"]]
