@@ -11,7 +11,7 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run tune test bench up down accept quarantine requeue lint constraints clean
+.PHONY: help setup run tune test bench up down accept quarantine requeue lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ requeue: .venv/ready-demo  ## feed back what was edited of the day DT, as correc
 
 lint: .venv/ready-test  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/mypy
+
+audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages
+	@$(BIN)/python -m tasks.audit
+
+licences: .venv/ready-test  ## write LICENCES.md from what the packages say of themselves
+	@$(BIN)/python -m tasks.audit --licences
 
 constraints: .venv/ready-demo  ## pin the newest versions that pyproject.toml admits
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 --upgrade -o .venv/pins

@@ -10,7 +10,9 @@ workspaces on this disk; default: <root>/.dvc/cache).
 """
 
 import fcntl
+import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -252,6 +254,8 @@ def _restore(run: Run, reads: str) -> None:
     needed = _reads(run, reads)
     if not here or not all((run.workspace / path).exists() for path in needed):
         _pull(run, needed, f"what {reads} reads")
+    if reads == "predict":
+        _check_model(run)
 
 
 def _clone(run: Run) -> None:
@@ -344,6 +348,7 @@ def _pull(run: Run, paths: list[str], meaning: str) -> None:
     wanted = [path for path in paths if path in recorded]
     if not wanted:
         return
+    _check_no_link(run, wanted)
     try:
         dvc(run, "pull", "--force", *wanted, quietly=True)
     except CommandFailed as error:
@@ -353,6 +358,41 @@ def _pull(run: Run, paths: list[str], meaning: str) -> None:
             f"{run.name}: {meaning} ({', '.join(wanted)}) must be in the DVC cache or remote, and is not; "
             "see the lines above, and restore the remote's data"
         ) from None
+
+
+def _check_model(run: Run) -> None:
+    """Raises UserError unless the model on this disk is the one that dvc.lock, and so the registry's commit, names."""
+    place = f"data/models/{run.product}/onnx"
+    outs = _read_lock(run)["stages"].get(f"export@{run.product}", {}).get("outs", [])
+    recorded = next((out["md5"] for out in outs if out["path"] == place), None)
+    if recorded is not None and recorded != _dvc_hash(run.workspace / place):
+        raise UserError(
+            f"{run.name}: {place} must be what is registered, {recorded}, and is not; something has changed it: "
+            f"delete {run.workspace / place}, and clear the task"
+        )
+
+
+def _dvc_hash(folder: Path) -> str:
+    """The hash by which DVC knows a folder: of the list of its files, each with its own."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    listed = []
+    for name in files:
+        with (folder / name).open("rb") as file:
+            listed.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": name})
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _check_no_link(run: Run, paths: list[str]) -> None:
+    """Raises UserError where data would be written through a symbolic link to somewhere else."""
+    for path in paths:
+        here = run.workspace
+        for part in Path(path).parts:
+            here = here / part
+            if here.is_symlink() and not here.resolve().is_relative_to(Path(CACHE).resolve()):
+                raise UserError(
+                    f"{run.name}: data must lie in the workspace itself, and {here.relative_to(run.workspace)} is a "
+                    "symbolic link to another place; remove it from the repository"
+                )
 
 
 def _read_lock(run: Run) -> dict[str, Any]:

@@ -67,3 +67,31 @@ def test_a_message_for_a_person_is_passed_on_without_what_dvc_says_of_it():
 
 def test_success_raises_nothing():
     workspace._raise_for(0, ["exited with 65"])
+
+
+@pytest.mark.parametrize("link", ["data", "data/raw", "data/raw/tiny"])
+def test_data_are_not_pulled_through_a_symbolic_link(home, tmp_path, link):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place = RUN.workspace / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere)
+    (RUN.workspace / "dvc.lock").write_text("stages: {ingest@tiny: {outs: [{path: data/raw/tiny, md5: x}]}}")
+    with pytest.raises(UserError, match=f"data must lie in the workspace itself, and {link} is a symbolic link"):
+        workspace._pull(RUN, ["data/raw/tiny"], "the raw data")
+    assert not list(elsewhere.iterdir())
+
+
+def test_model_must_be_the_one_that_dvc_recorded(home):
+    """The hash of a real folder by DVC 3.67: of {a.json: "{}", sub/b.bin: "model"}."""
+    folder = RUN.workspace / "data/models/tiny/onnx"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.json").write_text("{}")
+    (folder / "sub/b.bin").write_text("model")
+    recorded = "f90c914908da1bd2755dc73d42153e9d.dir"
+    lock = f"stages: {{export@tiny: {{outs: [{{path: data/models/tiny/onnx, md5: {recorded}}}]}}}}"
+    (RUN.workspace / "dvc.lock").write_text(lock)
+    workspace._check_model(RUN)
+    (folder / "a.json").write_text("{} ")
+    with pytest.raises(UserError, match="data/models/tiny/onnx must be what is registered"):
+        workspace._check_model(RUN)
