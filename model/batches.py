@@ -48,7 +48,8 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
 
 
 def _padded(encoded: Encoded, rows: np.ndarray, pad_id: int) -> np.ndarray:
-    starts, lengths = encoded.offsets[rows], np.diff(encoded.offsets)[rows]
+    starts = encoded.offsets[rows]
+    lengths = encoded.offsets[rows + 1] - starts
     inside = np.arange(lengths.max()) < lengths[:, None]
     text = np.full(inside.shape, pad_id, np.int64)
     first = np.cumsum(lengths) - lengths

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model.dropout import Dropout
 from model.encoded import Sizes
 
 CYCLES = ((1440.0, 12), (7.0, 3), (366.0, 2))
@@ -120,7 +121,7 @@ class RowEmbedding(nn.Module):
         self.times = TimeTokens(sizes.cycles, d_model) if sizes.n_times else None
         self.column_masks = nn.Parameter(torch.empty(sizes.n_columns, d_model))
         self.LayerNorm = nn.LayerNorm(d_model, eps=norm_epsilon)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

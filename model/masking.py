@@ -31,6 +31,16 @@ class Hidden:
     text: Tensor | None
     """int64 [b, s]: hidden subwords replaced."""
 
+    @property
+    def count(self) -> Tensor:
+        """Hidden columns and subwords, at least 1. Shapes: int64 []."""
+        return (self.columns.sum() + (0 if self.subwords is None else self.subwords.sum())).clamp(min=1)
+
+    def of(self, rows: slice) -> "Hidden":
+        """What is hidden of some of the rows."""
+        subwords, text = (None if part is None else part[rows] for part in (self.subwords, self.text))
+        return Hidden(columns=self.columns[rows], subwords=subwords, text=text)
+
 
 class MaskedModel(nn.Module):
     """A network with the heads that guess what is hidden."""
@@ -56,8 +66,7 @@ class MaskedModel(nn.Module):
             *self._times(tokens, batch, hidden),
             *self._subwords(tokens, batch, hidden),
         ]
-        count = hidden.columns.sum() + (0 if hidden.subwords is None else hidden.subwords.sum())
-        return torch.stack(losses).sum() / count.clamp(min=1)
+        return torch.stack(losses).sum() / hidden.count
 
     def _categories(self, tokens: Tensor, batch: dict[str, Tensor], hidden: Hidden) -> list[Tensor]:
         embeddings = self.network.embeddings

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from model.dropout import Dropout
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
 from model.encoded import Sizes
 from model.encoder import Encoder
@@ -28,7 +29,7 @@ class Head(nn.Module):
     def __init__(self, d_model: int, n_outputs: int, dropout: float) -> None:
         super().__init__()
         self.dense = nn.Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(d_model, n_outputs)
 
     def forward(self, pooled: Tensor) -> Tensor:

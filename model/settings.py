@@ -11,6 +11,7 @@ TASKS = ("binary", "multiclass", "multilabel", "regression")
 COLUMN_KINDS = ("category", "number", "time", "text")
 POOLINGS = ("cls", "mean")
 KEPT = ("best", "last")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,12 @@ class TrainingSettings:
     """AdamW's decoupled decay, on matrices only."""
     warmup_fraction: float = 0.1
     """Share of all steps during which the rate rises."""
+    l1: float = 0.0
+    """Decoupled L1 decay: every step moves each element of the matrices by rate times this towards zero."""
+    ema_decay: float = 0.0
+    """Weights are averaged over about 1 / (1 - this) steps, validated and kept so; 0 keeps the last ones."""
+    class_weights: str = "none"
+    """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it."""
     label_smoothing: float = 0.0
     """Share of a target's mass spread over all classes; regression ignores it."""
     keep: str = "best"
@@ -116,7 +123,9 @@ class TrainingSettings:
         _complain(
             _wrong_types(self)
             or _optimisation_mistakes(self)
-            + _share(label_smoothing=self.label_smoothing)
+            + _share(label_smoothing=self.label_smoothing, ema_decay=self.ema_decay)
+            + _at_least(0, l1=self.l1)
+            + _one_of(CLASS_WEIGHTS, class_weights=self.class_weights)
             + _at_least(1, patience_epochs=self.patience_epochs)
             + _one_of(KEPT, keep=self.keep)
         )

@@ -2,7 +2,8 @@
 
 `init: pretrain` learns by masked modelling from every row up to as_of, labelled or not, except the held-out
 ones. `init: scratch` starts from random weights, `package:<package>/<folder>` and `dir:<path>` from
-BERT-family weights. The result lies in data/models/<product>/pretrained.
+BERT-family weights. The result lies in data/models/<product>/pretrained. A killed pretraining is resumed from its
+checkpoint; torchrun spreads it over processes as it does `tasks.train`.
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from tasks import stage, tables
+from tasks.checkpoints import checkpoints
 from tasks.errors import UserError
 from tasks.files import whole_file, whole_folder
 from tasks.params import Product
@@ -21,8 +23,9 @@ from tasks.paths import Paths
 def pretrain(product: Product, as_of: date) -> str:
     """Write the starting point of training and the history of getting there.
 
-    Raises UserError where the weights named by `init` are absent or do not fit.
+    Raises UserError where the weights named by `init` are absent or do not fit, and when training diverges.
     """
+    from model import ranks
     from model.bert import load_bert
     from model.encoded import on_disk
     from model.features import Features
@@ -42,19 +45,28 @@ def pretrain(product: Product, as_of: date) -> str:
         tokenizer=weights / "tokenizer.json" if weights else None,
     )
     history: list[dict[str, float]] = []
-    if weights:
-        try:
-            network = load_bert(weights, features.sizes, None, settings, seed=product.model.train.seed)
-        except ValueError as error:
-            raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
-    elif product.model.init == "pretrain":
-        encoded = on_disk(map(features.encode, tables.split_part(paths.splits, "pretrain", product)), paths.splits)
-        network, history = masked_modelling(features, encoded, settings, product.model.pretrain)
-    else:
-        network = Network(settings, features.sizes, seed=product.model.train.seed)
-    with whole_folder(paths.pretrained) as folder:
-        save_model(folder, network, features)
-    write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
+    inputs = [paths.splits / "train.parquet", paths.splits / "pretrain.parquet"]
+    with ranks.together(), checkpoints("pretrain", product, inputs) as kept:
+        if weights:
+            try:
+                network = load_bert(weights, features.sizes, None, settings, seed=product.model.train.seed)
+            except ValueError as error:
+                raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
+        elif product.model.init == "pretrain":
+            rows = tables.split_part(paths.splits, "pretrain", product)
+            encoded = on_disk(map(features.encode, rows), paths.splits)
+            try:
+                network, history = masked_modelling(
+                    features, encoded, settings, product.model.pretrain, checkpoints=kept
+                )
+            except FloatingPointError as error:
+                raise UserError(f"params.yaml: products.{product.name}.model.pretrain: {error}") from None
+        else:
+            network = Network(settings, features.sizes, seed=product.model.train.seed)
+        if ranks.rank() == 0:
+            with whole_folder(paths.pretrained) as folder:
+                save_model(folder, network, features)
+            write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
     n_weights = sum(weight.numel() for weight in network.parameters())
     return f"{product.model.init}: {n_weights:,} weights" + (
         f", masked-modelling loss {history[-1]['train_loss']:.3f} of a blind guess's" if history else ""

@@ -1,13 +1,15 @@
 """Fine-tune the pretrained weights on the labelled training rows, stopping early on the validation rows.
 
 Reads data/splits and data/models/<product>/pretrained, writes data/models/<product>/trained. The same seed on
-the same machine gives the same bytes.
+the same machine gives the same bytes, also where a killed training was resumed from its checkpoint.
+`torchrun --nproc-per-node N -m tasks.train <product>` trains on N GPUs, or in N processes; one of them writes.
 """
 
 from collections.abc import Callable
 from datetime import date
 
 from tasks import stage, tables
+from tasks.checkpoints import checkpoints
 from tasks.errors import UserError
 from tasks.files import whole_folder
 from tasks.params import Product
@@ -20,6 +22,7 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
 
     Raises UserError when training diverges.
     """
+    from model import ranks
     from model.encoded import on_disk
     from model.store import load_pretrained, save_model
     from model.target import Target
@@ -37,22 +40,22 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
         product.model.network_settings(),
         seed=settings.seed,
     )
-    try:
-        network, history = fine_tune(
-            network,
-            features,
-            on_disk(map(features.encode, train_rows), paths.splits),
-            y_train,
-            on_disk(map(features.encode, val_rows), paths.splits),
-            y_val,
-            settings,
-            on_epoch,
-        )
-    except FloatingPointError as error:
-        raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
-    with whole_folder(paths.trained) as folder:
-        save_model(folder, network, features)
-    write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
+    data = (
+        on_disk(map(features.encode, train_rows), paths.splits),
+        y_train,
+        on_disk(map(features.encode, val_rows), paths.splits),
+        y_val,
+    )
+    inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
+    with ranks.together(), checkpoints("train", product, inputs) as state:
+        try:
+            network, history = fine_tune(network, features, *data, settings, on_epoch, state)
+        except FloatingPointError as error:
+            raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
+        if ranks.rank() == 0:
+            with whole_folder(paths.trained) as folder:
+                save_model(folder, network, features)
+            write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
     kept = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
     epochs = f"epoch {kept['epoch']:g} of {history[-1]['epoch']:g}"
     return f"{len(y_train):,} rows; kept the weights of {epochs}, validation loss {kept['val_loss']:.4f}"

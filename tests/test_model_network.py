@@ -1,5 +1,6 @@
 """Oracle: attention and the piecewise-linear encoding written out in loops; torch's own cross-entropy."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.dropout import Dropout
 from model.embedding import PiecewiseLinear
 from model.encoded import Sizes
-from model.encoder import Attention
+from model.encoder import PLAIN_ATTENTION_TOKENS, Attention, Encoder
 from model.masking import Hidden, MaskedModel, hide
 from model.network import Network
 from model.settings import NetworkSettings
@@ -71,7 +73,7 @@ def test_attention_equals_loops_over_heads_and_tokens():
     torch.manual_seed(0)
     attention, tokens = Attention(SMALL).eval(), torch.randn(2, 5, 16)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
-    got = attention(tokens, tokens, mask[:, None, None]).detach()
+    got = attention(tokens, mask[:, None, None]).detach()
     for row in range(2):
         q, k, v = (part(tokens[row]) for part in (attention.query, attention.key, attention.value))
         heads = []
@@ -83,6 +85,56 @@ def test_attention_equals_loops_over_heads_and_tokens():
                 read.append((weight / weight.sum()) @ v[:, at])
             heads.append(torch.stack(read))
         assert torch.allclose(got[row], attention.output(torch.cat(heads, dim=1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_queries", [None, 1])
+def test_attention_while_training_is_attention_with_its_gradients(n_queries):
+    torch.manual_seed(0)
+    attention, tokens = Attention(SMALL), torch.randn(3, PLAIN_ATTENTION_TOKENS, 16)
+    mask = torch.arange(PLAIN_ATTENTION_TOKENS) < torch.tensor([[PLAIN_ATTENTION_TOKENS], [20], [1]])
+    outcomes = []
+    for mode in (True, False):
+        attention.train(mode).zero_grad()
+        read = attention(tokens, mask[:, None, None], n_queries)
+        read.square().sum().backward()
+        outcomes.append([read, *(weight.grad for weight in attention.parameters())])
+    for trained, plain in zip(*outcomes, strict=True):
+        assert torch.allclose(trained, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("only_first", "norm_first"), itertools.product((False, True), (False, True)))
+def test_packed_rows_are_read_as_padded_ones_with_their_gradients(only_first, norm_first):
+    torch.manual_seed(0)
+    encoder = Encoder(replace(SMALL, norm_first=norm_first), 1e-12)
+    tokens = torch.randn(4, 7, 16, requires_grad=True)
+    real = torch.arange(7) < torch.tensor([[7], [3], [1], [5]])
+    wanted = (real[:, :1] if only_first else real)[..., None]
+    outcomes = []
+    for read in (encoder.packed(tokens, real, only_first), encoder(tokens, real[:, None, None], only_first)):
+        encoder.zero_grad()
+        tokens.grad = None
+        (read * wanted).square().sum().backward()
+        outcomes.append([read * wanted, tokens.grad, *(weight.grad for weight in encoder.parameters())])
+    for packed, padded in zip(*outcomes, strict=True):
+        assert torch.allclose(packed, padded, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_drops_its_share_and_scales_the_rest():
+    dropout, ones = Dropout(0.3), torch.ones(1001, 100, requires_grad=True)
+    torch.manual_seed(0)
+    dropped = dropout(ones)
+    kept = dropped != 0
+    assert kept.float().mean() == pytest.approx(0.7, abs=0.005)
+    assert torch.allclose(dropped[kept], torch.tensor(1 / 0.7))
+    # Neighbours are drawn from the bits of one number.
+    assert np.corrcoef(kept.numpy().reshape(-1)[:100_000].reshape(-1, 4).T)[~np.eye(4, dtype=bool)] == pytest.approx(
+        0, abs=0.02
+    )
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped.detach())
+    torch.manual_seed(0)
+    assert torch.equal(dropout(ones), dropped)
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])

@@ -1,18 +1,24 @@
-"""Oracle: toy data whose answer is known, and laws: same seed same bytes, best epoch kept, NaN refused."""
+"""Oracle: toy data whose answer is known, scikit-learn's class weights, the knobs' formulas written out; and laws."""
+
+import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from model import training
-from model.encoded import on_disk
+from model import steps, training
+from model.batches import collate
+from model.encoded import Sizes, on_disk
 from model.features import Features
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from model.steps import Steps
 from model.store import save_model
 from model.target import Target
-from model.training import evaluate_loss, pretrain, train
+from model.training import balanced, evaluate_loss, pretrain, train
 
+NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)
 KINDS = {"colour": "category", "size": "number", "note": "text"}
 QUICK = TrainingSettings(epochs=2, learning_rate=3e-3)
@@ -186,3 +192,154 @@ def test_network_for_other_features_is_refused(prepared):
     other = Features.fit({"size": "number"}, toy()[0], None, "binary", max_tokens=8)
     with pytest.raises(ValueError, match="network must have a target and be built for the given features"):
         train(fresh(other), features, encoded, y, encoded, y, QUICK)
+
+
+def linear_steps(settings, loss=None):
+    """Three steps of a linear map; returns its first weights, it, its weights after each step, and the steps."""
+    torch.manual_seed(0)
+    model, seen = torch.nn.Linear(3, 2), []
+    before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+    def recorded(rows):
+        seen.append(model.weight.detach().clone())
+        return loss(model) if loss else model.weight.sum() * 0 + model.bias.sum() * 0
+
+    steps = Steps(model, np.full(64, 5), settings, "test")
+    steps.n_steps = 3
+    steps.run(recorded, lambda: 0.0)
+    return before, model, [*seen[1:], model.weight.detach()], steps
+
+
+def test_weight_decay_and_l1_shrink_matrices_and_nothing_else():
+    rates = [1.0, 1.0, 0.5]  # of the peak: warmed up after one step, then down in a line
+    for settings, law in (
+        (TrainingSettings(weight_decay=0.3, learning_rate=0.1), lambda w, rate: w * (1 - rate * 0.3)),
+        (
+            TrainingSettings(weight_decay=0.0, l1=0.8, learning_rate=0.1),
+            lambda w, rate: w.sign() * (w.abs() - rate * 0.8).clamp(min=0),
+        ),
+    ):
+        before, model, _, _ = linear_steps(settings)
+        expected = before["weight"]
+        for share in rates:
+            expected = law(expected, 0.1 * share)
+        assert torch.allclose(model.weight, expected, atol=1e-6)
+        assert torch.equal(model.bias, before["bias"])
+    assert (model.weight == 0).any(), "L1 must make zeros, not small numbers"
+
+
+def test_average_follows_the_weights_and_is_what_is_validated_and_kept():
+    settings = TrainingSettings(ema_decay=0.2, learning_rate=0.1)
+    before, model, after, steps = linear_steps(settings, lambda model: model(torch.ones(3)).square().sum())
+    average = before["weight"]
+    for step, weights in enumerate(after, start=1):
+        decay = min(0.2, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weights
+    assert torch.allclose(steps.best["weight"], average, atol=1e-6)
+    assert not torch.allclose(model.weight, average, atol=1e-4)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    y = np.random.default_rng(0).choice(3, 200, p=[0.7, 0.25, 0.05])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=y)
+    multiclass = balanced(Target(task="multiclass", classes=("a", "b", "c")), torch.from_numpy(y))
+    assert multiclass.numpy() == pytest.approx(expected)
+    labels = (y[:, None] == np.arange(2)).astype(np.float32)
+    multilabel = balanced(Target(task="multilabel", classes=("a", "b")), torch.from_numpy(labels))
+    for label in range(2):
+        expected = compute_class_weight("balanced", classes=np.arange(2), y=labels[:, label].astype(int))
+        assert multilabel[:, label].numpy() == pytest.approx(expected)
+    assert balanced(Target(task="regression"), torch.zeros(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "smoothing", "weighted"), itertools.product(("binary", "multiclass"), (0, 0.2), (0, 1))
+)
+def test_loss_is_cross_entropy_with_smoothed_targets_and_class_weights(task, smoothing, weighted):
+    classes = ("a", "b", "c") if task == "multiclass" else ("no", "yes")
+    network = Network(SMALL, NOTHING, Target(task=task, classes=classes))
+    logits = torch.tensor([[0.3, -1.0, 0.8], [2.0, 0.1, -0.4]])
+    truth = torch.tensor([2, 0])
+    weights = torch.tensor([0.5, 1.0, 3.0]) if weighted else torch.ones(3)
+    if task == "multiclass":
+        # As torch does it: each class's share of the target is weighed with that class's weight.
+        shares = torch.nn.functional.one_hot(truth, 3) * (1 - smoothing) + smoothing / 3
+        expected = -(weights * shares * logits.log_softmax(1)).sum()
+        given = weights
+    else:
+        logits, truth = logits[:, :1], torch.tensor([1.0, 0.0])
+        shares = truth[:, None] * (1 - smoothing) + smoothing / 2
+        p = logits.sigmoid()
+        each = -(shares * p.log() + (1 - shares) * (1 - p).log())
+        given = weights[:2, None]
+        expected = (each * torch.where(truth[:, None] > 0, given[1], given[0])).sum()
+    got = training._loss(network, logits, truth, smoothing, given if weighted else None)
+    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
+    features, _, _ = prepared
+    table = {"colour": np.full(400, "red", object), "size": np.zeros(400), "note": np.full(400, None, object)}
+    encoded, y = features.encode(table), (np.arange(400) % 5 == 0).astype(int)  # no column tells which
+    shares = {}
+    for weights in ("none", "balanced"):
+        settings = TrainingSettings(epochs=2, learning_rate=3e-3, class_weights=weights, calibrate=False)
+        network, _ = train(fresh(features), features, encoded, y, encoded, y, settings)
+        batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
+        with torch.no_grad():
+            scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
+        shares[weights] = float(scores.mean())
+    assert shares["none"] == pytest.approx(0.2, abs=0.1)
+    assert shares["balanced"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_epochs_are_told_as_they_end(prepared):
+    features, encoded, y = prepared
+    told = []
+    _, history = train(fresh(features), features, encoded, y, encoded, y, QUICK, on_epoch=told.append)
+    assert told == history
+
+
+class Interrupted(Exception):
+    pass
+
+
+class InMemory:
+    """Checkpoints after every step; raises after one of them, as if the process ended there."""
+
+    every_seconds = 0.0
+
+    def __init__(self, last=None, kept=None):
+        self.last, self.kept, self.n_saved = last, kept, 0
+
+    def newest(self):
+        return self.kept
+
+    def save(self, step, tensors, notes):
+        self.kept = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(notes))
+        self.n_saved += 1
+        if self.n_saved == self.last:
+            raise Interrupted
+
+
+def test_training_stopped_after_any_checkpoint_goes_on_to_the_same_weights(prepared, monkeypatch):
+    features, encoded, y = prepared
+    monkeypatch.setattr(steps, "MIN_STEPS_PER_EPOCH", 3)
+    settings = TrainingSettings(epochs=2.5, learning_rate=3e-3, ema_decay=0.5)
+
+    def trained(checkpoints):
+        network, history = train(fresh(features), features, encoded, y, encoded, y, settings, checkpoints=checkpoints)
+        return network.state_dict(), history
+
+    whole = InMemory()
+    expected, history = trained(whole)
+    assert whole.n_saved > 5
+    for last in range(1, whole.n_saved + 1):
+        stopped = InMemory(last)
+        with pytest.raises(Interrupted):
+            trained(stopped)
+        weights, again = trained(InMemory(kept=stopped.kept))
+        assert again == history
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)

@@ -1,0 +1,71 @@
+"""Several processes that train one network together, each on its share of every batch.
+
+`torchrun --nproc-per-node N -m tasks.train <product>` starts them; without torchrun there is one process, and
+everything here does nothing. All processes hold the same weights: gradients are summed before each step.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Inside, the processes that torchrun started know of each other."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def n_ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share(n_rows: int) -> tuple[slice, float]:
+    """The rows of a batch that are this process's, and 1; where there are fewer rows than processes, some row and 0.
+
+    A process with nothing to do still takes part in every sum.
+    """
+    if n_ranks() == 1:
+        return slice(0, n_rows), 1.0
+    start, end = (n_rows * each // n_ranks() for each in (rank(), rank() + 1))
+    return (slice(start, end), 1.0) if start < end else (slice(0, 1), 0.0)
+
+
+def sum_in_place(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, in one exchange."""
+    if n_ranks() == 1:
+        return
+    parts = list(tensors)
+    flat = torch.cat([part.detach().float().flatten() for part in parts])
+    dist.all_reduce(flat)
+    for part, total in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        part.copy_(total.view_as(part))
+
+
+def agree(number: int) -> bool:
+    """Whether all processes hold the same number."""
+    if n_ranks() == 1:
+        return True
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    least_and_most = torch.tensor([-number, number], device=where)
+    dist.all_reduce(least_and_most, dist.ReduceOp.MAX)
+    return int(-least_and_most[0]) == int(least_and_most[1])
