@@ -31,10 +31,11 @@ def packages(source):
 
 
 def imported_on_import(source):
-    """The packages that are imported when the module is: not those inside functions."""
+    """The packages that are imported when the module is: not those inside functions, or for the type checker."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [ast.Pass()]
     return packages(ast.unparse(tree))
 
