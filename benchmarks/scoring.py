@@ -168,7 +168,7 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
     head = {
         "dense.weight": torch.eye(network.settings.d_model),
         "dense.bias": torch.zeros(network.settings.d_model),
-        "out.weight": torch.from_numpy(probe.coef_.astype(np.float32)),
+        "out.weight": torch.from_numpy(np.ascontiguousarray(probe.coef_, np.float32)),
         "out.bias": torch.from_numpy(probe.intercept_.astype(np.float32)),
     }
     assert network.head is not None
