@@ -52,7 +52,7 @@ def _export(folder: Path) -> None:
 
     onnx_export_from_model(network(), folder, task="text-classification")
     quantizer = ORTQuantizer.from_pretrained(folder, file_name="model.onnx")
-    quantizer.quantize(folder, AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True))
+    quantizer.quantize(AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True), folder)
 
 
 def _answers(classify: Callable) -> Callable[[list[str]], np.ndarray]:
