@@ -35,7 +35,8 @@ def batches(lengths: np.ndarray, batch_tokens: int, seed: int | None = None) -> 
 def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     """The given rows as the network's inputs; a kind of column that is absent has no entry.
 
-    Shapes: categories int64 [b, c]; numbers float32 [b, m]; times float32 [b, t, 3]; text int64 [b, longest].
+    Shapes: categories int64 [b, c]; numbers float32 [b, m]; times float32 [b, t, 3]; text int64 [b, longest];
+    bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
     """
     batch: Batch = {}
     for name in ("categories", "numbers", "times"):
@@ -43,15 +44,19 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
         if column.shape[1]:
             batch[name] = column[rows]
     if encoded.text.size:
-        batch["text"] = _padded(encoded, rows, pad_id)
+        batch["text"] = _padded(encoded.text, encoded.offsets, rows, np.int64(pad_id))
+    if encoded.bag_offsets.size:
+        batch["bag"] = _padded(encoded.bag, encoded.bag_offsets, rows, np.int64(0))
+        batch["bag_weights"] = _padded(encoded.bag_weights, encoded.bag_offsets, rows, np.float32(0))
     return batch
 
 
-def _padded(encoded: Encoded, rows: np.ndarray, pad_id: int) -> np.ndarray:
-    starts = encoded.offsets[rows]
-    lengths = encoded.offsets[rows + 1] - starts
-    inside = np.arange(lengths.max()) < lengths[:, None]
-    text = np.full(inside.shape, pad_id, np.int64)
+def _padded(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: np.generic) -> np.ndarray:
+    """The given rows of a ragged array as a rectangle of the padding's type, at least 1 wide."""
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
+    inside = np.arange(max(1, lengths.max())) < lengths[:, None]
+    padded = np.full(inside.shape, padding)
     first = np.cumsum(lengths) - lengths
-    text[inside] = encoded.text[np.arange(lengths.sum()) + np.repeat(starts - first, lengths)]
-    return text
+    padded[inside] = values[np.arange(lengths.sum()) + np.repeat(starts - first, lengths)]
+    return padded

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -60,6 +60,12 @@ class Encoded:
     """int32 [sum of lengths]: subword ids of all rows, end to end."""
     offsets: np.ndarray
     """int64 [n + 1]: where each row's subwords begin."""
+    bag: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    """int32 [sum of sizes]: the different subwords of each row, end to end, as `subwords.bags` numbers them."""
+    bag_weights: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """float32, as many: how much each of them says by its number."""
+    bag_offsets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """int64 [n + 1]: where each row's bag begins; empty without bags."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

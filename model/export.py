@@ -22,6 +22,7 @@ from model.store import load_model
 
 HIDDEN = -1e4
 """Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
+RAGGED = ("text", "bag", "bag_weights")
 CARRIED = ("network.json", "features.json", "tokenizer.json")
 
 
@@ -38,8 +39,11 @@ class _Scores(nn.Module):
         numbers: Tensor | None = None,
         times: Tensor | None = None,
         text: Tensor | None = None,
+        bag: Tensor | None = None,
+        bag_weights: Tensor | None = None,
     ) -> Tensor:
-        inputs = {"categories": categories, "numbers": numbers, "times": times, "text": text}
+        tokens = {"categories": categories, "numbers": numbers, "times": times, "text": text}
+        inputs = {**tokens, "bag": bag, "bag_weights": bag_weights}
         return self.network.scores({name: given for name, given in inputs.items() if given is not None})
 
 
@@ -104,7 +108,7 @@ def _example(features: Features) -> dict[str, Tensor]:
     example = {name: torch.from_numpy(array) for name, array in batch.items()}
     if "text" in example:
         # A length of one would be taken for a constant.
-        example["text"] = example["text"].repeat(1, 4)
+        example |= {name: example[name].repeat(1, 4) for name in RAGGED if name in example}
     return example
 
 
@@ -113,6 +117,8 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
     shapes: dict[str, dict] = {name: {0: rows} for name in example}
     if "text" in example:
         shapes["text"] = {0: rows, 1: torch.export.Dim("subwords", max=network.sizes.max_tokens)}
+    if "bag" in example:
+        shapes["bag"] = shapes["bag_weights"] = {0: rows, 1: torch.export.Dim("bag_subwords")}
     with warnings.catch_warnings():
         # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
         warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from model.bins import bin_edges
 from model.encoded import Encoded, Sizes
 from model.settings import COLUMN_KINDS
-from model.subwords import encode_texts, load_tokenizer, special_ids, train_tokenizer
+from model.subwords import bags, join, load_tokenizer, special_ids, tokenise, train_tokenizer
 
 Table = Mapping[str, np.ndarray]
 
@@ -56,6 +56,8 @@ class Features:
     """Per time column the parts that are read, as numbered by `time_parts`."""
     max_tokens: int
     """Text tokens per row at most, separators included."""
+    wide_tokens: int = 0
+    """Tokens of each text that go into a row's bag; 0 for no bags."""
     tokenizer: Tokenizer | None = field(default=None, compare=False)
     """Subwords; None without text columns."""
 
@@ -68,6 +70,7 @@ class Features:
         task: str,
         *,
         max_tokens: int,
+        wide_tokens: int = 0,
         tokenizer: Path | None = None,
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
@@ -96,6 +99,7 @@ class Features:
             numbers={name: _number_scale(sample[name], truth, task) for name in _of_kind(kinds, "number")},
             cycles={name: _cycles(sample[name]) for name in _of_kind(kinds, "time")},
             max_tokens=max_tokens,
+            wide_tokens=wide_tokens if texts else 0,
             tokenizer=_fitted_tokenizer(tokenizer, pieces, texts) if texts else None,
         )
 
@@ -123,10 +127,6 @@ class Features:
         """
         _check(self.kinds, table)
         n = len(table[next(iter(self.kinds))])
-        text, offsets = np.empty(0, np.int32), np.zeros(n + 1, np.int64)
-        if self.tokenizer is not None:
-            columns = [table[name] for name in _of_kind(self.kinds, "text")]
-            text, offsets = encode_texts(self.tokenizer, columns, self.max_tokens)
         categories = [_slots(table[name], known) for name, known in self.vocabularies.items()]
         numbers = [_scaled(table[name], number) for name, number in self.numbers.items()]
         times = [time_parts(table[name]) for name in _of_kind(self.kinds, "time")]
@@ -134,9 +134,20 @@ class Features:
             categories=_stack(categories, (n, 0), np.int64),
             numbers=_stack(numbers, (n, 0), np.float32),
             times=_stack(times, (n, 0, TIME_PARTS), np.float32),
-            text=text,
-            offsets=offsets,
+            **self._texts(table, n),
         )
+
+    def _texts(self, table: Table, n: int) -> dict[str, np.ndarray]:
+        """The fields of `Encoded` that come from text."""
+        if self.tokenizer is None:
+            return {"text": np.empty(0, np.int32), "offsets": np.zeros(n + 1, np.int64)}
+        columns = [table[name] for name in _of_kind(self.kinds, "text")]
+        pieces = tokenise(self.tokenizer, columns, max(self.max_tokens, self.wide_tokens))
+        text, offsets = join(pieces, self.max_tokens, special_ids(self.tokenizer)["sep"])
+        if not self.wide_tokens:
+            return {"text": text, "offsets": offsets}
+        bag, weights, bag_offsets = bags(pieces, self.max_tokens, self.tokenizer.get_vocab_size())
+        return {"text": text, "offsets": offsets, "bag": bag, "bag_weights": weights, "bag_offsets": bag_offsets}
 
     def save(self, folder: Path) -> None:
         """Write `features.json` and, with text columns, `tokenizer.json`."""
@@ -144,6 +155,7 @@ class Features:
         content = {
             "kinds": self.kinds,
             "max_tokens": self.max_tokens,
+            "wide_tokens": self.wide_tokens,
             "vocabularies": self.vocabularies,
             "numbers": {name: asdict(number) for name, number in self.numbers.items()},
             "cycles": self.cycles,
@@ -168,6 +180,7 @@ class Features:
             numbers=numbers,
             cycles={name: tuple(parts) for name, parts in content["cycles"].items()},
             max_tokens=content["max_tokens"],
+            wide_tokens=content["wide_tokens"],
             tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
         )
 

@@ -18,9 +18,14 @@ from model.encoded import Sizes
 from model.encoder import Encoder
 from model.settings import NetworkSettings
 from model.target import Target
+from model.wide import Wide
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
+INPUTS = ("categories", "numbers", "times", "text")
+"""What the encoder reads of a batch."""
+ANSWERING = ("head.", "wide.")
+"""Beginnings of the names of weights that belong to a target."""
 
 
 class Head(nn.Module):
@@ -54,6 +59,8 @@ class Network(nn.Module):
         self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
         self.encoder = Encoder(settings, norm_epsilon)
         self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
+        is_wide = target and sizes.n_texts and settings.wide_tokens
+        self.wide = Wide(sizes.n_subwords, target.n_outputs) if target and is_wide else None
         initialise(self, seed)
 
     def answering(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
@@ -64,10 +71,10 @@ class Network(nn.Module):
         its = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
         network = Network(its, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
         weights = self.state_dict()
-        inherited = {name: weights[name] for name in weights if not name.startswith("head.")}
+        inherited = {name: weights[name] for name in weights if not name.startswith(ANSWERING)}
         fresh, unexpected = network.load_state_dict(inherited, strict=False)
         assert not unexpected
-        assert all(name.startswith("head.") for name in fresh)
+        assert all(name.startswith(ANSWERING) for name in fresh)
         return network
 
     def encode(
@@ -78,7 +85,8 @@ class Network(nn.Module):
         Shapes: batch as in `RowEmbedding.forward`; returns [b, n, d], or [b, 1, d] with `only_first`, and
         bool [b, n].
         """
-        tokens = self.embeddings(**batch, hidden_columns=hidden_columns)
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        tokens = self.embeddings(**inputs, hidden_columns=hidden_columns)
         if "text" not in batch:
             return self.encoder(tokens, None, only_first), None
         text = batch["text"]
@@ -88,6 +96,11 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
+        logits = self.deep(batch)
+        return logits if self.wide is None else self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
+
+    def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The logits of encoder and head alone. Shapes: as in `forward`."""
         assert self.head is not None, "a network without a target has nothing to answer"
         if self.settings.pooling == "cls":
             tokens, _ = self.encode(batch, only_first=True)

@@ -34,6 +34,8 @@ class NetworkSettings:
     """What the head reads: the [CLS] token, or the mean of all tokens."""
     max_tokens: int = 128
     """Text tokens per row, separators included; longer texts are cut."""
+    wide_tokens: int = 0
+    """Tokens of each text that a linear model of weighted subwords reads beside the encoder; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         _complain(
@@ -42,6 +44,7 @@ class NetworkSettings:
                 1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, d_feedforward=self.d_feedforward
             )
             + _at_least(8, max_tokens=self.max_tokens)
+            + _at_least(0, wide_tokens=self.wide_tokens)
             + _share(dropout=self.dropout)
             + _one_of(POOLINGS, pooling=self.pooling)
             + self._heads_that_do_not_fit()
@@ -112,6 +115,8 @@ class TrainingSettings:
     keep: str = "best"
     """Whose weights: those of the epoch with the lowest validation loss, or the last's, without stopping early.
     The last is better where the level of the target drifts, and a loss on few days tells that level above all."""
+    wide_penalty: float = 0.3
+    """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
     patience_epochs: int = 2
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True
@@ -126,6 +131,7 @@ class TrainingSettings:
             + _share(label_smoothing=self.label_smoothing, ema_decay=self.ema_decay)
             + _at_least(0, l1=self.l1)
             + _one_of(CLASS_WEIGHTS, class_weights=self.class_weights)
+            + _above_zero(wide_penalty=self.wide_penalty)
             + _at_least(1, patience_epochs=self.patience_epochs)
             + _one_of(KEPT, keep=self.keep)
         )

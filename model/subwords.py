@@ -4,6 +4,7 @@ Holds rows as ragged arrays (ids end to end, plus offsets), so that nothing is p
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -66,29 +67,70 @@ def prepared(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def encode_texts(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Pieces:
+    """One text column in subwords."""
+
+    ids: np.ndarray
+    """int32 [sum of lengths], of all rows end to end."""
+    lengths: np.ndarray
+    """int64 [n]."""
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Of each subword in its own text. Shapes: int64 [sum of lengths]."""
+        return np.arange(self.ids.size) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+
+
+def tokenise(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -> list[Pieces]:
+    """The first `max_tokens` subwords of every text. Shapes: columns of object [n] (str or None)."""
+    return [_pieces(tokenizer, column, max_tokens) for column in columns]
+
+
+def join(columns: list[Pieces], max_tokens: int, sep_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Subwords of every row, column after column, each column closed by [SEP].
 
     A row over `max_tokens` is cut where it is longest: short columns keep all they have.
-    Shapes: columns of object [n] (str or None); returns ids int32 [sum of lengths], offsets int64 [n + 1].
+    Shapes: returns ids int32 [sum of lengths], offsets int64 [n + 1].
     """
-    pieces = [_pieces(tokenizer, column, max_tokens) for column in columns]
-    lengths = np.stack([length for _, length in pieces], axis=1)
-    kept = _fair_cut(lengths, max_tokens - len(columns))
+    kept = _kept(columns, max_tokens)
     ends = np.cumsum((kept + 1).ravel()).reshape(kept.shape)
-    ids = np.full(ends[-1, -1] if ends.size else 0, special_ids(tokenizer)["sep"], np.int32)
-    for (flat, length), keep, end in zip(pieces, kept.T, ends.T, strict=True):
-        position = np.arange(flat.size) - np.repeat(np.cumsum(length) - length, length)
-        inside = position < np.repeat(keep, length)
-        ids[(np.repeat(end - keep - 1, length) + position)[inside]] = flat[inside]
+    ids = np.full(ends[-1, -1] if ends.size else 0, sep_id, np.int32)
+    for column, keep, end in zip(columns, kept.T, ends.T, strict=True):
+        position = column.positions
+        inside = position < np.repeat(keep, column.lengths)
+        ids[(np.repeat(end - keep - 1, column.lengths) + position)[inside]] = column.ids[inside]
     return ids, np.r_[0, ends[:, -1]].astype(np.int64)
 
 
-def _pieces(tokenizer: Tokenizer, column: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def bags(columns: list[Pieces], max_tokens: int, n_subwords: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different subwords of every row with 1 + log of their number, and where each row's begin.
+
+    What `join` keeps, the beginnings, is a field of its own beside the whole: that is where a text says what it is
+    about. Its subwords have their id + n_subwords.
+    Shapes: returns ids int32 and weights float32 [sum of sizes], offsets int64 [n + 1].
+    """
+    n, n_ids = len(columns[0].lengths), 2 * n_subwords
+    row = np.concatenate([np.repeat(np.arange(n), column.lengths) for column in columns])
+    whole = row * n_ids + np.concatenate([column.ids for column in columns])
+    kept = _kept(columns, max_tokens)
+    leads = [column.positions < np.repeat(keep, column.lengths) for column, keep in zip(columns, kept.T, strict=True)]
+    slots, counts = np.unique(np.r_[whole, whole[np.concatenate(leads)] + n_subwords], return_counts=True)
+    offsets = np.searchsorted(slots, np.arange(n + 1) * n_ids)
+    return (slots % n_ids).astype(np.int32), (1 + np.log(counts)).astype(np.float32), offsets.astype(np.int64)
+
+
+def _pieces(tokenizer: Tokenizer, column: np.ndarray, max_tokens: int) -> Pieces:
     texts = [text or "" for text in column]
     rows = [row.ids[:max_tokens] for row in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    length = np.fromiter(map(len, rows), np.int64, len(rows))
-    return np.fromiter(chain.from_iterable(rows), np.int32, int(length.sum())), length
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return Pieces(np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths)
+
+
+def _kept(columns: list[Pieces], max_tokens: int) -> np.ndarray:
+    """How much of each text is read by the encoder. Shapes: int64 [n, columns]."""
+    lengths = np.stack([column.lengths.clip(max=max_tokens) for column in columns], axis=1)
+    return _fair_cut(lengths, max_tokens - len(columns))
 
 
 def _fair_cut(lengths: np.ndarray, budget: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Checkpoints, History, Steps
 from model.target import Target
+from model.wide import fit_mix, fit_wide
 
 UNKNOWN_FRACTION = 0.01
 """Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
@@ -100,9 +101,37 @@ def train(
         steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
         history = steps.run(loss, validate, on_epoch)
     network.load_state_dict(steps.best)
+    network.eval()
+    if network.wide is not None:
+        fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
+        _mix_wide(network, encoded_val, truth_val, settings.batch_tokens)
     if settings.calibrate:
-        calibrate(network.eval(), encoded_val, y_val, settings.batch_tokens)
+        calibrate(network, encoded_val, y_val, settings.batch_tokens)
+    if network.wide is not None:
+        # All is chosen: the validation rows, too, can now say which words tell.
+        outputs = _outputs(network.target, torch.cat([truth_train, truth_val]))
+        fit_wide(network.wide, [encoded_train, encoded_val], outputs, settings.wide_penalty)
     return network.cpu().eval(), history
+
+
+def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
+    """Choose the weights of encoder and linear model on rows that neither was fitted on."""
+    assert network.wide is not None
+    assert network.target is not None
+    deep, flat = torch.empty(2, len(encoded), network.target.n_outputs)
+    with torch.inference_mode():
+        for rows in batches(encoded.lengths, batch_tokens):
+            batch = _to_tensors(encoded, rows, network)
+            deep[rows] = network.deep(batch).float().cpu()
+            flat[rows] = network.wide(batch["bag"], batch["bag_weights"]).cpu()
+    fit_mix(network.wide, deep, flat, lambda logits: _loss(network, logits, truth, 0.0))
+
+
+def _outputs(target: Target, truth: Tensor) -> np.ndarray:
+    """What a regression should answer to every row. Shapes: truth as `_truth` makes it -> float64 [n, o]."""
+    if target.task == "multiclass":
+        truth = F.one_hot(truth, target.n_outputs)
+    return truth.reshape(len(truth), target.n_outputs).double().numpy()
 
 
 @torch.no_grad()

@@ -40,10 +40,10 @@ def mixed(n, seed=0):
     }
 
 
-def random_model(folder, task, kinds=KINDS, **settings):
+def random_model(folder, task, kinds=KINDS, wide_tokens=0, **settings):
     """A network with lively weights, so that a lost input or a wrong axis shows in the scores."""
-    features = Features.fit(kinds, mixed(200), None, task, max_tokens=24)
-    sizes = NetworkSettings(d_model=16, n_layers=2, n_heads=2, d_feedforward=32, **settings)
+    features = Features.fit(kinds, mixed(200), None, task, max_tokens=24, wide_tokens=wide_tokens)
+    sizes = NetworkSettings(d_model=16, n_layers=2, n_heads=2, d_feedforward=32, wide_tokens=wide_tokens, **settings)
     n_scales = {"binary": 1, "multiclass": 1, "multilabel": 2, "regression": 0}[task]
     calibration = {"scale": (0.6, 1.7)[:n_scales], "offset": (-0.4, 0.3)[:n_scales]}
     target = Target(task=task, classes=TASKS[task], mean=3.0, deviation=2.0, **calibration)
@@ -51,6 +51,11 @@ def random_model(folder, task, kinds=KINDS, **settings):
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(2).add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+        if network.wide is not None:
+            network.wide.weight.copy_(
+                torch.randn(network.wide.weight.shape, generator=torch.Generator().manual_seed(0))
+            )
+            network.wide.mix.fill_(0.8)
     save_model(folder, network, features)
     return network, features
 
@@ -59,7 +64,8 @@ def random_model(folder, task, kinds=KINDS, **settings):
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     pooling, norm_first = ("cls", True) if request.param in ("binary", "regression") else ("mean", False)
-    random_model(folder / "trained", request.param, pooling=pooling, norm_first=norm_first)
+    wide_tokens = {"binary": 100, "multilabel": 200}.get(request.param, 0)
+    random_model(folder / "trained", request.param, KINDS, wide_tokens, pooling=pooling, norm_first=norm_first)
     export_onnx(folder / "trained", folder / "onnx")
     return request.param, folder
 

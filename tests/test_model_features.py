@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model.bins import bin_edges
 from model.encoded import on_disk
 from model.features import MISSING, UNKNOWN, Features
-from model.subwords import encode_texts, train_tokenizer
+from model.subwords import join, tokenise, train_tokenizer
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
 
@@ -152,8 +152,8 @@ def test_bins_exist_for_columns_that_say_nothing(values):
 def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(rows, max_tokens):
     tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
     columns = [np.array(column, object) for column in zip(*rows, strict=True)]
-    ids, offsets = encode_texts(tokenizer, columns, max_tokens)
     separator = tokenizer.token_to_id("[SEP]")
+    ids, offsets = join(tokenise(tokenizer, columns, max_tokens), max_tokens, separator)
     for row, texts in enumerate(rows):
         pieces = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         got = ids[offsets[row] : offsets[row + 1]].tolist()

@@ -172,6 +172,10 @@ def test_check_of_the_file_imports_nothing_heavy():
             "predict.threshold must not be given for a multiclass target, got 0.3; delete it",
         ),
         (
+            {"model__network": {"wide_tokens": 512}},
+            "model.network.wide_tokens must be 0 without a text column, got 512; delete it",
+        ),
+        (
             {"schedule__predict": "61 * * * *"},
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
         ),
