@@ -11,7 +11,7 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run tune test bench up down accept quarantine requeue lint audit licences constraints clean
+.PHONY: help setup run tune test bench chaos trace recreate up down accept quarantine requeue lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,15 @@ test: .venv/ready-test  ## lint, types and every test
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality or scale
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+chaos: .venv/ready-test  ## break every request, kill at every label, feed hostile input; PART=publication: one part
+	@$(BIN)/python tests/chaos.py $(PART)
+
+trace: .venv/ready-demo  ## the way back from the night or part at URI: model, experiment, code, data, who approved
+	@$(BIN)/python -m tasks.trace "$(URI)"
+
+recreate: .venv/ready-demo  ## make the night at URI again, compare every byte; FROM=data trains its model again too
+	@$(BIN)/python -m tasks.recreate "$(URI)" $(if $(FROM),--from $(FROM)) $(if $(ENVIRONMENT),--environment $(ENVIRONMENT))
 
 up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints address, user and password
 	@$(BIN)/python -m tasks.embedded up

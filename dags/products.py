@@ -61,7 +61,7 @@ def start(product: str, kind: str) -> dict[str, Any]:
 
 @task
 def step(run: dict[str, Any], stage: str) -> None:
-    """Do one stage, or publish or promote."""
+    """Do one stage, or publish, gc or promote."""
     from tasks.run import Run, step
 
     retried_if_useful(lambda: step(Run(**run), stage))
@@ -131,7 +131,7 @@ def explanation(product: params.Product, kind: str) -> str:
     """What the UI says about the DAG."""
     flow = {
         "train": " → ".join([*TRAIN_STAGES, "promote"]),
-        "predict": "ingest → validate → predict (sharded) → collect → publish",
+        "predict": "ingest → validate → predict (sharded) → collect → publish → gc",
     }[kind]
     purpose = {
         "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
@@ -161,7 +161,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     ) as dag:
         run = start(product.name, kind)
-        names = (*TRAIN_STAGES, "promote") if kind == "train" else ("ingest", "validate", "publish")
+        names = (*TRAIN_STAGES, "promote") if kind == "train" else ("ingest", "validate", "publish", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
         if kind == "train":
             chain(run, *steps.values())
@@ -169,7 +169,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
             numbers = shards(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))
             chain(run, steps["ingest"], steps["validate"], numbers)
-            chain(night, steps["publish"])
+            chain(night, steps["publish"], steps["gc"])
     return dag
 
 

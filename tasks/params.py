@@ -402,22 +402,16 @@ class Publish:
 
     url: str
     """s3://bucket/prefix."""
+    keep_days: int = 30
+    """The parts of a night that another one replaced are kept this long, for those who are reading them."""
 
     def __post_init__(self) -> None:
+        mistakes = _at_least(1, keep_days=self.keep_days)
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", self.url):
-            _complain(
-                [f"url must be s3://bucket/prefix, got {self.url!r}; use for example s3://lamplighter/predictions"]
+            mistakes.append(
+                f"url must be s3://bucket/prefix, got {self.url!r}; use for example s3://lamplighter/predictions"
             )
-
-    @property
-    def bucket(self) -> str:
-        """The bucket's name."""
-        return self.url.removeprefix("s3://").partition("/")[0]
-
-    @property
-    def prefix(self) -> str:
-        """The key prefix, without slashes at its ends."""
-        return self.url.removeprefix("s3://").partition("/")[2].strip("/")
+        _complain(mistakes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ which is scored here on the same held-out rows. A model that fails is kept as an
 goes on predicting. Not a stage of dvc.yaml, because it changes the registry. Runs in a run's workspace.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -16,10 +15,11 @@ from pathlib import Path
 from tasks import registry, stage, tables
 from tasks.errors import PassingError, UserError
 from tasks.files import folder_sha256, read_json
+from tasks.nights import opened, seal
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.paths import Paths
-from tasks.store import Store
-from tasks.workspace import ORIGIN
+from tasks.store import Store, Stored
+from tasks.workspace import ORIGIN, experiments
 
 CHAMPION = "_champion.json"
 
@@ -39,7 +39,7 @@ def promote(product: Product, as_of: date) -> str:
             theirs = Path(folder) / "onnx"
             _fetch(leader.commit, paths.onnx, theirs)
             if folder_sha256(theirs) == folder_sha256(paths.onnx):
-                _mirror(product, leader, challenger, experiment)
+                _mirror(product)
                 return f"{leader.version} is this very model and stays the champion"
             held_out = _score(theirs, product)
     failures = gate_failures(product, challenger, baseline, held_out)
@@ -52,8 +52,8 @@ def promote(product: Product, as_of: date) -> str:
     )
     if failures:
         return f"not promoted ({seen}): " + "; ".join(failures)
-    new = registry.promote(product.name, commit)
-    _mirror(product, new, challenger, experiment)
+    new = registry.promote(product.name, commit, over=leader)
+    _mirror(product)
     return f"{new.version} is the champion now ({seen})"
 
 
@@ -89,23 +89,23 @@ def _fetch(commit: str, path: Path, into: Path) -> None:
         raise PassingError(f"the champion's model could not be fetched: {answer.stderr.strip()}")
 
 
-def _mirror(product: Product, leader: registry.Champion, value: float, experiment: str) -> None:
+def _mirror(product: Product) -> None:
     """The champion as a small object beside the predictions, for readers without git."""
-    store, key = Store(product.publish.url), f"{product.name}/{CHAMPION}"
-    content = {
-        "product": product.name,
-        "version": leader.version,
-        "commit": leader.commit,
-        "experiment": experiment,
-        product.gates.metric: value,
-    }
-    for _ in range(registry.ATTEMPTS):
-        standing = store.read(key)
-        if standing and standing.json()["commit"] == leader.commit:
-            return
-        if store.replace(key, (json.dumps(content, indent=2) + "\n").encode(), standing):
-            return
-    raise PassingError(f"{store.uri(key)}: other writers kept winning")
+
+    def follow(standing: Stored | None) -> bytes | None:
+        # Asked after `standing` was read: where another promotion comes between, this replacement is refused.
+        leader = registry.champion(product.name)
+        assert leader is not None
+        made = next((each for each in experiments(product.name) if each.commit == leader.commit), None)
+        said = {
+            "product": product.name,
+            "version": leader.version,
+            "commit": leader.commit,
+            "experiment": made.name if made else None,
+        }
+        return None if standing and opened(standing) == said else seal(said)
+
+    Store(product.publish.url).update(f"{product.name}/{CHAMPION}", follow)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,28 @@ from typing import Any
 
 import pandas as pd
 
+from tasks import nights
 from tasks.errors import UserError
-from tasks.publish import LATEST, MANIFEST
-from tasks.store import Store
+from tasks.params import parse_date
+from tasks.store import ATTEMPTS, Store
 
 
 def read_manifest(url: str, product: str, dt: str | None = None) -> dict[str, Any]:
     """The manifest of one night, by default the newest. Raises UserError where there is none."""
     store = Store(url)
     if dt is None:
-        latest = store.read(f"{product}/{LATEST}")
+        latest, _ = nights.read_sealed(store, f"{product}/{nights.LATEST}")
         if latest is None:
             raise UserError(f"{store.uri(product)}: no night has been published; run make run PRODUCT={product}")
-        dt = str(latest.json()["dt"])
-    manifest = store.read(f"{product}/dt={dt}/{MANIFEST}")
+        dt = str(latest["dt"])
+    try:
+        as_of = parse_date(dt)
+    except ValueError as error:
+        raise UserError(f"dt {error}; write it like 2013-06-30") from None
+    manifest = nights.standing_night(store, product, as_of)
     if manifest is None:
         raise UserError(f"{store.uri(f'{product}/dt={dt}')}: this night has not been published; choose another dt")
-    content: dict[str, Any] = manifest.json()
-    return content
+    return manifest
 
 
 def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFrame:
@@ -39,14 +43,27 @@ def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFr
     Raises UserError where the night is not there or a part is not as its manifest says.
     """
     store, manifest = Store(url), read_manifest(url, product, dt)
-    frames = []
-    for part in manifest["parts"]:
-        key = f"{product}/dt={manifest['dt']}/run={manifest['run']}/{part['name']}"
+    for _ in range(ATTEMPTS):
+        try:
+            return pd.concat([_read_part(store, part) for part in manifest["parts"]], ignore_index=True)
+        except UserError:
+            # A reader slower than keep_days finds parts gone: by then, another night has taken this one's place.
+            now = read_manifest(url, product, manifest["dt"])
+            if now == manifest:
+                raise
+            manifest = now
+    return pd.concat([_read_part(store, part) for part in manifest["parts"]], ignore_index=True)
+
+
+def _read_part(store: Store, part: dict[str, Any]) -> pd.DataFrame:
+    key = store.key_of(part["key"])
+    for _ in range(ATTEMPTS):
         stored = store.read(key)
-        if stored is None or hashlib.sha256(stored.body).hexdigest() != part["sha256"]:
-            raise UserError(
-                f"{store.uri(key)}: must be as the manifest says, and is "
-                f"{'damaged' if stored else 'missing'}; publish the night again"
-            )
-        frames.append(pd.read_parquet(io.BytesIO(stored.body)))
-    return pd.concat(frames, ignore_index=True)
+        if stored is None:
+            break
+        if hashlib.sha256(stored.body).hexdigest() == part["sha256"]:
+            return pd.read_parquet(io.BytesIO(stored.body))
+    raise UserError(
+        f"{store.uri(key)}: must be as the manifest says, and is {'damaged' if stored else 'missing'}; "
+        "publish the night again"
+    )

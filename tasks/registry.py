@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks import crash
 from tasks.errors import PassingError
 from tasks.workspace import ORIGIN, git
 
@@ -41,15 +42,21 @@ def champion(product: str) -> Champion | None:
     return Champion(version=versions[-1], commit=commit)
 
 
-def promote(product: str, commit: str) -> Champion:
+def promote(product: str, commit: str, over: Champion | None) -> Champion:
     """Register the experiment's model and make it the champion; the same again where it is one already.
 
-    Works in the clone that is the working directory. Raises PassingError where others keep winning the race.
+    Works in the clone that is the working directory. Raises PassingError where the champion is no longer `over`,
+    which it was judged against, or others keep winning the race.
     """
     for _ in range(ATTEMPTS):
         leader = champion(product)
         if leader and leader.commit == commit:
             return leader
+        if leader != over:
+            raise PassingError(
+                f"products.{product}: {leader.version if leader else 'no model'} has become the champion while this "
+                "one was judged against another; it must be judged anew"
+            )
         git("fetch", "--quiet", "--tags", "--force", ORIGIN)
         known = _tags(product)
         versions = [tag for tag in known if "@" in tag]
@@ -65,10 +72,26 @@ def promote(product: str, commit: str) -> Champion:
             text=True,
             check=False,
         )
+        crash.here("promote: the tags are pushed")
         if pushed.returncode == 0:
             return Champion(version=version, commit=commit)
         git("tag", "--delete", *new)
     raise PassingError(f"products.{product}: the champion's tags could not be pushed; {pushed.stderr.strip()}")
+
+
+def approval(repository: Path, product: str, commit: str) -> str:
+    """Who let the experiment's model predict, and when, as the tags in a repository tell."""
+    listed = git(
+        "for-each-ref",
+        "--sort=version:refname",
+        "--format=%(*objectname)%00%(taggername)%00%(taggerdate:iso)%00%(contents:subject)%00%(refname:short)",
+        f"refs/tags/{product}#{STAGE}#*",
+        cwd=repository,
+    )
+    turns = [line.split("\0") for line in listed.splitlines() if line.startswith(commit or "none")]
+    return (
+        "; ".join(f"{who}, {when}: {what} (tag {tag})" for _, who, when, what, tag in turns) or "no tag of the origin"
+    )
 
 
 def _tags(product: str) -> dict[str, str]:

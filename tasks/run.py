@@ -14,10 +14,12 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from tasks import params, stage
+from tasks import crash, nights, params, stage
 from tasks.errors import UserError
 from tasks.paths import Paths
+from tasks.probe import probe_once
 from tasks.registry import champion
+from tasks.store import Store
 from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit
 
 
@@ -26,7 +28,8 @@ def open_run(
 ) -> Run:
     """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again.
 
-    Raises UserError for a date that is none, an unknown product, or no champion to predict with.
+    Raises UserError for a date that is none, an unknown product, no champion to predict with, or a store to which
+    no night can be published safely.
     """
     try:
         params.parse_date(as_of)
@@ -50,11 +53,14 @@ def open_run(
             f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
             "and read the log of its task promote"
         )
-    return replace(run, champion=leader.commit, model_version=leader.version)
+    store = Store(declared.publish.url)
+    probe_once(store)
+    generation = nights.claim(store, product, date.fromisoformat(as_of), run.name)
+    return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
 
 
 def step(run: Run, name: str) -> None:
-    """Restore, do one stage (or publish, or promote) in the workspace, and hand on."""
+    """Restore, do one stage (or publish, gc or promote) in the workspace, and hand on."""
     print(f"\n{run.name} ▸ {name}", flush=True)
     with restored(run, name):
         if name in stage.STAGES:
@@ -70,20 +76,33 @@ def step(run: Run, name: str) -> None:
 
 
 def shard(run: Run, number: int) -> dict[str, Any]:
-    """Score one shard and put its part where the night will be; returns what `predict_shard` says of it."""
-    from tasks.publish import part_key
-    from tasks.store import Store
+    """Score one shard and put its part where the night will be.
 
+    Returns what `predict_shard` says of it, and its key in the store.
+    """
     print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
     with restored(run, "predict"):
         pass  # the shards of a run work side by side
     printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], quietly=True)
     part: dict[str, Any] = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
-    key = part_key(run.product, date.fromisoformat(run.as_of), part["run"], part["name"])
+    crash.here("shard: a part is scored")
     store = Store(_product(run).publish.url)
-    store.create_file(key, run.workspace / Paths(run.product).predictions / part["name"])
+    key = _standing_key(store, run, part)
+    if key is None:
+        assert run.generation is not None
+        key = nights.part_key(run.product, date.fromisoformat(run.as_of), part["run"], run.generation, part["name"])
+        store.create_file(key, run.workspace / Paths(run.product).predictions / part["name"])
+    crash.here("shard: a part is uploaded")
     print(f"{part['rows']:,} rows: {store.uri(key)}", flush=True)
-    return part
+    return {**part, "key": key}
+
+
+def _standing_key(store: Store, run: Run, part: dict[str, Any]) -> str | None:
+    """Where this very part stands already, as part of the night that was published of the same inputs."""
+    night = nights.standing_night(store, run.product, date.fromisoformat(run.as_of))
+    same = night["parts"] if night and night["run"] == part["run"] else []
+    keys = [store.key_of(each["key"]) for each in same if each["sha256"] == part["sha256"]]
+    return next((key for key in keys if key.endswith(f"/{part['name']}")), None)
 
 
 def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
@@ -93,8 +112,6 @@ def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
     """
     from tasks.files import file_sha256, whole_folder
     from tasks.predict import write_night
-    from tasks.publish import part_key
-    from tasks.store import Store
 
     runs = {part["run"] for part in parts}
     if len(parts) != run.shards or len(runs) != 1:
@@ -107,15 +124,15 @@ def collect(run: Run, parts: Sequence[dict[str, Any]]) -> None:
         store = Store(product.publish.url)
         with whole_folder(Paths(run.product).predictions) as folder:
             for part in parts:
-                stored = store.read(part_key(run.product, as_of, part["run"], part["name"]))
-                (folder / part["name"]).write_bytes(stored.body if stored else b"")
-                if file_sha256(folder / part["name"]) != part["sha256"]:
+                there = store.download(part["key"], folder / part["name"])
+                if not there or file_sha256(folder / part["name"]) != part["sha256"]:
                     raise UserError(
                         f"{run.name}: {part['name']} must be in the store as its shard left it, and is not; "
                         "clear the mapped task to score it again"
                     )
             described = [{name: part[name] for name in ("name", "rows", "bytes", "sha256")} for part in parts]
             write_night(product, as_of, parts[0]["inputs"], described, folder)
+        crash.here("collect: the night is written")
         hand_on(run, "predict")
 
 

@@ -8,15 +8,27 @@ write here reads back what stands and compares, instead of trusting the answer.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.errors import PassingError, UserError
+from tasks.files import file_sha256
 
+CONNECT_SECONDS, READ_SECONDS = 5, 60
+"""How long an answer is waited for before the request is sent again."""
+ATTEMPTS = 5
+"""How often a request is sent where the store answers with a failure of its own, or not at all."""
+TURNS = 25
+"""How often a change of an object is begun anew where other writers come first."""
+T = TypeVar("T")
+_CHUNK_BYTES = 1 << 20
 _LOST_RACE = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 _ABSENT = ("NoSuchKey", "404", "NotFound")
 _REFUSED = ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket")
@@ -26,6 +38,8 @@ _REFUSED = ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "Signature
 class Stored:
     """A small object as it was read."""
 
+    uri: str
+    """Where it stands."""
     body: bytes
     """Its content."""
     etag: str
@@ -52,28 +66,62 @@ class Store:
         """The key within the bucket."""
         return f"{self.url.removeprefix('s3://').partition('/')[2].strip('/')}/{key}".lstrip("/")
 
+    def key_of(self, full_key: str) -> str:
+        """The key relative to the prefix, of one within the bucket."""
+        return full_key.removeprefix(self.full_key(""))
+
     def uri(self, key: str) -> str:
         """The s3:// address of a key."""
         return f"s3://{self.bucket}/{self.full_key(key)}"
 
     def read(self, key: str) -> Stored | None:
         """The object, or None where there is none."""
+        return self._whole(key, lambda answer: Stored(self.uri(key), answer["Body"].read(), answer["ETag"]))
+
+    def download(self, key: str, file: Path) -> bool:
+        """Write the object to a file, without holding it in memory; False where there is none."""
+
+        def write(answer: Any) -> bool:
+            with file.open("wb") as out:
+                for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                    out.write(chunk)
+            return True
+
+        return bool(self._whole(key, write))
+
+    def sha256(self, key: str) -> str | None:
+        """The SHA-256 of what stands at the key in hex, computed from what it gives back; None where nothing does."""
+
+        def digest(answer: Any) -> str:
+            hashed = hashlib.sha256()
+            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                hashed.update(chunk)
+            return hashed.hexdigest()
+
+        return self._whole(key, digest)
+
+    def list(self, prefix: str) -> dict[str, datetime]:
+        """The keys below a prefix, in their order, each with the time at which it was last written."""
+        with _answers(self.uri(prefix)):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.full_key(prefix)
+            )
+            return {
+                self.key_of(each["Key"]): each["LastModified"] for page in pages for each in page.get("Contents", [])
+            }
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
         with _answers(self.uri(key)):
-            try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=self.full_key(key))
-                return Stored(answer["Body"].read(), answer["ETag"])
-            except self._client.exceptions.ClientError as error:
-                if _code(error) in _ABSENT:
-                    return None
-                raise
+            self._client.delete_object(Bucket=self.bucket, Key=self.full_key(key))
 
     def create_file(self, key: str, file: Path) -> bool:
         """Upload an immutable object; False where the same content already stood there.
 
         Raises UserError where something else stands at the key.
         """
-        digest = hashlib.sha256(file.read_bytes())
-        checksum, unanswered = base64.b64encode(digest.digest()).decode(), None
+        digest, unanswered = file_sha256(file), None
+        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
         try:
             with file.open("rb") as body:
                 if self._put(key, body, IfNoneMatch="*", ChecksumSHA256=checksum):
@@ -83,17 +131,12 @@ class Store:
         standing = self.sha256(key)
         if unanswered and standing is None:
             raise unanswered
-        if standing != digest.hexdigest():
+        if standing != digest:
             raise UserError(
                 f"{self.uri(key)}: an immutable object must not change, and another content stands there "
                 f"(sha256 {standing}); the same inputs gave other bytes: compare the two machines"
             )
         return unanswered is not None
-
-    def sha256(self, key: str) -> str | None:
-        """The SHA-256 of what stands at the key in hex, computed from what it gives back; None where nothing does."""
-        stored = self.read(key)
-        return None if stored is None else hashlib.sha256(stored.body).hexdigest()
 
     def replace(self, key: str, body: bytes, standing: Stored | None) -> bool:
         """Put `body` in place of what was read before, or of nothing; False where another writer came first."""
@@ -110,6 +153,41 @@ class Store:
         if unanswered:
             raise unanswered
         return False
+
+    def update(self, key: str, change: Callable[[Stored | None], bytes | None]) -> bool:
+        """Replace an object by what `change` makes of it; None leaves it alone, and the answer is False then.
+
+        `change` is called anew with what stands whenever another writer came first. Raises PassingError where
+        others keep winning.
+        """
+        for turn in range(TURNS):
+            standing = self.read(key)
+            body = change(standing)
+            if body is None:
+                return False
+            if self.replace(key, body, standing):
+                return True
+            time.sleep(random.uniform(0, min(0.01 * 2**turn, 1.0)))  # else writers in step lose to one another for long
+        raise PassingError(f"{self.uri(key)}: other writers came first {TURNS} times while we tried")
+
+    def _whole(self, key: str, consume: Callable[[Any], T]) -> T | None:
+        """What `consume` makes of the object's answer; asked anew where its body breaks off or fails its checksum."""
+        from botocore.exceptions import BotoCoreError
+
+        for attempt in range(1, ATTEMPTS + 1):
+            with _answers(self.uri(key)):
+                try:
+                    answer = self._client.get_object(Bucket=self.bucket, Key=self.full_key(key))
+                except self._client.exceptions.ClientError as error:
+                    if _code(error) in _ABSENT:
+                        return None
+                    raise
+                try:
+                    return consume(answer)
+                except BotoCoreError:  # botocore sends a request again whose answer is lost, but not for its body
+                    if attempt == ATTEMPTS:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _put(self, key: str, body: Any, **conditions: str) -> bool:
         with _answers(self.uri(key)):
@@ -130,9 +208,10 @@ class Store:
         return boto3.session.Session().client(
             "s3",
             config=Config(
-                connect_timeout=5,
-                read_timeout=60,
-                retries={"mode": "standard", "total_max_attempts": 5},
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                max_pool_connections=32,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 s3={"addressing_style": "path"},
             ),
         )

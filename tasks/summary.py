@@ -4,9 +4,9 @@ import os
 from datetime import date
 
 from tasks.files import read_json
+from tasks.nights import manifest_key
 from tasks.params import Product
 from tasks.paths import Paths
-from tasks.publish import MANIFEST, night_key
 from tasks.read import read_manifest
 from tasks.store import Store
 from tasks.workspace import HOME, ROOT
@@ -22,7 +22,7 @@ def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
     metric, manifest = product.gates.metric, read_manifest(product.publish.url, product.name, as_of)
     low, high = measured["model"][f"{metric}_interval_95"]
     rows = manifest["rows"]
-    uri = Store(product.publish.url).uri(f"{night_key(product.name, date.fromisoformat(as_of))}/{MANIFEST}")
+    uri = Store(product.publish.url).uri(manifest_key(product.name, date.fromisoformat(as_of)))
     lines = {
         f"held-out {metric}": f"{measured['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
         f"baseline {measured['baseline'][metric]:.4f}, on {measured['rows_test']:,} rows",

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from tasks import params
+from tasks import crash, params
 from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +59,8 @@ class Run:
     """For predict: the commit of the experiment whose model scores; the same one through the whole run."""
     model_version: str | None = None
     """The champion's version in the registry."""
+    generation: int | None = None
+    """For predict: what the run claimed for its night; see `tasks.nights`."""
 
     @property
     def workspace(self) -> Path:
@@ -108,7 +110,7 @@ class CommandFailed(RuntimeError):
 
 @contextmanager
 def restored(run: Run, reads: str) -> Iterator[None]:
-    """Work in the run's workspace, holding what the stage, or publish or promote, called `reads` reads.
+    """Work in the run's workspace, holding what the stage, or publish, gc or promote, called `reads` reads.
 
     One process at a time restores or works; shards work side by side and hold the lock while restoring only.
     Where a process was killed at work the workspace is made anew: git or DVC may have left it half written.
@@ -125,15 +127,34 @@ def restored(run: Run, reads: str) -> Iterator[None]:
             _at_work(run).unlink()
 
 
+def read_lock(repository: Path) -> dict[str, Any]:
+    """The dvc.lock of a clone."""
+    file = repository / "dvc.lock"
+    return yaml.safe_load(file.read_text("utf-8")) if file.exists() else {"schema": "2.0", "stages": {}}
+
+
+def lock_at(repository: Path, commit: str) -> dict[str, Any]:
+    """The dvc.lock of an experiment that a repository has."""
+    content: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:dvc.lock", cwd=repository))
+    return content
+
+
 def hand_on(run: Run, stage: str) -> None:
     """Keep the finished stage for other disks: its data first, then the experiment that names it."""
     target = f"{stage}@{run.product}"
+    crash.here("hand on: the stage is done")
     dvc(run, "exp", "save", "--force", "--name", run.name, target, quietly=True)
+    crash.here("hand on: the experiment is saved here")
     try:
         dvc(run, "push", target, quietly=True)
     except CommandFailed as error:
         raise PassingError(f"{run.name}: the DVC remote did not take what {stage} made; {error}") from None
-    git("push", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
+    crash.here("hand on: the data is pushed")
+    stood = _marker(run).read_text()
+    lease = f"--force-with-lease={run.reference}:{stood if re.fullmatch('[0-9a-f]{40}', stood) else ''}"
+    # Only over what we carried on from: a worker that wakes after its retry must not take the run back.
+    git("push", "--quiet", lease, ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
+    crash.here("hand on: the experiment is pushed")
     _marker(run).write_text(git("rev-parse", run.reference, cwd=run.workspace).strip())
 
 
@@ -200,6 +221,8 @@ def _environment(run: Run) -> dict[str, str]:
         "LAMPLIGHTER_CACHE": CACHE,
         "LAMPLIGHTER_RUN": run.name,
         "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
+        "LAMPLIGHTER_MODEL_COMMIT": run.champion or "",
+        "LAMPLIGHTER_GENERATION": str(run.generation or ""),
         # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
         "OMP_WAIT_POLICY": "PASSIVE",
         "DVC_NO_ANALYTICS": "1",
@@ -246,16 +269,19 @@ def _restore(run: Run, reads: str) -> None:
     if saved and not here:
         git("fetch", "--quiet", "--force", ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
         git("checkout", "--quiet", saved[0], "--", "dvc.lock", "params.yaml", cwd=run.workspace)
+        crash.here("workspace: the experiment is checked out")
         git("reset", "--quiet", cwd=run.workspace)
         _marker(run).write_text(saved[0])
     if not saved and not _marker(run).read_text():
         _begin(run)
+        crash.here("workspace: the run has begun")
         _marker(run).write_text("begun")
     needed = _reads(run, reads)
     if not here or not all((run.workspace / path).exists() for path in needed):
         _pull(run, needed, f"what {reads} reads")
     if reads == "predict":
         _check_model(run)
+    crash.here("workspace: all that is read is here")
 
 
 def _clone(run: Run) -> None:
@@ -270,6 +296,7 @@ def _clone(run: Run) -> None:
     (aside / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {CACHE}\n[core]\n    autostage = true\n")
     _declare(run, aside / params.PARAMS_FILE)
     (aside / ".git" / "lamplighter").write_text("")
+    crash.here("workspace: the clone is made aside")
     aside.rename(run.workspace)
 
 
@@ -302,16 +329,16 @@ def _declare(run: Run, file: Path) -> None:
 
 def _begin(run: Run) -> None:
     """Carry on from earlier runs: raw data from the newest one before, and for predict the champion's model."""
-    lock = _read_lock(run)
+    lock = read_lock(run.workspace)
     entry, before = f"ingest@{run.product}", _newest_run_before(run)
     if before:
         name, commit = before
-        lock["stages"][entry] = _lock_at(run, commit)["stages"][entry]
+        lock["stages"][entry] = lock_at(run.workspace, commit)["stages"][entry]
         print(f"raw data carried on from {name}", flush=True)
     if run.champion:
         git("fetch", "--quiet", "--tags", ORIGIN, cwd=run.workspace)
         export = f"export@{run.product}"
-        lock["stages"][export] = _lock_at(run, run.champion)["stages"][export]
+        lock["stages"][export] = lock_at(run.workspace, run.champion)["stages"][export]
         print(f"model {run.model_version} predicts", flush=True)
     (run.workspace / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False), "utf-8")
     outs = [out["path"] for out in lock["stages"].get(entry, {}).get("outs", [])]
@@ -331,10 +358,12 @@ def _newest_run_before(run: Run) -> tuple[str, str] | None:
 
 
 def _reads(run: Run, name: str) -> list[str]:
-    """The data that a stage, publish or promote reads, and that an append-only stage adds to."""
+    """The data that a stage, publish, gc or promote reads, and that an append-only stage adds to."""
     data = f"data/{{}}/{run.product}".format
     if name == "publish":
         return [data("predictions")]
+    if name == "gc":
+        return []
     if name == "promote":
         return [f"{data('reports')}/metrics.json", data("splits"), f"{data('models')}/onnx"]
     declared = yaml.safe_load((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"][name]["do"]
@@ -344,7 +373,7 @@ def _reads(run: Run, name: str) -> list[str]:
 
 def _pull(run: Run, paths: list[str], meaning: str) -> None:
     """Bring recorded data into the workspace. Raises UserError where it is nowhere to be had."""
-    recorded = {out["path"] for entry in _read_lock(run)["stages"].values() for out in entry.get("outs", [])}
+    recorded = {out["path"] for entry in read_lock(run.workspace)["stages"].values() for out in entry.get("outs", [])}
     wanted = [path for path in paths if path in recorded]
     if not wanted:
         return
@@ -363,7 +392,7 @@ def _pull(run: Run, paths: list[str], meaning: str) -> None:
 def _check_model(run: Run) -> None:
     """Raises UserError unless the model on this disk is the one that dvc.lock, and so the registry's commit, names."""
     place = f"data/models/{run.product}/onnx"
-    outs = _read_lock(run)["stages"].get(f"export@{run.product}", {}).get("outs", [])
+    outs = read_lock(run.workspace)["stages"].get(f"export@{run.product}", {}).get("outs", [])
     recorded = next((out["md5"] for out in outs if out["path"] == place), None)
     if recorded is not None and recorded != _dvc_hash(run.workspace / place):
         raise UserError(
@@ -393,16 +422,6 @@ def _check_no_link(run: Run, paths: list[str]) -> None:
                     f"{run.name}: data must lie in the workspace itself, and {here.relative_to(run.workspace)} is a "
                     "symbolic link to another place; remove it from the repository"
                 )
-
-
-def _read_lock(run: Run) -> dict[str, Any]:
-    file = run.workspace / "dvc.lock"
-    return yaml.safe_load(file.read_text("utf-8")) if file.exists() else {"schema": "2.0", "stages": {}}
-
-
-def _lock_at(run: Run, commit: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:dvc.lock", cwd=run.workspace))
-    return content
 
 
 def _at_work(run: Run) -> Path:

@@ -81,7 +81,7 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     successors = tasks_of(dags[f"train__{product}"])
     assert set(successors) == set(order)
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
-    order = ["start", "ingest", "validate", "shards", "predict", "collect", "publish"]
+    order = ["start", "ingest", "validate", "shards", "predict", "collect", "publish", "gc"]
     successors = tasks_of(dags[f"predict__{product}"])
     assert set(successors) == set(order)
     assert all(after in successors[before] for before, after in itertools.pairwise(order))

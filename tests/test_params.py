@@ -61,7 +61,6 @@ def test_tiny_file_is_read_as_it_is_written():
     assert tiny.input_columns == ["parcel_id", "day", "depot", "weight_kg", "handed_in"]
     assert tiny.scored_day(date(2024, 2, 28)) == date(2024, 2, 29)
     assert tiny.model.network_settings().d_model == 16
-    assert (tiny.publish.bucket, tiny.publish.prefix) == ("lamplighter", "predictions")
     with pytest.raises(FrozenInstanceError):
         tiny.time = "other"
 
@@ -207,6 +206,7 @@ def test_check_of_the_file_imports_nothing_heavy():
             {"publish__url": "http://x/y"},
             "publish.url must be s3://bucket/prefix, got 'http://x/y'; use for example s3://lamplighter/predictions",
         ),
+        ({"publish__keep_days": 0}, "publish.keep_days must be at least 1, got 0; use 1 or more"),
     ],
 )
 def test_mistake_names_rule_value_place_and_remedy(changes, told):

@@ -130,6 +130,25 @@ empty_disk(); step(run, "publish")
     assert _objects(published) == before
 
 
+def test_the_way_back_is_told_and_leads_to_the_same_bytes_when_code_and_params_have_moved_on(airflow_run, tmp_path):
+    """The night is made again from another clone, in which main has gone on; with a cache that is empty."""
+    moved, uri = tmp_path / "moved", f"{URL}/tiny/dt={AS_OF}/_manifest.json"
+    call(["git", "clone", "--quiet", str(airflow_run.project), str(moved)], tmp_path, airflow_run.env)
+    for name, old, new in (
+        ("tasks/predict.py", "scores >= product", "scores > 0 * product"),
+        ("params.yaml", "shards: 3", "shards: 2"),
+    ):
+        text = (moved / name).read_text()
+        assert old in text
+        (moved / name).write_text(text.replace(old, new))
+    env = airflow_run.env | {"LAMPLIGHTER_HOME": str(tmp_path / "home"), "LAMPLIGHTER_ORIGIN": str(airflow_run.project)}
+    told = call([sys.executable, "-m", "tasks.trace", uri], moved, env)
+    head = call(["git", "rev-parse", "HEAD"], airflow_run.project, env).strip()
+    for text in (f"code          {head}", "tiny-2024-02-10-train-", "lamplighter", "md5", "20 rows in, 1 quarantined"):
+        assert text in told, text
+    assert "3 parts, 19 rows: every sha256 is equal" in call([sys.executable, "-m", "tasks.recreate", uri], moved, env)
+
+
 def _objects(manifest: dict) -> dict[str, str]:
     """Every object of the night with its entity tag."""
     import boto3

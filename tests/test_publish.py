@@ -9,11 +9,10 @@ from datetime import date
 import boto3
 import pandas as pd
 import pytest
-from botocore.exceptions import ReadTimeoutError
 from conftest import ROOT, environment
 from test_params import declared
 
-from tasks import params
+from tasks import nights, params
 from tasks.errors import PassingError, UserError
 from tasks.files import file_sha256, write_json, write_table
 from tasks.paths import Paths
@@ -71,10 +70,11 @@ def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):
 
 
 def objects(url):
-    """Every object below a prefix: key and ETag."""
+    """Every object below a prefix but the claims, which every attempt renews: key and ETag."""
     store = Store(url)
     answer = boto3.session.Session().client("s3").list_objects_v2(Bucket=store.bucket, Prefix=store.full_key(""))
-    return {each["Key"].removeprefix(store.full_key("")): each["ETag"] for each in answer.get("Contents", [])}
+    tags = {each["Key"].removeprefix(store.full_key("")): each["ETag"] for each in answer.get("Contents", [])}
+    return {key: tag for key, tag in tags.items() if nights.CLAIMS not in key}
 
 
 def by_id(frame):
@@ -91,8 +91,7 @@ def test_night_is_published_whole_and_read_back(url):
     assert set(objects(url)) == {
         "tiny/_latest.json",
         "tiny/dt=2024-02-10/_manifest.json",
-        f"tiny/dt=2024-02-10/run={run}/manifest.json",
-        *(f"tiny/dt=2024-02-10/run={run}/part-0000{i}.parquet" for i in range(N_PARTS)),
+        *(f"tiny/dt=2024-02-10/run={run}-000001/part-0000{i}.parquet" for i in range(N_PARTS)),
     }
     assert manifest["rows"] == {"in": 12, "published": 10, "quarantined": 2}
     assert [field["name"] for field in manifest["schema"]] == ["parcel_id", "prediction", "probability"]
@@ -119,21 +118,27 @@ def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
     product, table = make_night(url, model="another model")
     publish(product, AS_OF)
     after = objects(url)
-    moved = {"tiny/_latest.json", "tiny/dt=2024-02-10/_manifest.json"}
-    assert {key: tag for key, tag in before.items() if key not in moved}.items() <= after.items()
-    assert all(after[key] != before[key] for key in moved)
+    moved = "tiny/dt=2024-02-10/_manifest.json"
+    assert {key: tag for key, tag in before.items() if key != moved}.items() <= after.items()
+    assert after["tiny/dt=2024-02-10/_history/000001.json"] == before[moved] != after[moved]
     second = read_manifest(url, "tiny")
     assert second["supersedes"] == first["run"] != second["run"]
-    history = Store(url).read(f"tiny/dt=2024-02-10/run={first['run']}/manifest.json")
-    assert history.json() == first
+    assert nights.history(Store(url), "tiny", AS_OF) == [first]
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
-def test_earlier_inputs_published_again_take_their_place_again(url):
-    for model in ("a", "another", "a"):
+def test_earlier_inputs_published_again_take_their_place_again_and_the_history_tells_of_both_times(url):
+    stood, kept = [], {}
+    for model in ("a", "another", "a", "another"):
         product, table = make_night(url, model=model)
         publish(product, AS_OF)
+        stood.append(read_manifest(url, "tiny"))
+        history = {key: tag for key, tag in objects(url).items() if nights.HISTORY in key}
+        assert kept.items() <= history.items(), "the history is never written again"
+        kept = history
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+    assert nights.history(Store(url), "tiny", AS_OF) == stood[:-1]
+    assert [manifest["generation"] for manifest in stood] == [1, 2, 3, 4]
 
 
 def test_pointer_never_moves_back(url):
@@ -163,59 +168,16 @@ def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
     assert [publisher.returncode for publisher in publishers] == [0] * 5, said
     assert sum("parts published" in text for text in said) == 1, said
     manifest = read_manifest(url, "tiny")
-    assert Store(url).read(f"tiny/dt=2024-02-10/run={manifest['run']}/manifest.json").json() == manifest
-    assert Store(url).read("tiny/_latest.json").json()["run"] == manifest["run"]
-    assert len(objects(url)) == N_PARTS + 3
+    assert Store(url).read("tiny/_latest.json").json()["dt"] == "2024-02-10"
+    assert {part["key"] for part in manifest["parts"]} <= {Store(url).full_key(key) for key in objects(url)}
     assert len(read_predictions(url, "tiny")) == 10
-
-
-@pytest.mark.parametrize("n_done", range(N_PARTS + 3))
-def test_reader_sees_the_old_night_or_the_new_wherever_a_publisher_dies(url, monkeypatch, n_done):
-    product, old = make_night(url)
-    publish(product, AS_OF)
-    product, new = make_night(url, model="another model")
-    put, done = Store._put, []
-
-    def dying(store, key, body, **conditions):
-        if len(done) == n_done:
-            raise KeyboardInterrupt
-        done.append(key)
-        return put(store, key, body, **conditions)
-
-    monkeypatch.setattr(Store, "_put", dying)
-    with pytest.raises(KeyboardInterrupt):
-        publish(product, AS_OF)
-    monkeypatch.setattr(Store, "_put", put)
-    seen = by_id(read_predictions(url, "tiny", "2024-02-10"))
-    pd.testing.assert_frame_equal(seen, by_id(new if n_done > N_PARTS + 1 else old))
-    publish(product, AS_OF)
-    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(new))
-    assert read_manifest(url, "tiny")["supersedes"] is not None
-
-
-def test_every_answer_may_get_lost_and_the_night_stands(url, monkeypatch):
-    product, table = make_night(url)
-    put, lost = Store._put, []
-
-    def losing(store, key, body, **conditions):
-        put(store, key, body, **conditions)
-        lost.append(key)
-        raise PassingError(str(ReadTimeoutError(endpoint_url=key)))
-
-    monkeypatch.setattr(Store, "_put", losing)
-    assert "parts published" in publish(product, AS_OF)
-    assert len(lost) == N_PARTS + 3
-    monkeypatch.setattr(Store, "_put", put)
-    before = objects(url)
-    publish(product, AS_OF)
-    assert objects(url) == before
-    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
 def test_other_writers_who_keep_winning_are_a_passing_failure(url, monkeypatch):
     product, _ = make_night(url)
+    monkeypatch.setenv("LAMPLIGHTER_GENERATION", "1")
     monkeypatch.setattr(Store, "replace", lambda *_: False)
-    with pytest.raises(PassingError, match="other writers moved the manifest 8 times while we tried"):
+    with pytest.raises(PassingError, match="other writers moved the manifest 25 times while we tried"):
         publish(product, AS_OF)
 
 
@@ -248,3 +210,83 @@ def test_rows_that_do_not_add_up_are_refused(url):
     write_json(Paths("tiny").report("validation.json"), {"scored_day": {"rows_in": 11, "rows_quarantined": 2}})
     with pytest.raises(UserError, match="rows in must be published plus quarantined"):
         write_night(product, AS_OF, night["inputs"], night["parts"], Paths("tiny").predictions)
+
+
+def attempt(monkeypatch, url, model, generation):
+    """A worker of a run that claimed `generation` publishes what it has scored."""
+    product, table = make_night(url, model=model)
+    monkeypatch.setenv("LAMPLIGHTER_GENERATION", str(generation))
+    said = publish(product, AS_OF)
+    monkeypatch.delenv("LAMPLIGHTER_GENERATION")
+    return said, table
+
+
+def claims(url, *names):
+    return [nights.claim(Store(url), "tiny", AS_OF, name) for name in names]
+
+
+def test_claim_is_higher_than_all_before_and_the_same_for_a_retry(url, monkeypatch):
+    assert claims(url, "run a", "run b", "run a") == [1, 2, 1]
+    attempt(monkeypatch, url, "b", 2)
+    assert claims(url, "run a", "run c") == [3, 4], "what was settled is opened anew"
+    Store(url).delete("tiny/_claims/dt=2024-02-10.json")
+    assert claims(url, "run d") == [3], "the manifest counts where the claims were lost"
+
+
+def test_worker_of_an_earlier_run_that_wakes_after_a_later_one_published_changes_nothing(url, monkeypatch):
+    zombie, later = claims(url, "zombie", "later")
+    _, table = attempt(monkeypatch, url, "later's model", later)
+    before = objects(url)
+    with pytest.raises(UserError, match=r"generation 1, and a run opened later \(None, generation 2\) has published"):
+        attempt(monkeypatch, url, "zombie's", zombie)
+    assert {key: tag for key, tag in objects(url).items() if "part-" not in key} == {
+        key: tag for key, tag in before.items() if "part-" not in key
+    }
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+
+
+def test_worker_of_an_earlier_run_cannot_undo_what_a_later_one_found_standing(url, monkeypatch):
+    """A night stands, an earlier run sleeps over another one, a later run finds the first night right."""
+    first, zombie, later = claims(url, "first", "zombie", "later")
+    attempt(monkeypatch, url, "right", first)
+    said, table = attempt(monkeypatch, url, "right", later)
+    assert "stood there already" in said
+    with pytest.raises(UserError, match="a run opened later"):
+        attempt(monkeypatch, url, "zombie's", zombie)
+    pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
+    before = objects(url)
+    (again,) = claims(url, "again")
+    attempt(monkeypatch, url, "right", again)
+    assert objects(url) == before, "with nobody between, nothing is written"
+
+
+def test_worker_that_wakes_after_its_own_retry_has_published_changes_nothing(url, monkeypatch):
+    (mine,) = claims(url, "mine")
+    attempt(monkeypatch, url, "model", mine)
+    before = objects(url)
+    said, _ = attempt(monkeypatch, url, "model", mine)
+    assert "stood there already" in said
+    with pytest.raises(UserError, match=r"has published another night already .*a run publishes one night"):
+        attempt(monkeypatch, url, "scored otherwise", mine)
+    assert before.items() <= objects(url).items()
+
+
+def test_publisher_overtaken_before_it_had_its_answer_is_told_that_it_published(url, monkeypatch):
+    """Its PUT took effect, the answer was lost, and a later run replaced the manifest before it looked."""
+    mine, theirs = claims(url, "mine", "theirs")
+    replace, overtaken = Store.replace, []
+
+    def losing(store, key, body, standing):
+        done = replace(store, key, body, standing)
+        if key.endswith(nights.MANIFEST) and not overtaken:
+            overtaken.append(key)
+            attempt(monkeypatch, url, "theirs", theirs)
+            return False
+        return done
+
+    product, _ = make_night(url, model="mine")
+    monkeypatch.setenv("LAMPLIGHTER_GENERATION", str(mine))
+    monkeypatch.setattr(Store, "replace", losing)
+    assert "parts published" in publish(product, AS_OF)
+    assert read_manifest(url, "tiny")["model"]["sha256"] == "theirs"
+    assert [manifest["model"]["sha256"] for manifest in nights.history(Store(url), "tiny", AS_OF)] == ["mine"]

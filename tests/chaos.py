@@ -1,0 +1,62 @@
+"""`make chaos`: the whole campaign of faults, kills, races, re-creations and hostile input; prints one table.
+
+    python tests/chaos.py                 every part: each tests/chaos_<part>.py with a function `whole`
+    python tests/chaos.py publication     that one alone
+
+A part is a function whole(folder, seed) that works in an empty folder, beside a real S3 server whose address and keys
+are in the environment, asserts what it promises, and returns what it counted as rows of the table. A short seeded
+piece of each part is in the tests.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+
+def main() -> int:
+    """The command line."""
+    from conftest import call, environment, free_port
+
+    known = sorted(file.stem.removeprefix("chaos_") for file in HERE.glob("chaos_*.py"))
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(known)}; default: all")
+    parser.add_argument("--seed", type=int, default=20130701, help="what chance is drawn from")
+    given = parser.parse_args()
+    started, rows = time.monotonic(), {}
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+        home = Path(scratch) / "home"
+        home.mkdir()
+        env = environment(home, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(HERE.parent))
+        call([sys.executable, "-c", "from tasks import embedded as e; e.start_store(e.environment())"], home, env)
+        try:
+            kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
+            os.environ.update({name: value for name, value in kept.items() if name.startswith("AWS_")})
+            for part in given.parts or known:
+                rows.update(_counted(part, Path(scratch) / part, given.seed))
+        finally:
+            call([sys.executable, "-m", "tasks.embedded", "down"], HERE.parent, env)
+    width = max(map(len, rows))
+    print("\n" + "\n".join(f"{name:<{width}}  {count:>9,}" for name, count in rows.items()))
+    print(f"\nnothing lost, nothing half published; {time.monotonic() - started:.0f} s, seed {given.seed}")
+    return 0
+
+
+def _counted(part: str, folder: Path, seed: int) -> dict[str, int]:
+    """What one part counted."""
+    folder.mkdir()
+    began = time.monotonic()
+    print(f"{part} ...", flush=True)
+    rows: dict[str, int] = importlib.import_module(f"chaos_{part}").whole(folder, seed)
+    print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Oracle: the law that readers see one complete night, old or new; a short seeded part of `make chaos`."""
+
+import uuid
+
+import chaos_publication as chaos
+import proxy
+import pytest
+
+from tasks.errors import UserError
+from tasks.probe import probe
+from tasks.store import Store
+
+
+def test_readers_see_complete_nights_whatever_breaks(s3_here, tmp_path):
+    with chaos.campaign(tmp_path, f"s3://lamplighter/chaos-{uuid.uuid4().hex}", seed=1) as campaign:
+        chaos.under_faults(campaign, sample=10)
+        chaos.under_kills(campaign, chaos.labels_of("publish", "nights"))
+        chaos.killed_at_random(campaign, 3)
+        chaos.against_each_other(campaign, 2)
+    tally = campaign.tally
+    assert tally.trials >= 15
+    assert sum(n for name, n in tally.injected.items() if name in proxy.FAULTS) >= 20
+    assert tally.reads >= 20
+
+
+def test_store_that_ignores_conditions_is_refused(s3_here, monkeypatch):
+    with proxy.Proxy(s3_here["AWS_ENDPOINT_URL_S3"]) as ignorant:
+        ignorant.rewrite = proxy.without_conditions
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", ignorant.url)
+        with pytest.raises(UserError, match=r"must honour conditional writes .* 32 writers .* were told that they won"):
+            probe(Store("s3://lamplighter/probe"))
+
+
+def test_store_that_honours_conditions_is_let_through_and_left_as_it_was(s3_here):
+    store = Store(f"s3://lamplighter/probe-{uuid.uuid4().hex}")
+    probe(store)
+    assert store.list("") == {}

@@ -1,0 +1,100 @@
+"""Oracle: a real S3 server's own list of objects; the law that what a manifest names within keep_days is there."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from test_publish import AS_OF, N_PARTS, attempt, by_id, claims, make_night, objects, tiny, url  # noqa: F401
+
+from tasks import nights
+from tasks.gc import collect_garbage, gc
+from tasks.publish import publish
+from tasks.read import read_manifest, read_predictions
+from tasks.store import Store
+
+
+def parts(url):  # noqa: F811
+    return {key for key in objects(url) if "/part-" in key}
+
+
+def named(url, *manifests):  # noqa: F811
+    return {Store(url).key_of(part["key"]) for manifest in manifests for part in manifest["parts"]}
+
+
+@pytest.fixture
+def replaced(url):  # noqa: F811
+    """Two nights of one date; returns both manifests."""
+    found = []
+    for model in ("first", "second one"):
+        product, _ = make_night(url, model=model)
+        publish(product, AS_OF)
+        found.append(read_manifest(url, "tiny"))
+    return found
+
+
+def collect(url, days):  # noqa: F811
+    """As if this many days had passed."""
+    return collect_garbage(Store(url), tiny(url), datetime.now(UTC) + timedelta(days=days))
+
+
+def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_then_deleted(url, replaced):  # noqa: F811
+    everything = objects(url)
+    assert collect(url, 29.9) == "0 of 6 parts deleted: no night that stood within 30 days needs them"
+    assert objects(url) == everything
+    assert collect(url, 30.1).startswith("3 of 6 parts deleted")
+    first, second = replaced
+    assert parts(url) == named(url, second)
+    assert everything.keys() - objects(url).keys() == named(url, first), "manifests are kept"
+    assert nights.history(Store(url), "tiny", AS_OF) == [first]
+    assert collect(url, 60).startswith("0 of 3 parts deleted")
+    assert len(read_predictions(url, "tiny")) == 10
+
+
+def test_age_counts_from_when_a_night_was_replaced_not_from_when_it_was_written(url, monkeypatch):  # noqa: F811
+    """A night that stood for months is replaced while somebody reads it."""
+    product, _ = make_night(url, model="first")
+    publish(product, AS_OF)
+    first, listed = read_manifest(url, "tiny"), Store.list
+    long_ago = datetime.now(UTC) - timedelta(days=200)
+    monkeypatch.setattr(
+        Store,
+        "list",
+        lambda store, prefix: {
+            key: long_ago if key in aged else written for key, written in listed(store, prefix).items()
+        },
+    )
+    # A publisher that died long ago has copied the manifest to the history, and not replaced it.
+    aged = {*named(url, first), "tiny/dt=2024-02-10/_history/000001.json"}
+    product, _ = make_night(url, model="second one")
+    publish(product, AS_OF)
+    assert collect(url, 29.9).startswith("0 of 6")
+    assert named(url, first) <= parts(url)
+
+
+def test_reader_slower_than_the_grace_goes_on_with_the_night_that_stands(url, replaced, monkeypatch):  # noqa: F811
+    first, second = replaced
+    collect(url, 31)
+    told = iter([first])
+    real = nights.standing_night
+    monkeypatch.setattr(nights, "standing_night", lambda *given: next(told, None) or real(*given))
+    frame = read_predictions(url, "tiny")
+    assert by_id(frame)["probability"][0] == len(second["model"]["sha256"]) / 1000
+
+
+def test_parts_of_a_run_that_may_still_publish_are_kept_however_old(url, monkeypatch):  # noqa: F811
+    first, slow = claims(url, "first", "slow")
+    attempt(monkeypatch, url, "first", first)
+    product, _ = make_night(url, model="slow one")
+    with monkeypatch.context() as patch:
+        patch.setattr(nights, "commit", lambda *given: (given[-1](), False)[1])  # uploads, and goes no further
+        patch.setattr(nights, "settle", lambda *_: None)
+        patch.setenv("LAMPLIGHTER_GENERATION", str(slow))
+        publish(product, AS_OF)
+    assert len(parts(url)) == 2 * N_PARTS
+    assert collect(url, 365).startswith("0 of 6")
+    (later,) = claims(url, "later")
+    attempt(monkeypatch, url, "a later model", later)
+    assert collect(url, 365).startswith("6 of 9"), "what was replaced, and what can never be published any more"
+
+
+def test_gc_says_what_it_did(url):  # noqa: F811
+    assert gc(tiny(url), date(2024, 2, 10)) == "0 of 0 parts deleted: no night that stood within 30 days needs them"

@@ -1,0 +1,94 @@
+"""Oracle: what was published, on a real S3 server; differences and pins worked by hand. All of it: test_pipeline.py."""
+
+import importlib.metadata
+import shutil
+import uuid
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from test_publish import AS_OF, make_night, url  # noqa: F401
+
+from tasks import recreate as module
+from tasks.errors import UserError
+from tasks.files import file_sha256, read_json, write_table
+from tasks.nights import history_key
+from tasks.paths import Paths
+from tasks.publish import publish
+from tasks.read import read_manifest
+from tasks.store import Store
+from tasks.trace import find
+
+
+@pytest.fixture
+def two_nights(url):  # noqa: F811
+    """Two nights of one date; returns their manifests."""
+    found = []
+    for model in ("first", "second one"):
+        product, _ = make_night(url, model=model)
+        publish(product, AS_OF)
+        found.append(read_manifest(url, "tiny"))
+    return found
+
+
+def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # noqa: F811
+    first, second = two_nights
+    standing = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
+    assert (standing.manifest, standing.stands, standing.part) == (second, True, None)
+    before = find(Store(url).uri(history_key("tiny", AS_OF, 1)))
+    assert (before.manifest, before.stands) == (first, False)
+    for manifest in two_nights:
+        found = find(f"s3://lamplighter/{manifest['parts'][2]['key']}")
+        assert (found.manifest, found.part) == (manifest, manifest["parts"][2])
+
+
+@pytest.mark.parametrize("end", ["", "/tiny/dt=2024-02-10/run=ab-000001/part-00000.parquet", "/tiny/dt=2024-02-10/x"])
+def test_address_that_leads_nowhere_is_told(s3_here, end):
+    with pytest.raises(UserError, match=r"must be (the address of )?a manifest or a part"):
+        find(f"s3://lamplighter/{uuid.uuid4().hex}{end}")
+
+
+def test_night_that_was_published_by_hand_cannot_be_made_again(url, two_nights):  # noqa: F811
+    with pytest.raises(UserError, match="must have been published by a run, and was by hand"):
+        module.recreate(f"{url}/tiny/dt=2024-02-10/_manifest.json")
+
+
+def test_equal_night_has_no_differences(url, two_nights):  # noqa: F811
+    folder = Paths("tiny").predictions
+    published = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
+    assert module._differences(published, read_json(folder / "night.json"), folder) == []
+
+
+def test_differences_are_shown_from_cause_to_row(url, two_nights):  # noqa: F811
+    folder = Paths("tiny").predictions
+    night = read_json(folder / "night.json")
+    published = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
+    part = folder / "part-00001.parquet"
+    table = pd.read_parquet(part)
+    before = table.loc[2, "probability"]
+    table.loc[2, "probability"] = before + 0.5
+    write_table(part, table)
+    night["parts"][1]["sha256"] = file_sha256(part)
+    night["inputs"]["engine"] = {"engine": "another"}
+    shown = module._differences(published, night, folder)
+    assert shown == [
+        "input engine: was None, is {'engine': 'another'}",
+        f"part-00001.parquet: probability in 1 of 3 rows, first in row 2: was {before!r}, is {before + 0.5!r}",
+    ]
+    write_table(part, table.head(1))
+    assert module._differences(published, night, folder)[1] == "part-00001.parquet: rows were 3, are 1"
+    Store(url).delete(Store(url).key_of(published.manifest["parts"][1]["key"]))
+    assert "in the store no more" in module._differences(published, night, folder)[1]
+
+
+def test_packages_that_a_revision_pins_otherwise_are_told(tmp_path):
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    assert module._differing_pins(tmp_path) == [], "what is installed is what is pinned"
+    text = (tmp_path / "constraints.txt").read_text()
+    numpy = importlib.metadata.version("numpy")
+    (tmp_path / "constraints.txt").write_text(text.replace(f"numpy=={numpy}", "numpy==1.0") + "never-heard-of==1\n")
+    assert module._differing_pins(tmp_path) == [f"numpy 1.0 (installed: {numpy})"]
+    pyproject = (tmp_path / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(pyproject.replace('"numpy",', '"numpy", "Never_Heard.of",'))
+    assert "never-heard-of 1 (installed: none)" in module._differing_pins(tmp_path)
