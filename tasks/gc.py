@@ -8,6 +8,7 @@ what was published can still be traced, and re-created. Runs after publish, for 
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 from tasks import crash, nights, stage
 from tasks.params import Product
@@ -46,7 +47,7 @@ def _garbage(store: Store, product: Product, as_of: date, parts: dict[str, int],
     written = store.list(f"{nights.night_key(product.name, as_of)}/")
     # A manifest was replaced when its successor was written; a copy in the history is never older than what it copies.
     copies = sorted(key for key in written if f"/{nights.HISTORY}/" in key)
-    replaced = dict(zip(copies, [*(written[key] for key in copies[1:]), written[manifest]], strict=True))
+    replaced = {key: written[successor] for key, successor in pairwise([*copies, manifest])}
     kept = [content for key in copies if replaced[key] >= before and (content := nights.read_sealed(store, key)[0])]
     named = {store.key_of(part["key"]) for each in [night, *kept] for part in each["parts"]}
     return [key for key, generation in parts.items() if key not in named and generation <= night["generation"]]

@@ -150,10 +150,7 @@ def hand_on(run: Run, stage: str) -> None:
     except CommandFailed as error:
         raise PassingError(f"{run.name}: the DVC remote did not take what {stage} made; {error}") from None
     crash.here("hand on: the data is pushed")
-    stood = _marker(run).read_text()
-    lease = f"--force-with-lease={run.reference}:{stood if re.fullmatch('[0-9a-f]{40}', stood) else ''}"
-    # Only over what we carried on from: a worker that wakes after its retry must not take the run back.
-    git("push", "--quiet", lease, ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
+    _push_experiment(run)
     crash.here("hand on: the experiment is pushed")
     _marker(run).write_text(git("rev-parse", run.reference, cwd=run.workspace).strip())
 
@@ -282,6 +279,16 @@ def _restore(run: Run, reads: str) -> None:
     if reads == "predict":
         _check_model(run)
     crash.here("workspace: all that is read is here")
+
+
+def _push_experiment(run: Run) -> None:
+    """Move the experiment in the origin, but only from where we carried on.
+
+    A worker that wakes after its retry has handed on must not take the run back.
+    """
+    stood = _marker(run).read_text()
+    lease = f"--force-with-lease={run.reference}:{stood if re.fullmatch('[0-9a-f]{40}', stood) else ''}"
+    git("push", "--quiet", lease, ORIGIN, f"{run.reference}:{run.reference}", cwd=run.workspace)
 
 
 def _clone(run: Run) -> None:

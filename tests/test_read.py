@@ -46,6 +46,17 @@ def test_part_that_was_damaged_or_lost_is_refused(published):
         read_predictions(url, "tiny")
 
 
+@pytest.mark.parametrize("damage", [lambda body: body.replace(b'"rows": 4', b'"rows": 5'), lambda body: body[:-30]])
+def test_manifest_that_was_damaged_is_refused(published, damage):
+    url, _ = published  # noqa: F811
+    store, key = Store(url), "tiny/dt=2024-02-10/_manifest.json"
+    stood = store.read(key)
+    assert damage(stood.body) != stood.body
+    store.replace(key, damage(stood.body), stood)
+    with pytest.raises(UserError, match=r"_manifest.json: must be as it was written, and arrived damaged"):
+        read_predictions(url, "tiny")
+
+
 def test_night_that_was_not_published_is_told(published):
     url, _ = published  # noqa: F811
     with pytest.raises(UserError, match=r"/tiny/dt=2024-02-11: this night has not been published; choose another dt"):

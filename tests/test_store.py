@@ -2,7 +2,9 @@
 
 import hashlib
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
+import proxy
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from conftest import free_port
@@ -172,3 +174,58 @@ def test_server_that_is_down_is_a_passing_failure(monkeypatch, s3_here):
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
     with pytest.raises(PassingError, match="the store did not answer"):
         Store("s3://lamplighter/x").read("key")
+
+
+@pytest.mark.parametrize("fault", ["damaged answer", "cut answer"])
+def test_body_that_breaks_on_its_way_is_asked_for_again(store, s3_here, monkeypatch, tmp_path, fault):
+    """botocore sends a request again, but never reads a body again."""
+    content = b"0123456789" * 100
+    store.replace("key", content, None)
+    with proxy.Proxy(s3_here["AWS_ENDPOINT_URL_S3"]) as faulty:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", faulty.url)
+        there = Store(store.url)
+        for read in (
+            lambda: there.read("key").body,
+            lambda: there.download("key", tmp_path / "file") and (tmp_path / "file").read_bytes(),
+            lambda: there.sha256("key") == hashlib.sha256(content).hexdigest() and content,
+        ):
+            faulty.reset(lambda request: fault if request.number < 3 else None)
+            assert read() == content
+            assert len(faulty.requests) == 3
+        faulty.reset(lambda _: fault)
+        with pytest.raises(PassingError, match="the store did not answer"):
+            there.read("key")
+    assert faulty.injected[fault] == 2 * 3 + 5
+
+
+def test_what_is_there_is_listed_and_may_be_deleted(store):
+    for key in ("b", "a/2", "a/1"):
+        store.replace(key, b"x", None)
+    assert list(store.list("")) == ["a/1", "a/2", "b"]
+    assert list(store.list("a/")) == ["a/1", "a/2"]
+    store.delete("a/1")
+    store.delete("nothing")
+    assert list(store.list("a")) == ["a/2"]
+
+
+def test_update_is_made_of_what_stands_and_goes_on_where_another_writer_came_first(store):
+    other = Store(store.url)
+
+    def count(standing):
+        return b"%d" % (int(standing.body) + 1 if standing else 1)
+
+    assert store.update("count", count)
+    assert store.read("count").body == b"1"
+    overtaken = []
+
+    def late(standing):
+        if not overtaken:
+            overtaken.append(other.update("count", count))
+        return count(standing)
+
+    assert store.update("count", late)
+    assert store.read("count").body == b"3"
+    assert store.update("count", lambda _: None) is False
+    with ThreadPoolExecutor(8) as writers:
+        assert all(writers.map(lambda _: Store(store.url).update("count", count), range(8)))
+    assert store.read("count").body == b"11"

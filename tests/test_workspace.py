@@ -95,3 +95,33 @@ def test_model_must_be_the_one_that_dvc_recorded(home):
     (folder / "a.json").write_text("{} ")
     with pytest.raises(UserError, match="data/models/tiny/onnx must be what is registered"):
         workspace._check_model(RUN)
+
+
+def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(tmp_path, monkeypatch):
+    """Two clones of one run, as on two disks: what the retry has pushed stays."""
+    origin, git = tmp_path / "origin", workspace.git
+    git("init", "--quiet", "--bare", str(origin))
+    monkeypatch.setattr(workspace, "ORIGIN", str(origin))
+    identity = ("-c", "user.name=T", "-c", "user.email=t@localhost")
+
+    def made(where: str, text: str) -> str:
+        """A workspace on a disk of its own, in which a stage has been done."""
+        monkeypatch.setattr(workspace, "HOME", tmp_path / where)
+        RUN.workspace.mkdir(parents=True, exist_ok=True)
+        git("init", "--quiet", cwd=RUN.workspace)
+        git(*identity, "commit", "--quiet", "--allow-empty", "-m", text, cwd=RUN.workspace)
+        git("update-ref", RUN.reference, "HEAD", cwd=RUN.workspace)
+        return git("rev-parse", "HEAD", cwd=RUN.workspace).strip()
+
+    made("zombie", "the first attempt")
+    (RUN.workspace / ".git" / "lamplighter").write_text("begun")
+    retried = made("retry", "the retry")
+    (RUN.workspace / ".git" / "lamplighter").write_text("begun")
+    workspace._push_experiment(RUN)
+    (RUN.workspace / ".git" / "lamplighter").write_text(retried)
+    further = made("retry", "the next stage")
+    workspace._push_experiment(RUN)
+    monkeypatch.setattr(workspace, "HOME", tmp_path / "zombie")
+    with pytest.raises(PassingError, match="git push"):
+        workspace._push_experiment(RUN)
+    assert git("ls-remote", str(origin), RUN.reference).split()[0] == further
