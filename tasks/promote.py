@@ -52,7 +52,7 @@ def promote(product: Product, as_of: date) -> str:
     )
     if failures:
         return f"not promoted ({seen}): " + "; ".join(failures)
-    new = registry.promote(product.name, commit, over=leader)
+    new = registry.promote(product.name, commit, over=leader, why=f"approved by the gates of params.yaml: {seen}")
     _mirror(product)
     return f"{new.version} is the champion now ({seen})"
 

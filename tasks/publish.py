@@ -11,9 +11,10 @@ import os
 import subprocess
 import uuid
 from datetime import date
+from pathlib import Path
 from typing import Any
 
-from tasks import crash, nights, stage
+from tasks import crash, nights, registry, stage
 from tasks.errors import UserError
 from tasks.files import file_sha256, read_json
 from tasks.params import Product
@@ -91,7 +92,7 @@ def _verified_night(product: Product, as_of: date) -> dict[str, Any]:
 def _manifest(
     product: Product, as_of: date, night: dict[str, Any], generation: int, parts: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    told = os.environ.get
+    told, model_commit = os.environ.get, os.environ.get("LAMPLIGHTER_MODEL_COMMIT")
     return {
         "format": nights.FORMAT,
         "product": product.name,
@@ -106,7 +107,8 @@ def _manifest(
         "model": {
             **night["model"],
             "version": told("LAMPLIGHTER_MODEL_VERSION"),
-            "commit": told("LAMPLIGHTER_MODEL_COMMIT"),
+            "commit": model_commit,
+            "approval": registry.approval(Path(), product.name, model_commit) if model_commit else None,
         },
         "writer": uuid.uuid4().hex,
     }

@@ -42,9 +42,10 @@ def champion(product: str) -> Champion | None:
     return Champion(version=versions[-1], commit=commit)
 
 
-def promote(product: str, commit: str, over: Champion | None) -> Champion:
+def promote(product: str, commit: str, over: Champion | None, why: str) -> Champion:
     """Register the experiment's model and make it the champion; the same again where it is one already.
 
+    `why` says who let it through, and on what grounds: the tag keeps it.
     Works in the clone that is the working directory. Raises PassingError where the champion is no longer `over`,
     which it was judged against, or others keep winning the race.
     """
@@ -63,7 +64,7 @@ def promote(product: str, commit: str, over: Champion | None) -> Champion:
         version = next((tag.partition("@")[2] for tag in versions if known[tag] == commit), f"v{len(versions) + 1}.0.0")
         if f"{product}@{version}" not in known:
             _gto("register", product, commit, "--version", version)
-        _gto("assign", product, "--version", version, "--stage", STAGE)
+        _gto("assign", product, "--version", version, "--stage", STAGE, "--message", why)
         new = [tag for tag in git("tag", "--list", f"{product}@*", f"{product}#*").split() if tag not in known]
         # All or none, and never over a tag that another run has put there first.
         pushed = subprocess.run(

@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tasks import nights, registry, stage
+from tasks import nights, stage
 from tasks.embedded import environment
 from tasks.errors import UserError
 from tasks.files import read_json
@@ -81,7 +81,7 @@ def trace(uri: str) -> str:
         git("clone", "--quiet", "--bare", ORIGIN, str(repository))
         lines = {
             **_of_the_night(published),
-            **_of_the_model(repository, published),
+            **_of_the_model(published),
             **_of_the_code(repository, manifest),
             **_of_the_data(repository, published),
             "engine": ", ".join(f"{name} {value}" for name, value in sorted(manifest["inputs"]["engine"].items())),
@@ -121,13 +121,13 @@ def _of_the_night(published: Published) -> dict[str, str]:
     return {"part": f"{part['name']}: {part['rows']:,} rows, sha256 {part['sha256']}", **lines} if part else lines
 
 
-def _of_the_model(repository: Path, published: Published) -> dict[str, str]:
+def _of_the_model(published: Published) -> dict[str, str]:
     model = published.manifest["model"]
     made = [each.name for each in experiments(published.product) if each.commit == model["commit"]]
     return {
         "model": f"{model['version']}, sha256 {model['sha256']}",
         "trained by": f"{made[0] if made else 'an experiment that the origin lists no more'}, commit {model['commit']}",
-        "approved by": registry.approval(repository, published.product, model["commit"]),
+        "approval": model["approval"] or "none recorded",
     }
 
 
