@@ -5,6 +5,7 @@ name and numbers. A parse reads params.yaml and imports nothing heavy. A task is
 it, and fails at once where only a person can.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, Param, chain, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from tasks import params
 from tasks.errors import PassingError, UserError
@@ -22,6 +23,13 @@ from tasks.stage import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_STAGES = STAGES[:-1]
 """All but predict, which predict__<product> does."""
+APPROVAL_TIMEOUT = timedelta(days=2)
+APPROVER = "{{ ti.xcom_pull(task_ids='approve')['responded_by_user']['name'] }}"
+
+
+def asks_a_human(product: params.Product) -> bool:
+    """Whether a person must approve in Airflow; not where one runs the DAG by hand, who is named instead."""
+    return product.gates.approval == "human" and "LAMPLIGHTER_APPROVER" not in os.environ
 
 
 def retried_if_useful(work: Callable[[], Any]) -> Any:
@@ -60,11 +68,22 @@ def start(product: str, kind: str) -> dict[str, Any]:
 
 
 @task
-def step(run: dict[str, Any], stage: str) -> None:
+def step(run: dict[str, Any], stage: str, approver: str | None = None) -> None:
     """Do one stage, or publish, gc or promote."""
     from tasks.run import Run, step
 
-    retried_if_useful(lambda: step(Run(**run), stage))
+    retried_if_useful(lambda: step(Run(**run), stage, approver))
+
+
+@task
+def judge(run: dict[str, Any]) -> str:
+    """Measure the new model at the gates; what a person is asked to approve. One that fails is asked for no further."""
+    from tasks.run import Run, step
+
+    said = str(retried_if_useful(lambda: step(Run(**run), "promote")))
+    if "waits for a human's approval" not in said:
+        raise AirflowSkipException(said)
+    return said
 
 
 @task
@@ -145,6 +164,19 @@ def explanation(product: params.Product, kind: str) -> str:
     )
 
 
+def approval(product: params.Product) -> Any:
+    """The task in which a person lets a model through: no worker waits for it, and silence rejects."""
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    return ApprovalOperator(
+        task_id="approve",
+        subject=f"Shall this model predict {product.name} from now on?",
+        body="{{ ti.xcom_pull(task_ids='judge') }}",
+        defaults=ApprovalOperator.REJECT,
+        response_timeout=APPROVAL_TIMEOUT,
+    )
+
+
 def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
     """One DAG."""
     with DAG(
@@ -161,10 +193,13 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     ) as dag:
         run = start(product.name, kind)
-        names = (*TRAIN_STAGES, "promote") if kind == "train" else ("ingest", "validate", "publish", "gc")
+        names = TRAIN_STAGES if kind == "train" else ("ingest", "validate", "publish", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
-        if kind == "train":
-            chain(run, *steps.values())
+        if kind == "train" and asks_a_human(product):
+            promote = step.override(task_id="promote")(run, "promote", APPROVER)
+            chain(run, *steps.values(), judge(run), approval(product), promote)
+        elif kind == "train":
+            chain(run, *steps.values(), step.override(task_id="promote")(run, "promote"))
         else:
             numbers = shards(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))

@@ -57,6 +57,7 @@ ENGINES = (
     "openvino-int8",
 )
 LOWER_IS_BETTER = ("log_loss", "brier", "ece", "rmse", "mae")
+APPROVALS = ("none", "human")
 MAX_SHARDS = 64
 PII_WAYS = ("drop", "hash", "redact")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
@@ -363,13 +364,18 @@ class Gates:
     """How far it may fall behind the baseline."""
     max_behind_champion: float
     """How far it may fall behind the champion, scored on the same rows."""
+    approval: str = "none"
+    """none: passing the gates is enough. human: someone must approve as well, in Airflow; silence rejects."""
 
     def __post_init__(self) -> None:
         _complain(
             [
-                f"{f.name} must be a finite number, got {value}; use for example 0.01"
-                for f in fields(self)
-                if isinstance(value := getattr(self, f.name), float) and not math.isfinite(value)
+                *_one_of(APPROVALS, approval=self.approval),
+                *[
+                    f"{f.name} must be a finite number, got {value}; use for example 0.01"
+                    for f in fields(self)
+                    if isinstance(value := getattr(self, f.name), float) and not math.isfinite(value)
+                ],
             ]
         )
 

@@ -2,7 +2,8 @@
 
 The gates of params.yaml: an absolute limit, the distance to the baseline, and the distance to the champion,
 which is scored here on the same held-out rows. A model that fails is kept as an experiment, and the champion
-goes on predicting. Not a stage of dvc.yaml, because it changes the registry. Runs in a run's workspace.
+goes on predicting. With gates.approval: human nothing changes until LAMPLIGHTER_APPROVER says who approved.
+Not a stage of dvc.yaml, because it changes the registry. Runs in a run's workspace.
 """
 
 import os
@@ -52,7 +53,11 @@ def promote(product: Product, as_of: date) -> str:
     )
     if failures:
         return f"not promoted ({seen}): " + "; ".join(failures)
-    new = registry.promote(product.name, commit, over=leader, why=f"approved by the gates of params.yaml: {seen}")
+    approver = os.environ.get("LAMPLIGHTER_APPROVER")
+    if product.gates.approval == "human" and not approver:
+        return f"passes the gates, and waits for a human's approval ({seen})"
+    who = f"{approver} and the gates" if approver else "the gates"
+    new = registry.promote(product.name, commit, over=leader, why=f"approved by {who} of params.yaml: {seen}")
     _mirror(product)
     return f"{new.version} is the champion now ({seen})"
 

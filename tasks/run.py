@@ -59,8 +59,11 @@ def open_run(
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
 
 
-def step(run: Run, name: str) -> None:
-    """Restore, do one stage (or publish, gc or promote) in the workspace, and hand on."""
+def step(run: Run, name: str, approver: str | None = None) -> str:
+    """Restore, do one stage (or publish, gc or promote) in the workspace, and hand on; returns the last line it said.
+
+    `approver` is who let a model through, where gates.approval asks for a human.
+    """
     print(f"\n{run.name} ▸ {name}", flush=True)
     with restored(run, name):
         if name in stage.STAGES:
@@ -72,7 +75,10 @@ def step(run: Run, name: str) -> None:
             hand_on(run, name)
         else:
             os.environ["LAMPLIGHTER_COMMIT"] = saved_commit(run)
-            call(run, [sys.executable, "-m", f"tasks.{name}", run.product])
+            if approver:
+                os.environ["LAMPLIGHTER_APPROVER"] = approver
+            said = call(run, [sys.executable, "-m", f"tasks.{name}", run.product])
+    return next((line for line in reversed(said) if line), "")
 
 
 def shard(run: Run, number: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -85,6 +86,19 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     successors = tasks_of(dags[f"predict__{product}"])
     assert set(successors) == set(order)
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
+
+
+def test_human_is_asked_where_the_gates_say_so_and_silence_rejects(module, monkeypatch):
+    product = DECLARED["flight-delays"]
+    product = replace(product, gates=replace(product.gates, approval="human"))
+    dag = module.declare(product, "train", None)
+    assert dag.get_task("judge").downstream_task_ids == {"approve"}
+    approve = dag.get_task("approve")
+    assert approve.downstream_task_ids == {"promote"}
+    assert (approve.defaults, approve.response_timeout.days) == (["Reject"], 2)
+    assert "responded_by_user" in str(dag.get_task("promote").op_args)
+    monkeypatch.setenv("LAMPLIGHTER_APPROVER", "whoever runs it by hand")
+    assert set(module.declare(product, "train", None).task_ids) == {"start", *STAGES[:-1], "promote"}
 
 
 def test_shards_are_mapped_when_the_dag_runs(module):

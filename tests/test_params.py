@@ -206,6 +206,7 @@ def test_check_of_the_file_imports_nothing_heavy():
             {"publish__url": "http://x/y"},
             "publish.url must be s3://bucket/prefix, got 'http://x/y'; use for example s3://lamplighter/predictions",
         ),
+        ({"gates__approval": "humans"}, "gates.approval must be one of none, human, got 'humans'; use human"),
         ({"publish__keep_days": 0}, "publish.keep_days must be at least 1, got 0; use 1 or more"),
     ],
 )
