@@ -303,7 +303,7 @@ def _start_forkserver() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     try:
-        _SPAWN.set_forkserver_preload(["chaos_publication", "boto3", "pyarrow.parquet"])
+        _SPAWN.set_forkserver_preload(["chaos_publication", "botocore.session", "pyarrow.parquet"])
         multiprocessing.forkserver.ensure_running()
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.__setitem__("PYTHONPATH", before)
