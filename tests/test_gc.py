@@ -93,6 +93,7 @@ def test_parts_of_a_run_that_may_still_publish_are_kept_however_old(url, monkeyp
     assert collect(url, 365).startswith("0 of 6")
     (later,) = claims(url, "later")
     attempt(monkeypatch, url, "a later model", later)
+    assert collect(url, 29.9).startswith("0 of 9"), "nothing is deleted that was written lately"
     assert collect(url, 365).startswith("6 of 9"), "what was replaced, and what can never be published any more"
 
 
