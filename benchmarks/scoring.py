@@ -280,7 +280,7 @@ def _bf16(n_in: int, n_out: int) -> Callable[[], object]:
 def _int8(n_in: int, n_out: int) -> Callable[[], object]:
     """By oneDNN, with uint8 inputs, as quantised networks have them."""
     x = torch.randint(0, 255, (BATCH_TOKENS * 4, n_in), dtype=torch.uint8)
-    weight = torch.randint(-127, 127, (n_in, n_out), dtype=torch.int8)
+    weight = torch.randint(-127, 127, (n_out, n_in), dtype=torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(weight, list(x.shape))
     scales, zeros = torch.full((n_out,), 0.01), torch.zeros(n_out, dtype=torch.int64)
     return lambda: torch.ops.onednn.qlinear_pointwise(
