@@ -62,8 +62,12 @@ class _PlainAttention(nn.Module):
         for part in self.query.parameters():
             part.data /= math.sqrt(self.d_head)
 
-    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        query, key, value = self._heads(self.query(queries)), self._heads(self.key(tokens)), self.value(tokens)
+    def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
+        query, key, value = (
+            self._heads(self.query(tokens[:, :n_queries])),
+            self._heads(self.key(tokens)),
+            self.value(tokens),
+        )
         weights = query.transpose(1, 2) @ key.permute(0, 2, 3, 1)
         if mask is not None:
             weights = weights + torch.where(mask, 0.0, HIDDEN)
