@@ -1,8 +1,9 @@
 """Does the day whose rows have just arrived differ in kind from the days before it?
 
-Judged are its number of rows, the shares that are missing or quarantined, and the mix of each category and number,
-against the 28 days before. What those days themselves did is usual: a limit says how far beyond it a day may go, and
-what chance does to few rows is allowed for. It does not judge the worth of single rows: that is `validate`.
+Judged are its number of rows, the shares that are missing or quarantined, and the mix of each category, against the
+28 days before. Numbers are not: one that tells of the calendar, such as days to a holiday, differs every day. What
+those days themselves did is usual: a limit says how far beyond it a day may go, and what chance does to few rows is
+allowed for. It does not judge the worth of single rows: that is `validate`.
 
 A day that a person has accepted, `day.accepted` in params.yaml, is reported and passes.
 """
@@ -24,7 +25,6 @@ WINDOW_DAYS = 28
 MIN_DAYS = 7
 """With fewer days before it nothing is usual yet, and nothing is judged."""
 CATEGORIES_TOLD_APART = 20
-NUMBER_BINS = 10
 SIGMAS = 3
 Counts = dict[str, dict[str, int]]
 
@@ -48,14 +48,14 @@ def compare(product: Product, as_of: date, valid: Path, by_date: Counts) -> dict
     }
     if len(stored) < MIN_DAYS:
         return told
-    columns = {name: kind for name, kind in product.columns.items() if kind in ("category", "number")}
+    categories = [name for name, kind in product.columns.items() if kind == "category"]
     now, *then = [_rows(valid, each, product, by_date) for each in [day, *stored]]
     figures = [_volume(day, before, by_date, product.day.max_volume_ratio)]
     figures.append(_quarantined(day, stored, by_date, product.day.max_share_change))
     if len(now):
         full = [rows for rows in then if len(rows)]
         figures += [_missing(name, now, full, product.day.max_share_change) for name in product.columns]
-        figures += [_shift(name, kind, now, full, product.day.max_shift) for name, kind in columns.items()]
+        figures += [_shift(name, now, full, product.day.max_shift) for name in categories]
     return {**told, "figures": figures}
 
 
@@ -122,35 +122,26 @@ def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change:
     return _figure(name, some / max(n, 1), max(0.0, least - change - chance), min(1.0, most + change + chance))
 
 
-def _shift(name: str, kind: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> dict[str, Any]:
+def _shift(name: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> dict[str, Any]:
     """The population stability index of the day's mix against that of all days before, beside their own."""
     pooled = pd.concat([rows[name] for rows in then])
-    binned = _bins(pooled, kind)
+    binned = _bins(pooled)
     usual = binned(pooled)
     shifts = [_stability_index(binned(rows[name]), usual) for rows in then]
     chance = (len(usual) - 1) / len(now)
     return _figure(f"{name}: shift", _stability_index(binned(now[name]), usual), 0.0, max(shifts) + limit + chance)
 
 
-def _bins(pooled: pd.Series, kind: str) -> Callable[[pd.Series], np.ndarray]:
-    """A function that counts values by category or by tenth of the usual numbers, with bins for others and missing."""
-    if kind == "category":
-        known = pooled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-        index = pd.Index(known.index[:CATEGORIES_TOLD_APART])
+def _bins(pooled: pd.Series) -> Callable[[pd.Series], np.ndarray]:
+    """A function that counts values by category, with bins for the rarer ones and those that are missing."""
+    known = pooled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    index = pd.Index(known.index[:CATEGORIES_TOLD_APART])
 
-        def places(values: pd.Series) -> np.ndarray:
-            return np.where(values.isna(), len(index) + 1, index.get_indexer(pd.Index(values)) % (len(index) + 1))
+    def counts(values: pd.Series) -> np.ndarray:
+        place = np.where(values.isna(), len(index) + 1, index.get_indexer(pd.Index(values)) % (len(index) + 1))
+        return np.bincount(place, minlength=len(index) + 2)
 
-        n_bins = len(index) + 2
-    else:
-        edges = np.unique(np.nanquantile(pooled.to_numpy("float64"), np.linspace(0, 1, NUMBER_BINS + 1)[1:-1]))
-
-        def places(values: pd.Series) -> np.ndarray:
-            numbers = values.to_numpy("float64")
-            return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right"))
-
-        n_bins = len(edges) + 2
-    return lambda values: np.bincount(places(values).astype(int), minlength=n_bins)
+    return counts
 
 
 def _stability_index(counts: np.ndarray, usual: np.ndarray) -> float:

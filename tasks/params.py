@@ -236,7 +236,7 @@ class Day:
     max_share_change: float = 0.2
     """The share of a column that is missing, and of rows in quarantine: so far beyond those days' own."""
     max_shift: float = 0.25
-    """Population stability index of a category or number against those days together: so far beyond their own."""
+    """Population stability index of a category against those days together: so far beyond their own."""
     accepted: dict[str, str] = dataclasses.field(default_factory=dict)
     """Dates that pass all the same, each with the reason; `make accept` writes them."""
 
