@@ -12,7 +12,7 @@ from conftest import ROOT, free_port
 from tasks import checkpoints
 from tasks.checkpoints import CheckpointFolder
 
-KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "4"))
 """Processes killed before one is left to end; raise it for a longer campaign."""
 
 TRAINING = """
