@@ -2,8 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-import pytest
-from test_publish import AS_OF, N_PARTS, attempt, by_id, claims, make_night, objects, tiny, url  # noqa: F401
+from test_publish import AS_OF, N_PARTS, attempt, by_id, claims, make_night, objects, tiny, two_nights, url  # noqa: F401
 
 from tasks import nights
 from tasks.gc import collect_garbage, gc
@@ -20,28 +19,17 @@ def named(url, *manifests):  # noqa: F811
     return {Store(url).key_of(part["key"]) for manifest in manifests for part in manifest["parts"]}
 
 
-@pytest.fixture
-def replaced(url):  # noqa: F811
-    """Two nights of one date; returns both manifests."""
-    found = []
-    for model in ("first", "second one"):
-        product, _ = make_night(url, model=model)
-        publish(product, AS_OF)
-        found.append(read_manifest(url, "tiny"))
-    return found
-
-
 def collect(url, days):  # noqa: F811
     """As if this many days had passed."""
     return collect_garbage(Store(url), tiny(url), datetime.now(UTC) + timedelta(days=days))
 
 
-def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_then_deleted(url, replaced):  # noqa: F811
+def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_then_deleted(url, two_nights):  # noqa: F811
     everything = objects(url)
     assert collect(url, 29.9) == "0 of 6 parts deleted: no night that stood within 30 days needs them"
     assert objects(url) == everything
     assert collect(url, 30.1).startswith("3 of 6 parts deleted")
-    first, second = replaced
+    first, second = two_nights
     assert parts(url) == named(url, second)
     assert everything.keys() - objects(url).keys() == named(url, first), "manifests are kept"
     assert nights.history(Store(url), "tiny", AS_OF) == [first]
@@ -70,8 +58,8 @@ def test_age_counts_from_when_a_night_was_replaced_not_from_when_it_was_written(
     assert named(url, first) <= parts(url)
 
 
-def test_reader_slower_than_the_grace_goes_on_with_the_night_that_stands(url, replaced, monkeypatch):  # noqa: F811
-    first, second = replaced
+def test_reader_slower_than_the_grace_goes_on_with_the_night_that_stands(url, two_nights, monkeypatch):  # noqa: F811
+    first, second = two_nights
     collect(url, 31)
     told = iter([first])
     real = nights.standing_night

@@ -69,6 +69,17 @@ def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):
     return product, table
 
 
+@pytest.fixture
+def two_nights(url):
+    """Two nights of one date; returns their manifests."""
+    found = []
+    for model in ("first", "second one"):
+        product, _ = make_night(url, model=model)
+        publish(product, AS_OF)
+        found.append(read_manifest(url, "tiny"))
+    return found
+
+
 def objects(url):
     """Every object below a prefix but the claims, which every attempt renews: key and ETag."""
     store = Store(url)

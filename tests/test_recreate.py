@@ -7,28 +7,15 @@ import uuid
 import pandas as pd
 import pytest
 from conftest import ROOT
-from test_publish import AS_OF, make_night, url  # noqa: F401
+from test_publish import AS_OF, make_night, two_nights, url  # noqa: F401
 
 from tasks import recreate as module
 from tasks.errors import UserError
 from tasks.files import file_sha256, read_json, write_table
 from tasks.nights import history_key
 from tasks.paths import Paths
-from tasks.publish import publish
-from tasks.read import read_manifest
 from tasks.store import Store
 from tasks.trace import find
-
-
-@pytest.fixture
-def two_nights(url):  # noqa: F811
-    """Two nights of one date; returns their manifests."""
-    found = []
-    for model in ("first", "second one"):
-        product, _ = make_night(url, model=model)
-        publish(product, AS_OF)
-        found.append(read_manifest(url, "tiny"))
-    return found
 
 
 def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # noqa: F811
