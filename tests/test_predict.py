@@ -97,7 +97,9 @@ def told():
 @given(st.integers(0, 60), st.integers(1, 12))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monkeypatch, n_rows, n_shards):
-    monkeypatch.chdir(tmp_path)
+    own = tmp_path / f"{n_rows}-{n_shards}"  # an example sees nothing of the one before
+    own.mkdir(exist_ok=True)
+    monkeypatch.chdir(own)
     monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 7)
     columns = {"colour": "a", "size": 1.0, "when": pd.Timestamp("2024-02-11"), "day": pd.Timestamp("2024-02-11")}
     rows = pd.DataFrame({"parcel_id": [f"{i:03d}" for i in range(n_rows)], "depot": "A"}).assign(**columns)
