@@ -16,13 +16,17 @@ from tasks.files import file_sha256
 from tasks.store import Store
 
 URL = "s3://lamplighter/predictions"
+SECRETS = {
+    "LAMPLIGHTER_PII_KEY": "planted-secret-of-the-hashes",
+    "WAREHOUSE_URL": "postgresql://me:planted-secret-of-the-warehouse@db/x",
+}
 
 
 @pytest.fixture(scope="module")
 def airflow_run(tmp_path_factory, s3):
     """The tiny product, trained and published by its DAGs."""
     project = make_project(tmp_path_factory.mktemp("project"))
-    env = environment(project / ".lamplighter", **s3)
+    env = environment(project / ".lamplighter", **s3, **SECRETS)
     printed = call([sys.executable, "-m", "tasks.embedded", "run", "tiny"], project, env)
     return SimpleNamespace(project=project, env=env, printed=printed)
 
@@ -218,3 +222,52 @@ step(run, "ingest")
     assert "ingest" in in_project(code, airflow_run.project, env)
     assert workspace.name in experiments(airflow_run.project, env)
     assert not workspace.with_suffix(".at-work").exists()
+
+
+def test_secrets_of_the_environment_reach_nothing_that_a_run_leaves(airflow_run, published):
+    """Files (workspaces, logs, Airflow's database), git's objects, the store's objects, and what was printed."""
+    import boto3
+
+    secrets = [b"planted-secret", airflow_run.env["AWS_SECRET_ACCESS_KEY"].encode()]
+    client = boto3.client("s3")
+    keys = [
+        each["Key"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket="lamplighter")
+        for each in page["Contents"]
+    ]
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=airflow_run.project, capture_output=True, check=True
+    ).stdout
+    left = {"printed": airflow_run.printed.encode(), "git": objects}
+    left |= {f"s3://{key}": client.get_object(Bucket="lamplighter", Key=key)["Body"].read() for key in keys}
+    left |= {
+        str(file): file.read_bytes()
+        for file in airflow_run.project.rglob("*")
+        if file.is_file() and file != airflow_run.project / ".lamplighter/env"
+    }
+    assert len(keys) > 20
+    assert any(name.endswith(".log") for name in left)
+    assert any(name.endswith(".db") for name in left)
+    assert not [name for name, content in left.items() if any(secret in content for secret in secrets)]
+
+
+def test_model_that_is_not_the_registered_one_scores_nothing(airflow_run, tmp_path):
+    code = f"""
+from tasks.errors import UserError
+from tasks.run import open_run, shard, step
+run = open_run("tiny", "predict", "{AS_OF}", "a run with another model")
+step(run, "ingest")
+step(run, "validate")
+with (run.workspace / "data/models/tiny/onnx/features.json").open("a") as file:
+    file.write(" ")
+try:
+    shard(run, 0)
+except UserError as error:
+    print("refused:", error)
+"""
+    env = airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(tmp_path),
+        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
+    assert "data/models/tiny/onnx must be what is registered" in in_project(code, airflow_run.project, env)
