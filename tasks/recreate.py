@@ -34,6 +34,8 @@ from tasks.workspace import HOME, ORIGIN, ROOT, git, read_lock
 
 RETRAINED = ("validate", "split", "pretrain", "train", "export")
 """The stages between raw data and the exported model; evaluate measures it and leaves it as it is."""
+TIMED = "export.json"
+"""The report that holds timings, which no two runs share."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
     model = _clean_clone(published, folder / "model", None, manifest["model"]["commit"], installed)
     recorded = {name: model.outs(name) for name in RETRAINED}
     model.pull_what_it_reads("validate")
+    _pin_engine(model, night.folder / Paths(product).onnx)
     for name in RETRAINED:
         _tell(f"{name}@{product} again")
         model.redo(name)
@@ -130,11 +133,25 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
         f"{path} ({name})"
         for name in RETRAINED
         for path, md5 in model.outs(name).items()
-        if recorded[name][path] != md5
+        if recorded[name][path] != md5 and Path(path).name != TIMED
     ]
     if others:
         return f"trained again, and these differ from what was recorded: {', '.join(others)}"
-    return f"{sum(map(len, recorded.values()))} outputs of {', '.join(RETRAINED)}: every hash is equal"
+    n_equal = sum(Path(path).name != TIMED for its in recorded.values() for path in its)
+    return f"{n_equal} outputs of {', '.join(RETRAINED)}: every hash is equal"
+
+
+def _pin_engine(model: Clone, onnx: Path) -> None:
+    """Let export keep the engine that was chosen then: which is the fastest here says nothing of the past."""
+    import yaml
+
+    from model.engines import FILE, Engine
+
+    if not (onnx / FILE).exists():
+        return  # older than the choice of engines
+    params = yaml.safe_load((model.folder / "params.yaml").read_text("utf-8"))
+    params["products"][model.product]["model"]["engine"] = str(Engine.load(onnx))
+    (model.folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), "utf-8")
 
 
 def _clean_clone(published: Published, folder: Path, name: str | None, commit: str | None, installed: bool) -> Clone:
