@@ -45,8 +45,8 @@ class PiecewiseLinear(nn.Module):
         return self.left.shape[1]
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Shapes: numbers float32 [b, m], no NaN -> [b, m, k] in [0, 1]."""
-        return ((numbers[..., None] - self.left) / self.width).clamp(0, 1)
+        """Shapes: numbers float32 [b, m], no NaN -> [m, b, k] in [0, 1]."""
+        return ((numbers.T[..., None] - self.left[:, None]) / self.width[:, None]).clamp(0, 1)
 
     def bins(self, numbers: Tensor) -> Tensor:
         """Number of the bin a value lies in. Shapes: [b, m] -> int64 [b, m]."""
@@ -100,7 +100,9 @@ class TimeTokens(nn.Module):
         missing = torch.isnan(times)
         angles = torch.where(missing, 0.0, times)[..., self.part] * self.frequencies
         encoding = torch.cat([angles.sin(), angles.cos()], dim=-1) * self.spanned
-        return torch.where(missing[..., :1], self.missing, _per_column(encoding, self.weight, self.bias))
+        return torch.where(
+            missing[..., :1], self.missing, _per_column(encoding.transpose(0, 1), self.weight, self.bias)
+        )
 
 
 class RowEmbedding(nn.Module):
@@ -170,5 +172,5 @@ class RowEmbedding(nn.Module):
 
 
 def _per_column(encoding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear map of its own for every column. Shapes: [b, m, k], [m, k, d], [m, d] -> [b, m, d]."""
-    return torch.bmm(encoding.transpose(0, 1), weight).transpose(0, 1) + bias
+    """A linear map of its own for every column. Shapes: [m, b, k], [m, k, d], [m, d] -> [b, m, d]."""
+    return torch.bmm(encoding, weight).transpose(0, 1) + bias

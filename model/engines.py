@@ -20,9 +20,12 @@ import onnxruntime
 
 from model.batches import Batch
 from model.safety import check_onnx
+from model.target import read_description
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 FILE = "engine.json"
+BATCH_NUMBERS, MOST_TOKENS = 1024 * 384, 4096
+"""Of a batch on a CPU: what its cache holds beside the weights, and where more tokens gain nothing."""
 NETWORK, INT8_NETWORK = "network.onnx", "network.int8.onnx"
 NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
 """What a processor must have one of, as Linux names it: without, int8 products overflow and bf16 is emulated."""
@@ -87,7 +90,7 @@ class OnnxRuntime:
         """`n_threads` 0 takes all cores."""
         cuda = n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         self.n_parallel = 1 if cuda else n_threads or n_cores()
-        self.batch_tokens = 65_536 if cuda else 1024
+        self.batch_tokens = 65_536 if cuda else _batch_tokens(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         providers = ["CPUExecutionProvider"]
@@ -115,7 +118,7 @@ class OpenVino:
         import openvino
 
         self.n_parallel = n_threads or n_cores()
-        self.batch_tokens = 1024
+        self.batch_tokens = _batch_tokens(folder)
         compiled = openvino.Core().compile_model(
             folder / engine.network,
             "CPU",
@@ -159,6 +162,11 @@ def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
     for file in sorted(folder.glob("*.onnx")):
         check_onnx(file)
     return (OpenVino if engine.name == OPENVINO else OnnxRuntime)(engine, folder, n_threads)
+
+
+def _batch_tokens(folder: Path) -> int:
+    """Tokens of a batch on a CPU: the narrower the network, the more."""
+    return min(MOST_TOKENS, BATCH_NUMBERS // int(read_description(folder)["settings"]["d_model"]))
 
 
 def lacking(engine: Engine) -> str | None:

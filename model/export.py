@@ -22,6 +22,8 @@ from model.store import load_model
 
 HIDDEN = -1e4
 """Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
+NARROW = 128
+"""Tokens this wide or less leave a product of their own width too little to do."""
 RAGGED = ("text", "bag", "bag_weights")
 CARRIED = ("network.json", "features.json", "tokenizer.json")
 
@@ -63,19 +65,68 @@ class _PlainAttention(nn.Module):
             part.data /= math.sqrt(self.d_head)
 
     def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
-        query, key, value = (
-            self._heads(self.query(tokens[:, :n_queries])),
-            self._heads(self.key(tokens)),
-            self.value(tokens),
-        )
-        weights = query.transpose(1, 2) @ key.permute(0, 2, 3, 1)
+        assert n_queries is None
+        query, key, value = self._together(tokens) if tokens.shape[-1] <= NARROW else self._apart(tokens)
+        weights = query @ key
         if mask is not None:
             weights = weights + torch.where(mask, 0.0, HIDDEN)
-        attended = weights.softmax(-1) @ self._heads(value).transpose(1, 2)
-        return self.output(attended.transpose(1, 2).flatten(2))
+        return self.output((weights.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
-    def _heads(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.n_heads, self.d_head))
+    def _apart(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every head, by three products.
+
+        Shapes: [b, n, d] -> [b, h, n, e], [b, h, e, n], [b, h, n, e].
+        """
+        query, key, value = (
+            part(tokens).unflatten(-1, (self.n_heads, self.d_head)) for part in (self.query, self.key, self.value)
+        )
+        return query.transpose(1, 2), key.permute(0, 2, 3, 1), value.transpose(1, 2)
+
+    def _together(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by one product, and moved by one transposition."""
+        parts = (self.query, self.key, self.value)
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        each = nn.functional.linear(tokens, weight, bias).unflatten(-1, (3, self.n_heads, self.d_head))
+        query, key, value = each.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key.transpose(-1, -2), value
+
+
+class _FirstTokenAttention(nn.Module):
+    """The same where the first token alone asks: it reads the tokens themselves, not keys and values of each.
+
+    A key's product with the one query is the token's with that query taken through the key's map, and a weighted mean
+    of values is the value of the mean. So these maps are taken once a row, folded into those beside them; the keys'
+    bias moves all weights alike and drops out.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        heads = (attention.n_heads, attention.d_head)
+        query, key, value, output = (
+            copy.deepcopy(part).double() for part in (attention.query, attention.key, attention.value, attention.output)
+        )
+        # Letters: h heads, e width of one, d and f widths of a token.
+        keys = key.weight.unflatten(0, heads) / math.sqrt(attention.d_head)
+        asked = torch.einsum("hed,hef->hdf", keys, query.weight.unflatten(0, heads)).flatten(0, 1)
+        asked_bias = torch.einsum("hed,he->hd", keys, query.bias.unflatten(0, heads)).flatten()
+        answered = torch.einsum("fhe,hed->fhd", output.weight.unflatten(1, heads), value.weight.unflatten(0, heads))
+        self.n_heads = attention.n_heads
+        self.asked = _linear(asked, asked_bias)
+        self.answered = _linear(answered.flatten(1), output.weight @ value.bias + output.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
+        """Shapes: [b, n, d] -> [b, 1, d]."""
+        assert n_queries == 1
+        weights = self.asked(tokens[:, 0]).unflatten(-1, (self.n_heads, -1)) @ tokens.transpose(1, 2)
+        if mask is not None:
+            weights = weights + torch.where(mask[:, 0], 0.0, HIDDEN)
+        return self.answered((weights.softmax(-1) @ tokens).flatten(1))[:, None]
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    linear = nn.Linear(*reversed(weight.shape))
+    linear.weight.data, linear.bias.data = weight.detach().float(), bias.detach().float()
+    return linear
 
 
 def export_onnx(trained: Path, folder: Path) -> None:
@@ -86,7 +137,8 @@ def export_onnx(trained: Path, folder: Path) -> None:
     network, features = load_model(trained)
     for block in network.encoder.layer:
         assert isinstance(block, Block)
-        block.add_module("attention", _PlainAttention(block.attention))
+        only_first = network.settings.pooling == "cls" and block is network.encoder.layer[-1]
+        block.add_module("attention", (_FirstTokenAttention if only_first else _PlainAttention)(block.attention))
     folder.mkdir(parents=True, exist_ok=True)
     model = _traced(network, _example(features))
     _strip(model)

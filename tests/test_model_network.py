@@ -60,7 +60,7 @@ def test_piecewise_linear_encoding_equals_the_definition():
                     low, high = its[k], its[k + 1]
                     x = values[row, column]
                     expected = 0.0 if x < low else 1.0 if x >= high else (x - low) / (high - low)
-                assert got[row, column, k] == pytest.approx(expected, abs=1e-6)
+                assert got[column, row, k] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_number_lies_in_the_bin_between_its_edges():
