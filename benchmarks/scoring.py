@@ -39,7 +39,7 @@ from model.target import Target as Answer
 from model.training import train
 from tasks import params, tables
 
-N_PARAGRAPHS, N_FITTED, N_VALIDATED, MIN_WORDS = 600, 600, 300, 15
+N_PARAGRAPHS, N_FITTED, N_VALIDATED, MIN_WORDS = 600, 2000, 1200, 15
 N_ROUNDS = 2
 TEXT_PEERS = (
     "transformers pipeline, fp32, batch 32",

@@ -19,7 +19,7 @@ from model.scoring import Scorer
 MAX_LOSS = 0.002
 """Of a metric such as AUC or F1; of an error or a loss, this share of it."""
 MIN_GAIN = 1.15
-TIMED_TOKENS = 8192
+TIMED_BATCHES = 8
 N_ROUNDS = 2
 
 Metric = Callable[[np.ndarray], float | None]
@@ -56,7 +56,7 @@ def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metri
     """
     scorers = [Scorer(folder, engine=engine) for engine in engines]
     encoded = scorers[0].features.encode(table)
-    n_timed = max(1, round(TIMED_TOKENS / encoded.lengths.mean()))
+    n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.lengths.mean()))
     timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
     scores = [scorer.score_encoded(encoded) for scorer in scorers]
     seconds = np.empty((N_ROUNDS, len(scorers)))

@@ -124,7 +124,8 @@ class _FirstTokenAttention(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(*reversed(weight.shape))
+    n_out, n_in = weight.shape
+    linear = nn.Linear(n_in, n_out)
     linear.weight.data, linear.bias.data = weight.detach().float(), bias.detach().float()
     return linear
 

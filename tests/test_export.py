@@ -40,7 +40,7 @@ def trained(tmp_path, monkeypatch):
 
 
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
-    monkeypatch.setattr("model.choice.TIMED_TOKENS", 512)
+    monkeypatch.setattr("model.choice.TIMED_BATCHES", 1)
     said = export(product("measured"), AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())
     engines = [found["engine"] for found in report["candidates"]]

@@ -102,7 +102,7 @@ def test_engine_that_cannot_run_here_is_refused_and_never_replaced(folder, monke
 
 
 def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypatch):
-    monkeypatch.setattr("model.choice.TIMED_TOKENS", 512)
+    monkeypatch.setattr("model.choice.TIMED_BATCHES", 1)
     findings = measure(folder, HERE, mixed(60, seed=3), lambda scores: float(scores[0, 0]))
     assert [found.engine for found in findings] == HERE
     assert findings[0].max_difference == 0
