@@ -2,10 +2,12 @@
 
 FOLDER/order.json says what to do: `target` (0 or 1), `categories`, `numbers`, `trials`, `seeds`, and two lists of
 pairs of Parquet files, rows to fit and rows to score: `tuning` and `final`. The settings with the
-best mean AUC over the tuning pairs (without any: PLAIN) are fitted on every final pair, once per seed. Scores go to
-FOLDER/LIBRARY.parquet (pair, seed, score, in the order of the rows), the settings are printed as JSON.
+best mean AUC over the tuning pairs (without any: PLAIN) are fitted on every final pair, once per seed and per entry of
+`half_lives`: after so many days of `age_days` a row weighs half, 0 for no fading. Scores go to FOLDER/LIBRARY.parquet
+(pair, seed, half_life, score, in the order of the rows), the settings are printed as JSON.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -46,9 +48,10 @@ def main() -> None:
     scored = []
     for number, names in enumerate(order["final"]):
         pair = _read(folder, names, order)
-        for seed in range(order["seeds"]):
-            scores = _fit_and_score(library, settings, pair, order, seed)
-            scored.append(pd.DataFrame({"pair": number, "seed": seed, "score": scores}))
+        for seed, half_life in itertools.product(range(order["seeds"]), order["half_lives"]):
+            scores = _fit_and_score(library, settings, pair, order, seed, half_life)
+            told = {"pair": number, "seed": seed, "half_life": half_life, "score": scores}
+            scored.append(pd.DataFrame(told))
     pd.concat(scored).to_parquet(folder / f"{library}.parquet")
     if not tuning:
         print("{}")
@@ -116,17 +119,20 @@ def _catboost_space(trial: optuna.Trial) -> dict:
 SPACES = {"lightgbm": _lightgbm_space, "catboost": _catboost_space}
 
 
-def _fit_and_score(library: str, settings: dict, pair: list, order: dict, seed: int) -> np.ndarray:
+def _fit_and_score(
+    library: str, settings: dict, pair: list, order: dict, seed: int, half_life: float = 0
+) -> np.ndarray:
     fitted, scored = pair
+    weights = 0.5 ** (fitted["age_days"] / half_life) if half_life else None
     columns, truth = [*order["categories"], *order["numbers"]], fitted[order["target"]]
     if library == "lightgbm":
         model = lightgbm.LGBMClassifier(**settings, subsample_freq=1, random_state=seed, n_jobs=THREADS, verbose=-1)
-        model.fit(fitted[columns], truth)
+        model.fit(fitted[columns], truth, sample_weight=weights)
     else:
         knobs = {"thread_count": THREADS, "verbose": False, "allow_writing_files": False, "random_seed": seed}
         model = catboost.CatBoostClassifier(**settings, **knobs, cat_features=order["categories"])
         fitted, scored = (_texts(table, order["categories"]) for table in pair)
-        model.fit(fitted[columns], truth)
+        model.fit(fitted[columns], truth, sample_weight=weights)
     return model.predict_proba(scored[columns])[:, 1]
 
 

@@ -110,6 +110,8 @@ class TrainingSettings:
     """Weights are averaged over about 1 / (1 - this) steps, validated and kept so; 0 keeps the last ones."""
     class_weights: str = "none"
     """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it."""
+    half_life_days: float = 0.0
+    """A training row this much older than the newest weighs half as much in the loss; 0 lets all weigh the same."""
     label_smoothing: float = 0.0
     """Share of a target's mass spread over all classes; regression ignores it."""
     keep: str = "best"
@@ -129,7 +131,7 @@ class TrainingSettings:
             _wrong_types(self)
             or _optimisation_mistakes(self)
             + _share(label_smoothing=self.label_smoothing, ema_decay=self.ema_decay)
-            + _at_least(0, l1=self.l1)
+            + _at_least(0, l1=self.l1, half_life_days=self.half_life_days)
             + _one_of(CLASS_WEIGHTS, class_weights=self.class_weights)
             + _above_zero(wide_penalty=self.wide_penalty)
             + _at_least(1, patience_epochs=self.patience_epochs)

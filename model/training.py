@@ -69,11 +69,13 @@ def train(
     settings: TrainingSettings,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    age_days: np.ndarray | None = None,
 ) -> tuple[Network, History]:
     """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
-    `on_epoch` is called with each epoch's entry of the history; what it raises ends the training.
-    Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression.
+    `on_epoch` is called with each epoch's entry of the history; what it raises ends the training. `age_days` is how
+    much older each training row is than the newest, which `settings.half_life_days` needs.
+    Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     if network.target is None or network.sizes != features.sizes:
@@ -86,12 +88,14 @@ def train(
     _check_rows(encoded_val, truth_val, "validation")
     _compile(network.to(device()))
     class_weights = balanced(network.target, truth_train) if settings.class_weights == "balanced" else None
+    row_weights = faded(age_days, settings.half_life_days)
 
     def loss(rows: np.ndarray) -> Tensor:
         batch = _forgetful(_to_tensors(encoded_train, rows, network))
         mine, weight = ranks.share(len(rows))
         logits = network({name: column[mine] for name, column in batch.items()})
-        total = _loss(network, logits, truth_train[rows[mine]], settings.label_smoothing, class_weights)
+        its = None if row_weights is None else row_weights[rows[mine]]
+        total = _loss(network, logits, truth_train[rows[mine]], settings.label_smoothing, class_weights, its)
         return total * (weight / len(rows))
 
     def validate() -> float:
@@ -168,6 +172,19 @@ def balanced(target: Target, truth: Tensor) -> Tensor | None:
     return len(truth) / (len(counts) * counts.clamp(min=1).float())
 
 
+def faded(age_days: np.ndarray | None, half_life_days: float) -> Tensor | None:
+    """What each row weighs in the loss, 1 in the mean; None where all weigh the same. Shapes: [n] -> float32 [n].
+
+    Raises: ValueError where rows are to weigh by their age, and that is not given.
+    """
+    if not half_life_days:
+        return None
+    if age_days is None:
+        raise ValueError("age_days must be given for half_life_days, got None; set half_life_days: 0")
+    weights = 0.5 ** (np.asarray(age_days, np.float64) / half_life_days)
+    return torch.from_numpy((weights / weights.mean()).astype(np.float32))
+
+
 def _compile(network: Network) -> None:
     """Fuse what a GPU does in a block; all blocks are alike, so one is compiled for all."""
     if next(network.parameters()).is_cuda:
@@ -210,18 +227,29 @@ def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
 
 
 def _loss(
-    network: Network, logits: Tensor, truth: Tensor, smoothing: float, class_weights: Tensor | None = None
+    network: Network,
+    logits: Tensor,
+    truth: Tensor,
+    smoothing: float,
+    class_weights: Tensor | None = None,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
-    """Summed over the rows, of each row the mean over its outputs. Shapes: logits [b, o]; truth [b] or [b, o] -> []."""
+    """Summed over the rows, of each row the mean over its outputs.
+
+    Shapes: logits [b, o]; truth [b] or [b, o]; class_weights as of `balanced`; row_weights [b]; returns [].
+    """
     assert network.target is not None
     logits, truth = logits.float(), truth.to(logits.device)
     weights = None if class_weights is None else class_weights.to(logits.device)
     if network.target.task == "multiclass":
-        return F.cross_entropy(logits, truth, weight=weights, label_smoothing=smoothing, reduction="sum")
-    truth = truth.reshape(logits.shape)
-    if network.target.task == "regression":
-        return F.mse_loss(logits, truth, reduction="sum")
-    element = None if weights is None else torch.where(truth > 0.5, weights[1], weights[0])
-    smooth = truth * (1 - smoothing) + smoothing / 2
-    total = F.binary_cross_entropy_with_logits(logits, smooth, weight=element, reduction="sum")
-    return total / logits.shape[1]
+        each = F.cross_entropy(logits, truth, weight=weights, label_smoothing=smoothing, reduction="none")
+    else:
+        truth = truth.reshape(logits.shape)
+        if network.target.task == "regression":
+            each = F.mse_loss(logits, truth, reduction="none")
+        else:
+            element = None if weights is None else torch.where(truth > 0.5, weights[1], weights[0])
+            smooth = truth * (1 - smoothing) + smoothing / 2
+            each = F.binary_cross_entropy_with_logits(logits, smooth, weight=element, reduction="none")
+        each = each.mean(1)
+    return each.sum() if row_weights is None else each @ row_weights.to(logits.device)

@@ -81,6 +81,12 @@ class SplitPart:
         truths = read_table(self.file, [self.product.target.name])
         return truths if self.keep is None else truths[self.keep]
 
+    @property
+    def age_days(self) -> np.ndarray:
+        """How much older than the newest of them every row is. Shapes: float64 [n]."""
+        times = read_table(self.file, [self.product.time])[self.product.time]
+        return ages((times if self.keep is None else times[self.keep]).to_numpy("datetime64[s]"))
+
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """At first no row, so that no rows at all have their columns too."""
         yield inputs(no_rows(self.product), self.product)
@@ -114,6 +120,11 @@ class SplitPart:
 def split_part(folder: Path, name: str, product: Product) -> SplitPart:
     """One part of data/splits, to be read piece by piece."""
     return SplitPart(folder / f"{name}.parquet", product)
+
+
+def ages(times: np.ndarray) -> np.ndarray:
+    """Days from each time to the newest. Shapes: datetime64 [n] -> float64 [n]."""
+    return (times.max() - times) / np.timedelta64(1, "D")
 
 
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:

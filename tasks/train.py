@@ -49,7 +49,9 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
         try:
-            network, history = fine_tune(network, features, *data, settings, on_epoch, state)
+            network, history = fine_tune(
+                network, features, *data, settings, on_epoch, state, age_days=train_rows.age_days
+            )
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if ranks.rank() == 0:

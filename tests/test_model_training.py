@@ -295,6 +295,50 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
     assert shares["balanced"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_rows_weigh_half_for_every_half_life_and_one_in_the_mean():
+    weights = training.faded(np.array([0.0, 20, 40, 60]), 20)
+    assert (weights[0] / weights).tolist() == pytest.approx([1, 2, 4, 8])
+    assert float(weights.mean()) == pytest.approx(1)
+    assert training.faded(np.zeros(3), 0) is None
+    with pytest.raises(ValueError, match="age_days must be given for half_life_days"):
+        training.faded(None, 20)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_loss_counts_a_row_as_often_as_it_weighs(task):
+    n_outputs = 1 if task in ("binary", "regression") else 3
+    network = Network(
+        SMALL, NOTHING, Target(task=task, classes=() if task == "regression" else ("a", "b", "c")[: max(2, n_outputs)])
+    )
+    logits = torch.randn(4, n_outputs)
+    truth = {
+        "binary": torch.tensor([1.0, 0, 0, 1]),
+        "multiclass": torch.tensor([2, 0, 1, 1]),
+        "multilabel": torch.eye(4)[:, :3],
+        "regression": torch.randn(4),
+    }[task]
+    repeated = training._loss(network, logits[[1, 2, 3, 3, 3]], truth[[1, 2, 3, 3, 3]], 0.1)
+    weighed = training._loss(network, logits, truth, 0.1, row_weights=torch.tensor([0.0, 1, 1, 3]))
+    assert float(weighed) == pytest.approx(float(repeated), rel=1e-5)
+
+
+def test_training_follows_the_newest_rows_where_old_ones_fade(prepared):
+    features, _, _ = prepared
+    table = {"colour": np.full(400, "red", object), "size": np.zeros(400), "note": np.full(400, None, object)}
+    encoded, y = features.encode(table), np.repeat([1, 0], 200)  # what was always so is never so any more
+    age_days = np.repeat([30.0, 0.0], 200)
+    shares = {}
+    for half_life in (0, 10):
+        settings = TrainingSettings(epochs=2, learning_rate=3e-3, half_life_days=half_life, calibrate=False)
+        network, _ = train(fresh(features), features, encoded, y, encoded, y, settings, age_days=age_days)
+        batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
+        with torch.no_grad():
+            scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
+        shares[half_life] = float(scores.mean())
+    assert shares[0] == pytest.approx(1 / 2, abs=0.1)
+    assert shares[10] == pytest.approx(1 / 9, abs=0.1)
+
+
 def test_epochs_are_told_as_they_end(prepared):
     features, encoded, y = prepared
     told = []
