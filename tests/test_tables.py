@@ -84,3 +84,13 @@ def test_sample_is_some_rows_with_their_truths_and_always_the_same(part):
     assert list(some.truths["late"]) == [f"class {i % 4}" for i in places]
     same(everything.sample(10).whole(), some.whole())
     assert everything.sample(N) == everything
+
+
+def test_age_is_told_of_the_rows_that_are_meant(part):
+    product, folder = part
+    rows = tables.read_split(folder, "test").ffill().bfill()  # what has no date never comes so far
+    write_table(folder / "test.parquet", rows)
+    everything, days = tables.split_part(folder, "test", product), rows[product.time]
+    assert everything.age_days.tolist() == [(days.max() - day).days for day in days]
+    some = everything.sample(10)
+    assert some.age_days.tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]
