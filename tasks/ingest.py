@@ -127,7 +127,8 @@ def _labels_by_day(
     """The truths known on as_of and not stored yet, with the date on which they became known as `dt`."""
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
-    labels = labels[labels[product.target.name].notna() & (labels["dt"] <= as_of.isoformat())]
+    # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
+    labels = labels[labels[product.target.name].notna() & (known.dt.normalize() <= pd.Timestamp(as_of))]
     stored = [read_table(partition(paths.raw / "labels", date.fromisoformat(day))) for day in index["labels"]]
     if stored:
         labels = labels[~_keys(labels, product).isin({key for table in stored for key in _keys(table, product)})]
