@@ -282,10 +282,7 @@ def test_product_or_date_that_is_a_path_is_refused(name):
 
 
 def test_label_of_the_last_day_of_all_is_not_known_yet():
-    Path("rows").write_text(
-        "parcel_id,day,depot,weight_kg,handed_in,late\np1,2024-01-01,A,1,,1\np2,9999-12-31,A,1,,1\n"
-    )
-    assert nightly(product("csv"), AS_OF)["later"] == 1
+    assert night(csv("p2,9999-12-31,A,1,,1\n"))["later"] == 1
 
 
 def test_hostile_files_by_chance_are_accounted_for_or_stop_with_a_message():
