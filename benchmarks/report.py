@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from model import processor
+
 RESULTS = Path(__file__).parent / "results"
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LIBRARIES = ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "numpy", "scikit-learn", "tokenizers")
@@ -60,15 +62,11 @@ def write(result: Result, folder: Path = RESULTS) -> Path:
 
 def machine() -> dict[str, Any]:
     """The processor, memory and libraries at hand; no name by which a machine could be found."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    fields = dict(line.partition(":")[::2] for line in text.splitlines() if ":" in line)
-    names = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = names.get("flags", "").split()
+    features = processor.features()
     return {
-        "processor": names.get("model name", platform.processor()),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "features": [feature for feature in FEATURES if feature in flags],
+        "processor": processor.name(),
+        "cores": processor.n_cores(),
+        "features": [feature for feature in FEATURES if feature in features],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": _gpu(),
         "python": platform.python_version(),

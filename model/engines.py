@@ -9,7 +9,6 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
+from model import processor
 from model.batches import Batch
 from model.safety import check_onnx
 from model.target import read_description
@@ -89,7 +89,7 @@ class OnnxRuntime:
     def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
         """`n_threads` 0 takes all cores."""
         cuda = n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        self.n_parallel = 1 if cuda else n_threads or n_cores()
+        self.n_parallel = 1 if cuda else n_threads or processor.n_cores()
         self.batch_tokens = 65_536 if cuda else _batch_tokens(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -117,7 +117,7 @@ class OpenVino:
         """`n_threads` 0 takes all cores."""
         import openvino
 
-        self.n_parallel = n_threads or n_cores()
+        self.n_parallel = n_threads or processor.n_cores()
         self.batch_tokens = _batch_tokens(folder)
         compiled = openvino.Core().compile_model(
             folder / engine.network,
@@ -174,22 +174,9 @@ def lacking(engine: Engine) -> str | None:
     if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed (pip install openvino)"
     needed = NEEDED.get(engine.precision, ())
-    if needed and not processor_features() & set(needed):
+    if needed and not processor.features() & set(needed):
         return f"the processor has none of {', '.join(needed)}"
     return None
-
-
-def processor_features() -> set[str]:
-    """What the processor can do, as Linux names it; nothing elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    flags = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
-    return set(flags[0].split()) if flags else set()
-
-
-def n_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_cuda_devices() -> int:

@@ -8,7 +8,6 @@ one shard alone: Airflow runs them as separate tasks.
 
 import hashlib
 import json
-import platform
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from model import processor
 from tasks import files, stage, tables
 from tasks.errors import UserError
 from tasks.files import (
@@ -78,7 +78,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[
         "threshold": product.predict.threshold,
         "rows_sha256": file_sha256(rows) if rows.exists() else None,
         "model_sha256": folder_sha256(paths.onnx),
-        "engine": {**engine, "processor": _processor()},
+        "engine": {**engine, "processor": processor.name()},
         "code_sha256": hashlib.sha256("".join(file_sha256(file) for file in code).encode()).hexdigest(),
         "environment_sha256": file_sha256(Path("constraints.txt")),
     }
@@ -193,14 +193,6 @@ def _schema(file: Path) -> list[dict[str, str]]:
     import pyarrow.parquet
 
     return [{"name": field.name, "type": str(field.type)} for field in pyarrow.parquet.read_schema(file)]
-
-
-def _processor() -> str:
-    """The kind of processor: another one may round otherwise, and then gives another night."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -143,15 +143,16 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
 
 def _pin_engine(model: Clone, onnx: Path) -> None:
     """Let export keep the engine that was chosen then: which is the fastest here says nothing of the past."""
-    import yaml
+    import ruamel.yaml
 
     from model.engines import FILE, Engine
 
     if not (onnx / FILE).exists():
         return  # older than the choice of engines
-    params = yaml.safe_load((model.folder / "params.yaml").read_text("utf-8"))
+    editor, file = ruamel.yaml.YAML(), model.folder / "params.yaml"
+    params = editor.load(file)
     params["products"][model.product]["model"]["engine"] = str(Engine.load(onnx))
-    (model.folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), "utf-8")
+    editor.dump(params, file)
 
 
 def _clean_clone(published: Published, folder: Path, name: str | None, commit: str | None, installed: bool) -> Clone:

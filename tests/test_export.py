@@ -57,7 +57,7 @@ def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
 
 
 def test_engine_that_this_machine_lacks_is_refused_before_anything_is_exported(trained, monkeypatch):
-    monkeypatch.setattr("model.engines.processor_features", lambda: {"fpu"})
+    monkeypatch.setattr("model.processor.features", lambda: {"fpu"})
     with pytest.raises(UserError, match=r"model\.engine must be one that this machine can run, got onnxruntime-int8"):
         export(product("onnxruntime-int8"), AS_OF)
     assert not PATHS.onnx.exists()

@@ -96,7 +96,7 @@ def test_chosen_engine_is_the_one_that_scores(folder):
 )
 def test_engine_that_cannot_run_here_is_refused_and_never_replaced(folder, monkeypatch, engine, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("model.engines.processor_features", lambda: {"fpu"})
+    monkeypatch.setattr("model.processor.features", lambda: {"fpu"})
     with pytest.raises(ValueError, match=message):
         Scorer(folder, engine=Engine.parse(engine))
 
