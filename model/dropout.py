@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model import ranks
+
 
 class Dropout(nn.Dropout):
     """Dropout that draws a CPU's random numbers four at a time; elsewhere torch's own.
@@ -16,7 +18,8 @@ class Dropout(nn.Dropout):
         """Shapes: any, unchanged."""
         if not self.training or self.p == 0 or tokens.device.type != "cpu":
             return super().forward(tokens)
-        return _Drop.apply(tokens, _kept(tokens.shape, self.p), 1 / (1 - self.p))
+        kept = ranks.mine(lambda shape: _kept(shape, self.p), tokens.shape)
+        return _Drop.apply(tokens, kept, 1 / (1 - self.p))
 
 
 class _Drop(torch.autograd.Function):

@@ -5,12 +5,15 @@ everything here does nothing. All processes hold the same weights: gradients are
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_newest_share: list[tuple[slice, int]] = []
+"""This process's rows of the batch that all work on, and the number of rows that has."""
 
 
 @contextmanager
@@ -42,12 +45,23 @@ def n_ranks() -> int:
 def share(n_rows: int) -> tuple[slice, float]:
     """The rows of a batch that are this process's, and 1; where there are fewer rows than processes, some row and 0.
 
-    A process with nothing to do still takes part in every sum.
+    A process with nothing to do still takes part in every sum. `mine` goes by the newest call.
+    """
+    start, end = (n_rows * each // n_ranks() for each in (rank(), rank() + 1))
+    rows, weight = (slice(start, end), 1.0) if start < end else (slice(0, 1), 0.0)
+    _newest_share[:] = [(rows, n_rows)]
+    return rows, weight
+
+
+def mine(draw: Callable[[torch.Size], Tensor], shape: torch.Size) -> Tensor:
+    """This process's rows of what is drawn for the rows of all: each row gets what it would get in one process.
+
+    Shapes: `shape` [rows of this process, ...], as is returned.
     """
     if n_ranks() == 1:
-        return slice(0, n_rows), 1.0
-    start, end = (n_rows * each // n_ranks() for each in (rank(), rank() + 1))
-    return (slice(start, end), 1.0) if start < end else (slice(0, 1), 0.0)
+        return draw(shape)
+    rows, n_rows = _newest_share[0]
+    return draw(torch.Size([n_rows, *shape[1:]]))[rows]
 
 
 def sum_in_place(tensors: Iterable[Tensor]) -> None:

@@ -237,9 +237,12 @@ class Steps:
         print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
 
 
-def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Fix what torch draws in a step; with a rank, what one process alone draws."""
-    torch.manual_seed(((seed * 1_000_003 + step) * 1_009 + rank) % 2**63)
+def seed_step(seed: int, step: int) -> None:
+    """Fix what torch draws in a step: on the CPU the same in every process, on GPUs its own in each."""
+    number = (seed * 1_000_003 + step) * 1_009
+    torch.manual_seed(number % 2**63)
+    if ranks.n_ranks() > 1:
+        torch.cuda.manual_seed((number + ranks.rank()) % 2**63)
 
 
 def _assign(weights: list[nn.Parameter], values: list[Tensor]) -> None:

@@ -27,13 +27,15 @@ from typing import Any
 from tasks import stage
 from tasks.embedded import environment
 from tasks.errors import UserError
-from tasks.files import file_sha256, read_json
+from tasks.files import file_sha256, read_json, whole_folder
 from tasks.paths import Paths
 from tasks.trace import Published, experiment_commit, find
 from tasks.workspace import HOME, ORIGIN, ROOT, git, read_lock
 
 RETRAINED = ("validate", "split", "pretrain", "train", "export")
 """The stages between raw data and the exported model; evaluate measures it and leaves it as it is."""
+BUILT_FROM = ("Makefile", "pyproject.toml", "constraints.txt")
+"""All that the environment of a revision is built from, by `make setup`."""
 TIMED = "export.json"
 """The report that holds timings, which no two runs share."""
 
@@ -185,20 +187,22 @@ def _interpreter(clone: Path, installed: bool) -> Path:
     if installed:
         _tell(f"this revision pins other packages than are installed, and goes on with those: {listed}")
         return Path(sys.executable)
-    pins = hashlib.sha256("".join(file_sha256(clone / name) for name in ("pyproject.toml", "constraints.txt")).encode())
-    environment = HOME / "environments" / pins.hexdigest()[:16]
+    named = hashlib.sha256("".join(file_sha256(clone / name) for name in BUILT_FROM).encode()).hexdigest()[:16]
+    environment = HOME / "environments" / named
     _tell(f"this revision pins other packages than are installed ({listed}); building its environment in {environment}")
-    environment.mkdir(parents=True, exist_ok=True)
-    (clone / ".venv").symlink_to(environment)
+    if not environment.exists():
+        with whole_folder(environment) as folder:
+            for name in BUILT_FROM:
+                shutil.copy2(clone / name, folder / name)
     built = subprocess.run(
-        ["make", f"PYTHON={sys.executable}", "setup"], cwd=clone, text=True, check=False, capture_output=True
+        ["make", f"PYTHON={sys.executable}", "setup"], cwd=environment, text=True, check=False, capture_output=True
     )
     if built.returncode:
         raise UserError(
             f"the environment of this revision could not be built:\n{(built.stdout + built.stderr).strip()[-2000:]}\n"
             "ENVIRONMENT=installed goes on with what is installed"
         )
-    return environment / "bin" / "python"
+    return environment / ".venv" / "bin" / "python"
 
 
 def _differing_pins(clone: Path) -> list[str]:

@@ -87,14 +87,14 @@ print("figures", killed, half_written, ended, (home / "log").read_text().count("
 TOGETHER = """
 import model.device
 model.device.has_fast_bfloat16 = lambda where: False  # whose rounding would hide what is compared
-alone, history = trained(None, 0.0)
+alone, history = trained(None, 0.1)
 children = []
 for number in range(2):
     child = os.fork()
     if child == 0:
         os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
         with ranks.together():
-            weights, its = trained(None, 0.0)
+            weights, its = trained(None, 0.1)
         (home / f"hash-{number}").write_text(sha256(save(weights)).hexdigest())
         # A key's bias moves all scores of a query alike, so its gradient is rounding alone.
         compared = [name for name in alone if not name.endswith("key.bias")]

@@ -196,6 +196,40 @@ except (PassingError, UserError) as error:
     assert "history would be lost" in lost
 
 
+def test_a_remote_that_gives_other_bytes_than_it_was_given_feeds_no_run(airflow_run, tmp_path):
+    """Every file of the remote with its last byte changed, under another address."""
+    import boto3
+
+    client = boto3.client("s3")
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="lamplighter", Prefix="dvc/"):
+        for key in (each["Key"] for each in page["Contents"]):
+            body = client.get_object(Bucket="lamplighter", Key=key)["Body"].read()
+            if body and not key.endswith(".dir"):
+                body = body[:-1] + bytes([body[-1] ^ 1])
+            client.put_object(Bucket="lamplighter", Key=key.replace("dvc/", "damaged/", 1), Body=body)
+    env = airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(tmp_path),
+        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
+    code = f"""
+import tasks.workspace as w
+from tasks.errors import PassingError, UserError
+from tasks.run import open_run, step
+clone = w._clone
+def elsewhere(run):
+    clone(run)
+    config = run.workspace / ".dvc" / "config"
+    config.write_text(config.read_text().replace("lamplighter/dvc", "lamplighter/damaged"))
+w._clone = elsewhere
+try:
+    step(open_run("tiny", "predict", "{AS_OF}", "a fifth run"), "ingest")
+except (PassingError, UserError) as error:
+    print("stopped:", type(error).__name__, error)
+"""
+    assert "stopped:" in in_project(code, airflow_run.project, env)
+
+
 def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_run, tmp_path):
     """SIGKILL in the middle of a stage, and a lock of git's left behind; the retry must still finish the stage."""
     env = airflow_run.env | {
