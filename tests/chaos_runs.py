@@ -22,6 +22,8 @@ from tasks.stage import STAGES
 URL = "s3://lamplighter/predictions"
 SHARDS = 3
 KILLS_PER_TASK = 4
+ELSEWHERE = ("publish: a part is uploaded",)
+"""Labels that no run of shards passes, which upload their own parts: chaos_publication kills there."""
 TRAIN_STEPS = (*STAGES[:-1], "promote")
 WORKER = """
 import json, sys
@@ -113,7 +115,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     made = make_project(folder / "project")
     project = Project(made, environment(made / ".lamplighter", **keys))
     labels = labels_of("run", "workspace", "registry", "nights", "publish")
-    project.left = [label for label in labels if not label.startswith("gc")]
+    project.left = [label for label in labels if label not in ELSEWHERE and not label.startswith("gc")]
     project.train("2024-02-08", "train")
     uris = [project.predict(as_of, f"night-{as_of}") for as_of in ("2024-02-08", "2024-02-09")]
     assert not project.left, f"nothing reached {project.left}"
