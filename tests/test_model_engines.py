@@ -1,9 +1,12 @@
 """Oracle: ONNX Runtime in fp32 for the engines that round; the same engine with other threads, neighbours and order."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_model_export import mixed, random_model
 
+from model import processor
 from model.batches import batches, collate
 from model.choice import MAX_LOSS, Finding, choose, keeps, measure
 from model.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, lacking
@@ -146,3 +149,11 @@ def test_an_error_may_rise_by_the_same_share_that_a_metric_may_fall():
     assert not keeps(10.0, 10 * (1 + MAX_LOSS * 2), True)
     assert keeps(0.9, 0.9 - MAX_LOSS / 2, False)
     assert not keeps(0.9, 0.9 - MAX_LOSS * 2, False)
+
+
+def test_processor_is_described():
+    said = Path("/proc/cpuinfo").read_text()
+    assert processor.name() in said or "model name" not in said
+    assert processor.features()
+    assert all(feature in said for feature in processor.features())
+    assert 1 <= processor.n_cores() <= said.count("processor\t")
