@@ -20,7 +20,6 @@ from conftest import call, environment, make_project
 from tasks.stage import STAGES
 
 URL = "s3://lamplighter/predictions"
-SHARDS = 3
 KILLS_PER_TASK = 4
 ELSEWHERE = ("publish: a part is uploaded",)
 """Labels that no run of shards passes, which upload their own parts: chaos_publication kills there."""
@@ -90,7 +89,8 @@ class Project:
         self.do("start", file, "predict", as_of, unique)
         for name in ("ingest", "validate"):
             self.do(name, file)
-        printed = [self.do("shard", file, str(number)) for number in range(SHARDS)]
+        n_shards = json.loads(Path(file).read_text())["shards"]
+        printed = [self.do("shard", file, str(number)) for number in range(n_shards)]
         parts = [json.loads(re.findall(r"^PART (.*)", text, re.MULTILINE)[-1]) for text in printed]
         self.do("collect", file, json.dumps(parts))
         for name in ("publish", "gc"):
