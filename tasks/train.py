@@ -46,12 +46,11 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
         on_disk(map(features.encode, val_rows), paths.splits),
         y_val,
     )
+    age_days = train_rows.age_days if settings.half_life_days else None
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
         try:
-            network, history = fine_tune(
-                network, features, *data, settings, on_epoch, state, age_days=train_rows.age_days
-            )
+            network, history = fine_tune(network, features, *data, settings, on_epoch, state, age_days)
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if ranks.rank() == 0:

@@ -13,8 +13,8 @@ def commits(tmp_path, monkeypatch):
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
         workspace.git("init", "--quiet", str(each))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    (tmp_path / "gitconfig").write_text("[user]\n    name = Ada\n    email = ada@localhost\n")
+        workspace.git("config", "user.name", "Ada", cwd=each)
+        workspace.git("config", "user.email", "ada@localhost", cwd=each)
     made = []
     for i in range(3):
         workspace.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {i}", cwd=origin)
