@@ -227,7 +227,9 @@ try:
 except (PassingError, UserError) as error:
     print("stopped:", type(error).__name__, error)
 """
-    assert "stopped:" in in_project(code, airflow_run.project, env)
+    said = in_project(code, airflow_run.project, env)
+    assert "stopped:" in said
+    assert "without which history would be lost" in said, "it must be the pull that stops"
 
 
 def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_run, tmp_path):
