@@ -128,6 +128,6 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
         "runs: kills": project.kills.total(),
         "runs: labels at which a process was killed": len(project.kills),
         "runs: nights published by runs whose tasks were killed": 2,
-        "re-creations: nights made again, every sha256 equal": len(equal),
-        "re-creations: of these from raw data, the model trained again": 1,
+        "re-creations of three nights, every sha256 equal": len(equal),
+        "re-creations:   of these from raw data, the model trained again": 1,
     }
