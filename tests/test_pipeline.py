@@ -41,6 +41,15 @@ def published(airflow_run, monkeypatch):
     return stored.json()
 
 
+def on_an_empty_disk(airflow_run, folder: Path) -> dict[str, str]:
+    """The environment of a worker that has nothing of the run yet but the address of its origin."""
+    return airflow_run.env | {
+        "LAMPLIGHTER_HOME": str(folder),
+        "LAMPLIGHTER_CACHE": str(folder / "cache"),
+        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
+    }
+
+
 def experiments(project: Path, env: dict[str, str]) -> list[str]:
     return call(["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/*/*/tiny-*"], project, env).split()
 
@@ -171,11 +180,7 @@ try:
 except (PassingError, UserError) as error:
     print(type(error).__name__, error)
 """
-    env = airflow_run.env | {
-        "LAMPLIGHTER_HOME": str(tmp_path),
-        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
-        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
-    }
+    env = on_an_empty_disk(airflow_run, tmp_path)
     nobody = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     down = in_project(code, airflow_run.project, env | nobody)
     assert "PassingError" in down
@@ -207,11 +212,7 @@ def test_a_remote_that_gives_other_bytes_than_it_was_given_feeds_no_run(airflow_
             if body and not key.endswith(".dir"):
                 body = body[:-1] + bytes([body[-1] ^ 1])
             client.put_object(Bucket="lamplighter", Key=key.replace("dvc/", "damaged/", 1), Body=body)
-    env = airflow_run.env | {
-        "LAMPLIGHTER_HOME": str(tmp_path),
-        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
-        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
-    }
+    env = on_an_empty_disk(airflow_run, tmp_path)
     code = f"""
 import tasks.workspace as w
 from tasks.errors import PassingError, UserError
@@ -234,11 +235,7 @@ except (PassingError, UserError) as error:
 
 def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_run, tmp_path):
     """SIGKILL in the middle of a stage, and a lock of git's left behind; the retry must still finish the stage."""
-    env = airflow_run.env | {
-        "LAMPLIGHTER_HOME": str(tmp_path),
-        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
-        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
-    }
+    env = on_an_empty_disk(airflow_run, tmp_path)
     code = f"""
 from tasks.run import open_run, step
 run = open_run("tiny", "train", "{AS_OF}", "a killed run")
@@ -305,9 +302,5 @@ try:
 except UserError as error:
     print("refused:", error)
 """
-    env = airflow_run.env | {
-        "LAMPLIGHTER_HOME": str(tmp_path),
-        "LAMPLIGHTER_CACHE": str(tmp_path / "cache"),
-        "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
-    }
+    env = on_an_empty_disk(airflow_run, tmp_path)
     assert "data/models/tiny/onnx must be what is registered" in in_project(code, airflow_run.project, env)
