@@ -72,7 +72,7 @@ class _TreeInputs:
     def is_category(self) -> list[bool]:
         """Which of the columns that `transform` returns are categories."""
         n = Counter(self.kinds.values())
-        return [True] * n["category"] + [False] * (n["number"] + TIME_PARTS * n["time"])
+        return [True] * n["category"] + [False] * (n["number"] + n["context"] + TIME_PARTS * n["time"])
 
     def fit_transform(self, table: Table) -> np.ndarray:
         if any(self.is_category):
@@ -135,9 +135,9 @@ def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:
 
 
 def _numeric(kinds: dict[str, str], table: Table) -> np.ndarray:
-    """Numbers, then the parts of every time. Shapes: float64 [n, numbers + 3 times]."""
+    """Numbers and context, then the parts of every time. Shapes: float64 [n, numbers + context + 3 times]."""
     n = len(table[next(iter(kinds))])
-    numbers = [table[name][:, None] for name, kind in kinds.items() if kind == "number"]
+    numbers = [table[name][:, None] for name, kind in kinds.items() if kind in ("number", "context")]
     times = [time_parts(table[name]) for name, kind in kinds.items() if kind == "time"]
     return np.concatenate([np.empty((n, 0)), *numbers, *times], axis=1)
 

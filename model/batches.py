@@ -35,11 +35,11 @@ def batches(lengths: np.ndarray, batch_tokens: int, seed: int | None = None) -> 
 def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     """The given rows as the network's inputs; a kind of column that is absent has no entry.
 
-    Shapes: categories int64 [b, c]; numbers float32 [b, m]; times float32 [b, t, 3]; text int64 [b, longest];
-    bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
+    Shapes: categories int64 [b, c]; numbers float32 [b, m]; times float32 [b, t, 3]; context float32 [b, k];
+    text int64 [b, longest]; bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
     """
     batch: Batch = {}
-    for name in ("categories", "numbers", "times"):
+    for name in ("categories", "numbers", "times", "context"):
         column = getattr(encoded, name)
         if column.shape[1]:
             batch[name] = column[rows]

@@ -26,6 +26,8 @@ class Sizes:
     """Subword vocabulary; 1 (for [CLS] alone) without text."""
     max_tokens: int
     """Text tokens per row at most."""
+    n_context: int = 0
+    """Context columns, which become no token."""
     cls_id: int = 0
     """Subword id of [CLS]."""
     sep_id: int = 0
@@ -60,6 +62,8 @@ class Encoded:
     """int32 [sum of lengths]: subword ids of all rows, end to end."""
     offsets: np.ndarray
     """int64 [n + 1]: where each row's subwords begin."""
+    context: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """float32 [n, context columns]: as they are, NaN for missing."""
     bag: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     """int32 [sum of sizes]: the different subwords of each row, end to end, as `subwords.bags` numbers them."""
     bag_weights: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))

@@ -41,11 +41,12 @@ class _Scores(nn.Module):
         numbers: Tensor | None = None,
         times: Tensor | None = None,
         text: Tensor | None = None,
+        context: Tensor | None = None,
         bag: Tensor | None = None,
         bag_weights: Tensor | None = None,
     ) -> Tensor:
         tokens = {"categories": categories, "numbers": numbers, "times": times, "text": text}
-        inputs = {**tokens, "bag": bag, "bag_weights": bag_weights}
+        inputs = {**tokens, "context": context, "bag": bag, "bag_weights": bag_weights}
         return self.network.scores({name: given for name, given in inputs.items() if given is not None})
 
 
@@ -158,7 +159,8 @@ def parity(trained: Path, exported: Path, table: Table) -> float:
 
 def _example(features: Features) -> dict[str, Tensor]:
     """Two rows with everything missing: only their shapes matter."""
-    empty = {"number": np.full(2, np.nan), "time": np.full(2, "NaT", "datetime64[s]")}
+    nans = np.full(2, np.nan)
+    empty = {"number": nans, "context": nans, "time": np.full(2, "NaT", "datetime64[s]")}
     nothing = np.full(2, None, object)
     encoded = features.encode({name: empty.get(kind, nothing) for name, kind in features.kinds.items()})
     batch = collate(encoded, np.arange(2), features.sizes.pad_id)

@@ -1,7 +1,7 @@
 """Fitted preprocessing: a table of columns becomes arrays the network reads.
 
 A table maps column names to arrays of one length: `category` and `text` hold str or None, `number`
-float64 with NaN, `time` datetime64[s] with NaT. Everything is fitted on the rows given to `fit` and on
+and `context` float64 with NaN, `time` datetime64[s] with NaT. Everything is fitted on the rows given to `fit` and on
 nothing else; which rows those are is the caller's business. Padding happens later, in `model.batches`.
 """
 
@@ -117,6 +117,7 @@ class Features:
             n_texts=len(_of_kind(self.kinds, "text")),
             n_subwords=1 if self.tokenizer is None else self.tokenizer.get_vocab_size(),
             max_tokens=self.max_tokens,
+            n_context=len(_of_kind(self.kinds, "context")),
             **ids,
         )
 
@@ -130,10 +131,12 @@ class Features:
         categories = [_slots(table[name], known) for name, known in self.vocabularies.items()]
         numbers = [_scaled(table[name], number) for name, number in self.numbers.items()]
         times = [time_parts(table[name]) for name in _of_kind(self.kinds, "time")]
+        context = [_finite(table[name]).astype(np.float32) for name in _of_kind(self.kinds, "context")]
         return Encoded(
             categories=_stack(categories, (n, 0), np.int64),
             numbers=_stack(numbers, (n, 0), np.float32),
             times=_stack(times, (n, 0, TIME_PARTS), np.float32),
+            context=_stack(context, (n, 0), np.float32),
             **self._texts(table, n),
         )
 
@@ -194,8 +197,8 @@ def _check(kinds: dict[str, str], table: Table) -> None:
     missing = [name for name in kinds if name not in table]
     if missing:
         mistakes.append(f"table must have the columns {', '.join(missing)}, got {', '.join(table) or 'none'}")
-    if not kinds:
-        mistakes.append("kinds must name at least one column, got none")
+    if not set(kinds.values()) - {"context"}:
+        mistakes.append("kinds must name at least one column that is no context, got none")
     if mistakes:
         raise ValueError("\n".join(mistakes))
 
@@ -269,8 +272,11 @@ def _slots(column: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
 
 
 def _scaled(column: np.ndarray, number: NumberScale) -> np.ndarray:
-    finite = np.where(np.isfinite(column), column, np.nan)
-    return ((finite - number.centre) / number.scale).astype(np.float32)
+    return ((_finite(column) - number.centre) / number.scale).astype(np.float32)
+
+
+def _finite(column: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(column), column, np.nan)
 
 
 def time_parts(column: np.ndarray) -> np.ndarray:

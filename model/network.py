@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from model.context import Context
 from model.dropout import Dropout
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
 from model.encoded import Sizes
@@ -24,7 +25,7 @@ NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
 INPUTS = ("categories", "numbers", "times", "text")
 """What the encoder reads of a batch."""
-ANSWERING = ("head.", "wide.")
+ANSWERING = ("head.", "wide.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -61,6 +62,7 @@ class Network(nn.Module):
         self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
         is_wide = target and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs) if target and is_wide else None
+        self.context = Context(sizes.n_context, target.n_outputs) if target and sizes.n_context else None
         initialise(self, seed)
 
     def answering(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
@@ -97,7 +99,9 @@ class Network(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
         logits = self.deep(batch)
-        return logits if self.wide is None else self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
+        if self.wide is not None:
+            logits = self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
+        return logits if self.context is None else logits.float() + self.context(batch["context"])
 
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits of encoder and head alone. Shapes: as in `forward`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
-COLUMN_KINDS = ("category", "number", "time", "text")
+COLUMN_KINDS = ("category", "number", "time", "text", "context")
 POOLINGS = ("cls", "mean")
 KEPT = ("best", "last")
 CLASS_WEIGHTS = ("none", "balanced")

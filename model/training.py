@@ -14,6 +14,7 @@ from torch import Tensor
 from model import ranks
 from model.batches import batches, collate
 from model.calibration import calibrate
+from model.context import fit_context
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
 from model.features import UNKNOWN, Features
@@ -109,6 +110,9 @@ def train(
     if network.wide is not None:
         fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
         _mix_wide(network, encoded_val, truth_val, settings.batch_tokens)
+    if network.context is not None:
+        errors = _errors(network, encoded_train, truth_train, settings.batch_tokens)
+        fit_context(network.context, encoded_train.context, *errors)
     if settings.calibrate:
         calibrate(network, encoded_val, y_val, settings.batch_tokens)
     if network.wide is not None:
@@ -129,6 +133,23 @@ def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: i
             deep[rows] = network.deep(batch).float().cpu()
             flat[rows] = network.wide(batch["bag"], batch["bag_weights"]).cpu()
     fit_mix(network.wide, deep, flat, lambda logits: _loss(network, logits, truth, 0.0))
+
+
+@torch.inference_mode()
+def _errors(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """By how much truths are above the network's means, and how fast the means move with the logits: [n, o] each."""
+    assert network.target is not None
+    means = torch.empty(len(encoded), network.target.n_outputs, dtype=torch.float64)
+    for rows in batches(encoded.lengths, batch_tokens):
+        logits = network(_to_tensors(encoded, rows, network)).double()
+        if network.target.task != "regression":
+            logits = logits.softmax(-1) if network.target.task == "multiclass" else logits.sigmoid()
+        means[rows] = logits.cpu()
+    errors = torch.from_numpy(_outputs(network.target, truth)) - means
+    information = means * (1 - means)
+    if network.target.task == "regression":
+        information = torch.ones_like(means) / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return errors.numpy(), information.numpy()
 
 
 def _outputs(target: Target, truth: Tensor) -> np.ndarray:

@@ -433,7 +433,8 @@ class Product:
     time: str
     """The event date: decides the dt= partition."""
     columns: dict[str, str]
-    """The model's inputs, each a category, number, time or text; nothing else reaches the model."""
+    """The model's inputs, each a category, number, time, text or context (a number that many rows share, such as the
+    weather of a day: read by a line of its own beside the encoder); nothing else reaches the model."""
     target: Target
     """What is predicted."""
     predict: Predict
@@ -504,6 +505,11 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
     ]
     if given["columns"] == {}:
         mistakes.append("columns must name at least one input, got {}; add one")
+    if columns and set(columns.values()) == {"context"}:
+        mistakes.append(
+            f"columns must name at least one that is no context, got {', '.join(columns)}; add what tells the rows of "
+            "one context apart"
+        )
     if given["key"] == ():
         mistakes.append("key must name at least one column, got []; add one")
     mistakes += [

@@ -138,7 +138,7 @@ def read_split(folder: Path, name: str) -> pd.DataFrame:
 
 
 def _array(values: pd.Series, kind: str) -> np.ndarray:
-    if kind == "number":
+    if kind in ("number", "context"):
         return values.to_numpy("float64")
     if kind == "time":
         return values.to_numpy("datetime64[s]")

@@ -59,9 +59,9 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
-    """`values` as a category, number, time or text, and which of them did not fit (bool, same index)."""
+    """`values` as a column of its kind, and which of them did not fit (bool, same index)."""
     present = values.notna()
-    if kind == "number":
+    if kind in ("number", "context"):
         if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
             values = as_text(values)
         if values.dtype == object:

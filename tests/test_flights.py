@@ -11,8 +11,21 @@ PLANES = pd.DataFrame({"tailnum": ["N1"], "year": [2001], "manufacturer": ["A"],
 N_DAYS, PER_DAY = 14, 12
 
 
-def delivered(n_days=N_DAYS, changed_from=N_DAYS):
-    """The source's rows for random flights; from day `changed_from` on, every truth is another one."""
+def observed(changed_from=N_DAYS):
+    """Hourly weather of two airports from the day before the first; from day `changed_from` on, it is another one."""
+    random = np.random.default_rng(1)
+    n = (N_DAYS + 1) * 24
+    hours = np.repeat(pd.Timestamp("2012-12-31") + pd.to_timedelta(np.arange(n), unit="h"), 2)
+    table = pd.DataFrame({"year": hours.year, "month": hours.month, "day": hours.day, "hour": hours.hour})
+    table["dewp"] = random.normal(40, 10, 2 * n)
+    table["wind_dir"] = np.where(random.random(2 * n) < 0.1, np.nan, random.integers(0, 36, 2 * n) * 10.0)
+    table["wind_speed"] = np.where(random.random(2 * n) < 0.02, 1048.0, random.uniform(0, 30, 2 * n))
+    later = hours >= pd.Timestamp("2013-01-01") + pd.Timedelta(days=changed_from)
+    return table.assign(dewp=table["dewp"].where(~later, 0), wind_dir=table["wind_dir"].where(~later, 90))
+
+
+def delivered(n_days=N_DAYS, changed_from=N_DAYS, weather_from=N_DAYS):
+    """The source's rows for random flights; from the days given on, every truth or observation is another one."""
     random = np.random.default_rng(0)
     n = N_DAYS * PER_DAY
     days = pd.Timestamp("2013-01-01") + pd.to_timedelta(np.repeat(np.arange(N_DAYS), PER_DAY), unit="D")
@@ -34,7 +47,7 @@ def delivered(n_days=N_DAYS, changed_from=N_DAYS):
     )
     later = np.arange(n) >= changed_from * PER_DAY
     table["arr_delay"] = table["arr_delay"].where(~later, 300 - table["arr_delay"].fillna(0))
-    return flights.table(table[: n_days * PER_DAY], PLANES, ZONES)
+    return flights.table(table[: n_days * PER_DAY], PLANES, ZONES, observed(weather_from))
 
 
 @pytest.mark.parametrize("day", [2, 7, 13])
@@ -44,6 +57,32 @@ def test_a_row_knows_the_truths_of_two_days_before_and_none_later(day):
     row = delivered()[inputs][its]
     pd.testing.assert_frame_equal(row, delivered(changed_from=day - 1)[inputs][its], check_exact=True)
     assert not row.equals(delivered(changed_from=day - 2)[inputs][its])
+
+
+@pytest.mark.parametrize("day", [2, 7, 13])
+def test_a_row_knows_the_weather_of_the_evening_before_and_none_later(day):
+    its = slice(day * PER_DAY, (day + 1) * PER_DAY)
+    row = delivered()[its]
+    pd.testing.assert_frame_equal(row, delivered(weather_from=day)[its], check_exact=True)
+    assert not row.equals(delivered(weather_from=day - 1)[its])
+
+
+def test_the_evening_before_equals_the_definition():
+    weather = observed()
+    rows = delivered().set_index("date")[["dew_point_above_usual_f", "wind_from_east_mph"]].drop_duplicates()
+    assert len(rows) == N_DAYS
+    dew_points = []
+    for back, (_, row) in enumerate(rows.iterrows()):
+        day = pd.Timestamp("2012-12-31") + pd.Timedelta(days=back)
+        its = weather[(weather[["year", "month", "day"]] == [day.year, day.month, day.day]).all(axis=1)]
+        its = its[its["hour"].isin([18, 19, 20, 21])]
+        dew_points.append(its["dewp"].mean())
+        weights = 0.5 ** (np.arange(back, -1, -1) / flights.USUAL_DEW_POINT_DAYS)
+        usual = weights @ dew_points / weights.sum()
+        assert row["dew_point_above_usual_f"] == pytest.approx(dew_points[-1] - usual, abs=1e-9)
+        sane = its[its["wind_speed"] < 100]
+        east = sane["wind_speed"] * np.sin(np.radians(sane["wind_dir"]))
+        assert row["wind_from_east_mph"] == pytest.approx(east.mean())
 
 
 @pytest.mark.parametrize("n_days", [1, 3, 9])

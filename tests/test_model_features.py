@@ -196,5 +196,5 @@ def test_columns_that_are_not_there_are_all_named():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="column size must be of kind category, number, time, text, got 'integer'"):
+    with pytest.raises(ValueError, match="size must be of kind category, number, time, text, context, got 'integer'"):
         Features.fit({"size": "integer"}, a_table(), None, "binary", max_tokens=8)

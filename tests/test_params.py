@@ -150,12 +150,17 @@ def test_check_of_the_file_imports_nothing_heavy():
         ),
         (
             {"columns__weight_kg": "numer"},
-            "columns.weight_kg must be one of category, number, time, text, got 'numer'; use category",
+            "columns.weight_kg must be one of category, number, time, text, context, got 'numer'; use category",
         ),
         (
             {"columns__late": "number"},
             "target.name must not be an input, the key or the time, got 'late'; "
             "delete it from columns: the model would be told the answer",
+        ),
+        (
+            {"columns": {"weight_kg": "context"}, "expectations": []},
+            "columns must name at least one that is no context, got weight_kg; add what tells the rows of one "
+            "context apart",
         ),
         ({"columns": {}, "expectations": []}, "columns must name at least one input, got {}; add one"),
         ({"key": []}, "key must name at least one column, got []; add one"),

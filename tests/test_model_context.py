@@ -1,0 +1,158 @@
+"""Oracle: the formulas written out with numpy, a line that is known because it was drawn, and laws."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.context import EXPECTED_EFFECT, Context, fit_context
+from model.export import export_onnx, parity
+from model.features import Features
+from model.network import Network
+from model.scoring import TorchScorer
+from model.settings import NetworkSettings, TrainingSettings
+from model.store import save_model
+from model.target import Target
+from model.training import train
+
+KINDS = {"size": "number", "damp": "context", "wind": "context"}
+SETTINGS = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0)
+N_DAYS, PER_DAY = 60, 50
+
+
+def days(seed=0, slope=0.8, n_days=N_DAYS, chance_slope=0.5):
+    """Rows of which a day's damp moves the logit by `slope`, its wind by nothing, and chance by much more."""
+    random = np.random.default_rng(seed)
+    damp, wind, chance = random.normal(size=(3, n_days))
+    size = random.normal(size=n_days * PER_DAY)
+    shared = {"damp": np.repeat(damp, PER_DAY), "wind": np.repeat(wind, PER_DAY)}
+    logit = size + slope * shared["damp"] + chance_slope * np.repeat(chance, PER_DAY)
+    y = (random.random(len(size)) < 1 / (1 + np.exp(-logit))).astype(np.int64)
+    return {"size": size, **shared}, y
+
+
+def fitted(table, y, **settings):
+    features = Features.fit(KINDS, table, y, "binary", max_tokens=8)
+    network = Network(SETTINGS, features.sizes, Target(task="binary", classes=("0", "1")))
+    encoded = features.encode(table)
+    network, _ = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=2.0, **settings))
+    return features, network
+
+
+def slopes(columns, error, information):
+    """Fits a context of one output and gives its weights."""
+    context = Context(columns.shape[1], 1)
+    fit_context(context, columns.astype(np.float32), error[:, None], information[:, None])
+    return context.weight[:, 0].numpy()
+
+
+def test_the_line_is_that_of_random_effects_regression_written_out():
+    random = np.random.default_rng(0)
+    z = random.normal(size=(30, 2))
+    z = (z - z.mean(0)) / z.std(0)
+    z = z[np.abs(z).max(1) < 3]
+    z = (z - z.mean(0)) / z.std(0)
+    information = random.uniform(5, 50, len(z))
+    moves = z @ [0.7, -0.3] + random.normal(size=len(z)) * (0.4 + information**-0.5)
+    mean = np.average(moves, weights=information)
+    surplus = information @ (moves - mean) ** 2 - (len(z) - 1)
+    between = max(0, surplus / (information.sum() - (information**2).sum() / information.sum()))
+    weights = 1 / (1 / information + between)
+    x = np.c_[np.ones(len(z)), z]
+    wanted = np.linalg.solve(
+        x.T @ np.diag(weights) @ x + np.diag([0, *[EXPECTED_EFFECT**-2] * 2]), x.T @ (weights * moves)
+    )
+    np.testing.assert_allclose(slopes(z, moves * information, information), wanted[1:], rtol=2e-3)
+
+
+def test_rows_of_one_context_are_one_observation_whatever_their_number_and_order():
+    random = np.random.default_rng(1)
+    z, error = random.normal(size=(20, 2)), random.normal(size=20)
+    once = slopes(z, error, np.full(20, 4.0))
+    shuffle = random.permutation(20 * 8)
+    columns, parts = (np.repeat(each, 8, axis=0)[shuffle] for each in (z, error / 8))
+    np.testing.assert_allclose(slopes(columns, parts, np.full(160, 0.5)), once, rtol=1e-4)
+
+
+def test_a_missing_value_and_a_freak_are_harmless():
+    table, y = days()
+    features, network = fitted(table, y)
+    assert network.context is not None
+    few = {name: column[:4].copy() for name, column in table.items()}
+    few["damp"][:] = [np.nan, np.inf, 1e30, -1e30]
+    moved = network.context(torch.from_numpy(features.encode(few).context))
+    assert moved.isfinite().all()
+    assert moved.abs().max() <= 3 * network.context.weight.abs().sum() + 1e-6
+    gone = slopes(np.full((9, 2), np.nan), np.ones(9), np.ones(9))
+    assert not gone.any()
+
+
+def test_a_column_that_never_changes_says_nothing():
+    random = np.random.default_rng(2)
+    columns = np.c_[np.full(50, 7.0), random.normal(size=50)]
+    first, second = slopes(columns, columns[:, 1], np.ones(50))
+    assert first == 0
+    assert second > 0
+
+
+def test_the_encoder_does_not_see_context_and_the_score_does():
+    table, y = days()
+    features, network = fitted(table, y, calibrate=False)
+    other = {**table, "damp": table["damp"][::-1].copy()}
+    encoded, changed = features.encode(table), features.encode(other)
+    assert features.sizes.n_columns == 1
+    assert (encoded.lengths == 2).all()
+    np.testing.assert_array_equal(encoded.numbers, changed.numbers)
+    assert network.context is not None
+    damp, wind = network.context.weight[:, 0].tolist()
+    assert damp > 0.3
+    assert abs(wind) < 0.2
+
+
+def test_context_ranks_unseen_days_better_than_the_same_columns_as_numbers():
+    """The law that it exists for, on days drawn anew: what a tree or token learns by heart does not carry over."""
+    from sklearn.metrics import roc_auc_score
+
+    table, y = days(slope=0.5, chance_slope=1.0)
+    unseen, truth = days(seed=9, slope=0.5, chance_slope=1.0, n_days=400)
+    areas = {}
+    for kind in ("context", "number"):
+        kinds = {name: "number" if name == "size" else kind for name in KINDS}
+        features = Features.fit(kinds, table, y, "binary", max_tokens=8)
+        network = Network(SETTINGS, features.sizes, Target(task="binary", classes=("0", "1")))
+        encoded, held = features.encode(table), features.encode(unseen)
+        settings = TrainingSettings(epochs=10.0, learning_rate=3e-3, keep="last")
+        network, _ = train(network, features, encoded, y, encoded, y, settings)
+        batch = {"numbers": torch.from_numpy(held.numbers), "context": torch.from_numpy(held.context)}
+        with torch.no_grad():
+            areas[kind] = roc_auc_score(truth, network(batch)[:, 0])
+    assert areas["context"] > areas["number"] + 0.01
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_every_task_learns_a_context_and_onnx_scores_it_as_torch_does(task, tmp_path):
+    table, yes = days()
+    y = {
+        "binary": yes,
+        "multiclass": yes + (table["size"] > 1),
+        "multilabel": np.stack([yes, 1 - yes], 1).astype(np.float32),
+        "regression": yes * 10.0,
+    }[task]
+    features = Features.fit(KINDS, table, y, task, max_tokens=8)
+    target = Target.fit(task, ("a", "b", "c")[: 3 if task == "multiclass" else 2], y)
+    network = Network(SETTINGS, features.sizes, target)
+    encoded = features.encode(table)
+    network, _ = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=1.0))
+    assert network.context is not None
+    assert network.context.weight.isfinite().all()
+    assert network.context.weight[0].abs().max() > 0.05
+    save_model(tmp_path / "trained", network, features)
+    export_onnx(tmp_path / "trained", tmp_path / "onnx")
+    assert parity(tmp_path / "trained", tmp_path / "onnx", table) < 1e-4 * target.deviation
+    scores = TorchScorer(tmp_path / "trained").score(table)
+    dry = TorchScorer(tmp_path / "trained").score({**table, "damp": np.full(len(yes), np.nan)})
+    assert np.abs(scores - dry).max() > 0.01 * target.deviation
+
+
+def test_a_product_of_context_alone_is_refused():
+    with pytest.raises(ValueError, match="at least one column that is no context"):
+        Features.fit({"damp": "context"}, {"damp": np.ones(3)}, None, "binary", max_tokens=8)
