@@ -26,7 +26,7 @@ ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 FILE = "engine.json"
 BATCH_NUMBERS, MOST_TOKENS = 1024 * 384, 4096
 """Of a batch on a CPU: what its cache holds beside the weights, and where more tokens gain nothing."""
-NETWORK, INT8_NETWORK = "network.onnx", "network.int8.onnx"
+NETWORK, INT8_NETWORK, FP16_NETWORK = "network.onnx", "network.int8.onnx", "network.fp16.onnx"
 NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
 """What a processor must have one of, as Linux names it: without, int8 products overflow and bf16 is emulated."""
 
@@ -38,7 +38,7 @@ class Engine:
     name: str
     """onnxruntime or openvino."""
     precision: str
-    """fp32, bf16 (matrix products of rounded fp32 weights) or int8 (a quantised file of its own)."""
+    """fp32, bf16 (matrix products of rounded fp32 weights), or int8 or fp16 (a file of its own each)."""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.precision}"
@@ -52,7 +52,7 @@ class Engine:
     @property
     def network(self) -> str:
         """The file that it reads."""
-        return INT8_NETWORK if self.precision == "int8" else NETWORK
+        return {"int8": INT8_NETWORK, "fp16": FP16_NETWORK}.get(self.precision, NETWORK)
 
     def save(self, folder: Path) -> None:
         """Write it beside the network."""
@@ -173,6 +173,8 @@ def lacking(engine: Engine) -> str | None:
     """What this machine lacks for the engine, in words; None when it can run it."""
     if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed (pip install openvino)"
+    if engine.precision == "fp16" and not n_cuda_devices():
+        return "there is no GPU"
     needed = NEEDED.get(engine.precision, ())
     if needed and not processor.features() & set(needed):
         return f"the processor has none of {', '.join(needed)}"

@@ -89,7 +89,7 @@ class Features:
             n_rows += len(piece[next(iter(kinds))])
             for name, count in counts.items():
                 count.update(piece[name].tolist())
-        chosen = _chosen_rows(n_rows)
+        chosen = chosen_rows(n_rows)
         sample = _sample(pieces, [*_of_kind(kinds, "number"), *_of_kind(kinds, "time")], chosen)
         truth = None if target is None else target[chosen]
         texts = _of_kind(kinds, "text")
@@ -183,7 +183,7 @@ class Features:
             numbers=numbers,
             cycles={name: tuple(parts) for name, parts in content["cycles"].items()},
             max_tokens=content["max_tokens"],
-            wide_tokens=content["wide_tokens"],
+            wide_tokens=content.get("wide_tokens", 0),  # models of before it have none
             tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
         )
 
@@ -207,7 +207,7 @@ def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
     return [name for name, its in kinds.items() if its == kind]
 
 
-def _chosen_rows(n_rows: int) -> np.ndarray:
+def chosen_rows(n_rows: int) -> np.ndarray:
     """Positions of the rows that are fitted on, ascending: all of them, or the same sample every time."""
     if n_rows <= MAX_FITTED_ROWS:
         return np.arange(n_rows)

@@ -1,7 +1,8 @@
-"""An exported network in static int8: matrix products of whole numbers, their scales fixed by calibration rows.
+"""An exported network in fewer bits: static int8 for a CPU, fp16 for a GPU.
 
-The scales are in the file, one per weight column and one per activation, so that a row's scores do not depend on
-the rows beside it; dynamic quantisation takes the activations' scales from each batch and would break that.
+In int8 matrix products are of whole numbers, their scales fixed by calibration rows. The scales are in the file, one
+per weight column and one per activation, so that a row's scores do not depend on the rows beside it; dynamic
+quantisation takes the activations' scales from each batch and would break that.
 """
 
 import logging
@@ -46,6 +47,17 @@ def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
         )
     finally:
         log.level = was
+
+
+def halve(network: Path, into: Path) -> None:
+    """Write the ONNX file `network` with weights and sums in fp16; what goes in and comes out stays fp32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = OnnxModel(convert_float_to_float16(onnx.load(network), keep_io_types=True))
+    model.topological_sort()
+    onnx.checker.check_model(model.model)
+    onnx.save(model.model, into)
 
 
 def _products(model: onnx.ModelProto) -> list[str]:

@@ -17,7 +17,7 @@ from model.calibration import calibrate
 from model.context import fit_context
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
-from model.features import UNKNOWN, Features
+from model.features import UNKNOWN, Features, chosen_rows
 from model.masking import MaskedModel, hide
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
@@ -111,8 +111,7 @@ def train(
         fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
         _mix_wide(network, encoded_val, truth_val, settings.batch_tokens)
     if network.context is not None:
-        errors = _errors(network, encoded_train, truth_train, settings.batch_tokens)
-        fit_context(network.context, encoded_train.context, *errors)
+        _fit_context(network, encoded_train, truth_train, settings.batch_tokens)
     if settings.calibrate:
         calibrate(network, encoded_val, y_val, settings.batch_tokens)
     if network.wide is not None:
@@ -136,20 +135,22 @@ def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: i
 
 
 @torch.inference_mode()
-def _errors(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """By how much truths are above the network's means, and how fast the means move with the logits: [n, o] each."""
+def _fit_context(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
+    """Let the context explain what the rest of the network leaves of the rows that it was fitted on."""
+    assert network.context is not None
     assert network.target is not None
-    means = torch.empty(len(encoded), network.target.n_outputs, dtype=torch.float64)
-    for rows in batches(encoded.lengths, batch_tokens):
-        logits = network(_to_tensors(encoded, rows, network)).double()
+    chosen = chosen_rows(len(encoded))
+    means = torch.empty(len(chosen), network.target.n_outputs, dtype=torch.float64)
+    for at in batches(encoded.lengths[chosen], batch_tokens):
+        logits = network(_to_tensors(encoded, chosen[at], network)).double()
         if network.target.task != "regression":
             logits = logits.softmax(-1) if network.target.task == "multiclass" else logits.sigmoid()
-        means[rows] = logits.cpu()
-    errors = torch.from_numpy(_outputs(network.target, truth)) - means
+        means[at] = logits.cpu()
+    errors = torch.from_numpy(_outputs(network.target, truth[chosen])) - means
     information = means * (1 - means)
     if network.target.task == "regression":
         information = torch.ones_like(means) / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-    return errors.numpy(), information.numpy()
+    fit_context(network.context, encoded.context[chosen], errors.numpy(), information.numpy())
 
 
 def _outputs(target: Target, truth: Tensor) -> np.ndarray:

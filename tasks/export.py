@@ -72,7 +72,8 @@ def export(product: Product, as_of: date) -> str:
 def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[Engine]") -> dict[str, Any]:
     """Record in `folder` what scores with it; returns what was measured and why it was chosen."""
     from model.choice import MAX_LOSS, MIN_GAIN, choose, measure
-    from model.engines import INT8_NETWORK, SIMPLEST, Engine
+    from model.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, SIMPLEST, Engine
+    from model.quantise import halve
     from model.scoring import Scorer
 
     metric = product.gates.metric
@@ -86,8 +87,10 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
     def held_out(engine: Engine) -> float | None:
         return _metric(product, test[1], Scorer(folder, engine=engine).score(test[0]), exact.classes)
 
-    if any(engine.precision == "int8" for engine in engines):
+    if any(engine.network == INT8_NETWORK for engine in engines):
         _quantise(product, paths, folder)
+    if any(engine.network == FP16_NETWORK for engine in engines):
+        halve(folder / NETWORK, folder / FP16_NETWORK)
     findings = []
     if len(val[1]):
         findings = measure(folder, engines, val[0], lambda scores: _metric(product, val[1], scores, exact.classes))
@@ -99,8 +102,8 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
             f"{product.model.engine} does not; use {MEASURED} or {SIMPLEST}; nothing was exported"
         )
     chosen.save(folder)
-    if chosen.network != INT8_NETWORK:
-        (folder / INT8_NETWORK).unlink(missing_ok=True)
+    for unused in {INT8_NETWORK, FP16_NETWORK} - {chosen.network}:
+        (folder / unused).unlink(missing_ok=True)
     return {
         "engine": str(chosen),
         "metric": metric,

@@ -51,6 +51,7 @@ MEASURED = "measured"
 ENGINES = (
     MEASURED,
     "onnxruntime-fp32",
+    "onnxruntime-fp16",
     "onnxruntime-int8",
     "openvino-fp32",
     "openvino-bf16",

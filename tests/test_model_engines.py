@@ -1,5 +1,6 @@
 """Oracle: ONNX Runtime in fp32 for the engines that round; the same engine with other threads, neighbours and order."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from test_model_export import mixed, random_model
 from model import processor
 from model.batches import batches, collate
 from model.choice import MAX_LOSS, Finding, choose, keeps, measure
-from model.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, lacking
+from model.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, OnnxRuntime, lacking
 from model.export import export_onnx
 from model.features import Features
-from model.quantise import quantise
+from model.quantise import halve, quantise
+from model.safety import check_onnx
 from model.scoring import Scorer
 
 TOLERANCE = {"fp32": 1e-6, "bf16": 0.02, "int8": 0.04}
@@ -45,6 +47,23 @@ def folder(tmp_path_factory):
 
 def reordered(table, order):
     return {name: column[order] for name, column in table.items()}
+
+
+def test_fp16_scores_as_fp32_does_within_its_rounding(folder, tmp_path):
+    """On a CPU, which computes what a GPU would; only the GPU gains from it, so only there it is a candidate."""
+    half = Engine(name="onnxruntime", precision="fp16")
+    halve(folder / NETWORK, tmp_path / half.network)
+    assert (tmp_path / half.network).stat().st_size < 0.75 * (folder / NETWORK).stat().st_size
+    check_onnx(tmp_path / half.network)
+    for file in folder.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    features, table = Features.load(folder), mixed(200, seed=5)
+    encoded = features.encode(table)
+    batch = collate(encoded, np.arange(200), features.sizes.pad_id)
+    scores, exact = OnnxRuntime(half, tmp_path).run(batch), Scorer(folder, engine=SIMPLEST).score(table)
+    assert scores.dtype == exact.dtype
+    assert 0 < np.abs(scores - exact).mean() < 0.005
+    assert "there is no GPU" in (lacking(half) or "")
 
 
 @pytest.mark.parametrize("engine", HERE, ids=str)

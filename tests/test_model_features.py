@@ -1,6 +1,7 @@
 """Oracle: brute-force versions in plain Python, and the rule that only rows of the fit teach."""
 
 import datetime
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -175,6 +176,15 @@ def test_features_read_back_are_the_features_saved(tmp_path):
     assert loaded.sizes == fitted.sizes
     for name in ("categories", "numbers", "times", "text", "offsets"):
         np.testing.assert_array_equal(getattr(loaded.encode(table), name), getattr(fitted.encode(table), name))
+
+
+def test_a_model_of_before_the_linear_model_of_subwords_is_read_as_one_without(tmp_path):
+    Features.fit(KINDS, a_table(), None, "binary", max_tokens=8).save(tmp_path)
+    file = tmp_path / "features.json"
+    content = json.loads(file.read_text())
+    del content["wide_tokens"]
+    file.write_text(json.dumps(content))
+    assert Features.load(tmp_path).wide_tokens == 0
 
 
 def test_fitting_twice_saves_the_same_bytes(tmp_path):
