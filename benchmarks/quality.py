@@ -1,20 +1,25 @@
 """Held-out quality beside the peers: tables (flight delays, a public table) and text (news topics).
 
-Not a timing: no machine needs to be quiet for it.
+Not a timing: no machine needs to be quiet for it. What is found of one is written before the next is begun.
 """
 
-import importlib
-import importlib.util
+from benchmarks import quality_news, quality_tables
+from benchmarks.report import Result, show, write
 
-from benchmarks import quality_tables
-from benchmarks.report import Result
+PARTS = (quality_tables.flights, quality_tables.tumours, quality_news.run)
 
 
 def run() -> Result:
     """Every product's quality in one result."""
-    parts = [quality_tables.flights(), quality_tables.tumours()]
-    if importlib.util.find_spec("benchmarks.quality_news"):
-        parts.append(importlib.import_module("benchmarks.quality_news").run())
+    found: list[Result] = []
+    for part in PARTS:
+        found.append(part())
+        write(_together(found))
+        show(found[-1])
+    return _together(found)
+
+
+def _together(parts: list[Result]) -> Result:
     return Result(
         name="quality",
         tables={title: rows for part in parts for title, rows in part.tables.items()},
