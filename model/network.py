@@ -106,11 +106,15 @@ class Network(nn.Module):
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits of encoder and head alone. Shapes: as in `forward`."""
         assert self.head is not None, "a network without a target has nothing to answer"
+        return self.head(self.pooled(batch))
+
+    def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the head reads of every row. Shapes: as in `encode` -> [b, d]."""
         if self.settings.pooling == "cls":
             tokens, _ = self.encode(batch, only_first=True)
-            return self.head(tokens[:, 0])
+            return tokens[:, 0]
         tokens, real = self.encode(batch)
-        return self.head(tokens.mean(1) if real is None else _mean(tokens, real))
+        return tokens.mean(1) if real is None else _mean(tokens, real)
 
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Probabilities, calibrated as the target says, or predictions in the target's own units.

@@ -94,8 +94,10 @@ class PretrainingSettings:
 class TrainingSettings:
     """Supervised training with early stopping on the validation loss."""
 
+    probe: bool = False
+    """Begin with a head fitted to what the encoder says as it is (see `model.probe`), not with a random one."""
     epochs: float = 2.0
-    """Passes over the training rows at most; a fraction is allowed."""
+    """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is."""
     batch_tokens: int = 16384
     """Tokens in one batch, padding included."""
     learning_rate: float = 1e-3
@@ -129,7 +131,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _complain(
             _wrong_types(self)
-            or _optimisation_mistakes(self)
+            or _optimisation_mistakes(self, may_rest=self.probe)
             + _share(label_smoothing=self.label_smoothing, ema_decay=self.ema_decay)
             + _at_least(0, l1=self.l1, half_life_days=self.half_life_days)
             + _one_of(CLASS_WEIGHTS, class_weights=self.class_weights)
@@ -139,9 +141,10 @@ class TrainingSettings:
         )
 
 
-def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings) -> list[str]:
+def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings, may_rest: bool = False) -> list[str]:
     return (
-        _above_zero(epochs=settings.epochs, learning_rate=settings.learning_rate)
+        (_at_least(0, epochs=settings.epochs) if may_rest else _above_zero(epochs=settings.epochs))
+        + _above_zero(learning_rate=settings.learning_rate)
         + _at_least(64, batch_tokens=settings.batch_tokens)
         + _at_least(0, weight_decay=settings.weight_decay, seed=settings.seed)
         + _share(warmup_fraction=settings.warmup_fraction)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from model import ranks
 from model.batches import batches, collate
@@ -20,6 +21,7 @@ from model.encoded import Encoded
 from model.features import UNKNOWN, Features, chosen_rows
 from model.masking import MaskedModel, hide
 from model.network import Network
+from model.probe import fit_probe
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Checkpoints, History, Steps
 from model.target import Target
@@ -102,10 +104,18 @@ def train(
     def validate() -> float:
         return evaluate_loss(network, encoded_val, truth_val, settings.batch_tokens, class_weights)
 
-    with repeatable(settings.seed):
-        steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
-        history = steps.run(loss, validate, on_epoch)
-    network.load_state_dict(steps.best)
+    def probe(pooled: Tensor, truth: Tensor, its: Tensor | None) -> float:
+        return _fit_probe(network, pooled, truth, settings.label_smoothing, class_weights, its)
+
+    history: History = []
+    if settings.probe:
+        pooled = _pooled(network, encoded_train, settings.batch_tokens)
+        history = [{"epoch": 0.0, "train_loss": probe(pooled, truth_train, row_weights), "val_loss": validate()}]
+    if settings.epochs:
+        with repeatable(settings.seed):
+            steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
+            history = steps.run(loss, validate, on_epoch)
+        network.load_state_dict(steps.best)
     network.eval()
     if network.wide is not None:
         fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
@@ -114,11 +124,46 @@ def train(
         _fit_context(network, encoded_train, truth_train, settings.batch_tokens)
     if settings.calibrate:
         calibrate(network, encoded_val, y_val, settings.batch_tokens)
+    # All is chosen: the validation rows, too, can now say which words tell, and what the head makes of the encoder.
+    truth = torch.cat([truth_train, truth_val])
     if network.wide is not None:
-        # All is chosen: the validation rows, too, can now say which words tell.
-        outputs = _outputs(network.target, torch.cat([truth_train, truth_val]))
+        outputs = _outputs(network.target, truth)
         fit_wide(network.wide, [encoded_train, encoded_val], outputs, settings.wide_penalty)
+    if not settings.epochs and row_weights is None:
+        probe(torch.cat([pooled, _pooled(network, encoded_val, settings.batch_tokens)]), truth, None)
     return network.cpu().eval(), history
+
+
+@torch.inference_mode()
+def _pooled(network: Network, encoded: Encoded, batch_tokens: int) -> Tensor:
+    """What the head reads of every row, all held in memory. Shapes: float32 [n, d]."""
+    network.eval()
+    where = next(network.parameters()).device
+    pooled = torch.empty(len(encoded), network.settings.d_model)
+    for rows in tqdm(batches(encoded.lengths, batch_tokens), desc="probe", unit="batch", disable=ranks.rank() > 0):
+        with autocast(where):
+            pooled[rows] = network.pooled(_to_tensors(encoded, rows, network)).float().cpu()
+    return pooled
+
+
+def _fit_probe(
+    network: Network,
+    pooled: Tensor,
+    truth: Tensor,
+    smoothing: float,
+    class_weights: Tensor | None,
+    row_weights: Tensor | None,
+) -> float:
+    """Fit the head to what it reads; returns the mean loss. Shapes: pooled [n, d]; else as in `_loss`."""
+    assert network.head is not None
+
+    def loss(logits: Tensor) -> Tensor:
+        return _loss(network, logits, truth, smoothing, class_weights, row_weights)
+
+    fit_probe(network.head, pooled, loss)
+    where = next(network.parameters()).device
+    with torch.no_grad():
+        return float(loss(network.head.eval()(pooled.to(where)))) / len(truth)
 
 
 def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
