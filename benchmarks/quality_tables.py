@@ -7,7 +7,8 @@ chosen on other dates: the trees' by Optuna on TUNING when this runs; ours and t
 written, on those and on 2013-02-28, 04-30 and 11-15.
 Ours lets the weight of a row fade with its age, as params.yaml says; the trees, whose libraries have no setting for
 that, are shown without and with the same weights.
-Trees get a time as minute of day and day of week, which is what ours reads of it, and categories as categories.
+Trees get a time as minute of day and day of week, which is what ours reads of it, categories as categories, and
+context (the weather of the evening before) as numbers.
 
 **Tumours.** Breast Cancer Wisconsin (Diagnostic): 569 rows of 30 numbers, which come with scikit-learn; five stratified
 folds. LightGBM's settings are chosen on other folds, ours are written here. Street, Wolberg and Mangasarian (1993)
@@ -202,7 +203,7 @@ def _trees(
     final: list[Pair],
 ) -> list[str]:
     """Add the scores of each library of trees; returns what it found in tuning."""
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    numbers = [name for name, kind in kinds.items() if kind in ("number", "context")]
     numbers += [part for name, kind in kinds.items() if kind == "time" for part in _time_parts(name)]
     notes = []
     with tempfile.TemporaryDirectory() as name:

@@ -58,8 +58,9 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
                 save_model(folder, network, features)
             write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
     kept = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
-    epochs = f"epoch {kept['epoch']:g} of {history[-1]['epoch']:g}"
-    return f"{len(y_train):,} rows; kept the weights of {epochs}, validation loss {kept['val_loss']:.4f}"
+    epochs = f"kept the weights of epoch {kept['epoch']:g} of {history[-1]['epoch']:g}"
+    what = epochs if settings.epochs else "fitted the head alone"
+    return f"{len(y_train):,} rows; {what}, validation loss {kept['val_loss']:.4f}"
 
 
 if __name__ == "__main__":
