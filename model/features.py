@@ -207,11 +207,15 @@ def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
     return [name for name, its in kinds.items() if its == kind]
 
 
-def chosen_rows(n_rows: int) -> np.ndarray:
-    """Positions of the rows that are fitted on, ascending: all of them, or the same sample every time."""
-    if n_rows <= MAX_FITTED_ROWS:
+def chosen_rows(n_rows: int, most: int = 0) -> np.ndarray:
+    """Positions of the rows that are fitted on, ascending: all, or of more than `most` the same sample every time.
+
+    0 is MAX_FITTED_ROWS.
+    """
+    most = most or MAX_FITTED_ROWS
+    if n_rows <= most:
         return np.arange(n_rows)
-    return np.sort(np.random.default_rng(0).choice(n_rows, MAX_FITTED_ROWS, replace=False, shuffle=False))
+    return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False, shuffle=False))
 
 
 def _sample(pieces: Iterable[Table], names: list[str], chosen: np.ndarray) -> dict[str, np.ndarray]:

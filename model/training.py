@@ -27,6 +27,8 @@ from model.steps import Checkpoints, History, Steps
 from model.target import Target
 from model.wide import fit_mix, fit_wide
 
+MAX_PROBED_ROWS = 100_000
+"""Rows that a head is fitted to; a sample, where there are more: what the encoder says of them is held in memory."""
 UNKNOWN_FRACTION = 0.01
 """Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
 
@@ -109,8 +111,10 @@ def train(
 
     history: History = []
     if settings.probe:
-        pooled = _pooled(network, encoded_train, settings.batch_tokens)
-        history = [{"epoch": 0.0, "train_loss": probe(pooled, truth_train, row_weights), "val_loss": validate()}]
+        chosen = chosen_rows(len(encoded_train), MAX_PROBED_ROWS)
+        pooled = _pooled(network, encoded_train, chosen, settings.batch_tokens)
+        train_loss = probe(pooled, truth_train[chosen], None if row_weights is None else row_weights[chosen])
+        history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
     if settings.epochs:
         with repeatable(settings.seed):
             steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
@@ -125,24 +129,25 @@ def train(
     if settings.calibrate:
         calibrate(network, encoded_val, y_val, settings.batch_tokens)
     # All is chosen: the validation rows, too, can now say which words tell, and what the head makes of the encoder.
-    truth = torch.cat([truth_train, truth_val])
     if network.wide is not None:
-        outputs = _outputs(network.target, truth)
+        outputs = _outputs(network.target, torch.cat([truth_train, truth_val]))
         fit_wide(network.wide, [encoded_train, encoded_val], outputs, settings.wide_penalty)
     if not settings.epochs and row_weights is None:
-        probe(torch.cat([pooled, _pooled(network, encoded_val, settings.batch_tokens)]), truth, None)
+        held = _pooled(network, encoded_val, np.arange(len(encoded_val)), settings.batch_tokens)
+        probe(torch.cat([pooled, held]), torch.cat([truth_train[chosen], truth_val]), None)
     return network.cpu().eval(), history
 
 
 @torch.inference_mode()
-def _pooled(network: Network, encoded: Encoded, batch_tokens: int) -> Tensor:
-    """What the head reads of every row, all held in memory. Shapes: float32 [n, d]."""
+def _pooled(network: Network, encoded: Encoded, chosen: np.ndarray, batch_tokens: int) -> Tensor:
+    """What the head reads of the chosen rows. Shapes: chosen int [n] -> float32 [n, d]."""
     network.eval()
     where = next(network.parameters()).device
-    pooled = torch.empty(len(encoded), network.settings.d_model)
-    for rows in tqdm(batches(encoded.lengths, batch_tokens), desc="probe", unit="batch", disable=ranks.rank() > 0):
+    pooled = torch.empty(len(chosen), network.settings.d_model)
+    cut = batches(encoded.lengths[chosen], batch_tokens)
+    for at in tqdm(cut, desc="probe", unit="batch", disable=ranks.rank() > 0):
         with autocast(where):
-            pooled[rows] = network.pooled(_to_tensors(encoded, rows, network)).float().cpu()
+            pooled[at] = network.pooled(_to_tensors(encoded, chosen[at], network)).float().cpu()
     return pooled
 
 
