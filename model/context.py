@@ -58,7 +58,7 @@ def fit_context(context: Context, columns: np.ndarray, errors: np.ndarray, infor
     deviation = np.sqrt((np.where(known, columns - centre, 0.0) ** 2).sum(0) / n_known)
     context.centre.copy_(torch.from_numpy(centre))
     context.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, 1.0)))
-    rows = context.standardised(torch.from_numpy(columns)).numpy()
+    rows = context.standardised(torch.from_numpy(columns).to(context.centre.device)).cpu().numpy()
     shared, which = np.unique(rows.round(DIGITS), axis=0, return_inverse=True)
     for output, (error, information) in enumerate(zip(errors.T, informations.T, strict=True)):
         line = _line(shared.astype(np.float64), _sum(error, which), _sum(information, which))

@@ -33,9 +33,8 @@ def fit_probe(head: Head, pooled: Tensor, loss: Callable[[Tensor], Tensor]) -> N
         head.dense.bias.zero_()
     rows = torch.tanh(pooled * gain)
     penalty = rows.square().sum(1).mean() / (2 * STRENGTH)
-    weight, bias = (torch.zeros_like(part, dtype=torch.float64) for part in (head.out.weight, head.out.bias))
-    weights = [part.requires_grad_() for part in (weight, bias)]
-    optimiser = torch.optim.LBFGS(weights, max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
+    weight, bias = (torch.zeros(part.shape, dtype=torch.float64, requires_grad=True) for part in head.out.parameters())
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         optimiser.zero_grad()
