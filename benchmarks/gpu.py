@@ -42,7 +42,16 @@ ENCODERS = {
 }
 BATCH_TOKENS, SECONDS = 65536, 30.0
 WANTED_UTILISATION, WANTED_PARITY = 0.45, 1e-3
-TESTS = ("model_training", "model_network", "model_export", "model_bert", "checkpoints")
+TESTS = (
+    "model_training",
+    "model_context",
+    "model_probe",
+    "model_network",
+    "model_export",
+    "model_engines",
+    "model_bert",
+)
+TESTS += ("checkpoints",)
 if TINY:
     ENCODERS = {"tiny": NetworkSettings(d_model=64, n_layers=2, n_heads=2, d_feedforward=128, max_tokens=64)}
     BATCH_TOKENS, SECONDS, TESTS = 1024, 2.0, ("model_batches",)

@@ -4,7 +4,7 @@ Not a timing: no machine needs to be quiet for it. What is found of one is writt
 """
 
 from benchmarks import quality_news, quality_tables
-from benchmarks.report import Result, show, write
+from benchmarks.report import Result, write
 
 PARTS = (quality_tables.flights, quality_tables.tumours, quality_news.run)
 
@@ -15,7 +15,6 @@ def run() -> Result:
     for part in PARTS:
         found.append(part())
         write(_together(found))
-        show(found[-1])
     return _together(found)
 
 

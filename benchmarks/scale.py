@@ -148,7 +148,7 @@ def _measured(stage: str, name: str, network: str) -> dict[str, float]:
         epochs = min(1.0, TRAINED_ROWS / n_rows(Paths(name).splits / "train.parquet"))
         product = replace(product, model=replace(product.model, train=replace(product.model.train, epochs=epochs)))
     peak, done = [0.0], threading.Event()
-    watch = threading.Thread(target=_watch, args=(peak, done))
+    watch = threading.Thread(target=_watch, args=(peak, done), daemon=True)
     watch.start()
     started = time.monotonic()
     does(product, AS_OF[name])

@@ -27,11 +27,11 @@ from benchmarks.report import Result, Target
 from model.batches import batches, collate
 from model.bert import load_bert
 from model.choice import candidates, choose, measure
-from model.engines import INT8_NETWORK, NETWORK
+from model.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, has_cuda
 from model.export import export_onnx
 from model.features import Features
 from model.network import Network
-from model.quantise import quantise
+from model.quantise import halve, quantise
 from model.scoring import Scorer
 from model.settings import PRESETS, TrainingSettings
 from model.store import save_model
@@ -189,6 +189,8 @@ def _exported(
     cut = batches(encoded.lengths, BATCH_TOKENS)
     shown = (collate(encoded, its, features.sizes.pad_id) for its in cut)
     quantise(folder / "onnx" / NETWORK, folder / "onnx" / INT8_NETWORK, shown)
+    if has_cuda():
+        halve(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
     findings = measure(folder / "onnx", candidates(), val, metric)
     for found in findings:
         print(f"{found.engine}: {found.rows_per_cpu_second:,.0f} rows per CPU second, metric {found.metric:.4f}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, lacking, n_cuda_devices
+from model.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_cuda, lacking
 from model.features import Table
 from model.scoring import Scorer
 
@@ -41,7 +41,7 @@ class Finding:
 
 def candidates() -> list[Engine]:
     """The engines that this machine can run, the simplest first."""
-    if n_cuda_devices():
+    if has_cuda():
         return [SIMPLEST, Engine(name=ONNXRUNTIME, precision="fp16")]
     bf16 = Engine(name=OPENVINO, precision="bf16")
     fastest_float = Engine(name=OPENVINO, precision="fp32") if lacking(bf16) else bf16
@@ -61,7 +61,7 @@ def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metri
     timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
     scores = [scorer.score_encoded(encoded) for scorer in scorers]
     seconds = np.empty((N_ROUNDS, len(scorers)))
-    clock = time.perf_counter if n_cuda_devices() else time.process_time
+    clock = time.perf_counter if has_cuda() else time.process_time
     for turn in np.ndindex(seconds.shape):
         started = clock()
         scorers[turn[1]].score_encoded(timed)

@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MOST_DEVIATIONS = 3.0
-"""A value further from the fitted mean counts as this far, so that a freak cannot drive a score anywhere."""
 EXPECTED_EFFECT = 0.2
 """How far a standard deviation of a context column moves a logit, as a guess before any row is seen."""
 DIGITS = 4
@@ -25,43 +23,26 @@ DIGITS = 4
 class Context(nn.Module):
     """What the context adds to the logits. Its weights are buffers: no gradient, decay or average moves them."""
 
-    centre: Tensor
-    deviation: Tensor
     weight: Tensor
 
     def __init__(self, n_columns: int, n_outputs: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(n_columns))
-        self.register_buffer("deviation", torch.ones(n_columns))
         self.register_buffer("weight", torch.zeros(n_columns, n_outputs))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Shapes: float32 [b, k], NaN for missing, which adds nothing -> [b, o]."""
-        return self.standardised(context) @ self.weight
-
-    def standardised(self, context: Tensor) -> Tensor:
-        """In standard deviations from the mean, a missing value at the mean. Shapes: [b, k] -> [b, k]."""
-        known = torch.where(torch.isnan(context), self.centre, context)
-        return ((known - self.centre) / self.deviation).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+        """Shapes: float32 [b, k], standardised, 0 for missing -> [b, o]."""
+        return context @ self.weight
 
 
-def fit_context(context: Context, columns: np.ndarray, errors: np.ndarray, informations: np.ndarray) -> None:
-    """Fit the line through the mean error of each context.
+def fit_context(context: Context, columns: np.ndarray, scores: np.ndarray, informations: np.ndarray) -> None:
+    """Fit the line through what the rows of each context leave unexplained.
 
-    Shapes: columns float32 [n, k], NaN for missing; errors float64 [n, o]: of each row, by how much the truth is above
-    the mean that the network gives it; informations float64 [n, o]: how fast that mean moves with the logit.
+    Shapes: columns float32 [n, k], standardised; scores float64 [n, o]: the slope of each row's log-likelihood in its
+    logits; informations float64 [n, o]: by how much a step of the logit takes from that slope.
     """
-    known = np.isfinite(columns)
-    n_known = known.sum(0).clip(min=1)
-    # In float64, as torch is given what it will see: neither may depend on the order of the rows.
-    centre = np.where(known, columns, 0.0).sum(0, dtype=np.float64) / n_known
-    deviation = np.sqrt((np.where(known, columns - centre, 0.0) ** 2).sum(0) / n_known)
-    context.centre.copy_(torch.from_numpy(centre))
-    context.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, 1.0)))
-    rows = context.standardised(torch.from_numpy(columns).to(context.centre.device)).cpu().numpy()
-    shared, which = np.unique(rows.round(DIGITS), axis=0, return_inverse=True)
-    for output, (error, information) in enumerate(zip(errors.T, informations.T, strict=True)):
-        line = _line(shared.astype(np.float64), _sum(error, which), _sum(information, which))
+    shared, which = np.unique(columns.round(DIGITS), axis=0, return_inverse=True)
+    for output, (score, information) in enumerate(zip(scores.T, informations.T, strict=True)):
+        line = _line(shared.astype(np.float64), _sum(score, which), _sum(information, which))
         context.weight[:, output] = torch.from_numpy(line)
 
 
@@ -69,11 +50,11 @@ def _sum(values: np.ndarray, which: np.ndarray) -> np.ndarray:
     return np.bincount(which.ravel(), values)
 
 
-def _line(shared: np.ndarray, error: np.ndarray, information: np.ndarray) -> np.ndarray:
-    """Its slopes; it need not go through zero. Shapes: shared [g, k]; error and information, summed, [g] -> [k]."""
+def _line(shared: np.ndarray, score: np.ndarray, information: np.ndarray) -> np.ndarray:
+    """Its slopes; it need not go through zero. Shapes: shared [g, k]; score and information, summed, [g] -> [k]."""
     weighs = information > 0
-    shared, error, information = shared[weighs], error[weighs], information[weighs]
-    moves = error / information  # one step of Newton's: how far each context's logits should move
+    shared, score, information = shared[weighs], score[weighs], information[weighs]
+    moves = score / information  # one step of Newton's: how far each context's logits should move
     weights = 1 / (1 / information + _variance_between(moves, information))
     terms = np.column_stack([np.ones(len(shared)), shared])
     penalty = np.diag([0.0, *[EXPECTED_EFFECT**-2] * shared.shape[1]])

@@ -63,7 +63,7 @@ class Encoded:
     offsets: np.ndarray
     """int64 [n + 1]: where each row's subwords begin."""
     context: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """float32 [n, context columns]: as they are, NaN for missing."""
+    """float32 [n, context columns]: in standard deviations from the mean, 0 for missing."""
     bag: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     """int32 [sum of sizes]: the different subwords of each row, end to end, as `subwords.bags` numbers them."""
     bag_weights: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))

@@ -88,7 +88,7 @@ class OnnxRuntime:
 
     def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
         """`n_threads` 0 takes all cores."""
-        cuda = n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        cuda = has_cuda()
         self.n_parallel = 1 if cuda else n_threads or processor.n_cores()
         self.batch_tokens = 65_536 if cuda else _batch_tokens(folder)
         options = onnxruntime.SessionOptions()
@@ -173,12 +173,17 @@ def lacking(engine: Engine) -> str | None:
     """What this machine lacks for the engine, in words; None when it can run it."""
     if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed (pip install openvino)"
-    if engine.precision == "fp16" and not n_cuda_devices():
-        return "there is no GPU"
+    if engine.precision == "fp16" and not has_cuda():
+        return "ONNX Runtime has no GPU"
     needed = NEEDED.get(engine.precision, ())
     if needed and not processor.features() & set(needed):
         return f"the processor has none of {', '.join(needed)}"
     return None
+
+
+def has_cuda() -> bool:
+    """Whether ONNX Runtime computes on a GPU here."""
+    return n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def n_cuda_devices() -> int:

@@ -25,6 +25,8 @@ MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
 MAX_FITTED_ROWS = 1_000_000
 """Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
+MOST_DEVIATIONS = 3.0
+"""A context further from the mean counts as this far, so that a freak cannot drive a score anywhere."""
 PERIOD_DAYS = (1, 7, 365)
 """Days after which minute of day, day of week and day of year have been through all their values."""
 TIME_PARTS = len(PERIOD_DAYS)
@@ -43,6 +45,16 @@ class NumberScale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextScale:
+    """How one context column is brought to a common scale."""
+
+    centre: float
+    """Mean of the fitted values."""
+    deviation: float
+    """Their standard deviation, or 1 where that is zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Features:
     """Everything fitted that turns a table into `Encoded`."""
 
@@ -52,6 +64,8 @@ class Features:
     """Known values per category column; the first has slot 2."""
     numbers: dict[str, NumberScale]
     """Scale and bins per number column."""
+    contexts: dict[str, ContextScale] = field(default_factory=dict)
+    """Scale per context column."""
     cycles: dict[str, tuple[int, ...]]
     """Per time column the parts that are read, as numbered by `time_parts`."""
     max_tokens: int
@@ -90,13 +104,16 @@ class Features:
             for name, count in counts.items():
                 count.update(piece[name].tolist())
         chosen = chosen_rows(n_rows)
-        sample = _sample(pieces, [*_of_kind(kinds, "number"), *_of_kind(kinds, "time")], chosen)
+        sample = _sample(
+            pieces, [name for kind in ("number", "time", "context") for name in _of_kind(kinds, kind)], chosen
+        )
         truth = None if target is None else target[chosen]
         texts = _of_kind(kinds, "text")
         return cls(
             kinds=dict(kinds),
             vocabularies={name: _vocabulary(count) for name, count in counts.items()},
             numbers={name: _number_scale(sample[name], truth, task) for name in _of_kind(kinds, "number")},
+            contexts={name: _context_scale(sample[name]) for name in _of_kind(kinds, "context")},
             cycles={name: _cycles(sample[name]) for name in _of_kind(kinds, "time")},
             max_tokens=max_tokens,
             wide_tokens=wide_tokens if texts else 0,
@@ -117,7 +134,7 @@ class Features:
             n_texts=len(_of_kind(self.kinds, "text")),
             n_subwords=1 if self.tokenizer is None else self.tokenizer.get_vocab_size(),
             max_tokens=self.max_tokens,
-            n_context=len(_of_kind(self.kinds, "context")),
+            n_context=len(self.contexts),
             **ids,
         )
 
@@ -131,7 +148,7 @@ class Features:
         categories = [_slots(table[name], known) for name, known in self.vocabularies.items()]
         numbers = [_scaled(table[name], number) for name, number in self.numbers.items()]
         times = [time_parts(table[name]) for name in _of_kind(self.kinds, "time")]
-        context = [_finite(table[name]).astype(np.float32) for name in _of_kind(self.kinds, "context")]
+        context = [_standardised(table[name], scale) for name, scale in self.contexts.items()]
         return Encoded(
             categories=_stack(categories, (n, 0), np.int64),
             numbers=_stack(numbers, (n, 0), np.float32),
@@ -161,6 +178,7 @@ class Features:
             "wide_tokens": self.wide_tokens,
             "vocabularies": self.vocabularies,
             "numbers": {name: asdict(number) for name, number in self.numbers.items()},
+            "contexts": {name: asdict(scale) for name, scale in self.contexts.items()},
             "cycles": self.cycles,
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -181,9 +199,11 @@ class Features:
             kinds=content["kinds"],
             vocabularies={name: tuple(known) for name, known in content["vocabularies"].items()},
             numbers=numbers,
+            # Models of before context columns, and of before the linear model of subwords, have none.
+            contexts={name: ContextScale(**scale) for name, scale in content.get("contexts", {}).items()},
             cycles={name: tuple(parts) for name, parts in content["cycles"].items()},
             max_tokens=content["max_tokens"],
-            wide_tokens=content.get("wide_tokens", 0),  # models of before it have none
+            wide_tokens=content.get("wide_tokens", 0),
             tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
         )
 
@@ -246,6 +266,12 @@ def _number_scale(column: np.ndarray, target: np.ndarray | None, task: str) -> N
     return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)))
 
 
+def _context_scale(column: np.ndarray) -> ContextScale:
+    known = column[np.isfinite(column)]
+    centre, deviation = (float(known.mean()), float(known.std())) if known.size else (0.0, 0.0)
+    return ContextScale(centre=centre, deviation=deviation or 1.0)
+
+
 def _cycles(column: np.ndarray) -> tuple[int, ...]:
     """The cycles that the rows have been through at least once.
 
@@ -277,6 +303,12 @@ def _slots(column: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
 
 def _scaled(column: np.ndarray, number: NumberScale) -> np.ndarray:
     return ((_finite(column) - number.centre) / number.scale).astype(np.float32)
+
+
+def _standardised(column: np.ndarray, scale: ContextScale) -> np.ndarray:
+    """In standard deviations from the mean, at most MOST_DEVIATIONS; a missing value lies at the mean."""
+    deviations = (_finite(column) - scale.centre) / scale.deviation
+    return np.nan_to_num(deviations).clip(-MOST_DEVIATIONS, MOST_DEVIATIONS).astype(np.float32)
 
 
 def _finite(column: np.ndarray) -> np.ndarray:

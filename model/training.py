@@ -75,11 +75,14 @@ def train(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     checkpoints: Checkpoints | None = None,
     age_days: np.ndarray | None = None,
+    refit: bool = True,
 ) -> tuple[Network, History]:
     """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
-    `on_epoch` is called with each epoch's entry of the history; what it raises ends the training. `age_days` is how
-    much older each training row is than the newest, which `settings.half_life_days` needs.
+    With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
+    the validation rows too: they then measure nothing any more. `on_epoch` is called with each epoch's entry of the
+    history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
+    which `settings.half_life_days` needs.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
@@ -110,45 +113,48 @@ def train(
         return _fit_probe(network, pooled, truth, settings.label_smoothing, class_weights, its)
 
     history: History = []
-    if settings.probe:
-        chosen = chosen_rows(len(encoded_train), MAX_PROBED_ROWS)
-        pooled = _pooled(network, encoded_train, chosen, settings.batch_tokens)
-        train_loss = probe(pooled, truth_train[chosen], None if row_weights is None else row_weights[chosen])
-        history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
-    if settings.epochs:
-        with repeatable(settings.seed):
+    with repeatable(settings.seed):
+        if settings.probe:
+            pooled, truth, chosen = _pooled(network, encoded_train, truth_train, settings.batch_tokens)
+            train_loss = probe(pooled, truth, None if row_weights is None else row_weights[chosen])
+            history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
+        if settings.epochs:
             steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
             history = steps.run(loss, validate, on_epoch)
-        network.load_state_dict(steps.best)
+            network.load_state_dict(steps.best)
     network.eval()
     if network.wide is not None:
         fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
         _mix_wide(network, encoded_val, truth_val, settings.batch_tokens)
     if network.context is not None:
-        _fit_context(network, encoded_train, truth_train, settings.batch_tokens)
+        _fit_context(network, encoded_train, truth_train, settings.batch_tokens, class_weights)
     if settings.calibrate:
         calibrate(network, encoded_val, y_val, settings.batch_tokens)
+    if not refit:
+        return network.cpu().eval(), history
     # All is chosen: the validation rows, too, can now say which words tell, and what the head makes of the encoder.
     if network.wide is not None:
         outputs = _outputs(network.target, torch.cat([truth_train, truth_val]))
         fit_wide(network.wide, [encoded_train, encoded_val], outputs, settings.wide_penalty)
     if not settings.epochs and row_weights is None:
-        held = _pooled(network, encoded_val, np.arange(len(encoded_val)), settings.batch_tokens)
-        probe(torch.cat([pooled, held]), torch.cat([truth_train[chosen], truth_val]), None)
+        with repeatable(settings.seed):
+            held, truth_held, _ = _pooled(network, encoded_val, truth_val, settings.batch_tokens)
+            probe(torch.cat([pooled, held]), torch.cat([truth, truth_held]), None)
     return network.cpu().eval(), history
 
 
-@torch.inference_mode()
-def _pooled(network: Network, encoded: Encoded, chosen: np.ndarray, batch_tokens: int) -> Tensor:
-    """What the head reads of the chosen rows. Shapes: chosen int [n] -> float32 [n, d]."""
+@torch.no_grad()
+def _pooled(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Of at most MAX_PROBED_ROWS rows what the head reads, float32 [n, d], their truths, and where they stand, [n]."""
     network.eval()
+    chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
     where = next(network.parameters()).device
     pooled = torch.empty(len(chosen), network.settings.d_model)
     cut = batches(encoded.lengths[chosen], batch_tokens)
     for at in tqdm(cut, desc="probe", unit="batch", disable=ranks.rank() > 0):
         with autocast(where):
             pooled[at] = network.pooled(_to_tensors(encoded, chosen[at], network)).float().cpu()
-    return pooled
+    return pooled, truth[chosen], chosen
 
 
 def _fit_probe(
@@ -185,7 +191,9 @@ def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: i
 
 
 @torch.inference_mode()
-def _fit_context(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
+def _fit_context(
+    network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None
+) -> None:
     """Let the context explain what the rest of the network leaves of the rows that it was fitted on."""
     assert network.context is not None
     assert network.target is not None
@@ -196,11 +204,22 @@ def _fit_context(network: Network, encoded: Encoded, truth: Tensor, batch_tokens
         if network.target.task != "regression":
             logits = logits.softmax(-1) if network.target.task == "multiclass" else logits.sigmoid()
         means[at] = logits.cpu()
-    errors = torch.from_numpy(_outputs(network.target, truth[chosen])) - means
-    information = means * (1 - means)
-    if network.target.task == "regression":
-        information = torch.ones_like(means) / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-    fit_context(network.context, encoded.context[chosen], errors.numpy(), information.numpy())
+    outputs = torch.from_numpy(_outputs(network.target, truth[chosen]))
+    errors, weights = outputs - means, torch.ones(1, dtype=torch.float64)
+    if class_weights is not None:
+        many = network.target.task == "multiclass"
+        no, yes = (0.0, class_weights) if many else class_weights
+        weights = torch.where(outputs > 0.5, yes, no).double()
+        weights = weights.sum(1, keepdim=True) if many else weights
+    match network.target.task:
+        case "regression":
+            weights = 1 / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
+            slopes = torch.ones_like(means)
+        case "multiclass":
+            slopes = means  # not means * (1 - means): what one class gains the others lose, all in one move
+        case _:
+            slopes = means * (1 - means)
+    fit_context(network.context, encoded.context[chosen], (weights * errors).numpy(), (weights * slopes).numpy())
 
 
 def _outputs(target: Target, truth: Tensor) -> np.ndarray:

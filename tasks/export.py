@@ -118,7 +118,9 @@ def _engines(product: Product) -> "list[Engine]":
     from model.engines import SIMPLEST, Engine, lacking
 
     if product.model.engine == MEASURED:
-        return candidates()
+        # In fp16 a number such as a price of 100,000 is infinite.
+        is_number = product.target.task == "regression"
+        return [engine for engine in candidates() if not (is_number and engine.precision == "fp16")]
     named = Engine.parse(product.model.engine)
     if lacks := lacking(named):
         raise UserError(

@@ -544,6 +544,10 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         mistakes.append(
             f"predict.threshold must not be given for a {target.task} target, got {predict.threshold}; delete it"
         )
+    if target and target.task == "regression" and given["model"] and given["model"].engine == "onnxruntime-fp16":
+        mistakes.append(
+            f"model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use {MEASURED}"
+        )
     wide = given["model"].network_settings().wide_tokens if given["model"] else 0
     if wide and columns and "text" not in columns.values():
         mistakes.append(f"model.network.wide_tokens must be 0 without a text column, got {wide}; delete it")

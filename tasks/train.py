@@ -1,4 +1,4 @@
-"""Fine-tune the pretrained weights on the labelled training rows, stopping early on the validation rows.
+"""Fine-tune the pretrained weights on the labelled training rows, stopping early on the validation rows, or probe them.
 
 Reads data/splits and data/models/<product>/pretrained, writes data/models/<product>/trained. The same seed on
 the same machine gives the same bytes, also where a killed training was resumed from its checkpoint.
@@ -17,8 +17,13 @@ from tasks.paths import Paths
 from tasks.pretrain import write_history
 
 
-def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], None] | None = None) -> str:
-    """Write the trained model and the history of its losses; `on_epoch` is called with each epoch's entry of it.
+def train(
+    product: Product,
+    as_of: date,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    refit: bool = True,
+) -> str:
+    """Write the trained model and the history of its losses; `on_epoch` and `refit` are those of `model.training`.
 
     Raises UserError when training diverges.
     """
@@ -50,7 +55,7 @@ def train(product: Product, as_of: date, on_epoch: Callable[[dict[str, float]], 
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
         try:
-            network, history = fine_tune(network, features, *data, settings, on_epoch, state, age_days)
+            network, history = fine_tune(network, features, *data, settings, on_epoch, state, age_days, refit)
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if ranks.rank() == 0:

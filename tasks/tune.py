@@ -177,7 +177,7 @@ def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> 
             paths.pretrained.parent.mkdir(parents=True, exist_ok=True)
             paths.pretrained.symlink_to(pretrained)
             try:
-                train(product, as_of, on_epoch=report)
+                train(product, as_of, on_epoch=report, refit=False)
             except UserError as error:
                 print(f"trial {trial.number}: {error}", flush=True)
                 raise optuna.TrialPruned from None

@@ -18,6 +18,7 @@ KINDS = {
     "colour": "category",
     "size": "number",
     "weight": "number",
+    "damp": "context",
     "when": "time",
     "title": "text",
     "body": "text",
@@ -34,6 +35,7 @@ def mixed(n, seed=0):
         "colour": random.choice(np.array(["red", "green", None], object), n),
         "size": np.where(random.random(n) < 0.3, np.nan, random.normal(1000, 300, n)),
         "weight": np.where(random.random(n) < 0.3, np.nan, random.exponential(size=n)),
+        "damp": np.where(random.random(n) < 0.1, np.nan, random.integers(100_000, 100_005, n)),
         "when": when,
         "title": np.array([" ".join(row[:2]) if i % 4 else None for i, row in enumerate(words)], object),
         "body": np.array([" ".join(row[: i % 8]) for i, row in enumerate(words)], object),
@@ -51,6 +53,8 @@ def random_model(folder, task, kinds=KINDS, wide_tokens=0, **settings):
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(2).add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+        if network.context is not None:
+            network.context.weight.fill_(0.7)
         if network.wide is not None:
             network.wide.weight.copy_(
                 torch.randn(network.wide.weight.shape, generator=torch.Generator().manual_seed(0))

@@ -162,6 +162,10 @@ def test_check_of_the_file_imports_nothing_heavy():
             "columns must name at least one that is no context, got weight_kg; add what tells the rows of one "
             "context apart",
         ),
+        (
+            {"model__engine": "onnxruntime-fp16", "target__task": "regression", "gates__metric": "rmse"},
+            "model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use measured",
+        ),
         ({"columns": {}, "expectations": []}, "columns must name at least one input, got {}; add one"),
         ({"key": []}, "key must name at least one column, got []; add one"),
         ({"key": "parcel_id"}, "key must be a list, got 'parcel_id'; write a list"),
