@@ -8,7 +8,7 @@ import torch
 from model.engines import n_cuda_devices
 from model.export import export_onnx, parity
 from model.features import Features
-from model.network import Network
+from model.network import ANSWERING, Network
 from model.scoring import Scorer, TorchScorer
 from model.settings import NetworkSettings
 from model.store import load_model, load_pretrained, save_model
@@ -54,7 +54,7 @@ def random_model(folder, task, kinds=KINDS, wide_tokens=0, **settings):
         for weight in network.parameters():
             weight.mul_(2).add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
         if network.context is not None:
-            network.context.weight.fill_(0.7)
+            network.context.weight.copy_(torch.linspace(-0.7, 0.7, target.n_outputs))
         if network.wide is not None:
             network.wide.weight.copy_(
                 torch.randn(network.wide.weight.shape, generator=torch.Generator().manual_seed(0))
@@ -190,7 +190,7 @@ def test_training_starts_from_every_pretrained_weight(tmp_path):
     assert (start.settings.d_model, start.settings.pooling, start.settings.dropout) == (16, "mean", 0.3)
     assert its_features == features
     for name, weight in network.state_dict().items():
-        assert name.startswith("head.") or torch.equal(weight, start.state_dict()[name])
+        assert name.startswith(ANSWERING) or torch.equal(weight, start.state_dict()[name])
 
 
 def test_model_without_a_head_does_not_score(tmp_path):
