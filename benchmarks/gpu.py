@@ -50,8 +50,8 @@ TESTS = (
     "model_export",
     "model_engines",
     "model_bert",
+    "checkpoints",
 )
-TESTS += ("checkpoints",)
 if TINY:
     ENCODERS = {"tiny": NetworkSettings(d_model=64, n_layers=2, n_heads=2, d_feedforward=128, max_tokens=64)}
     BATCH_TOKENS, SECONDS, TESTS = 1024, 2.0, ("model_batches",)
