@@ -114,6 +114,7 @@ def _ours(parts: dict[str, pd.DataFrame]) -> float:
         y["train"],
         task,
         max_tokens=settings.max_tokens,
+        max_windows=settings.max_windows,
         wide_tokens=settings.wide_tokens,
         tokenizer=weights / "tokenizer.json",
     )

@@ -90,7 +90,7 @@ def _text(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     features, network = _topic_network(folder, fitted)
     save_model(folder / "trained", network, features)
     scorer = _exported(folder, {"text": _objects(fitted["text"])}, {"text": _objects(val["text"])}, _accuracy(val))
-    n_tokens = int(features.encode({"text": _objects(rows["text"])}).lengths.sum())
+    n_tokens = int(features.encode({"text": _objects(rows["text"])}).n_tokens.sum())
 
     seconds: dict[str, list[float]] = {}
     said: dict[str, np.ndarray] = {}
@@ -158,7 +158,7 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
     network = load_bert(weights, features.sizes, target, settings, seed=0).eval()
     encoded, pooled = features.encode(table), np.empty((len(rows), network.settings.d_model), np.float32)
     with torch.inference_mode():
-        for its in batches(encoded.lengths, 4096):
+        for its in batches(encoded, 4096):
             batch = collate(encoded, its, features.sizes.pad_id)
             tokens, _ = network.encode(
                 {name: torch.from_numpy(array) for name, array in batch.items()}, only_first=True
@@ -186,7 +186,7 @@ def _exported(
     export_onnx(folder / "trained", folder / "onnx")
     features = Features.load(folder / "onnx")
     encoded = features.encode({name: column[:256] for name, column in calibration.items()})
-    cut = batches(encoded.lengths, BATCH_TOKENS)
+    cut = batches(encoded, BATCH_TOKENS)
     shown = (collate(encoded, its, features.sizes.pad_id) for its in cut)
     quantise(folder / "onnx" / NETWORK, folder / "onnx" / INT8_NETWORK, shown)
     if has_cuda():

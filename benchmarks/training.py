@@ -173,7 +173,7 @@ def tokens_per_second(
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
         train(network, features, encoded, y, encoded, y, settings, checkpoints=watch)
-    cut = batches(encoded.lengths, batch_tokens, settings.seed)
+    cut = batches(encoded, batch_tokens, settings.seed)
     if len(watch.times) > len(cut):
         raise RuntimeError(f"rows must last for {seconds} s, got {len(cut)} steps; give more")
     tokens = sum(int(encoded.lengths[rows].sum()) for rows in cut[1 : len(watch.times)])

@@ -10,23 +10,31 @@ from model.encoded import Encoded
 Batch = dict[str, np.ndarray]
 
 
-def batches(lengths: np.ndarray, batch_tokens: int, seed: int | None = None) -> list[np.ndarray]:
-    """Row numbers of each batch; together they hold every row once.
+def batches(
+    encoded: Encoded, batch_tokens: int, seed: int | None = None, chosen: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Row numbers of each batch, or positions in `chosen`, if only those rows are wanted; together they hold all once.
 
-    Longest rows first, so that memory runs out at the start or never; with a seed, rows of one length and
-    the batches themselves come in an order fixed by it. A row longer than the budget gets a batch of its own.
-    Shapes: lengths int [n]; returns int64 arrays.
+    Longest rows (those of the longest windows) first, so that memory runs out at the start or never; with a seed, rows
+    of one length and the batches themselves come in an order fixed by it. A row longer than the budget gets a batch of
+    its own.
+    Shapes: returns int64 arrays.
     """
+    lengths, n_windows = encoded.lengths, encoded.n_windows
+    if chosen is not None:
+        lengths, n_windows = lengths[chosen], n_windows[chosen]
     rows = np.arange(len(lengths))
     random = np.random.default_rng(seed) if seed is not None else None
     if random is not None:
         random.shuffle(rows)
     rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    before = np.r_[0, np.cumsum(n_windows[rows])]
     cut, start = [], 0
     while start < len(rows):
-        n_rows = max(1, batch_tokens // int(lengths[rows[start]]))
-        cut.append(rows[start : start + n_rows])
-        start += n_rows
+        most = before[start] + batch_tokens // int(lengths[rows[start]])
+        end = max(start + 1, int(np.searchsorted(before, most, side="right")) - 1)
+        cut.append(rows[start:end])
+        start = end
     if random is not None:
         random.shuffle(cut)
     return cut
@@ -35,16 +43,24 @@ def batches(lengths: np.ndarray, batch_tokens: int, seed: int | None = None) -> 
 def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     """The given rows as the network's inputs; a kind of column that is absent has no entry.
 
-    Shapes: categories int64 [b, c]; numbers float32 [b, m]; times float32 [b, t, 3]; context float32 [b, k];
-    text int64 [b, longest]; bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
+    Shapes: b rows in w windows, w = b without windows; categories int64 [w, c]; numbers float32 [w, m]; times float32
+    [w, t, 3]; text int64 [w, longest]; windows float32 [b, w], what each counts for each row; context float32 [b, k];
+    bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
     """
     batch: Batch = {}
-    for name in ("categories", "numbers", "times", "context"):
+    windows, of = rows, np.arange(len(rows))
+    if encoded.window_offsets.size:
+        n_windows = encoded.n_windows[rows]
+        windows, of = _positions(encoded.window_offsets, rows), np.repeat(of, n_windows)
+        batch["windows"] = ((of == np.arange(len(rows))[:, None]) / n_windows[:, None]).astype(np.float32)
+    for name in ("categories", "numbers", "times"):
         column = getattr(encoded, name)
         if column.shape[1]:
-            batch[name] = column[rows]
+            batch[name] = column[rows[of]]
+    if encoded.context.shape[1]:
+        batch["context"] = encoded.context[rows]
     if encoded.text.size:
-        batch["text"] = _padded(encoded.text, encoded.offsets, rows, np.int64(pad_id))
+        batch["text"] = _padded(encoded.text, encoded.offsets, windows, np.int64(pad_id))
     if encoded.bag_offsets.size:
         batch["bag"] = _padded(encoded.bag, encoded.bag_offsets, rows, np.int64(0))
         batch["bag_weights"] = _padded(encoded.bag_weights, encoded.bag_offsets, rows, np.float32(0))
@@ -53,10 +69,15 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
 
 def _padded(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: np.generic) -> np.ndarray:
     """The given rows of a ragged array as a rectangle of the padding's type, at least 1 wide."""
-    starts = offsets[rows]
-    lengths = offsets[rows + 1] - starts
+    lengths = offsets[rows + 1] - offsets[rows]
     inside = np.arange(max(1, lengths.max())) < lengths[:, None]
     padded = np.full(inside.shape, padding)
-    first = np.cumsum(lengths) - lengths
-    padded[inside] = values[np.arange(lengths.sum()) + np.repeat(starts - first, lengths)]
+    padded[inside] = values[_positions(offsets, rows)]
     return padded
+
+
+def _positions(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where what belongs to the given rows stands in a ragged array, row after row."""
+    lengths = offsets[rows + 1] - offsets[rows]
+    first = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(offsets[rows] - first, lengths)

@@ -95,7 +95,7 @@ def _fit(logits: Tensor, loss: Callable[[Tensor], Tensor], shifts: bool) -> tupl
 def _logits(network: Network, encoded: Encoded, batch_tokens: int) -> Tensor:
     assert network.target is not None
     logits, where = torch.empty(len(encoded), network.target.n_outputs), next(network.parameters()).device
-    for rows in batches(encoded.lengths, batch_tokens):
+    for rows in batches(encoded, batch_tokens):
         batch = collate(encoded, rows, network.sizes.pad_id)
         logits[rows] = network({name: torch.from_numpy(array).to(where) for name, array in batch.items()}).float().cpu()
     return logits

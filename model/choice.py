@@ -57,7 +57,7 @@ def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metri
     """
     scorers = [Scorer(folder, engine=engine) for engine in engines]
     encoded = scorers[0].features.encode(table)
-    n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.lengths.mean()))
+    n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.n_tokens.mean()))
     timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
     scores = [scorer.score_encoded(encoded) for scorer in scorers]
     seconds = np.empty((N_ROUNDS, len(scorers)))

@@ -61,7 +61,9 @@ class Encoded:
     text: np.ndarray
     """int32 [sum of lengths]: subword ids of all rows, end to end."""
     offsets: np.ndarray
-    """int64 [n + 1]: where each row's subwords begin."""
+    """int64 [n + 1]: where each row's subwords begin; of rows in w windows, [w + 1]: where each window's do."""
+    window_offsets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """int64 [n + 1]: where each row's windows begin; empty where each row is one."""
     context: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """float32 [n, context columns]: in standard deviations from the mean, 0 for missing."""
     bag: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
@@ -72,13 +74,27 @@ class Encoded:
     """int64 [n + 1]: where each row's bag begins; empty without bags."""
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.window_offsets if self.window_offsets.size else self.offsets) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row as the network sees it, [CLS] included. Shapes: int64 [n]."""
+        """Tokens of each row's longest window as the network sees it, [CLS] included. Shapes: int64 [n]."""
+        return self._of_windows(np.maximum)
+
+    @property
+    def n_tokens(self) -> np.ndarray:
+        """Tokens of each row in all its windows. Shapes: int64 [n]."""
+        return self._of_windows(np.add)
+
+    def _of_windows(self, over: np.ufunc) -> np.ndarray:
         columns = self.categories.shape[1] + self.numbers.shape[1] + self.times.shape[1]
-        return 1 + columns + np.diff(self.offsets)
+        lengths = 1 + columns + np.diff(self.offsets)
+        return over.reduceat(lengths, self.window_offsets[:-1]) if self.window_offsets.size else lengths
+
+    @property
+    def n_windows(self) -> np.ndarray:
+        """Windows of each row. Shapes: int64 [n]."""
+        return np.diff(self.window_offsets) if self.window_offsets.size else np.ones(len(self), np.int64)
 
 
 def on_disk(pieces: Iterable[Encoded], folder: Path) -> Encoded:
@@ -99,7 +115,8 @@ def on_disk(pieces: Iterable[Encoded], folder: Path) -> Encoded:
                     array = array[int(name in ends) :] + ends.get(name, 0)
                     ends[name] = int(array[-1]) if array.size else ends[name]
                 file.write(array.tobytes())
-        n_rows = files["offsets"].tell() // piece.offsets.itemsize - 1
+        ends_of_rows = files["window_offsets" if piece.window_offsets.size else "offsets"]
+        n_rows = ends_of_rows.tell() // piece.offsets.itemsize - 1
         return Encoded(**{name: _mapped(files[name], getattr(piece, name), n_rows) for name in names})
 
 

@@ -25,6 +25,8 @@ HIDDEN = -1e4
 NARROW = 128
 """Tokens this wide or less leave a product of their own width too little to do."""
 RAGGED = ("text", "bag", "bag_weights")
+OF_ROWS = ("context", "bag", "bag_weights")
+"""Inputs that have one entry a row where the others have one a window."""
 CARRIED = ("network.json", "features.json", "tokenizer.json")
 
 
@@ -41,12 +43,13 @@ class _Scores(nn.Module):
         numbers: Tensor | None = None,
         times: Tensor | None = None,
         text: Tensor | None = None,
+        windows: Tensor | None = None,
         context: Tensor | None = None,
         bag: Tensor | None = None,
         bag_weights: Tensor | None = None,
     ) -> Tensor:
         tokens = {"categories": categories, "numbers": numbers, "times": times, "text": text}
-        inputs = {**tokens, "context": context, "bag": bag, "bag_weights": bag_weights}
+        inputs = {**tokens, "windows": windows, "context": context, "bag": bag, "bag_weights": bag_weights}
         return self.network.scores({name: given for name, given in inputs.items() if given is not None})
 
 
@@ -158,7 +161,7 @@ def parity(trained: Path, exported: Path, table: Table) -> float:
 
 
 def _example(features: Features) -> dict[str, Tensor]:
-    """Two rows with everything missing: only their shapes matter."""
+    """Two rows with everything missing, one of them in two windows if rows have windows: only shapes matter."""
     nans = np.full(2, np.nan)
     empty = {"number": nans, "context": nans, "time": np.full(2, "NaT", "datetime64[s]")}
     nothing = np.full(2, None, object)
@@ -168,16 +171,24 @@ def _example(features: Features) -> dict[str, Tensor]:
     if "text" in example:
         # A length of one would be taken for a constant.
         example |= {name: example[name].repeat(1, 4) for name in RAGGED if name in example}
+    if "windows" in example:
+        # A number of windows that is the number of rows would be taken for it.
+        of = torch.tensor([0, 0, 1])
+        example = {name: column if name in OF_ROWS else column[of] for name, column in example.items()}
+        example["windows"] = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     return example
 
 
 def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
     rows = torch.export.Dim("rows")
-    shapes: dict[str, dict] = {name: {0: rows} for name in example}
+    windows = torch.export.Dim("n_windows") if "windows" in example else rows
+    shapes: dict[str, dict] = {name: {0: rows if name in OF_ROWS else windows} for name in example}
     if "text" in example:
-        shapes["text"] = {0: rows, 1: torch.export.Dim("subwords", max=network.sizes.max_tokens)}
+        shapes["text"][1] = torch.export.Dim("subwords", max=network.sizes.max_tokens)
+    if "windows" in example:
+        shapes["windows"] = {0: rows, 1: windows}
     if "bag" in example:
-        shapes["bag"] = shapes["bag_weights"] = {0: rows, 1: torch.export.Dim("bag_subwords")}
+        shapes["bag"][1] = shapes["bag_weights"][1] = torch.export.Dim("bag_subwords")
     with warnings.catch_warnings():
         # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
         warnings.simplefilter("ignore")

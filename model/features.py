@@ -69,7 +69,9 @@ class Features:
     cycles: dict[str, tuple[int, ...]]
     """Per time column the parts that are read, as numbered by `time_parts`."""
     max_tokens: int
-    """Text tokens per row at most, separators included."""
+    """Text tokens per window at most, separators included."""
+    max_windows: int = 1
+    """Windows per row at most."""
     wide_tokens: int = 0
     """Tokens of each text that go into a row's bag; 0 for no bags."""
     tokenizer: Tokenizer | None = field(default=None, compare=False)
@@ -84,6 +86,7 @@ class Features:
         task: str,
         *,
         max_tokens: int,
+        max_windows: int = 1,
         wide_tokens: int = 0,
         tokenizer: Path | None = None,
     ) -> "Features":
@@ -116,6 +119,7 @@ class Features:
             contexts={name: _context_scale(sample[name]) for name in _of_kind(kinds, "context")},
             cycles={name: _cycles(sample[name]) for name in _of_kind(kinds, "time")},
             max_tokens=max_tokens,
+            max_windows=max_windows if texts else 1,
             wide_tokens=wide_tokens if texts else 0,
             tokenizer=_fitted_tokenizer(tokenizer, pieces, texts) if texts else None,
         )
@@ -162,12 +166,16 @@ class Features:
         if self.tokenizer is None:
             return {"text": np.empty(0, np.int32), "offsets": np.zeros(n + 1, np.int64)}
         columns = [table[name] for name in _of_kind(self.kinds, "text")]
-        pieces = tokenise(self.tokenizer, columns, max(self.max_tokens, self.wide_tokens))
-        text, offsets = join(pieces, self.max_tokens, special_ids(self.tokenizer)["sep"])
-        if not self.wide_tokens:
-            return {"text": text, "offsets": offsets}
-        bag, weights, bag_offsets = bags(pieces, self.max_tokens, self.tokenizer.get_vocab_size())
-        return {"text": text, "offsets": offsets, "bag": bag, "bag_weights": weights, "bag_offsets": bag_offsets}
+        pieces = tokenise(self.tokenizer, columns, max(self.max_windows * self.max_tokens, self.wide_tokens))
+        sep_id = special_ids(self.tokenizer)["sep"]
+        text, offsets, window_offsets = join(pieces, self.max_tokens, sep_id, self.max_windows)
+        texts = {"text": text, "offsets": offsets}
+        if self.max_windows > 1:
+            texts["window_offsets"] = window_offsets
+        if self.wide_tokens:
+            named = ("bag", "bag_weights", "bag_offsets")
+            texts |= zip(named, bags(pieces, self.max_tokens, self.tokenizer.get_vocab_size()), strict=True)
+        return texts
 
     def save(self, folder: Path) -> None:
         """Write `features.json` and, with text columns, `tokenizer.json`."""
@@ -175,6 +183,7 @@ class Features:
         content = {
             "kinds": self.kinds,
             "max_tokens": self.max_tokens,
+            "max_windows": self.max_windows,
             "wide_tokens": self.wide_tokens,
             "vocabularies": self.vocabularies,
             "numbers": {name: asdict(number) for name, number in self.numbers.items()},
@@ -199,10 +208,11 @@ class Features:
             kinds=content["kinds"],
             vocabularies={name: tuple(known) for name, known in content["vocabularies"].items()},
             numbers=numbers,
-            # Models of before context columns, and of before the linear model of subwords, have none.
+            # Models of before context columns, windows and the linear model of subwords have none of these.
             contexts={name: ContextScale(**scale) for name, scale in content.get("contexts", {}).items()},
             cycles={name: tuple(parts) for name, parts in content["cycles"].items()},
             max_tokens=content["max_tokens"],
+            max_windows=content.get("max_windows", 1),
             wide_tokens=content.get("wide_tokens", 0),
             tokenizer=load_tokenizer(folder / "tokenizer.json") if has_text else None,
         )

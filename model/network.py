@@ -3,7 +3,7 @@
 What it predicts is a `model.target.Target`; without one it is an encoder alone, as masked modelling
 leaves it. Training, files and batches are elsewhere.
 
-Shape legend: b rows, n tokens, d width, o outputs.
+Shape legend: b rows, w windows of them (as many, where each is one), n tokens, d width, o outputs.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from model.wide import Wide
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
 INPUTS = ("categories", "numbers", "times", "text")
-"""What the encoder reads of a batch."""
+"""What the encoder reads of a batch, window by window."""
 ANSWERING = ("head.", "wide.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
@@ -84,8 +84,8 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Encoded tokens and which of them are real (None: all).
 
-        Shapes: batch as in `RowEmbedding.forward`; returns [b, n, d], or [b, 1, d] with `only_first`, and
-        bool [b, n].
+        Shapes: batch as `batches.collate` makes it; returns [w, n, d], or [w, 1, d] with `only_first`, and
+        bool [w, n].
         """
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         tokens = self.embeddings(**inputs, hidden_columns=hidden_columns)
@@ -109,7 +109,12 @@ class Network(nn.Module):
         return self.head(self.pooled(batch))
 
     def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the head reads of every row. Shapes: as in `encode` -> [b, d]."""
+        """What the head reads of every row: the mean over its windows. Shapes: as in `encode` -> [b, d]."""
+        pooled = self._pooled_windows(batch)
+        return batch["windows"].to(pooled.dtype) @ pooled if "windows" in batch else pooled
+
+    def _pooled_windows(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The [CLS] token of every window, or the mean of all its tokens. Shapes: as in `encode` -> [w, d]."""
         if self.settings.pooling == "cls":
             tokens, _ = self.encode(batch, only_first=True)
             return tokens[:, 0]

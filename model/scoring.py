@@ -61,7 +61,7 @@ class _Scoring(ABC):
             scores[rows] = self.run(collate(encoded, rows, self.features.sizes.pad_id))
 
         with ThreadPoolExecutor(self.n_parallel, "score") as workers:
-            deque(workers.map(work, batches(encoded.lengths, self.batch_tokens)), maxlen=0)
+            deque(workers.map(work, batches(encoded, self.batch_tokens)), maxlen=0)
         return scores
 
 

@@ -33,7 +33,9 @@ class NetworkSettings:
     pooling: str = "cls"
     """What the head reads: the [CLS] token, or the mean of all tokens."""
     max_tokens: int = 128
-    """Text tokens per row, separators included; longer texts are cut."""
+    """Text tokens that are read at once, separators included; longer texts are cut, or read in windows."""
+    max_windows: int = 1
+    """Windows of `max_tokens` in which a longer text is read; the head gets their mean."""
     wide_tokens: int = 0
     """Tokens of each text that a linear model of weighted subwords reads beside the encoder; 0 leaves it out."""
 
@@ -44,6 +46,7 @@ class NetworkSettings:
                 1, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, d_feedforward=self.d_feedforward
             )
             + _at_least(8, max_tokens=self.max_tokens)
+            + _at_least(1, max_windows=self.max_windows)
             + _at_least(0, wide_tokens=self.wide_tokens)
             + _share(dropout=self.dropout)
             + _one_of(POOLINGS, pooling=self.pooling)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from model import ranks
 from model.batches import batches
 from model.device import autocast
+from model.encoded import Encoded
 from model.settings import PretrainingSettings, TrainingSettings
 
 MAX_GRADIENT_NORM = 1.0
@@ -51,18 +52,18 @@ class Steps:
     def __init__(
         self,
         model: nn.Module,
-        lengths: np.ndarray,
+        encoded: Encoded,
         settings: PretrainingSettings | TrainingSettings,
         name: str,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Shapes: lengths int [n], tokens of each row. Raises: ValueError when there is no row."""
-        if not len(lengths):
+        """Raises: ValueError when there is no row."""
+        if not len(encoded):
             raise ValueError(f"{name} must be given at least one row, got 0; widen the dates")
-        self.model, self.lengths, self.settings, self.name = model, lengths, settings, name
+        self.model, self.encoded, self.settings, self.name = model, encoded, settings, name
         # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
-        self.batch_tokens = min(settings.batch_tokens, math.ceil(lengths.sum() / MIN_STEPS_PER_EPOCH))
-        self.steps_per_epoch = len(batches(lengths, self.batch_tokens))
+        self.batch_tokens = min(settings.batch_tokens, math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH))
+        self.steps_per_epoch = len(batches(encoded, self.batch_tokens))
         self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.where = self.weights[0].device
@@ -106,7 +107,7 @@ class Steps:
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
         """The steps that are left of the epoch under way."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        cut = batches(self.lengths, self.batch_tokens, self.settings.seed + epoch)
+        cut = batches(self.encoded, self.batch_tokens, self.settings.seed + epoch)
         left = cut[done : self.n_steps - epoch * self.steps_per_epoch]
         for number, rows in enumerate(left, start=1):
             self._step(loss, rows)

@@ -87,20 +87,45 @@ def tokenise(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -
     return [_pieces(tokenizer, column, max_tokens) for column in columns]
 
 
-def join(columns: list[Pieces], max_tokens: int, sep_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Subwords of every row, column after column, each column closed by [SEP].
+def join(
+    columns: list[Pieces], max_tokens: int, sep_id: int, max_windows: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Subwords of every window of every row, column after column, each column closed by [SEP].
 
-    A row over `max_tokens` is cut where it is longest: short columns keep all they have.
-    Shapes: returns ids int32 [sum of lengths], offsets int64 [n + 1].
+    A row has as few windows as its subwords need at `max_tokens` each, and every window its part of every column, so
+    that all are about as long. A row over `max_windows` is cut where it is longest: short columns keep all they have.
+    Shapes: w windows of n rows; returns ids int32 [sum of lengths], where each window begins int64 [w + 1], and where
+    each row's windows do, int64 [n + 1].
     """
-    kept = _kept(columns, max_tokens)
-    ends = np.cumsum((kept + 1).ravel()).reshape(kept.shape)
+    kept = _kept(columns, max_tokens, max_windows)
+    n_windows = (-(-kept.sum(1) // max(1, max_tokens - len(columns)))).clip(min=1)
+    firsts = _offsets(n_windows)
+    sizes = _dealt(kept, n_windows, firsts)
+    ends = np.cumsum((sizes + 1).ravel()).reshape(sizes.shape)
     ids = np.full(ends[-1, -1] if ends.size else 0, sep_id, np.int32)
-    for column, keep, end in zip(columns, kept.T, ends.T, strict=True):
-        position = column.positions
-        inside = position < np.repeat(keep, column.lengths)
-        ids[(np.repeat(end - keep - 1, column.lengths) + position)[inside]] = column.ids[inside]
-    return ids, np.r_[0, ends[:, -1]].astype(np.int64)
+    for column, keep, size, end in zip(columns, kept.T, sizes.T, ends.T, strict=True):
+        # What is kept of a column lies in its windows one after the other.
+        inside = column.positions < np.repeat(keep, column.lengths)
+        ids[np.arange(keep.sum()) + np.repeat(end - size - 1 - (np.cumsum(size) - size), size)] = column.ids[inside]
+    return ids, np.r_[0, ends[:, -1]].astype(np.int64), firsts
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    return np.r_[0, np.cumsum(sizes)].astype(np.int64)
+
+
+def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """How much of each column each window gets: its share, and what is left over dealt out one by one.
+
+    A column goes on dealing where the one before it ended, so that no window gets more than one beyond another.
+    Shapes: kept [n, columns], n_windows [n], firsts [n + 1] -> int64 [w, columns].
+    """
+    row = np.repeat(np.arange(len(n_windows)), n_windows)
+    number, of = np.arange(len(row)) - firsts[row], n_windows[row]
+    left_over = kept % n_windows[:, None]
+    dealt_before = np.cumsum(left_over, axis=1) - left_over
+    turn = (number[:, None] - dealt_before[row]) % of[:, None]
+    return kept[row] // of[:, None] + (turn < left_over[row])
 
 
 def bags(columns: list[Pieces], max_tokens: int, n_subwords: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,10 +152,10 @@ def _pieces(tokenizer: Tokenizer, column: np.ndarray, max_tokens: int) -> Pieces
     return Pieces(np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths)
 
 
-def _kept(columns: list[Pieces], max_tokens: int) -> np.ndarray:
+def _kept(columns: list[Pieces], max_tokens: int, max_windows: int = 1) -> np.ndarray:
     """How much of each text is read by the encoder. Shapes: int64 [n, columns]."""
-    lengths = np.stack([column.lengths.clip(max=max_tokens) for column in columns], axis=1)
-    return _fair_cut(lengths, max_tokens - len(columns))
+    lengths = np.stack([column.lengths.clip(max=max_windows * max_tokens) for column in columns], axis=1)
+    return _fair_cut(lengths, max_windows * (max_tokens - len(columns)))
 
 
 def _fair_cut(lengths: np.ndarray, budget: int) -> np.ndarray:

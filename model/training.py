@@ -20,7 +20,7 @@ from model.device import autocast, device, repeatable
 from model.encoded import Encoded
 from model.features import UNKNOWN, Features, chosen_rows
 from model.masking import MaskedModel, hide
-from model.network import Network
+from model.network import INPUTS, Network
 from model.probe import fit_probe
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Checkpoints, History, Steps
@@ -52,15 +52,17 @@ def pretrain(
     _compile(network)
 
     def loss(rows: np.ndarray) -> Tensor:
+        # Each window of a row is guessed by itself.
         batch = _to_tensors(encoded, rows, network)
+        batch = {name: batch[name] for name in INPUTS if name in batch}
         hidden = hide(batch, network, settings.mask_fraction)
-        mine, weight = ranks.share(len(rows))
+        mine, weight = ranks.share(len(hidden.columns))
         part = hidden.of(mine)
         value = model({name: column[mine] for name, column in _forgetful(batch).items()}, part)
         return value if ranks.n_ranks() == 1 else value * (weight * part.count / hidden.count)
 
     with repeatable(settings.seed):
-        history = Steps(model, encoded.lengths, settings, "pretrain", checkpoints).run(loss)
+        history = Steps(model, encoded, settings, "pretrain", checkpoints).run(loss)
     return network.cpu().eval(), history
 
 
@@ -91,6 +93,10 @@ def train(
             "network must have a target and be built for the given features, got another; "
             "use Network.answering or load_pretrained"
         )
+    if settings.epochs and features.max_windows > 1 and ranks.n_ranks() > 1:
+        raise ValueError(
+            f"max_windows must be 1 where several processes train, got {features.max_windows}; train in one process"
+        )
     truth_train, truth_val = _truth(network.target, y_train), _truth(network.target, y_val)
     _check_rows(encoded_train, truth_train, "training")
     _check_rows(encoded_val, truth_val, "validation")
@@ -101,7 +107,8 @@ def train(
     def loss(rows: np.ndarray) -> Tensor:
         batch = _forgetful(_to_tensors(encoded_train, rows, network))
         mine, weight = ranks.share(len(rows))
-        logits = network({name: column[mine] for name, column in batch.items()})
+        # Of rows in windows this process, the only one, takes all.
+        logits = network(batch if "windows" in batch else {name: column[mine] for name, column in batch.items()})
         its = None if row_weights is None else row_weights[rows[mine]]
         total = _loss(network, logits, truth_train[rows[mine]], settings.label_smoothing, class_weights, its)
         return total * (weight / len(rows))
@@ -119,7 +126,7 @@ def train(
             train_loss = probe(pooled, truth, None if row_weights is None else row_weights[chosen])
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
         if settings.epochs:
-            steps = Steps(network, encoded_train.lengths, settings, "train", checkpoints)
+            steps = Steps(network, encoded_train, settings, "train", checkpoints)
             history = steps.run(loss, validate, on_epoch)
             network.load_state_dict(steps.best)
     network.eval()
@@ -150,7 +157,7 @@ def _pooled(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int
     chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
     where = next(network.parameters()).device
     pooled = torch.empty(len(chosen), network.settings.d_model)
-    cut = batches(encoded.lengths[chosen], batch_tokens)
+    cut = batches(encoded, batch_tokens, chosen=chosen)
     for at in tqdm(cut, desc="probe", unit="batch", disable=ranks.rank() > 0):
         with autocast(where):
             pooled[at] = network.pooled(_to_tensors(encoded, chosen[at], network)).float().cpu()
@@ -183,7 +190,7 @@ def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: i
     assert network.target is not None
     deep, flat = torch.empty(2, len(encoded), network.target.n_outputs)
     with torch.inference_mode():
-        for rows in batches(encoded.lengths, batch_tokens):
+        for rows in batches(encoded, batch_tokens):
             batch = _to_tensors(encoded, rows, network)
             deep[rows] = network.deep(batch).float().cpu()
             flat[rows] = network.wide(batch["bag"], batch["bag_weights"]).cpu()
@@ -199,7 +206,7 @@ def _fit_context(
     assert network.target is not None
     chosen = chosen_rows(len(encoded))
     means = torch.empty(len(chosen), network.target.n_outputs, dtype=torch.float64)
-    for at in batches(encoded.lengths[chosen], batch_tokens):
+    for at in batches(encoded, batch_tokens, chosen=chosen):
         logits = network(_to_tensors(encoded, chosen[at], network)).double()
         if network.target.task != "regression":
             logits = logits.softmax(-1) if network.target.task == "multiclass" else logits.sigmoid()
@@ -237,7 +244,7 @@ def evaluate_loss(
     network.eval()
     where = next(network.parameters()).device
     total = torch.zeros((), dtype=torch.float64)
-    for rows in batches(encoded.lengths, batch_tokens)[ranks.rank() :: ranks.n_ranks()]:
+    for rows in batches(encoded, batch_tokens)[ranks.rank() :: ranks.n_ranks()]:
         with autocast(where):
             logits = network(_to_tensors(encoded, rows, network))
         total += _loss(network, logits, truth[rows], 0.0, class_weights).double().cpu()

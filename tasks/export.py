@@ -140,7 +140,7 @@ def _quantise(product: Product, paths: Paths, folder: Path) -> None:
     features = Features.load(folder)
     rows = _spread(tables.read_split(paths.splits, "train"), N_CALIBRATION_ROWS)
     encoded = features.encode(tables.inputs(rows, product))
-    cut = batches(encoded.lengths, CALIBRATION_TOKENS)
+    cut = batches(encoded, CALIBRATION_TOKENS)
     quantise(folder / NETWORK, folder / INT8_NETWORK, (collate(encoded, its, features.sizes.pad_id) for its in cut))
 
 

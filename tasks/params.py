@@ -548,9 +548,13 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         mistakes.append(
             f"model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use {MEASURED}"
         )
-    wide = given["model"].network_settings().wide_tokens if given["model"] else 0
-    if wide and columns and "text" not in columns.values():
-        mistakes.append(f"model.network.wide_tokens must be 0 without a text column, got {wide}; delete it")
+    if given["model"] and columns and "text" not in columns.values():
+        network = given["model"].network_settings()
+        mistakes += [
+            f"model.network.{name} must be {none} without a text column, got {got}; delete it"
+            for name, got, none in (("wide_tokens", network.wide_tokens, 0), ("max_windows", network.max_windows, 1))
+            if got != none
+        ]
     return mistakes
 
 

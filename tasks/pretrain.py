@@ -42,6 +42,7 @@ def pretrain(product: Product, as_of: date) -> str:
         tables.targets(rows.truths, product, tables.classes(rows.truths, product)),
         product.target.task,
         max_tokens=settings.max_tokens,
+        max_windows=settings.max_windows,
         wide_tokens=settings.wide_tokens,
         tokenizer=weights / "tokenizer.json" if weights else None,
     )

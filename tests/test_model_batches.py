@@ -8,37 +8,77 @@ from model.batches import batches, collate
 from model.encoded import Encoded
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200).map(np.array)
+WINDOWS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=6), min_size=1, max_size=60)
+
+
+def rows_of(lengths):
+    """Rows of so many tokens, [CLS] included."""
+    return encoded_text([np.ones(length - 1, int) for length in lengths])
+
+
+def encoded_text(texts, **windows):
+    n = len(windows["window_offsets"]) - 1 if windows else len(texts)
+    return Encoded(
+        categories=np.zeros((n, 0), np.int64),
+        numbers=np.zeros((n, 0), np.float32),
+        times=np.zeros((n, 0, 3), np.float32),
+        text=np.concatenate([np.empty(0), *texts]).astype(np.int32),
+        offsets=np.r_[0, np.cumsum([len(text) for text in texts])].astype(np.int64),
+        **windows,
+    )
 
 
 @given(LENGTHS, st.integers(1, 1000), st.none() | st.integers(0, 99))
 def test_batches_cover_every_row_once_within_the_budget(lengths, budget, seed):
-    cut = batches(lengths, budget, seed)
+    cut = batches(rows_of(lengths), budget, seed)
     assert sorted(row for rows in cut for row in rows) == list(range(len(lengths)))
     for rows in cut:
         assert len(rows) == 1 or lengths[rows].max() * len(rows) <= budget
 
 
+@given(WINDOWS, st.integers(1, 1000), st.none() | st.integers(0, 99))
+def test_batches_of_windows_keep_rows_whole_within_the_budget(rows, budget, seed):
+    firsts = np.r_[0, np.cumsum([len(windows) for windows in rows])]
+    encoded = encoded_text([np.ones(n - 1, int) for windows in rows for n in windows], window_offsets=firsts)
+    assert encoded.lengths.tolist() == [max(windows) for windows in rows]
+    assert encoded.n_tokens.tolist() == [sum(windows) for windows in rows]
+    cut = batches(encoded, budget, seed)
+    assert sorted(row for some in cut for row in some) == list(range(len(rows)))
+    for some in cut:
+        longest, n_windows = max(max(rows[row]) for row in some), sum(len(rows[row]) for row in some)
+        assert len(some) == 1 or longest * n_windows <= budget
+        if encoded.text.size:
+            batch = collate(encoded, some, pad_id=0)
+            assert batch["text"].shape == (n_windows, max(1, longest - 1))
+            read = [
+                [n for n, weight in zip(batch["text"].sum(1), its, strict=True) if weight] for its in batch["windows"]
+            ]
+            assert read == [[n - 1 for n in rows[row]] for row in some]
+            np.testing.assert_allclose(batch["windows"].sum(1), 1, rtol=1e-6)
+
+
+@given(LENGTHS, st.integers(0, 99))
+def test_some_rows_are_cut_as_if_they_were_all(lengths, seed):
+    chosen = np.flatnonzero(np.random.default_rng(seed).random(len(lengths)) < 0.5)
+    some, alone = batches(rows_of(lengths), 500, seed, chosen), batches(rows_of(lengths[chosen]), 500, seed)
+    assert [rows.tolist() for rows in some] == [rows.tolist() for rows in alone]
+
+
 @given(LENGTHS, st.integers(0, 99))
 def test_a_seed_fixes_the_batches_and_changes_no_count(lengths, seed):
-    first, second = batches(lengths, 500, seed), batches(lengths, 500, seed)
+    first, second = batches(rows_of(lengths), 500, seed), batches(rows_of(lengths), 500, seed)
     assert [rows.tolist() for rows in first] == [rows.tolist() for rows in second]
-    assert len(first) == len(batches(lengths, 500, seed + 1))
+    assert len(first) == len(batches(rows_of(lengths), 500, seed + 1))
 
 
 def test_rows_of_one_length_are_mixed_anew_by_every_seed():
-    lengths = np.full(1000, 10)
-    assert sorted(batches(lengths, 100, 0)[0]) != sorted(batches(lengths, 100, 1)[0])
+    rows = rows_of(np.full(1000, 10))
+    assert sorted(batches(rows, 100, 0)[0]) != sorted(batches(rows, 100, 1)[0])
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=8), st.randoms())
 def test_padding_changes_no_subword(texts, random):
-    encoded = Encoded(
-        categories=np.zeros((len(texts), 0), np.int64),
-        numbers=np.zeros((len(texts), 0), np.float32),
-        times=np.zeros((len(texts), 0, 3), np.float32),
-        text=np.concatenate(texts).astype(np.int32),
-        offsets=np.r_[0, np.cumsum([len(text) for text in texts])],
-    )
+    encoded = encoded_text(texts)
     rows = np.array(random.sample(range(len(texts)), random.randint(1, len(texts))))
     padded = collate(encoded, rows, pad_id=0)["text"]
     assert padded.shape[1] == max(len(texts[row]) for row in rows)

@@ -31,7 +31,7 @@ HERE = [engine for engine in ENGINES if not lacking(engine)]
 def calibrated(folder, n_rows=100):
     features = Features.load(folder)
     encoded = features.encode(mixed(n_rows, seed=7))
-    cut = batches(encoded.lengths, 256)
+    cut = batches(encoded, 256)
     quantise(folder / NETWORK, folder / INT8_NETWORK, (collate(encoded, it, features.sizes.pad_id) for it in cut))
     return (folder / INT8_NETWORK).read_bytes()
 
@@ -39,7 +39,7 @@ def calibrated(folder, n_rows=100):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
-    random_model(folder / "trained", "multiclass", pooling="mean", norm_first=False)
+    random_model(folder / "trained", "multiclass", max_windows=2, pooling="mean", norm_first=False)
     export_onnx(folder / "trained", folder / "onnx")
     calibrated(folder / "onnx")
     return folder / "onnx"
@@ -128,7 +128,7 @@ def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypat
     findings = measure(folder, HERE, mixed(60, seed=3), lambda scores: float(scores[0, 0]))
     assert [found.engine for found in findings] == HERE
     assert findings[0].max_difference == 0
-    assert all(found.rows_per_cpu_second > 0 and found.max_difference < 0.1 for found in findings)
+    assert all(found.rows_per_cpu_second > 0 and found.max_difference < 0.25 for found in findings)
 
 
 def finding(name, speed, metric):

@@ -42,9 +42,10 @@ def mixed(n, seed=0):
     }
 
 
-def random_model(folder, task, kinds=KINDS, wide_tokens=0, **settings):
+def random_model(folder, task, kinds=KINDS, wide_tokens=0, max_windows=1, **settings):
     """A network with lively weights, so that a lost input or a wrong axis shows in the scores."""
-    features = Features.fit(kinds, mixed(200), None, task, max_tokens=24, wide_tokens=wide_tokens)
+    read = {"max_tokens": 24 // max_windows, "max_windows": max_windows, "wide_tokens": wide_tokens}
+    features = Features.fit(kinds, mixed(200), None, task, **read)
     sizes = NetworkSettings(d_model=16, n_layers=2, n_heads=2, d_feedforward=32, wide_tokens=wide_tokens, **settings)
     n_scales = {"binary": 1, "multiclass": 1, "multilabel": 2, "regression": 0}[task]
     calibration = {"scale": (0.6, 1.7)[:n_scales], "offset": (-0.4, 0.3)[:n_scales]}
@@ -69,7 +70,10 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     pooling, norm_first = ("cls", True) if request.param in ("binary", "regression") else ("mean", False)
     wide_tokens = {"binary": 100, "multilabel": 200}.get(request.param, 0)
-    random_model(folder / "trained", request.param, KINDS, wide_tokens, pooling=pooling, norm_first=norm_first)
+    max_windows = {"multiclass": 2, "multilabel": 3}.get(request.param, 1)
+    random_model(
+        folder / "trained", request.param, KINDS, wide_tokens, max_windows, pooling=pooling, norm_first=norm_first
+    )
     export_onnx(folder / "trained", folder / "onnx")
     return request.param, folder
 

@@ -1,7 +1,9 @@
 """Oracle: brute-force versions in plain Python, and the rule that only rows of the fit teach."""
 
 import datetime
+import itertools
 import json
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -83,8 +85,8 @@ def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabu
 
 def test_pieces_on_disk_are_the_encoded_whole_and_leave_no_file(tmp_path):
     table = a_table(n=50)
-    for kinds in (KINDS, {"size": "number"}, {"body": "text"}):
-        features = Features.fit(kinds, table, None, "binary", max_tokens=8)
+    for kinds, max_windows in ((KINDS, 1), ({"size": "number"}, 1), ({"body": "text"}, 1), (KINDS, 3)):
+        features = Features.fit(kinds, table, None, "binary", max_tokens=8, max_windows=max_windows, wide_tokens=9)
         pieces = ({name: column[a:b] for name, column in table.items()} for a, b in ((0, 0), (0, 7), (7, 7), (7, 50)))
         stored, whole = on_disk(map(features.encode, pieces), tmp_path), features.encode(table)
         for each in fields(whole):
@@ -93,6 +95,7 @@ def test_pieces_on_disk_are_the_encoded_whole_and_leave_no_file(tmp_path):
             assert one.dtype == other.dtype
             assert one.shape == other.shape
         np.testing.assert_array_equal(stored.lengths, whole.lengths)
+        assert len(stored) == 50
     assert isinstance(stored.text.base, np.memmap)
     assert not list(tmp_path.iterdir())
 
@@ -148,13 +151,17 @@ def test_bins_exist_for_columns_that_say_nothing(values):
     assert np.isfinite(edges).all()
 
 
-@given(st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6), st.integers(8, 30))
+TEXTS = st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6)
+
+
+@given(TEXTS, st.integers(8, 30))
 @settings(max_examples=40, deadline=None)
 def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(rows, max_tokens):
     tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
     columns = [np.array(column, object) for column in zip(*rows, strict=True)]
     separator = tokenizer.token_to_id("[SEP]")
-    ids, offsets = join(tokenise(tokenizer, columns, max_tokens), max_tokens, separator)
+    ids, offsets, windows = join(tokenise(tokenizer, columns, max_tokens), max_tokens, separator)
+    assert windows.tolist() == list(range(len(rows) + 1))
     for row, texts in enumerate(rows):
         pieces = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         got = ids[offsets[row] : offsets[row + 1]].tolist()
@@ -165,6 +172,33 @@ def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(row
             assert got == [token for piece in pieces for token in [*piece, separator]]
         else:
             assert len(got) >= max_tokens - len(texts) + 1
+
+
+@given(TEXTS, st.integers(8, 30), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_windows_hold_a_row_once_in_order_and_are_as_few_and_as_equal_as_can_be(rows, max_tokens, max_windows):
+    tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
+    columns = [np.array(column, object) for column in zip(*rows, strict=True)]
+    separator = tokenizer.token_to_id("[SEP]")
+    pieces = tokenise(tokenizer, columns, max_tokens * max_windows)
+    ids, offsets, firsts = join(pieces, max_tokens, separator, max_windows)
+    room = max_tokens - len(columns)
+    for row, texts in enumerate(rows):
+        windows = [ids[offsets[at] : offsets[at + 1]].tolist() for at in range(firsts[row], firsts[row + 1])]
+        sizes = [len(window) for window in windows]
+        assert max(sizes) <= max_tokens
+        assert max(sizes) - min(sizes) <= 1
+        read = [[] for _ in texts]
+        for window in windows:
+            assert window.count(separator) == len(texts)
+            ends = [-1, *(at for at, token in enumerate(window) if token == separator)]
+            for part, (start, end) in zip(read, itertools.pairwise(ends), strict=True):
+                part += window[start + 1 : end]
+        whole = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        n_subwords = sum(map(len, whole))
+        assert len(windows) == min(max_windows, max(1, math.ceil(n_subwords / room)))
+        assert all(part == its[: len(part)] for part, its in zip(read, whole, strict=True))
+        assert sum(map(len, read)) >= min(n_subwords, room * max_windows - len(texts) + 1)
 
 
 def test_features_read_back_are_the_features_saved(tmp_path):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from test_model_batches import rows_of
 
 from model import steps, training
 from model.batches import collate
@@ -204,7 +205,7 @@ def linear_steps(settings, loss=None):
         seen.append(model.weight.detach().clone())
         return loss(model) if loss else model.weight.sum() * 0 + model.bias.sum() * 0
 
-    steps = Steps(model, np.full(64, 5), settings, "test")
+    steps = Steps(model, rows_of(np.full(64, 5)), settings, "test")
     steps.n_steps = 3
     steps.run(recorded, lambda: 0.0)
     return before, model, [*seen[1:], model.weight.detach()], steps

@@ -48,7 +48,7 @@ def test_bags_count_every_subword_of_the_whole_and_of_what_the_encoder_reads(row
     n_subwords = tokenizer.get_vocab_size()
     ids, weights, starts = bags(pieces, max_tokens, n_subwords)
     separator = tokenizer.token_to_id("[SEP]")
-    read, offsets = join(pieces, max_tokens, separator)
+    read, offsets, _ = join(pieces, max_tokens, separator)
     for row, texts in enumerate(rows):
         expected = Counter()
         for text in texts:
