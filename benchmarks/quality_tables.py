@@ -37,7 +37,7 @@ from benchmarks.report import Result, Target
 from model.features import Features, Table
 from model.network import Network
 from model.scoring import TorchScorer
-from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from model.settings import NUMERIC_KINDS, NetworkSettings, PretrainingSettings, TrainingSettings
 from model.store import save_model
 from model.target import Target as Truth
 from model.training import pretrain, train
@@ -203,7 +203,7 @@ def _trees(
     final: list[Pair],
 ) -> list[str]:
     """Add the scores of each library of trees; returns what it found in tuning."""
-    numbers = [name for name, kind in kinds.items() if kind in ("number", "context")]
+    numbers = [name for name, kind in kinds.items() if kind in NUMERIC_KINDS]
     numbers += [part for name, kind in kinds.items() if kind == "time" for part in _time_parts(name)]
     notes = []
     with tempfile.TemporaryDirectory() as name:

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from model.features import TIME_PARTS, Table, time_parts
+from model.settings import NUMERIC_KINDS
 
 MAX_CATEGORIES = 250
 """Trees bin a category's values into at most 255; the rare ones share a bin."""
@@ -137,7 +138,7 @@ def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:
 def _numeric(kinds: dict[str, str], table: Table) -> np.ndarray:
     """Numbers and context, then the parts of every time. Shapes: float64 [n, numbers + context + 3 times]."""
     n = len(table[next(iter(kinds))])
-    numbers = [table[name][:, None] for name, kind in kinds.items() if kind in ("number", "context")]
+    numbers = [table[name][:, None] for name, kind in kinds.items() if kind in NUMERIC_KINDS]
     times = [time_parts(table[name]) for name, kind in kinds.items() if kind == "time"]
     return np.concatenate([np.empty((n, 0)), *numbers, *times], axis=1)
 

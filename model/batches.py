@@ -45,8 +45,11 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
 
     Shapes: b rows in w windows, w = b without windows; categories int64 [w, c]; numbers float32 [w, m]; times float32
     [w, t, 3]; text int64 [w, longest]; windows float32 [b, w], what each counts for each row; context float32 [b, k];
-    bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded.
+    bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded. Where it is known what the encoder
+    says of them, pooled float32 [b, d] stands for all that it reads.
     """
+    if encoded.pooled.size:
+        return {"pooled": encoded.pooled[rows], **_beside(encoded, rows)}
     batch: Batch = {}
     windows, of = rows, np.arange(len(rows))
     if encoded.window_offsets.size:
@@ -57,10 +60,16 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
         column = getattr(encoded, name)
         if column.shape[1]:
             batch[name] = column[rows[of]]
-    if encoded.context.shape[1]:
-        batch["context"] = encoded.context[rows]
     if encoded.text.size:
         batch["text"] = _padded(encoded.text, encoded.offsets, windows, np.int64(pad_id))
+    return batch | _beside(encoded, rows)
+
+
+def _beside(encoded: Encoded, rows: np.ndarray) -> Batch:
+    """What is read beside the encoder."""
+    batch: Batch = {}
+    if encoded.context.shape[1]:
+        batch["context"] = encoded.context[rows]
     if encoded.bag_offsets.size:
         batch["bag"] = _padded(encoded.bag, encoded.bag_offsets, rows, np.int64(0))
         batch["bag_weights"] = _padded(encoded.bag_weights, encoded.bag_offsets, rows, np.float32(0))

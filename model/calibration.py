@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.batches import batches, collate
 from model.encoded import Encoded
-from model.network import Network
+from model.network import Network, answers
 from model.target import Target
 
 MAX_STEPS = 100
@@ -28,7 +27,7 @@ def calibrate(network: Network, encoded: Encoded, y: np.ndarray, batch_tokens: i
     """
     assert network.target is not None
     if network.target.task != "regression":
-        network.target = calibrated(network.target, _logits(network, encoded, batch_tokens), y)
+        network.target = calibrated(network.target, answers(network, network, encoded, batch_tokens), y)
 
 
 def calibrated(target: Target, logits: Tensor, y: np.ndarray) -> Target:
@@ -89,13 +88,3 @@ def _fit(logits: Tensor, loss: Callable[[Tensor], Tensor], shifts: bool) -> tupl
     optimiser.step(objective)
     log_scale, offset = (moves * kept).detach().tolist()
     return float(np.exp(log_scale)), offset
-
-
-@torch.inference_mode()
-def _logits(network: Network, encoded: Encoded, batch_tokens: int) -> Tensor:
-    assert network.target is not None
-    logits, where = torch.empty(len(encoded), network.target.n_outputs), next(network.parameters()).device
-    for rows in batches(encoded, batch_tokens):
-        batch = collate(encoded, rows, network.sizes.pad_id)
-        logits[rows] = network({name: torch.from_numpy(array).to(where) for name, array in batch.items()}).float().cpu()
-    return logits

@@ -72,6 +72,8 @@ class Encoded:
     """float32, as many: how much each of them says by its number."""
     bag_offsets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """int64 [n + 1]: where each row's bag begins; empty without bags."""
+    pooled: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """float32 [n, d]: what the encoder says of each row, where that is known already; else empty."""
 
     def __len__(self) -> int:
         return len(self.window_offsets if self.window_offsets.size else self.offsets) - 1

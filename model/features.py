@@ -106,7 +106,7 @@ class Features:
             n_rows += len(piece[next(iter(kinds))])
             for name, count in counts.items():
                 count.update(piece[name].tolist())
-        chosen = chosen_rows(n_rows)
+        chosen = chosen_rows(n_rows, MAX_FITTED_ROWS)
         sample = _sample(
             pieces, [name for kind in ("number", "time", "context") for name in _of_kind(kinds, kind)], chosen
         )
@@ -237,12 +237,8 @@ def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
     return [name for name, its in kinds.items() if its == kind]
 
 
-def chosen_rows(n_rows: int, most: int = 0) -> np.ndarray:
-    """Positions of the rows that are fitted on, ascending: all, or of more than `most` the same sample every time.
-
-    0 is MAX_FITTED_ROWS.
-    """
-    most = most or MAX_FITTED_ROWS
+def chosen_rows(n_rows: int, most: int) -> np.ndarray:
+    """Positions of the rows that are fitted on, ascending: all, or of more than `most` the same sample every time."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False, shuffle=False))

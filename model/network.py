@@ -6,16 +6,20 @@ leaves it. Training, files and batches are elsewhere.
 Shape legend: b rows, w windows of them (as many, where each is one), n tokens, d width, o outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from model import ranks
+from model.batches import batches, collate
 from model.context import Context
 from model.dropout import Dropout
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
-from model.encoded import Sizes
+from model.encoded import Encoded, Sizes
 from model.encoder import Encoder
 from model.settings import NetworkSettings
 from model.target import Target
@@ -79,6 +83,16 @@ class Network(nn.Module):
         assert all(name.startswith(ANSWERING) for name in fresh)
         return network
 
+    @property
+    def where(self) -> torch.device:
+        """Where its weights lie."""
+        return self.embeddings.word_embeddings.weight.device
+
+    def batch_of(self, encoded: Encoded, rows: np.ndarray) -> dict[str, Tensor]:
+        """The given rows as `forward` reads them, beside the weights."""
+        batch = collate(encoded, rows, self.sizes.pad_id)
+        return {name: torch.from_numpy(array).to(self.where, non_blocking=True) for name, array in batch.items()}
+
     def encode(
         self, batch: Mapping[str, Tensor], hidden_columns: Tensor | None = None, only_first: bool = False
     ) -> tuple[Tensor, Tensor | None]:
@@ -110,6 +124,8 @@ class Network(nn.Module):
 
     def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the head reads of every row: the mean over its windows. Shapes: as in `encode` -> [b, d]."""
+        if "pooled" in batch:
+            return batch["pooled"]
         pooled = self._pooled_windows(batch)
         return batch["windows"].to(pooled.dtype) @ pooled if "windows" in batch else pooled
 
@@ -139,6 +155,26 @@ class Network(nn.Module):
                 return logits.sigmoid()
             case _:
                 return logits[:, 0] * self.target.deviation + self.target.mean
+
+
+@torch.inference_mode()
+def answers(
+    network: Network,
+    part: Callable[[Mapping[str, Tensor]], Tensor],
+    encoded: Encoded,
+    batch_tokens: int,
+    chosen: np.ndarray | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """What a part of the network says of every row, or of those in `chosen`; shows its progress under `name`.
+
+    Shapes: part: a batch -> [b, o]; returns float32 [n, o], on the CPU.
+    """
+    cut = batches(encoded, batch_tokens, chosen=chosen)
+    said = []
+    for at in tqdm(cut, desc=name, unit="batch", disable=name is None or ranks.rank() > 0):
+        said.append(part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu())
+    return torch.cat(said)[torch.from_numpy(np.argsort(np.concatenate(cut)))]
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from typing import Any
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 COLUMN_KINDS = ("category", "number", "time", "text", "context")
+NUMERIC_KINDS = ("number", "context")
+"""Kinds whose values are numbers."""
 POOLINGS = ("cls", "mean")
 KEPT = ("best", "last")
 CLASS_WEIGHTS = ("none", "balanced")

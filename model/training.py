@@ -8,27 +8,21 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from model import ranks
-from model.batches import batches, collate
+from model.batches import batches
 from model.calibration import calibrate
-from model.context import fit_context
+from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
-from model.features import UNKNOWN, Features, chosen_rows
+from model.features import UNKNOWN, Features
+from model.loss import Loss, balanced, faded, truths
 from model.masking import MaskedModel, hide
 from model.network import INPUTS, Network
-from model.probe import fit_probe
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Checkpoints, History, Steps
-from model.target import Target
-from model.wide import fit_mix, fit_wide
 
-MAX_PROBED_ROWS = 100_000
-"""Rows that a head is fitted to; a sample, where there are more: what the encoder says of them is held in memory."""
 UNKNOWN_FRACTION = 0.01
 """Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
 
@@ -53,7 +47,7 @@ def pretrain(
 
     def loss(rows: np.ndarray) -> Tensor:
         # Each window of a row is guessed by itself.
-        batch = _to_tensors(encoded, rows, network)
+        batch = network.batch_of(encoded, rows)
         batch = {name: batch[name] for name in INPUTS if name in batch}
         hidden = hide(batch, network, settings.mask_fraction)
         mine, weight = ranks.share(len(hidden.columns))
@@ -97,203 +91,80 @@ def train(
         raise ValueError(
             f"max_windows must be 1 where several processes train, got {features.max_windows}; train in one process"
         )
-    truth_train, truth_val = _truth(network.target, y_train), _truth(network.target, y_val)
+    target, batch_tokens = network.target, settings.batch_tokens
+    truth_train, truth_val = truths(target, y_train), truths(target, y_val)
     _check_rows(encoded_train, truth_train, "training")
     _check_rows(encoded_val, truth_val, "validation")
     _compile(network.to(device()))
-    class_weights = balanced(network.target, truth_train) if settings.class_weights == "balanced" else None
+    class_weights = balanced(target, truth_train) if settings.class_weights == "balanced" else None
+    loss = Loss(target=target, smoothing=settings.label_smoothing, class_weights=class_weights)
     row_weights = faded(age_days, settings.half_life_days)
 
-    def loss(rows: np.ndarray) -> Tensor:
-        batch = _forgetful(_to_tensors(encoded_train, rows, network))
+    def mean_loss(rows: np.ndarray) -> Tensor:
+        batch = _forgetful(network.batch_of(encoded_train, rows))
         mine, weight = ranks.share(len(rows))
         # Of rows in windows this process, the only one, takes all.
         logits = network(batch if "windows" in batch else {name: column[mine] for name, column in batch.items()})
-        its = None if row_weights is None else row_weights[rows[mine]]
-        total = _loss(network, logits, truth_train[rows[mine]], settings.label_smoothing, class_weights, its)
+        total = loss(logits, truth_train[rows[mine]], None if row_weights is None else row_weights[rows[mine]])
         return total * (weight / len(rows))
 
     def validate() -> float:
-        return evaluate_loss(network, encoded_val, truth_val, settings.batch_tokens, class_weights)
-
-    def probe(pooled: Tensor, truth: Tensor, its: Tensor | None) -> float:
-        return _fit_probe(network, pooled, truth, settings.label_smoothing, class_weights, its)
+        return evaluate_loss(network, encoded_val, truth_val, batch_tokens, class_weights)
 
     history: History = []
     with repeatable(settings.seed):
         if settings.probe:
-            pooled, truth, chosen = _pooled(network, encoded_train, truth_train, settings.batch_tokens)
-            train_loss = probe(pooled, truth, None if row_weights is None else row_weights[chosen])
+            read_train, pooled, chosen = read(network, encoded_train, batch_tokens)
+            if not settings.epochs:  # what the encoder says of a row is the same from here on
+                encoded_train = read_train
+                encoded_val, pooled_val, chosen_val = read(network, encoded_val, batch_tokens)
+            its = None if row_weights is None else row_weights[chosen]
+            train_loss = fit_head(network, pooled, truth_train[chosen], loss, its)
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
         if settings.epochs:
             steps = Steps(network, encoded_train, settings, "train", checkpoints)
-            history = steps.run(loss, validate, on_epoch)
+            history = steps.run(mean_loss, validate, on_epoch)
             network.load_state_dict(steps.best)
-    network.eval()
-    if network.wide is not None:
-        fit_wide(network.wide, [encoded_train], _outputs(network.target, truth_train), settings.wide_penalty)
-        _mix_wide(network, encoded_val, truth_val, settings.batch_tokens)
-    if network.context is not None:
-        _fit_context(network, encoded_train, truth_train, settings.batch_tokens, class_weights)
-    if settings.calibrate:
-        calibrate(network, encoded_val, y_val, settings.batch_tokens)
-    if not refit:
-        return network.cpu().eval(), history
-    # All is chosen: the validation rows, too, can now say which words tell, and what the head makes of the encoder.
-    if network.wide is not None:
-        outputs = _outputs(network.target, torch.cat([truth_train, truth_val]))
-        fit_wide(network.wide, [encoded_train, encoded_val], outputs, settings.wide_penalty)
-    if not settings.epochs and row_weights is None:
-        with repeatable(settings.seed):
-            held, truth_held, _ = _pooled(network, encoded_val, truth_val, settings.batch_tokens)
-            probe(torch.cat([pooled, held]), torch.cat([truth, truth_held]), None)
+        network.eval()
+        fit_linear(network, [encoded_train], truth_train, settings.wide_penalty)
+        mix_linear(network, encoded_val, truth_val, batch_tokens)
+        explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
+        if settings.calibrate:
+            calibrate(network, encoded_val, y_val, batch_tokens)
+        if refit:
+            # All is chosen: the validation rows, too, can say which words tell, and what the encoder's answers mean.
+            truth = torch.cat([truth_train, truth_val])
+            fit_linear(network, [encoded_train, encoded_val], truth, settings.wide_penalty)
+            if not settings.epochs and row_weights is None:
+                truth = torch.cat([truth_train[chosen], truth_val[chosen_val]])
+                fit_head(network, torch.cat([pooled, pooled_val]), truth, loss, None)
     return network.cpu().eval(), history
-
-
-@torch.no_grad()
-def _pooled(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Of at most MAX_PROBED_ROWS rows what the head reads, float32 [n, d], their truths, and where they stand, [n]."""
-    network.eval()
-    chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
-    where = next(network.parameters()).device
-    pooled = torch.empty(len(chosen), network.settings.d_model)
-    cut = batches(encoded, batch_tokens, chosen=chosen)
-    for at in tqdm(cut, desc="probe", unit="batch", disable=ranks.rank() > 0):
-        with autocast(where):
-            pooled[at] = network.pooled(_to_tensors(encoded, chosen[at], network)).float().cpu()
-    return pooled, truth[chosen], chosen
-
-
-def _fit_probe(
-    network: Network,
-    pooled: Tensor,
-    truth: Tensor,
-    smoothing: float,
-    class_weights: Tensor | None,
-    row_weights: Tensor | None,
-) -> float:
-    """Fit the head to what it reads; returns the mean loss. Shapes: pooled [n, d]; else as in `_loss`."""
-    assert network.head is not None
-
-    def loss(logits: Tensor) -> Tensor:
-        return _loss(network, logits, truth, smoothing, class_weights, row_weights)
-
-    fit_probe(network.head, pooled, loss)
-    where = next(network.parameters()).device
-    with torch.no_grad():
-        return float(loss(network.head.eval()(pooled.to(where)))) / len(truth)
-
-
-def _mix_wide(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
-    """Choose the weights of encoder and linear model on rows that neither was fitted on."""
-    assert network.wide is not None
-    assert network.target is not None
-    deep, flat = torch.empty(2, len(encoded), network.target.n_outputs)
-    with torch.inference_mode():
-        for rows in batches(encoded, batch_tokens):
-            batch = _to_tensors(encoded, rows, network)
-            deep[rows] = network.deep(batch).float().cpu()
-            flat[rows] = network.wide(batch["bag"], batch["bag_weights"]).cpu()
-    fit_mix(network.wide, deep, flat, lambda logits: _loss(network, logits, truth, 0.0))
-
-
-@torch.inference_mode()
-def _fit_context(
-    network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None
-) -> None:
-    """Let the context explain what the rest of the network leaves of the rows that it was fitted on."""
-    assert network.context is not None
-    assert network.target is not None
-    chosen = chosen_rows(len(encoded))
-    means = torch.empty(len(chosen), network.target.n_outputs, dtype=torch.float64)
-    for at in batches(encoded, batch_tokens, chosen=chosen):
-        logits = network(_to_tensors(encoded, chosen[at], network)).double()
-        if network.target.task != "regression":
-            logits = logits.softmax(-1) if network.target.task == "multiclass" else logits.sigmoid()
-        means[at] = logits.cpu()
-    outputs = torch.from_numpy(_outputs(network.target, truth[chosen]))
-    errors, weights = outputs - means, torch.ones(1, dtype=torch.float64)
-    if class_weights is not None:
-        many = network.target.task == "multiclass"
-        no, yes = (0.0, class_weights) if many else class_weights
-        weights = torch.where(outputs > 0.5, yes, no).double()
-        weights = weights.sum(1, keepdim=True) if many else weights
-    match network.target.task:
-        case "regression":
-            weights = 1 / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-            slopes = torch.ones_like(means)
-        case "multiclass":
-            slopes = means  # not means * (1 - means): what one class gains the others lose, all in one move
-        case _:
-            slopes = means * (1 - means)
-    fit_context(network.context, encoded.context[chosen], (weights * errors).numpy(), (weights * slopes).numpy())
-
-
-def _outputs(target: Target, truth: Tensor) -> np.ndarray:
-    """What a regression should answer to every row. Shapes: truth as `_truth` makes it -> float64 [n, o]."""
-    if target.task == "multiclass":
-        truth = F.one_hot(truth, target.n_outputs)
-    return truth.reshape(len(truth), target.n_outputs).double().numpy()
 
 
 @torch.no_grad()
 def evaluate_loss(
     network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None = None
 ) -> float:
-    """Mean loss per row, without smoothing or dropout. Shapes: truth as `train` prepares it."""
+    """Mean loss per row, without smoothing or dropout. Shapes: truth as of `model.loss.truths`."""
     network.eval()
-    where = next(network.parameters()).device
+    assert network.target is not None
+    loss, where = Loss(target=network.target, class_weights=class_weights), network.where
     total = torch.zeros((), dtype=torch.float64)
     for rows in batches(encoded, batch_tokens)[ranks.rank() :: ranks.n_ranks()]:
         with autocast(where):
-            logits = network(_to_tensors(encoded, rows, network))
-        total += _loss(network, logits, truth[rows], 0.0, class_weights).double().cpu()
+            logits = network(network.batch_of(encoded, rows))
+        total += loss(logits, truth[rows]).double().cpu()
     network.train()
     total = total.to(where)
     ranks.sum_in_place([total])
     return float(total) / len(encoded)
 
 
-def balanced(target: Target, truth: Tensor) -> Tensor | None:
-    """Weights under which every class, or each label's yes and no, weighs as much; their mean over the rows is 1.
-
-    Shapes: truth as `train` prepares it; returns [C] for multiclass, [2, o] (no, yes) for binary and multilabel, None
-    for regression.
-    """
-    if target.task == "regression":
-        return None
-    if target.task == "multiclass":
-        counts = torch.bincount(truth, minlength=target.n_outputs)
-    else:
-        yes = (truth.reshape(len(truth), -1) > 0.5).sum(0)
-        counts = torch.stack([len(truth) - yes, yes])
-    return len(truth) / (len(counts) * counts.clamp(min=1).float())
-
-
-def faded(age_days: np.ndarray | None, half_life_days: float) -> Tensor | None:
-    """What each row weighs in the loss, 1 in the mean; None where all weigh the same. Shapes: [n] -> float32 [n].
-
-    Raises: ValueError where rows are to weigh by their age, and that is not given.
-    """
-    if not half_life_days:
-        return None
-    if age_days is None:
-        raise ValueError("age_days must be given for half_life_days, got None; set half_life_days: 0")
-    weights = 0.5 ** (np.asarray(age_days, np.float64) / half_life_days)
-    return torch.from_numpy((weights / weights.mean()).astype(np.float32))
-
-
 def _compile(network: Network) -> None:
     """Fuse what a GPU does in a block; all blocks are alike, so one is compiled for all."""
-    if next(network.parameters()).is_cuda:
+    if network.where.type == "cuda":
         for block in network.encoder.layer:
             block.compile(dynamic=True)
-
-
-def _to_tensors(encoded: Encoded, rows: np.ndarray, network: Network) -> dict[str, Tensor]:
-    where = next(network.parameters()).device
-    batch = collate(encoded, rows, network.sizes.pad_id)
-    return {name: torch.from_numpy(array).to(where, non_blocking=True) for name, array in batch.items()}
 
 
 def _forgetful(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -305,15 +176,6 @@ def _forgetful(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, "categories": torch.where(forgotten, UNKNOWN, categories)}
 
 
-def _truth(target: Target, y: np.ndarray) -> Tensor:
-    """Labels as the loss wants them: int64 classes, float32 shares, standardised numbers."""
-    if target.task == "multiclass":
-        return torch.from_numpy(np.asarray(y).astype(np.int64))
-    if target.task == "regression":
-        y = (np.asarray(y) - target.mean) / target.deviation
-    return torch.from_numpy(np.asarray(y).astype(np.float32))
-
-
 def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
     if len(encoded) == 0 or len(encoded) != len(truth):
         raise ValueError(
@@ -322,32 +184,3 @@ def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
         )
     if not truth.isfinite().all():
         raise ValueError(f"{name} labels must be finite, got NaN; leave rows without a label out")
-
-
-def _loss(
-    network: Network,
-    logits: Tensor,
-    truth: Tensor,
-    smoothing: float,
-    class_weights: Tensor | None = None,
-    row_weights: Tensor | None = None,
-) -> Tensor:
-    """Summed over the rows, of each row the mean over its outputs.
-
-    Shapes: logits [b, o]; truth [b] or [b, o]; class_weights as of `balanced`; row_weights [b]; returns [].
-    """
-    assert network.target is not None
-    logits, truth = logits.float(), truth.to(logits.device)
-    weights = None if class_weights is None else class_weights.to(logits.device)
-    if network.target.task == "multiclass":
-        each = F.cross_entropy(logits, truth, weight=weights, label_smoothing=smoothing, reduction="none")
-    else:
-        truth = truth.reshape(logits.shape)
-        if network.target.task == "regression":
-            each = F.mse_loss(logits, truth, reduction="none")
-        else:
-            element = None if weights is None else torch.where(truth > 0.5, weights[1], weights[0])
-            smooth = truth * (1 - smoothing) + smoothing / 2
-            each = F.binary_cross_entropy_with_logits(logits, smooth, weight=element, reduction="none")
-        each = each.mean(1)
-    return each.sum() if row_weights is None else each @ row_weights.to(logits.device)

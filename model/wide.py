@@ -20,8 +20,6 @@ from model.encoded import Encoded
 RIDGE_TO_LOGITS = 8.0
 """About what turns a ridge regression's answers, 0 for no and 1 for yes, into logits."""
 MAX_STEPS = 100
-PRIOR_ROWS = 4.0
-"""How many rows the belief weighs as much as that both parts count as they are."""
 N_FIELDS = 2
 """A text's whole and its beginning (see `subwords.bags`): each a vector of the same length, whatever the text's."""
 
@@ -89,7 +87,7 @@ def _bags(part: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Tensor]) -> None:
     """Choose the weights of both parts, each above 0, by the loss of rows that neither was fitted on.
 
-    Drawn to 1 each, as PRIOR_ROWS would: that decides where few rows, or rows without a mistake, say little.
+    Drawn to 1 each, as one more observation would: that decides where few rows, or rows without a mistake, say little.
     Shapes: deep and flat (the linear model's logits) [n, o]; loss: [n, o] -> [], summed over the rows.
     """
     moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -99,7 +97,7 @@ def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Ten
     def objective() -> Tensor:
         optimiser.zero_grad()
         mix = moves.exp()
-        value = (loss(mix[0] * deep + mix[1] * flat) + PRIOR_ROWS * moves.square().sum() / 2) / len(deep)
+        value = (loss(mix[0] * deep + mix[1] * flat) + moves.square().sum() / 2) / len(deep)
         value.backward()
         return value
 

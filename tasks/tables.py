@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.settings import NUMERIC_KINDS
 from tasks.files import n_rows, read_pieces, read_table
 from tasks.params import Product
 from tasks.types import LABEL_SEPARATOR, cast_column
@@ -138,7 +139,7 @@ def read_split(folder: Path, name: str) -> pd.DataFrame:
 
 
 def _array(values: pd.Series, kind: str) -> np.ndarray:
-    if kind in ("number", "context"):
+    if kind in NUMERIC_KINDS:
         return values.to_numpy("float64")
     if kind == "time":
         return values.to_numpy("datetime64[s]")

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 import numpy as np
 import pandas as pd
 
+from model.settings import NUMERIC_KINDS
 from tasks.params import Target
 
 LABEL_SEPARATOR = "|"
@@ -61,7 +62,7 @@ def as_text(values: pd.Series) -> pd.Series:
 def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
     """`values` as a column of its kind, and which of them did not fit (bool, same index)."""
     present = values.notna()
-    if kind in ("number", "context"):
+    if kind in NUMERIC_KINDS:
         if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
             values = as_text(values)
         if values.dtype == object:

@@ -12,12 +12,13 @@ from model import steps, training
 from model.batches import collate
 from model.encoded import Sizes, on_disk
 from model.features import Features
+from model.loss import Loss, balanced, faded
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Steps
 from model.store import save_model
 from model.target import Target
-from model.training import balanced, evaluate_loss, pretrain, train
+from model.training import evaluate_loss, pretrain, train
 
 NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)
@@ -168,7 +169,7 @@ def test_fraction_of_an_epoch_is_a_fraction_of_its_steps(prepared):
 
 def test_loss_that_is_not_finite_stops_training_with_a_remedy(prepared, monkeypatch):
     features, encoded, y = prepared
-    monkeypatch.setattr(training, "_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(Loss, "__call__", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(
         FloatingPointError,
         match=r"the loss of train must stay finite, got nan at step 1 of .*; use a learning_rate below",
@@ -260,7 +261,6 @@ def test_balanced_weights_are_those_of_scikit_learn():
 )
 def test_loss_is_cross_entropy_with_smoothed_targets_and_class_weights(task, smoothing, weighted):
     classes = ("a", "b", "c") if task == "multiclass" else ("no", "yes")
-    network = Network(SMALL, NOTHING, Target(task=task, classes=classes))
     logits = torch.tensor([[0.3, -1.0, 0.8], [2.0, 0.1, -0.4]])
     truth = torch.tensor([2, 0])
     weights = torch.tensor([0.5, 1.0, 3.0]) if weighted else torch.ones(3)
@@ -276,8 +276,10 @@ def test_loss_is_cross_entropy_with_smoothed_targets_and_class_weights(task, smo
         each = -(shares * p.log() + (1 - shares) * (1 - p).log())
         given = weights[:2, None]
         expected = (each * torch.where(truth[:, None] > 0, given[1], given[0])).sum()
-    got = training._loss(network, logits, truth, smoothing, given if weighted else None)
-    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+    loss = Loss(
+        target=Target(task=task, classes=classes), smoothing=smoothing, class_weights=given if weighted else None
+    )
+    assert float(loss(logits, truth)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
@@ -297,20 +299,19 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
 
 
 def test_rows_weigh_half_for_every_half_life_and_one_in_the_mean():
-    weights = training.faded(np.array([0.0, 20, 40, 60]), 20)
+    weights = faded(np.array([0.0, 20, 40, 60]), 20)
     assert (weights[0] / weights).tolist() == pytest.approx([1, 2, 4, 8])
     assert float(weights.mean()) == pytest.approx(1)
-    assert training.faded(np.zeros(3), 0) is None
+    assert faded(np.zeros(3), 0) is None
     with pytest.raises(ValueError, match="age_days must be given for half_life_days"):
-        training.faded(None, 20)
+        faded(None, 20)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 def test_loss_counts_a_row_as_often_as_it_weighs(task):
     n_outputs = 1 if task in ("binary", "regression") else 3
-    network = Network(
-        SMALL, NOTHING, Target(task=task, classes=() if task == "regression" else ("a", "b", "c")[: max(2, n_outputs)])
-    )
+    classes = () if task == "regression" else ("a", "b", "c")[: max(2, n_outputs)]
+    loss = Loss(target=Target(task=task, classes=classes), smoothing=0.1)
     logits = torch.randn(4, n_outputs)
     truth = {
         "binary": torch.tensor([1.0, 0, 0, 1]),
@@ -318,8 +319,8 @@ def test_loss_counts_a_row_as_often_as_it_weighs(task):
         "multilabel": torch.eye(4)[:, :3],
         "regression": torch.randn(4),
     }[task]
-    repeated = training._loss(network, logits[[1, 2, 3, 3, 3]], truth[[1, 2, 3, 3, 3]], 0.1)
-    weighed = training._loss(network, logits, truth, 0.1, row_weights=torch.tensor([0.0, 1, 1, 3]))
+    repeated = loss(logits[[1, 2, 3, 3, 3]], truth[[1, 2, 3, 3, 3]])
+    weighed = loss(logits, truth, torch.tensor([0.0, 1, 1, 3]))
     assert float(weighed) == pytest.approx(float(repeated), rel=1e-5)
 
 

@@ -1,0 +1,93 @@
+"""What is fitted to its optimum once the encoder stands: head of a probe, linear model of subwords, context.
+
+Each takes the network and rows that it has not to change; how they are fitted is in `model.probe`, `model.wide` and
+`model.context`.
+
+Shape legend: n rows, d width, o outputs.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.context import fit_context
+from model.device import autocast
+from model.encoded import Encoded
+from model.features import MAX_FITTED_ROWS, chosen_rows
+from model.loss import Loss, outputs
+from model.network import Network, answers
+from model.probe import fit_probe
+from model.wide import fit_mix, fit_wide
+
+MAX_PROBED_ROWS = 100_000
+"""Rows that a head is fitted to; a sample, where there are more: what the encoder says of them is held in memory."""
+
+
+def read(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[Encoded, Tensor, np.ndarray]:
+    """Let the encoder read rows once: at most MAX_PROBED_ROWS.
+
+    Returns the rows, which then carry what it says, if that is said of all of them; it, float32 [n, d]; and where the
+    rows stand of which it is said, int64 [n].
+    """
+    network.eval()
+    chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
+    with autocast(network.where):
+        pooled = answers(network, network.pooled, encoded, batch_tokens, chosen, name="probe")
+    return replace(encoded, pooled=pooled.numpy()) if len(chosen) == len(encoded) else encoded, pooled, chosen
+
+
+def fit_head(network: Network, pooled: Tensor, truth: Tensor, loss: Loss, row_weights: Tensor | None) -> float:
+    """Fit the head to what it reads; returns the mean loss. Shapes: pooled [n, d]; else as of `Loss`."""
+    assert network.head is not None
+    fit_probe(network.head, pooled, lambda logits: loss(logits, truth, row_weights))
+    with torch.no_grad():
+        return float(loss(network.head.eval()(pooled.to(network.where)), truth, row_weights)) / len(truth)
+
+
+def fit_linear(network: Network, parts: list[Encoded], truth: Tensor, penalty: float) -> None:
+    """Fit the linear model of subwords, if there is one, to the rows of all parts. Shapes: truth of all, end to end."""
+    if network.wide is not None:
+        assert network.target is not None
+        fit_wide(network.wide, parts, outputs(network.target, truth), penalty)
+
+
+def mix_linear(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
+    """Choose the weights of encoder and linear model on rows that neither was fitted on."""
+    if network.wide is not None:
+        assert network.target is not None
+        wide = network.wide
+        deep = answers(network, network.deep, encoded, batch_tokens)
+        flat = answers(network, lambda batch: wide(batch["bag"], batch["bag_weights"]), encoded, batch_tokens)
+        loss = Loss(target=network.target)
+        fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
+
+
+def explain_by_context(
+    network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None
+) -> None:
+    """Let the context, if there is one, explain what the rest of the network leaves of the rows it was fitted on."""
+    if network.context is None:
+        return
+    assert network.target is not None
+    chosen, task = chosen_rows(len(encoded), MAX_FITTED_ROWS), network.target.task
+    means = answers(network, network, encoded, batch_tokens, chosen).double()
+    if task != "regression":
+        means = means.softmax(-1) if task == "multiclass" else means.sigmoid()
+    wanted = torch.from_numpy(outputs(network.target, truth[chosen]))
+    errors, weights = wanted - means, torch.ones(1, dtype=torch.float64)
+    if class_weights is not None:
+        many = task == "multiclass"
+        no, yes = (0.0, class_weights) if many else class_weights
+        weights = torch.where(wanted > 0.5, yes, no).double()
+        weights = weights.sum(1, keepdim=True) if many else weights
+    match task:
+        case "regression":
+            weights = 1 / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
+            slopes = torch.ones_like(means)
+        case "multiclass":
+            slopes = means  # not means * (1 - means): what one class gains the others lose, all in one move
+        case _:
+            slopes = means * (1 - means)
+    fit_context(network.context, encoded.context[chosen], (weights * errors).numpy(), (weights * slopes).numpy())
