@@ -8,6 +8,8 @@ import numpy as np
 from model.encoded import Encoded
 
 Batch = dict[str, np.ndarray]
+MOST_WINDOWS = 2048
+"""Of a batch: what says whose each window is, is a matrix, and grows with their square where rows are short."""
 
 
 def batches(
@@ -15,26 +17,32 @@ def batches(
 ) -> list[np.ndarray]:
     """Row numbers of each batch, or positions in `chosen`, if only those rows are wanted; together they hold all once.
 
-    Longest rows (those of the longest windows) first, so that memory runs out at the start or never; with a seed, rows
-    of one length and the batches themselves come in an order fixed by it. A row longer than the budget gets a batch of
-    its own.
+    Longest rows first (of the longest windows, and of those the ones with most), so that memory runs out at the start
+    or never; with a seed, rows that are alike in that and the batches themselves come in an order fixed by it, and
+    every seed makes as many batches. A row longer than the budget gets a batch of its own.
     Shapes: returns int64 arrays.
     """
-    lengths, n_windows = encoded.lengths, encoded.n_windows
-    if chosen is not None:
-        lengths, n_windows = lengths[chosen], n_windows[chosen]
+    lengths = encoded.lengths if chosen is None else encoded.lengths[chosen]
     rows = np.arange(len(lengths))
     random = np.random.default_rng(seed) if seed is not None else None
     if random is not None:
         random.shuffle(rows)
-    rows = rows[np.argsort(-lengths[rows], kind="stable")]
-    before = np.r_[0, np.cumsum(n_windows[rows])]
+    before = None  # windows of the rows before each; where each row is one, its number says that
+    if encoded.window_offsets.size:
+        n_windows = encoded.n_windows if chosen is None else encoded.n_windows[chosen]
+        rows = rows[np.lexsort((-n_windows[rows], -lengths[rows]))]
+        before = np.r_[0, np.cumsum(n_windows[rows])]
+    else:
+        rows = rows[np.argsort(-lengths[rows], kind="stable")]
     cut, start = [], 0
     while start < len(rows):
-        most = before[start] + batch_tokens // int(lengths[rows[start]])
-        end = max(start + 1, int(np.searchsorted(before, most, side="right")) - 1)
-        cut.append(rows[start:end])
-        start = end
+        most, end = batch_tokens // int(lengths[rows[start]]), start
+        if before is None:
+            end += most
+        else:
+            end = int(np.searchsorted(before, before[start] + min(most, MOST_WINDOWS), "right")) - 1
+        cut.append(rows[start : max(start + 1, end)])
+        start += len(cut[-1])
     if random is not None:
         random.shuffle(cut)
     return cut
@@ -44,7 +52,7 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     """The given rows as the network's inputs; a kind of column that is absent has no entry.
 
     Shapes: b rows in w windows, w = b without windows; categories int64 [w, c]; numbers float32 [w, m]; times float32
-    [w, t, 3]; text int64 [w, longest]; windows float32 [b, w], what each counts for each row; context float32 [b, k];
+    [w, t, 3]; text int64 [w, longest]; windows float32 [b, w], 1 where a row has the window; context float32 [b, k];
     bag int64 and bag_weights float32 [b, largest], weight 0 where a bag is padded. Where it is known what the encoder
     says of them, pooled float32 [b, d] stands for all that it reads.
     """
@@ -53,9 +61,10 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     batch: Batch = {}
     windows, of = rows, np.arange(len(rows))
     if encoded.window_offsets.size:
-        n_windows = encoded.n_windows[rows]
-        windows, of = _positions(encoded.window_offsets, rows), np.repeat(of, n_windows)
-        batch["windows"] = ((of == np.arange(len(rows))[:, None]) / n_windows[:, None]).astype(np.float32)
+        n_windows = encoded.window_offsets[rows + 1] - encoded.window_offsets[rows]
+        windows, of = _positions(encoded.window_offsets[rows], n_windows), np.repeat(of, n_windows)
+        batch["windows"] = np.zeros((len(rows), len(of)), np.float32)
+        batch["windows"][of, np.arange(len(of))] = 1
     for name in ("categories", "numbers", "times"):
         column = getattr(encoded, name)
         if column.shape[1]:
@@ -78,15 +87,15 @@ def _beside(encoded: Encoded, rows: np.ndarray) -> Batch:
 
 def _padded(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: np.generic) -> np.ndarray:
     """The given rows of a ragged array as a rectangle of the padding's type, at least 1 wide."""
-    lengths = offsets[rows + 1] - offsets[rows]
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
     inside = np.arange(max(1, lengths.max())) < lengths[:, None]
     padded = np.full(inside.shape, padding)
-    padded[inside] = values[_positions(offsets, rows)]
+    padded[inside] = values[_positions(starts, lengths)]
     return padded
 
 
-def _positions(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Where what belongs to the given rows stands in a ragged array, row after row."""
-    lengths = offsets[rows + 1] - offsets[rows]
+def _positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where what lies at each start stands in a ragged array, one after the other."""
     first = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(offsets[rows] - first, lengths)
+    return np.arange(lengths.sum()) + np.repeat(starts - first, lengths)

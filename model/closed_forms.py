@@ -1,11 +1,12 @@
 """What is fitted to its optimum once the encoder stands: head of a probe, linear model of subwords, context.
 
-Each takes the network and rows that it has not to change; how they are fitted is in `model.probe`, `model.wide` and
+Each takes the network, rows and their truths; the fits themselves are in `model.probe`, `model.wide` and
 `model.context`.
 
 Shape legend: n rows, d width, o outputs.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +26,8 @@ MAX_PROBED_ROWS = 100_000
 """Rows that a head is fitted to; a sample, where there are more: what the encoder says of them is held in memory."""
 
 
-def read(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[Encoded, Tensor, np.ndarray]:
-    """Let the encoder read rows once: at most MAX_PROBED_ROWS.
+def read_once(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[Encoded, Tensor, np.ndarray]:
+    """Let the encoder read rows once and for all, in the precision of training: at most MAX_PROBED_ROWS.
 
     Returns the rows, which then carry what it says, if that is said of all of them; it, float32 [n, d]; and where the
     rows stand of which it is said, int64 [n].
@@ -58,8 +59,11 @@ def mix_linear(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: 
     if network.wide is not None:
         assert network.target is not None
         wide = network.wide
-        deep = answers(network, network.deep, encoded, batch_tokens)
-        flat = answers(network, lambda batch: wide(batch["bag"], batch["bag_weights"]), encoded, batch_tokens)
+
+        def parts(batch: Mapping[str, Tensor]) -> Tensor:
+            return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
+
+        deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
         loss = Loss(target=network.target)
         fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
 

@@ -25,7 +25,7 @@ class Sizes:
     n_subwords: int
     """Subword vocabulary; 1 (for [CLS] alone) without text."""
     max_tokens: int
-    """Text tokens per row at most."""
+    """Text tokens per window at most."""
     n_context: int = 0
     """Context columns, which become no token."""
     cls_id: int = 0

@@ -174,7 +174,8 @@ class Features:
             texts["window_offsets"] = window_offsets
         if self.wide_tokens:
             named = ("bag", "bag_weights", "bag_offsets")
-            texts |= zip(named, bags(pieces, self.max_tokens, self.tokenizer.get_vocab_size()), strict=True)
+            bagged = [column.beginning(max(self.max_tokens, self.wide_tokens)) for column in pieces]
+            texts |= zip(named, bags(bagged, self.max_tokens, self.tokenizer.get_vocab_size()), strict=True)
         return texts
 
     def save(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The network: a row's tokens, one encoder, and a head that answers.
 
 What it predicts is a `model.target.Target`; without one it is an encoder alone, as masked modelling
-leaves it. Training, files and batches are elsewhere.
+leaves it. Training and files are elsewhere.
 
 Shape legend: b rows, w windows of them (as many, where each is one), n tokens, d width, o outputs.
 """
@@ -127,7 +127,10 @@ class Network(nn.Module):
         if "pooled" in batch:
             return batch["pooled"]
         pooled = self._pooled_windows(batch)
-        return batch["windows"].to(pooled.dtype) @ pooled if "windows" in batch else pooled
+        if "windows" not in batch:
+            return pooled
+        windows = batch["windows"].to(pooled.dtype)
+        return windows @ pooled / windows.sum(1, keepdim=True)
 
     def _pooled_windows(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The [CLS] token of every window, or the mean of all its tokens. Shapes: as in `encode` -> [w, d]."""
@@ -168,13 +171,16 @@ def answers(
 ) -> Tensor:
     """What a part of the network says of every row, or of those in `chosen`; shows its progress under `name`.
 
-    Shapes: part: a batch -> [b, o]; returns float32 [n, o], on the CPU.
+    Shapes: part: a batch -> [b, ...]; returns float32 [n, ...], on the CPU.
     """
     cut = batches(encoded, batch_tokens, chosen=chosen)
-    said = []
+    answered = torch.empty(0)
     for at in tqdm(cut, desc=name, unit="batch", disable=name is None or ranks.rank() > 0):
-        said.append(part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu())
-    return torch.cat(said)[torch.from_numpy(np.argsort(np.concatenate(cut)))]
+        its = part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu()
+        if not answered.numel():
+            answered = torch.empty(len(encoded) if chosen is None else len(chosen), *its.shape[1:])
+        answered[at] = its
+    return answered
 
 
 @torch.no_grad()

@@ -81,6 +81,10 @@ class Pieces:
         """Of each subword in its own text. Shapes: int64 [sum of lengths]."""
         return np.arange(self.ids.size) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
 
+    def beginning(self, most: int) -> "Pieces":
+        """The first `most` subwords of every text."""
+        return Pieces(self.ids[self.positions < most], self.lengths.clip(max=most))
+
 
 def tokenise(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -> list[Pieces]:
     """The first `max_tokens` subwords of every text. Shapes: columns of object [n] (str or None)."""
@@ -99,7 +103,7 @@ def join(
     """
     kept = _kept(columns, max_tokens, max_windows)
     n_windows = (-(-kept.sum(1) // max(1, max_tokens - len(columns)))).clip(min=1)
-    firsts = _offsets(n_windows)
+    firsts = np.r_[0, np.cumsum(n_windows)].astype(np.int64)
     sizes = _dealt(kept, n_windows, firsts)
     ends = np.cumsum((sizes + 1).ravel()).reshape(sizes.shape)
     ids = np.full(ends[-1, -1] if ends.size else 0, sep_id, np.int32)
@@ -108,10 +112,6 @@ def join(
         inside = column.positions < np.repeat(keep, column.lengths)
         ids[np.arange(keep.sum()) + np.repeat(end - size - 1 - (np.cumsum(size) - size), size)] = column.ids[inside]
     return ids, np.r_[0, ends[:, -1]].astype(np.int64), firsts
-
-
-def _offsets(sizes: np.ndarray) -> np.ndarray:
-    return np.r_[0, np.cumsum(sizes)].astype(np.int64)
 
 
 def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.ndarray:
@@ -131,8 +131,8 @@ def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.nd
 def bags(columns: list[Pieces], max_tokens: int, n_subwords: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The different subwords of every row with 1 + log of their number, and where each row's begin.
 
-    What `join` keeps, the beginnings, is a field of its own beside the whole: that is where a text says what it is
-    about. Its subwords have their id + n_subwords.
+    The beginnings, what `join` keeps for one window, are a field of their own beside the whole: that is where a text
+    says what it is about. Its subwords have their id + n_subwords.
     Shapes: returns ids int32 and weights float32 [sum of sizes], offsets int64 [n + 1].
     """
     n, n_ids = len(columns[0].lengths), 2 * n_subwords

@@ -13,7 +13,7 @@ from torch import Tensor
 from model import ranks
 from model.batches import batches
 from model.calibration import calibrate
-from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read
+from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read_once
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
 from model.features import UNKNOWN, Features
@@ -80,7 +80,8 @@ def train(
     history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
     which `settings.half_life_days` needs.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
-    Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
+    Raises: ValueError for no rows, labels that do not fit, or windows in several processes, FloatingPointError when
+    the loss is not finite.
     """
     if network.target is None or network.sizes != features.sizes:
         raise ValueError(
@@ -114,10 +115,10 @@ def train(
     history: History = []
     with repeatable(settings.seed):
         if settings.probe:
-            read_train, pooled, chosen = read(network, encoded_train, batch_tokens)
+            read_train, pooled, chosen = read_once(network, encoded_train, batch_tokens)
             if not settings.epochs:  # what the encoder says of a row is the same from here on
                 encoded_train = read_train
-                encoded_val, pooled_val, chosen_val = read(network, encoded_val, batch_tokens)
+                encoded_val, pooled_val, chosen_val = read_once(network, encoded_val, batch_tokens)
             its = None if row_weights is None else row_weights[chosen]
             train_loss = fit_head(network, pooled, truth_train[chosen], loss, its)
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]

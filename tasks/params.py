@@ -548,8 +548,14 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         mistakes.append(
             f"model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use {MEASURED}"
         )
-    if given["model"] and columns and "text" not in columns.values():
-        network = given["model"].network_settings()
+    network = given["model"].network_settings() if given["model"] else None
+    n_texts = list(columns.values()).count("text")
+    if network and n_texts >= network.max_tokens:
+        mistakes.append(
+            f"model.network.max_tokens must be above the number of text columns, got {network.max_tokens} for "
+            f"{n_texts}; use {16 * n_texts} or more"
+        )
+    if network and columns and not n_texts:
         mistakes += [
             f"model.network.{name} must be {none} without a text column, got {got}; delete it"
             for name, got, none in (("wide_tokens", network.wide_tokens, 0), ("max_windows", network.max_windows, 1))

@@ -45,15 +45,20 @@ def train(
         product.model.network_settings(),
         seed=settings.seed,
     )
-    data = (
-        on_disk(map(features.encode, train_rows), paths.splits),
-        y_train,
-        on_disk(map(features.encode, val_rows), paths.splits),
-        y_val,
-    )
     age_days = train_rows.age_days if settings.half_life_days else None
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
+        if settings.epochs and features.max_windows > 1 and ranks.n_ranks() > 1:
+            raise UserError(
+                f"params.yaml: products.{product.name}.model.network.max_windows: must be 1 where several processes "
+                f"train, got {features.max_windows}; train in one process, without torchrun"
+            )
+        data = (
+            on_disk(map(features.encode, train_rows), paths.splits),
+            y_train,
+            on_disk(map(features.encode, val_rows), paths.splits),
+            y_val,
+        )
         try:
             network, history = fine_tune(network, features, *data, settings, on_epoch, state, age_days, refit)
         except FloatingPointError as error:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_model_batches import rows_of
 
-from model import steps, training
+from model import steps
 from model.batches import collate
 from model.encoded import Sizes, on_disk
 from model.features import Features

@@ -184,6 +184,18 @@ def test_check_of_the_file_imports_nothing_heavy():
             "model.network.wide_tokens must be 0 without a text column, got 512; delete it",
         ),
         (
+            {"model__network": {"max_windows": 4}},
+            "model.network.max_windows must be 1 without a text column, got 4; delete it",
+        ),
+        (
+            {
+                "columns": {f"text_{i}": "text" for i in range(8)},
+                "expectations": [],
+                "model__network": {"max_tokens": 8},
+            },
+            "model.network.max_tokens must be above the number of text columns, got 8 for 8; use 128 or more",
+        ),
+        (
             {"schedule__predict": "61 * * * *"},
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
         ),
