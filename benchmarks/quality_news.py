@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.report import Result, Target
 
 SEEDS = tuple(range(5))
-SEEDS_LOOKED_AT = tuple(range(100, 112))
+SEEDS_LOOKED_AT = tuple(range(100, 124))
 WANTED = 0.985
 OURS, SVC, LOGISTIC = "lamplighter", "TF-IDF + LinearSVC", "TF-IDF + logistic regression"
 PRODUCT = "news-topics"
