@@ -27,22 +27,19 @@ def batches(
     random = np.random.default_rng(seed) if seed is not None else None
     if random is not None:
         random.shuffle(rows)
-    before = None  # windows of the rows before each; where each row is one, its number says that
     if encoded.window_offsets.size:
         n_windows = encoded.n_windows if chosen is None else encoded.n_windows[chosen]
         rows = rows[np.lexsort((-n_windows[rows], -lengths[rows]))]
-        before = np.r_[0, np.cumsum(n_windows[rows])]
+        before, most_windows = np.r_[0, np.cumsum(n_windows[rows])], MOST_WINDOWS
     else:
         rows = rows[np.argsort(-lengths[rows], kind="stable")]
+        before, most_windows = np.arange(len(rows) + 1), len(rows)
     cut, start = [], 0
     while start < len(rows):
-        most, end = batch_tokens // int(lengths[rows[start]]), start
-        if before is None:
-            end += most
-        else:
-            end = int(np.searchsorted(before, before[start] + min(most, MOST_WINDOWS), "right")) - 1
-        cut.append(rows[start : max(start + 1, end)])
-        start += len(cut[-1])
+        most = min(most_windows, batch_tokens // int(lengths[rows[start]]))
+        end = max(start + 1, int(np.searchsorted(before, before[start] + most, "right")) - 1)
+        cut.append(rows[start:end])
+        start = end
     if random is not None:
         random.shuffle(cut)
     return cut
