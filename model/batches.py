@@ -56,16 +56,15 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     if encoded.pooled.size:
         return {"pooled": encoded.pooled[rows], **_beside(encoded, rows)}
     batch: Batch = {}
-    windows, of = rows, np.arange(len(rows))
+    windows = whose = rows
     if encoded.window_offsets.size:
         n_windows = encoded.window_offsets[rows + 1] - encoded.window_offsets[rows]
-        windows, of = _positions(encoded.window_offsets[rows], n_windows), np.repeat(of, n_windows)
-        batch["windows"] = np.zeros((len(rows), len(of)), np.float32)
-        batch["windows"][of, np.arange(len(of))] = 1
+        windows, whose = _positions(encoded.window_offsets[rows], n_windows), np.repeat(rows, n_windows)
+        batch["windows"] = np.repeat(np.eye(len(rows), dtype=np.float32), n_windows, axis=1)
     for name in ("categories", "numbers", "times"):
         column = getattr(encoded, name)
         if column.shape[1]:
-            batch[name] = column[rows[of]]
+            batch[name] = column[whose]
     if encoded.text.size:
         batch["text"] = _padded(encoded.text, encoded.offsets, windows, np.int64(pad_id))
     return batch | _beside(encoded, rows)

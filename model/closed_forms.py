@@ -56,16 +56,17 @@ def fit_linear(network: Network, parts: list[Encoded], truth: Tensor, penalty: f
 
 def mix_linear(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
     """Choose the weights of encoder and linear model on rows that neither was fitted on."""
-    if network.wide is not None:
-        assert network.target is not None
-        wide = network.wide
+    wide = network.wide
+    if wide is None:
+        return
+    assert network.target is not None
 
-        def parts(batch: Mapping[str, Tensor]) -> Tensor:
-            return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
+    def parts(batch: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
 
-        deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
-        loss = Loss(target=network.target)
-        fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
+    deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
+    loss = Loss(target=network.target)
+    fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
 
 
 def explain_by_context(

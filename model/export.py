@@ -175,7 +175,7 @@ def _example(features: Features) -> dict[str, Tensor]:
         # A number of windows that is the number of rows would be taken for it.
         of = torch.tensor([0, 0, 1])
         example = {name: column if name in OF_ROWS else column[of] for name, column in example.items()}
-        example["windows"] = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+        example["windows"] = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     return example
 
 
