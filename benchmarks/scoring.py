@@ -30,7 +30,7 @@ from model.choice import candidates, choose, measure
 from model.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, has_cuda
 from model.export import export_onnx
 from model.features import Features
-from model.network import Network
+from model.network import Network, answers
 from model.quantise import halve, quantise
 from model.scoring import Scorer
 from model.settings import PRESETS, TrainingSettings
@@ -156,14 +156,7 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
     topics = sorted(set(rows["topic"]))
     target = Answer(task="multiclass", classes=tuple(topics))
     network = load_bert(weights, features.sizes, target, settings, seed=0).eval()
-    encoded, pooled = features.encode(table), np.empty((len(rows), network.settings.d_model), np.float32)
-    with torch.inference_mode():
-        for its in batches(encoded, 4096):
-            batch = collate(encoded, its, features.sizes.pad_id)
-            tokens, _ = network.encode(
-                {name: torch.from_numpy(array) for name, array in batch.items()}, only_first=True
-            )
-            pooled[its] = tokens[:, 0].tanh()
+    pooled = answers(network, network.pooled, features.encode(table), 4096).tanh().numpy()
     probe = LogisticRegression(max_iter=1000).fit(pooled, rows["topic"])
     head = {
         "dense.weight": torch.eye(network.settings.d_model),
