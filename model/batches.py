@@ -8,6 +8,8 @@ import numpy as np
 from model.encoded import Encoded
 
 Batch = dict[str, np.ndarray]
+INPUTS = ("categories", "numbers", "times", "text")
+"""What the encoder reads of a batch, window by window."""
 MOST_WINDOWS = 2048
 """Of a batch: what says whose each window is, is a matrix, and grows with their square where rows are short."""
 

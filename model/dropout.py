@@ -14,11 +14,15 @@ class Dropout(nn.Dropout):
     NOTE[DIFF]: on a CPU the share dropped is a multiple of 1/65,536.
     """
 
+    def __init__(self, p: float, of: ranks.Axis = "windows") -> None:
+        super().__init__(p)
+        self.of = of
+
     def forward(self, tokens: Tensor) -> Tensor:
-        """Shapes: any, unchanged."""
+        """Shapes: [w or b, ...] by `of`, unchanged."""
         if not self.training or self.p == 0 or tokens.device.type != "cpu":
             return super().forward(tokens)
-        kept = ranks.mine(lambda shape: _kept(shape, self.p), tokens.shape)
+        kept = ranks.mine(lambda shape: _kept(shape, self.p), tokens.shape, self.of)
         return _Drop.apply(tokens, kept, 1 / (1 - self.p))
 
 

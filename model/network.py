@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model import ranks
-from model.batches import batches, collate
+from model.batches import INPUTS, batches, collate
 from model.context import Context
 from model.dropout import Dropout
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
@@ -27,8 +27,6 @@ from model.wide import Wide
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
-INPUTS = ("categories", "numbers", "times", "text")
-"""What the encoder reads of a batch, window by window."""
 ANSWERING = ("head.", "wide.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
@@ -39,7 +37,7 @@ class Head(nn.Module):
     def __init__(self, d_model: int, n_outputs: int, dropout: float) -> None:
         super().__init__()
         self.dense = nn.Linear(d_model, d_model)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, of="rows")
         self.out = nn.Linear(d_model, n_outputs)
 
     def forward(self, pooled: Tensor) -> Tensor:

@@ -7,13 +7,19 @@ everything here does nothing. All processes hold the same weights: gradients are
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_newest_share: list[tuple[slice, int]] = []
-"""This process's rows of the batch that all work on, and the number of rows that has."""
+from model.batches import INPUTS
+
+Axis = Literal["rows", "windows"]
+"""What a tensor's first dimension counts; the same where each row is one window."""
+
+_newest_share: dict[str, tuple[slice, int]] = {}
+"""This process's rows and windows of the batch that all work on, and how many of them that has."""
 
 
 @contextmanager
@@ -42,26 +48,38 @@ def n_ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(n_rows: int) -> tuple[slice, float]:
-    """The rows of a batch that are this process's, and 1; where there are fewer rows than processes, some row and 0.
+def share(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], slice, float]:
+    """This process's part of a batch, which rows that are, and 1; with fewer rows than processes, some row and 0.
 
     A process with nothing to do still takes part in every sum. `mine` goes by the newest call.
+    Shapes: as of `batches.collate`.
     """
+    if n_ranks() == 1:
+        return batch, slice(None), 1.0
+    whose = batch.get("windows")
+    n_rows = n_windows = len(next(iter(batch.values())) if whose is None else whose)
     start, end = (n_rows * each // n_ranks() for each in (rank(), rank() + 1))
     rows, weight = (slice(start, end), 1.0) if start < end else (slice(0, 1), 0.0)
-    _newest_share[:] = [(rows, n_rows)]
-    return rows, weight
+    windows = rows
+    if whose is not None:
+        ends = [0, *whose.sum(1).long().cumsum(0).tolist()]
+        windows, n_windows = slice(ends[rows.start], ends[rows.stop]), ends[-1]
+    _newest_share.update(rows=(rows, n_rows), windows=(windows, n_windows))
+    part = {name: column[windows if name in INPUTS else rows] for name, column in batch.items()}
+    if whose is not None:
+        part["windows"] = part["windows"][:, windows]
+    return part, rows, weight
 
 
-def mine(draw: Callable[[torch.Size], Tensor], shape: torch.Size) -> Tensor:
-    """This process's rows of what is drawn for the rows of all: each row gets what it would get in one process.
+def mine(draw: Callable[[torch.Size], Tensor], shape: torch.Size, of: Axis) -> Tensor:
+    """This process's part of what is drawn for all: each row gets what it would get in one process.
 
-    Shapes: `shape` [rows of this process, ...], as is returned.
+    Shapes: `shape` [rows or windows of this process, ...], as is returned.
     """
     if n_ranks() == 1:
         return draw(shape)
-    rows, n_rows = _newest_share[0]
-    return draw(torch.Size([n_rows, *shape[1:]]))[rows]
+    part, n_of_all = _newest_share[of]
+    return draw(torch.Size([n_of_all, *shape[1:]]))[part]
 
 
 def sum_in_place(tensors: Iterable[Tensor]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model import ranks
-from model.batches import batches
+from model.batches import INPUTS, batches
 from model.calibration import calibrate
 from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read_once
 from model.device import autocast, device, repeatable
@@ -19,7 +19,7 @@ from model.encoded import Encoded
 from model.features import UNKNOWN, Features
 from model.loss import Loss, balanced, faded, truths
 from model.masking import MaskedModel, hide
-from model.network import INPUTS, Network
+from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.steps import Checkpoints, History, Steps
 
@@ -50,10 +50,10 @@ def pretrain(
         batch = network.batch_of(encoded, rows)
         batch = {name: batch[name] for name in INPUTS if name in batch}
         hidden = hide(batch, network, settings.mask_fraction)
-        mine, weight = ranks.share(len(hidden.columns))
-        part = hidden.of(mine)
-        value = model({name: column[mine] for name, column in _forgetful(batch).items()}, part)
-        return value if ranks.n_ranks() == 1 else value * (weight * part.count / hidden.count)
+        part, mine, weight = ranks.share(_forgetful(batch))
+        its = hidden.of(mine)
+        value = model(part, its)
+        return value if ranks.n_ranks() == 1 else value * (weight * its.count / hidden.count)
 
     with repeatable(settings.seed):
         history = Steps(model, encoded, settings, "pretrain", checkpoints).run(loss)
@@ -80,17 +80,12 @@ def train(
     history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
     which `settings.half_life_days` needs.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
-    Raises: ValueError for no rows, labels that do not fit, or windows in several processes, FloatingPointError when
-    the loss is not finite.
+    Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     if network.target is None or network.sizes != features.sizes:
         raise ValueError(
             "network must have a target and be built for the given features, got another; "
             "use Network.answering or load_pretrained"
-        )
-    if settings.epochs and features.max_windows > 1 and ranks.n_ranks() > 1:
-        raise ValueError(
-            f"max_windows must be 1 where several processes train, got {features.max_windows}; train in one process"
         )
     target, batch_tokens = network.target, settings.batch_tokens
     truth_train, truth_val = truths(target, y_train), truths(target, y_val)
@@ -102,11 +97,9 @@ def train(
     row_weights = faded(age_days, settings.half_life_days)
 
     def mean_loss(rows: np.ndarray) -> Tensor:
-        batch = _forgetful(network.batch_of(encoded_train, rows))
-        mine, weight = ranks.share(len(rows))
-        # Of rows in windows this process, the only one, takes all.
-        logits = network(batch if "windows" in batch else {name: column[mine] for name, column in batch.items()})
-        total = loss(logits, truth_train[rows[mine]], None if row_weights is None else row_weights[rows[mine]])
+        part, mine, weight = ranks.share(_forgetful(network.batch_of(encoded_train, rows)))
+        its = rows[mine]
+        total = loss(network(part), truth_train[its], None if row_weights is None else row_weights[its])
         return total * (weight / len(rows))
 
     def validate() -> float:

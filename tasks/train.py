@@ -48,11 +48,6 @@ def train(
     age_days = train_rows.age_days if settings.half_life_days else None
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
-        if settings.epochs and features.max_windows > 1 and ranks.n_ranks() > 1:
-            raise UserError(
-                f"params.yaml: products.{product.name}.model.network.max_windows: must be 1 where several processes "
-                f"train, got {features.max_windows}; train in one process, without torchrun"
-            )
         data = (
             on_disk(map(features.encode, train_rows), paths.splits),
             y_train,

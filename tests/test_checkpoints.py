@@ -34,13 +34,14 @@ draw = np.random.default_rng(0)
 table = {
     "colour": draw.choice(np.array(["red", "green"], object), N),
     "size": draw.normal(size=N),
-    "note": draw.choice(np.array(["all quiet", "some wind and rain", None], object), N),
+    "note": draw.choice(np.array(["all quiet", "some wind and rain, and then more of it", None], object), N),
 }
 y = ((table["colour"] == "red") ^ (table["size"] > 0)).astype(int)
-features = Features.fit({"colour": "category", "size": "number", "note": "text"}, table, y, "binary", max_tokens=8)
-rows = features.encode(table)
 
-def trained(folder, dropout):
+def trained(folder, dropout, max_windows=1):
+    kinds = {"colour": "category", "size": "number", "note": "text"}
+    features = Features.fit(kinds, table, y, "binary", max_tokens=8, max_windows=max_windows)
+    rows = features.encode(table)
     sizes = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=dropout)
     kept = [folder and CheckpointFolder(folder / name, every_seconds=0) for name in ("pretrain", "train")]
     base, _ = pretrain(features, rows, sizes, PretrainingSettings(epochs=0.1), checkpoints=kept[0])
@@ -85,16 +86,17 @@ print("figures", killed, half_written, ended, (home / "log").read_text().count("
 """
 
 TOGETHER = """
+max_windows = int(sys.argv[3])
 import model.device
 model.device.has_fast_bfloat16 = lambda where: False  # whose rounding would hide what is compared
-alone, history = trained(None, 0.1)
+alone, history = trained(None, 0.1, max_windows)
 children = []
 for number in range(2):
     child = os.fork()
     if child == 0:
         os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
         with ranks.together():
-            weights, its = trained(None, 0.1)
+            weights, its = trained(None, 0.1, max_windows)
         (home / f"hash-{number}").write_text(sha256(save(weights)).hexdigest())
         # A key's bias moves all scores of a query alike, so its gradient is rounding alone.
         compared = [name for name in alone if not name.endswith("key.bias")]
@@ -128,8 +130,9 @@ def test_training_killed_at_any_moment_ends_with_the_bytes_of_one_that_was_not(t
     assert resumed >= KILLS / 4
 
 
-def test_two_processes_train_what_one_trains(tmp_path):
-    run(TOGETHER, tmp_path, free_port())
+@pytest.mark.parametrize("max_windows", [1, 3])
+def test_two_processes_train_what_one_trains(tmp_path, max_windows):
+    run(TOGETHER, tmp_path, free_port(), max_windows)
     for number in range(2):
         weights, losses = map(float, (tmp_path / f"apart-{number}").read_text().split())
         assert weights < 1e-5

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from model import ranks
-from model.batches import collate
 from model.features import Features
 from model.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
@@ -34,10 +32,6 @@ def fitted(table, max_windows=SMALL.max_windows):
     return Features.fit(KINDS, table, None, "binary", max_tokens=SMALL.max_tokens, max_windows=max_windows)
 
 
-def tensors(encoded, rows):
-    return {name: torch.from_numpy(column) for name, column in collate(encoded, rows, 0).items()}
-
-
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_the_head_reads_the_mean_of_a_rows_windows(pooling):
     table, _ = articles(40)
@@ -49,7 +43,7 @@ def test_the_head_reads_the_mean_of_a_rows_windows(pooling):
     assert encoded.n_windows[:5].tolist() == [1, 1, 1, 1, 4]
     rows = np.random.default_rng(0).permutation(40)[:17]
     with torch.inference_mode():
-        pooled = network.pooled(tensors(encoded, rows))
+        pooled = network.pooled(network.batch_of(encoded, rows))
         for row, its in zip(rows, pooled, strict=True):
             first, end = encoded.window_offsets[row : row + 2]
             parts = []
@@ -92,18 +86,6 @@ def test_pretraining_reads_every_window_and_is_the_same_bytes_again():
     assert history[-1]["train_loss"] < history[0]["train_loss"] < 1.1
     weights = other.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in network.state_dict().items())
-
-
-def test_several_processes_refuse_to_fine_tune_windows(monkeypatch):
-    monkeypatch.setattr(ranks, "n_ranks", lambda: 2)
-    table, y = articles(20)
-    features = fitted(table)
-    network, encoded = (
-        Network(SMALL, features.sizes, Target(task="binary", classes=("no", "yes"))),
-        features.encode(table),
-    )
-    with pytest.raises(ValueError, match="max_windows must be 1 where several processes train, got 4; train in one"):
-        train(network, features, encoded, y, encoded, y, TrainingSettings())
 
 
 def test_a_model_of_before_windows_is_read_as_one_without(tmp_path):
