@@ -16,7 +16,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from model.features import TIME_PARTS, Table, time_parts
+from model.features import TIME_PARTS, Table, finite, time_parts
 from model.settings import NUMERIC_KINDS
 
 MAX_CATEGORIES = 250
@@ -36,15 +36,17 @@ class Baseline:
             return self.estimator.predict(rows).astype(np.float32)
         shares = self.estimator.predict_proba(rows)
         if self.task == "multilabel":
-            return shares.astype(np.float32)
+            return shares[:, -self.n_classes :].astype(np.float32)  # of one label there is a column for its no as well
         # A class that no training row has is absent from the estimator: its score is 0.
         scores = np.zeros((len(shares), self.n_classes), np.float32)
         scores[:, self.estimator.classes_.astype(int)] = shares
         return scores[:, 1] if self.task == "binary" else scores
 
 
-def fit_baseline(kinds: dict[str, str], table: Table, target: np.ndarray, task: str, seed: int) -> Baseline:
-    """Fit on the rows of `table`; text anywhere makes it linear.
+def fit_baseline(
+    kinds: dict[str, str], table: Table, target: np.ndarray, task: str, n_classes: int, seed: int
+) -> Baseline:
+    """Fit on the rows of `table`; text anywhere makes it linear. Of `n_classes` these rows need not hold all.
 
     Shapes: target as in `model.training.train`.
     """
@@ -53,7 +55,6 @@ def fit_baseline(kinds: dict[str, str], table: Table, target: np.ndarray, task: 
     estimator = _trees(task, inputs.is_category, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
     if task == "multilabel":
         estimator = OneVsRestClassifier(estimator)
-    n_classes = 2 if task == "binary" else int(target.max(initial=0)) + 1
     return Baseline(inputs, estimator.fit(rows, target), task, n_classes)
 
 
@@ -68,6 +69,7 @@ class _TreeInputs:
             unknown_value=np.nan,
             encoded_missing_value=np.nan,
         )
+        self.silent = np.empty(0, bool)
 
     @property
     def is_category(self) -> list[bool]:
@@ -78,9 +80,14 @@ class _TreeInputs:
     def fit_transform(self, table: Table) -> np.ndarray:
         if any(self.is_category):
             self.ordinals.fit(_columns(self.kinds, table, "category"))
+        self.silent = np.isnan(self._together(table)).all(axis=0)
         return self.transform(table)
 
     def transform(self, table: Table) -> np.ndarray:
+        # Trees refuse a column in which no fitted row has a value.
+        return np.where(self.silent, 0.0, self._together(table))
+
+    def _together(self, table: Table) -> np.ndarray:
         numeric = _numeric(self.kinds, table)
         if not any(self.is_category):
             return numeric
@@ -101,8 +108,11 @@ class _LinearInputs:
         self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
 
     def fit_transform(self, table: Table) -> sparse.csr_matrix:
-        for name, words in self.words.items():
-            words.fit(_texts(table[name]))
+        for name, words in list(self.words.items()):
+            if any(map(words.build_analyzer(), _texts(table[name]))):
+                words.fit(_texts(table[name]))
+            else:  # no fitted row has a word
+                del self.words[name]
         if "category" in self.kinds.values():
             self.one_hot.fit(_columns(self.kinds, table, "category"))
         if _numeric(self.kinds, table).shape[1]:
@@ -110,7 +120,9 @@ class _LinearInputs:
         return self.transform(table)
 
     def transform(self, table: Table) -> sparse.csr_matrix:
-        parts = [words.transform(_texts(table[name])) for name, words in self.words.items()]
+        n = len(table[next(iter(self.kinds))])
+        parts = [sparse.csr_matrix((n, 1))]  # should none of the columns say anything
+        parts += [words.transform(_texts(table[name])) for name, words in self.words.items()]
         if "category" in self.kinds.values():
             parts.append(self.one_hot.transform(_columns(self.kinds, table, "category")))
         if (numeric := _numeric(self.kinds, table)).shape[1]:
@@ -138,7 +150,7 @@ def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:
 def _numeric(kinds: dict[str, str], table: Table) -> np.ndarray:
     """Numbers and context, then the parts of every time. Shapes: float64 [n, numbers + context + 3 times]."""
     n = len(table[next(iter(kinds))])
-    numbers = [table[name][:, None] for name, kind in kinds.items() if kind in NUMERIC_KINDS]
+    numbers = [finite(table[name])[:, None] for name, kind in kinds.items() if kind in NUMERIC_KINDS]
     times = [time_parts(table[name]) for name, kind in kinds.items() if kind == "time"]
     return np.concatenate([np.empty((n, 0)), *numbers, *times], axis=1)
 

@@ -37,7 +37,8 @@ def repeatable(seed: int) -> Iterator[None]:
     was, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not to warn only: attention on a GPU then keeps the kernel whose sums come in any order.
+        torch.use_deterministic_algorithms(True)
         # Nothing here reads memory before it is written; filling it cost 5 % of a training.
         memory.fill_uninitialized_memory = False
         try:

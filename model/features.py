@@ -25,6 +25,8 @@ MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
 MAX_FITTED_ROWS = 1_000_000
 """Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
+LARGEST = 1e30
+"""A number beyond, as it came or scaled, counts as this large: single precision holds it and its differences."""
 MOST_DEVIATIONS = 3.0
 """A context further from the mean counts as this far, so that a freak cannot drive a score anywhere."""
 PERIOD_DAYS = (1, 7, 365)
@@ -63,7 +65,7 @@ class Features:
     vocabularies: dict[str, tuple[str, ...]]
     """Known values per category column; the first has slot 2."""
     numbers: dict[str, NumberScale]
-    """Scale and bins per number column."""
+    """Scale and bins per number column; a number beyond the outermost bins reads as their ends."""
     contexts: dict[str, ContextScale] = field(default_factory=dict)
     """Scale per context column."""
     cycles: dict[str, tuple[int, ...]]
@@ -266,15 +268,16 @@ def _vocabulary(counts: Counter[str | None]) -> tuple[str, ...]:
 
 
 def _number_scale(column: np.ndarray, target: np.ndarray | None, task: str) -> NumberScale:
-    known = column[np.isfinite(column)]
+    column = finite(column)
+    known = column[~np.isnan(column)]
     low, centre, high = np.quantile(known, [0.25, 0.5, 0.75]) if known.size else (0.0, 0.0, 1.0)
     scale = (high - low) or (known.std() if known.size else 0.0) or 1.0
-    edges = bin_edges((column - centre) / scale, target, task)
+    edges = bin_edges(((column - centre) / scale).clip(-LARGEST, LARGEST), target, task)
     return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)))
 
 
 def _context_scale(column: np.ndarray) -> ContextScale:
-    known = column[np.isfinite(column)]
+    known = finite(column)[np.isfinite(column)]
     centre, deviation = (float(known.mean()), float(known.std())) if known.size else (0.0, 0.0)
     return ContextScale(centre=centre, deviation=deviation or 1.0)
 
@@ -309,17 +312,18 @@ def _slots(column: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
 
 
 def _scaled(column: np.ndarray, number: NumberScale) -> np.ndarray:
-    return ((_finite(column) - number.centre) / number.scale).astype(np.float32)
+    return ((finite(column) - number.centre) / number.scale).clip(number.edges[0], number.edges[-1]).astype(np.float32)
 
 
 def _standardised(column: np.ndarray, scale: ContextScale) -> np.ndarray:
     """In standard deviations from the mean, at most MOST_DEVIATIONS; a missing value lies at the mean."""
-    deviations = (_finite(column) - scale.centre) / scale.deviation
+    deviations = (finite(column) - scale.centre) / scale.deviation
     return np.nan_to_num(deviations).clip(-MOST_DEVIATIONS, MOST_DEVIATIONS).astype(np.float32)
 
 
-def _finite(column: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(column), column, np.nan)
+def finite(column: np.ndarray) -> np.ndarray:
+    """The numbers, at most LARGEST; NaN for what is none. Shapes: float64 [n] -> the same."""
+    return np.where(np.isfinite(column), column, np.nan).clip(-LARGEST, LARGEST)
 
 
 def time_parts(column: np.ndarray) -> np.ndarray:

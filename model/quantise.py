@@ -15,6 +15,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from model.batches import Batch
 
 PRODUCTS = ["MatMul", "Gemm"]
+WIDE_RANGE = ["Sub", "Div", "Mul", "Sin", "Cos", "Clip", "Pow", "Sqrt", "ReduceSum"]
+"""Operations of what stands around the blocks (numbers, times, bags, means), which may leave the range of fp16."""
 
 
 class _Batches(CalibrationDataReader):
@@ -50,14 +52,30 @@ def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
 
 
 def halve(network: Path, into: Path) -> None:
-    """Write the ONNX file `network` with weights and sums in fp16; what goes in and comes out stays fp32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    """Write the ONNX file `network` with its blocks in fp16; WIDE_RANGE, what goes in and what comes out stay fp32."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    model = OnnxModel(convert_float_to_float16(onnx.load(network), keep_io_types=True))
+    kept = [*DEFAULT_OP_BLOCK_LIST, *WIDE_RANGE]
+    model = OnnxModel(convert_float_to_float16(onnx.load(network), keep_io_types=True, op_block_list=kept))
+    _stay_single(model.model.graph)
     model.topological_sort()
+    model.prune_graph()
     onnx.checker.check_model(model.model)
     onnx.save(model.model, into)
+
+
+def _stay_single(graph: onnx.GraphProto) -> None:
+    """Let what stays fp32 pass from node to node as it is: the converter takes it through fp16 each time."""
+    by_output = {node.output[0]: node for node in graph.node}  # it also casts once for each reader, under one name
+    halved = {its.output[0]: its.input[0] for its in by_output.values() if its.name.endswith("_cast_to_fp16_node")}
+    for node in by_output.values():
+        for at, name in enumerate(node.input):
+            cast = by_output.get(name)
+            if cast is not None and cast.name.endswith("_cast_to_fp32_node"):
+                node.input[at] = halved.get(cast.input[0], name)
+    del graph.node[:]
+    graph.node.extend(by_output.values())
 
 
 def _products(model: onnx.ModelProto) -> list[str]:

@@ -44,7 +44,7 @@ def evaluate(product: Product, as_of: date) -> str:
     y_fitted = tables.targets(fitted.truths, product, model.classes)
     test_rows, y_test = tables.split_part(paths.splits, "test", product).answerable(model.classes)
     print(f"fitting the baseline on {len(y_fitted):,} rows", flush=True)
-    baseline = fit_baseline(product.columns, fitted.whole(), y_fitted, task, SEED)
+    baseline = fit_baseline(product.columns, fitted.whole(), y_fitted, task, len(model.classes), SEED)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
     scores = {"model": tables.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}

@@ -84,6 +84,21 @@ def test_onnx_scores_as_torch_does(exported, n):
     assert parity(folder / "trained", folder / "onnx", mixed(n, seed=5)) < 1e-4
 
 
+def test_freak_numbers_get_finite_scores_and_spoil_no_neighbours(exported):
+    _, folder = exported
+    table = mixed(40, seed=4)
+    torch_too = [Scorer(folder / "onnx"), TorchScorer(folder / "trained")]
+    for scorer in torch_too:
+        plain = scorer.score(table)
+        freak = {**table, **{name: table[name].copy() for name in ("size", "weight", "damp")}}
+        for row, value in enumerate((1e300, -1.7e308, 3.5e38, np.inf)):
+            for name in ("size", "weight", "damp"):
+                freak[name][row] = value
+        scores = scorer.score(freak)
+        assert np.isfinite(scores).all()
+        np.testing.assert_allclose(scores[4:], plain[4:], atol=1e-5)
+
+
 def test_scores_do_not_depend_on_the_order_of_rows(exported):
     _, folder = exported
     scorer, table = Scorer(folder / "onnx"), mixed(300, seed=2)

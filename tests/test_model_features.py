@@ -47,6 +47,25 @@ def test_scale_and_bins_ignore_rows_outside_the_fit():
     assert fitted == Features.fit({"size": "number"}, table, None, "binary", max_tokens=8)
 
 
+def test_number_beyond_the_bins_is_their_end_and_one_beyond_single_precision_spoils_nothing():
+    size = np.arange(100.0)
+    fitted = Features.fit({"size": "number"}, {"size": size}, size > 50, "binary", max_tokens=8)
+    freaks = np.array([-np.inf, -1.7e308, -5, 0, 50, 99, 200, 1e300, np.inf, np.nan])
+    scaled = fitted.encode({"size": freaks}).numbers[:, 0]
+    low, high = np.float32(fitted.numbers["size"].edges[0]), np.float32(fitted.numbers["size"].edges[-1])
+    assert scaled.tolist()[1:4] == [low] * 3
+    assert low < scaled[4] < high
+    assert scaled.tolist()[5:8] == [high] * 3
+    assert np.isnan(scaled[[0, 8, 9]]).all()
+    table = {"size": freaks, "damp": freaks}
+    kinds = {"size": "number", "damp": "context"}
+    both = Features.fit(kinds, table, np.arange(10) > 4, "binary", max_tokens=8)
+    encoded = both.encode(table)
+    assert np.isfinite(encoded.numbers[1:8]).all()
+    assert np.isfinite(encoded.context).all()
+    assert np.isfinite(np.diff(np.array(both.numbers["size"].edges, np.float32))).all()
+
+
 def test_vocabulary_does_not_depend_on_row_order():
     table = a_table()
     backwards = {name: column[::-1] for name, column in table.items()}

@@ -240,9 +240,41 @@ def test_baseline_finds_a_plain_pattern(task, with_text):
         "regression": 5.0 * red,
     }[task]
     unseen = {**table, "colour": np.where(green, "violet", colour)}
-    baseline = fit_baseline(kinds, table, y, task, 0)
+    baseline = fit_baseline(kinds, table, y, task, 3 if task == "multiclass" else 2, 0)
     scores = baseline.score(table)
     assert scores.dtype == np.float32
     assert baseline.score(unseen).shape == scores.shape
     metric = "r2" if task == "regression" else "accuracy" if task != "multilabel" else "macro_f1"
     assert evaluate_scores(task, y, scores, ("a", "b", "c")[: 2 if task == "multilabel" else 3])[metric] > 0.95
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_baseline_takes_columns_that_say_nothing_numbers_beyond_measure_and_classes_it_never_saw(task, with_text):
+    n, random = 200, np.random.default_rng(0)
+    size = random.normal(size=n)
+    size[:3] = 1e300, -1.7e308, np.inf
+    table = {
+        "colour": np.full(n, None, object),
+        "size": size,
+        "weight": np.full(n, np.nan),
+        "when": np.full(n, "NaT", "datetime64[s]"),
+    }
+    kinds = {"colour": "category", "size": "number", "weight": "number", "when": "time"}
+    if with_text:
+        table |= {"note": np.full(n, None, object), "grade": random.choice(np.array(["A", "B"], object), n)}
+        kinds |= {"note": "text", "grade": "text"}
+    late = (size > 0).astype(int)
+    y = {"binary": late, "multiclass": late, "multilabel": late[:, None].astype(float), "regression": 2.0 * late}[task]
+    n_classes = {"binary": 2, "multiclass": 3, "multilabel": 1}.get(task, 0)
+    scores = fit_baseline(kinds, table, y, task, n_classes, 0).score(table)
+    assert scores.shape == ((n, n_classes) if task in ("multiclass", "multilabel") else (n,))
+    assert np.isfinite(scores).all()
+    if not with_text:
+        assert np.corrcoef(scores[:, -2] if task == "multiclass" else scores.ravel(), late)[0, 1] > 0.9
+
+
+def test_baseline_of_texts_without_a_word_gives_what_is_usual():
+    table, y = {"note": np.array(["A", None, "B", ""] * 10, object)}, np.array([0, 1, 1, 1] * 10)
+    scores = fit_baseline({"note": "text"}, table, y, "binary", 2, 0).score(table)
+    np.testing.assert_allclose(scores, 0.75, atol=0.01)
