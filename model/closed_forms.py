@@ -54,7 +54,9 @@ def fit_linear(network: Network, parts: list[Encoded], truth: Tensor, penalty: f
         fit_wide(network.wide, parts, outputs(network.target, truth), penalty)
 
 
-def mix_linear(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int) -> None:
+def mix_linear(
+    network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None
+) -> None:
     """Choose the weights of encoder and linear model on rows that neither was fitted on."""
     wide = network.wide
     if wide is None:
@@ -65,7 +67,7 @@ def mix_linear(network: Network, encoded: Encoded, truth: Tensor, batch_tokens: 
         return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
 
     deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
-    loss = Loss(target=network.target)
+    loss = Loss(target=network.target, class_weights=class_weights)
     fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
 
 

@@ -116,7 +116,8 @@ class TrainingSettings:
     ema_decay: float = 0.0
     """Weights are averaged over about 1 / (1 - this) steps, validated and kept so; 0 keeps the last ones."""
     class_weights: str = "none"
-    """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it."""
+    """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it.
+    A calibration would undo that for a yes or no (not for one of several classes): it needs `calibrate: false`."""
     half_life_days: float = 0.0
     """A training row this much older than the newest weighs half as much in the loss; 0 lets all weigh the same."""
     label_smoothing: float = 0.0

@@ -178,6 +178,11 @@ class Steps:
         if validate is not None:
             with self._averaged():
                 entry["val_loss"] = validate()
+                if not math.isfinite(entry["val_loss"]):
+                    raise FloatingPointError(
+                        f"the validation loss of {self.name} must stay finite, got {entry['val_loss']} after epoch "
+                        f"{entry['epoch']:g}; use a learning_rate below {self.settings.learning_rate:g}"
+                    )
                 if self.keeps_last or all(entry["val_loss"] < before["val_loss"] for before in self.history):
                     self.best = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
         self.history.append(entry)
@@ -253,7 +258,7 @@ def _assign(weights: list[nn.Parameter], values: list[Tensor]) -> None:
 
 
 def _decayed_matrices(weights: list[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Biases, norms and single vectors are left out of weight decay."""
+    """Vectors are left out of weight decay; those that stand together in one, as each column's own do, are not."""
     return [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},

@@ -121,7 +121,7 @@ def train(
             network.load_state_dict(steps.best)
         network.eval()
         fit_linear(network, [encoded_train], truth_train, settings.wide_penalty)
-        mix_linear(network, encoded_val, truth_val, batch_tokens)
+        mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
         explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
         if settings.calibrate:
             calibrate(network, encoded_val, y_val, batch_tokens)

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,27 +68,32 @@ class CheckpointFolder:
 
 @contextmanager
 def checkpoints(stage: str, product: Product, inputs: Iterable[Path]) -> Iterator[CheckpointFolder]:
-    """The checkpoints of a stage's training on these files; removed when the block ends, as it would end again."""
-    from model.ranks import rank
-
+    """The checkpoints of a stage's training on these files; removed when the block ends as it would end again."""
     sweep()
     folder = HOME / "checkpoints" / f"{product.name}-{stage}-{_identity(stage, product, inputs)[:16]}"
     try:
         yield CheckpointFolder(folder)
-    except (OSError, KeyboardInterrupt):  # it may go better another time
+    except (OSError, RuntimeError, MemoryError, KeyboardInterrupt):  # it may go better another time, with peers alive
         raise
     except Exception:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
-    if rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
 
 
 def sweep() -> None:
     """Remove the checkpoints of trainings that nobody took up again."""
     for folder in (HOME / "checkpoints").glob("*"):
-        if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another training has just ended
+            if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    from model.ranks import rank
+
+    if rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(stage: str, product: Product, inputs: Iterable[Path]) -> str:

@@ -548,6 +548,14 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
         mistakes.append(
             f"model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use {MEASURED}"
         )
+    train = given["model"].train if given["model"] else None
+    undone = train and train.class_weights == "balanced" and train.calibrate
+    if undone and target and target.task in ("binary", "multilabel"):
+        mistakes.append(
+            f"model.train.calibrate must be false with class_weights: balanced for a {target.task} target, since "
+            "probabilities fitted to the rows as they come undo the weights, got true; set it to false, or leave "
+            "class_weights out and set predict.threshold"
+        )
     network = given["model"].network_settings() if given["model"] else None
     n_texts = list(columns.values()).count("text")
     if network and n_texts >= network.max_tokens:

@@ -6,6 +6,7 @@ goes on predicting. With gates.approval: human nothing changes until LAMPLIGHTER
 Not a stage of dvc.yaml, because it changes the registry. Runs in a run's workspace.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -13,16 +14,14 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 from tasks import registry, stage, tables
 from tasks.errors import PassingError, UserError
 from tasks.files import folder_sha256, read_json
-from tasks.nights import opened, seal
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.paths import Paths
-from tasks.store import Store, Stored
-from tasks.workspace import ORIGIN, experiments
-
-CHAMPION = "_champion.json"
+from tasks.workspace import ORIGIN
 
 
 def promote(product: Product, as_of: date) -> str:
@@ -32,25 +31,24 @@ def promote(product: Product, as_of: date) -> str:
         raise UserError("promote must run as a task of train__<product>: it promotes an experiment, not a folder")
     paths, metric = Paths(product.name), product.gates.metric
     measured = read_json(paths.report("metrics.json"))
-    challenger, baseline = measured["model"][metric], measured["baseline"][metric]
+    # A metric that the held-out rows do not define is not there.
+    challenger, baseline = (measured[name].get(metric, math.nan) for name in ("model", "baseline"))
     leader = registry.champion(product.name)
-    held_out = None
+    held_out, standing = None, "none yet"
     if leader and leader.commit != commit:
         with tempfile.TemporaryDirectory() as folder:
             theirs = Path(folder) / "onnx"
             _fetch(leader.commit, paths.onnx, theirs)
             if folder_sha256(theirs) == folder_sha256(paths.onnx):
-                _mirror(product)
+                registry.mirror(product)
                 return f"{leader.version} is this very model and stays the champion"
-            held_out = _score(theirs, product)
+            unread = tables.unread(theirs, product)
+            held_out = None if unread else _score(theirs, product)
+        standing = f"{leader.version} " + (f"not comparable, since it reads {unread}" if unread else f"{held_out:.4f}")
+    elif leader:
+        standing = "the same"
     failures = gate_failures(product, challenger, baseline, held_out)
-    seen = f"{metric}: challenger {challenger:.4f}, baseline {baseline:.4f}, champion " + (
-        f"{leader.version} {held_out:.4f}"
-        if leader and held_out is not None
-        else "none yet"
-        if not leader
-        else "the same"
-    )
+    seen = f"{metric}: challenger {challenger:.4f}, baseline {baseline:.4f}, champion {standing}"
     if failures:
         return f"not promoted ({seen}): " + "; ".join(failures)
     approver = os.environ.get("LAMPLIGHTER_APPROVER")
@@ -58,7 +56,7 @@ def promote(product: Product, as_of: date) -> str:
         return f"passes the gates, and waits for a human's approval ({seen})"
     who = f"{approver} and the gates" if approver else "the gates"
     new = registry.promote(product.name, commit, over=leader, why=f"approved by {who} of params.yaml: {seen}")
-    _mirror(product)
+    registry.mirror(product)
     return f"{new.version} is the champion now ({seen})"
 
 
@@ -75,16 +73,21 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
     ]  # not: NaN passes none
 
 
-def _score(model: Path, product: Product) -> float:
-    """A model's metric on this run's held-out rows."""
-    from model.metrics import evaluate_scores
+def _score(champion: Path, product: Product) -> float:
+    """The champion's metric on the rows that the challenger was measured on; what it does not know scores 0."""
     from model.scoring import Scorer
+    from model.target import read_description, read_target
 
-    scorer = Scorer(model)
-    rows, y = tables.split_part(Paths(product.name).splits, "test", product).answerable(scorer.classes)
+    paths, scorer = Paths(product.name), Scorer(champion)
+    target = read_target(read_description(paths.onnx))
+    assert target is not None
+    rows, y = tables.split_part(paths.splits, "test", product).answerable(target.classes)
     scores = tables.scores(scorer, rows)
-    measured = evaluate_scores(product.target.task, y, scores, scorer.classes, product.predict.threshold)
-    return float(measured[product.gates.metric])
+    if scores.ndim > 1:
+        by_class = dict(zip(scorer.classes, scores.T, strict=True))
+        scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in target.classes], axis=1)
+    value = tables.gate_metric(product, y, scores, target.classes)
+    return math.nan if value is None else value
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:
@@ -92,25 +95,6 @@ def _fetch(commit: str, path: Path, into: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise PassingError(f"the champion's model could not be fetched: {answer.stderr.strip()}")
-
-
-def _mirror(product: Product) -> None:
-    """The champion as a small object beside the predictions, for readers without git."""
-
-    def follow(standing: Stored | None) -> bytes | None:
-        # Asked after `standing` was read: where another promotion comes between, this replacement is refused.
-        leader = registry.champion(product.name)
-        assert leader is not None
-        made = next((each for each in experiments(product.name) if each.commit == leader.commit), None)
-        said = {
-            "product": product.name,
-            "version": leader.version,
-            "commit": leader.commit,
-            "experiment": made.name if made else None,
-        }
-        return None if standing and opened(standing) == said else seal(said)
-
-    Store(product.publish.url).update(f"{product.name}/{CHAMPION}", follow)
 
 
 if __name__ == "__main__":

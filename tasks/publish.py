@@ -44,6 +44,8 @@ def publish(product: Product, as_of: date) -> str:
     crash.here("publish: the pointer has moved")
     nights.settle(store, product.name, as_of, generation)
     crash.here("publish: the claim is settled")
+    if os.environ.get("LAMPLIGHTER_MODEL_COMMIT"):  # a person may have gone back to another champion since its mirror
+        registry.mirror(product)
     done = "published" if moved else "stood there already, unchanged"
     uri = store.uri(nights.manifest_key(product.name, as_of))
     return f"{night['rows']['published']:,} predictions in {len(night['parts'])} parts {done}: {uri}"

@@ -4,7 +4,7 @@
     flight-delays#prod#3      the third assignment of `prod`: the newest one is the champion
 
 Rolling back is assigning an older version again: `gto assign flight-delays --version v1.0.0 --stage prod`,
-then `git push --tags`.
+then `git push --tags`. For readers without git the champion is mirrored beside the predictions.
 """
 
 import re
@@ -15,8 +15,12 @@ from pathlib import Path
 
 from tasks import crash
 from tasks.errors import PassingError
-from tasks.workspace import ORIGIN, git
+from tasks.nights import opened, seal
+from tasks.params import Product
+from tasks.store import Store, Stored
+from tasks.workspace import ORIGIN, experiments, git
 
+MIRROR = "_champion.json"
 STAGE = "prod"
 ATTEMPTS = 5
 
@@ -78,6 +82,26 @@ def promote(product: str, commit: str, over: Champion | None, why: str) -> Champ
             return Champion(version=version, commit=commit)
         git("tag", "--delete", *new)
     raise PassingError(f"products.{product}: the champion's tags could not be pushed; {pushed.stderr.strip()}")
+
+
+def mirror(product: Product) -> None:
+    """Write the champion as a small object beside the predictions, where another one, or none, stands there."""
+
+    def follow(standing: Stored | None) -> bytes | None:
+        # Asked after `standing` was read: where another promotion comes between, this replacement is refused.
+        leader = champion(product.name)
+        if leader is None:
+            return None
+        made = next((each for each in experiments(product.name) if each.commit == leader.commit), None)
+        said = {
+            "product": product.name,
+            "version": leader.version,
+            "commit": leader.commit,
+            "experiment": made.name if made else None,
+        }
+        return None if standing and opened(standing) == said else seal(said)
+
+    Store(product.publish.url).update(f"{product.name}/{MIRROR}", follow)
 
 
 def approval(repository: Path, product: str, commit: str) -> str:

@@ -1,8 +1,10 @@
 """What came out of a run, in the few lines that a person wants to read."""
 
+import math
 import os
 from datetime import date
 
+from tasks.evaluate import figure
 from tasks.files import read_json
 from tasks.nights import manifest_key
 from tasks.params import Product
@@ -20,12 +22,12 @@ def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
     reports = {kind: HOME / "runs" / name for kind, name in experiments.items()}
     measured = read_json(reports["train"] / Paths(product.name).report("evaluation.json"))
     metric, manifest = product.gates.metric, read_manifest(product.publish.url, product.name, as_of)
-    low, high = measured["model"][f"{metric}_interval_95"]
+    low, high = measured["model"][f"{metric}_interval_95"] or (math.nan, math.nan)
     rows = manifest["rows"]
     uri = Store(product.publish.url).uri(manifest_key(product.name, date.fromisoformat(as_of)))
     lines = {
-        f"held-out {metric}": f"{measured['model'][metric]:.4f} (95% interval {low:.4f} to {high:.4f}), "
-        f"baseline {measured['baseline'][metric]:.4f}, on {measured['rows_test']:,} rows",
+        f"held-out {metric}": f"{figure(measured['model'][metric])} (95% interval {low:.4f} to {high:.4f}), "
+        f"baseline {figure(measured['baseline'][metric])}, on {measured['rows_test']:,} rows",
         "experiments": f"{experiments['train']}, {experiments['predict']}",
         "model": f"{manifest['model']['version']} (sha256 {manifest['model']['sha256'][:12]})",
         f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['in'] - rows['quarantined']:,} valid + "

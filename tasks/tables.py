@@ -58,15 +58,6 @@ def targets(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> np
             return np.array([[name in labels for name in known] for labels in sets], dtype="float32")
 
 
-def answerable(
-    frame: pd.DataFrame, product: Product, known: tuple[str, ...]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Inputs and targets of the rows of `frame` whose truth a model of the classes `known` can give."""
-    y = targets(frame, product, known)
-    can_be = y >= 0 if product.target.task == "multiclass" else np.ones(len(y), bool)
-    return inputs(frame[can_be], product), y[can_be]
-
-
 @dataclass(frozen=True)
 class SplitPart:
     """The inputs of one part of data/splits, piece by piece and as often as is asked: never held whole."""
@@ -75,6 +66,10 @@ class SplitPart:
     product: Product
     keep: np.ndarray | None = None
     """bool [n]: the rows that are meant; None for all."""
+
+    def __len__(self) -> int:
+        """How many rows are meant."""
+        return n_rows(self.file) if self.keep is None else int(self.keep.sum())
 
     @property
     def truths(self) -> pd.DataFrame:
@@ -101,15 +96,21 @@ class SplitPart:
         """The rows whose truth a model of the classes `known` can give, and their targets."""
         y = targets(self.truths, self.product, known)
         can_be = y >= 0 if self.product.target.task == "multiclass" else np.ones(len(y), bool)
-        return replace(self, keep=can_be), y[can_be]
+        return self._only(can_be), y[can_be]
 
     def sample(self, most: int) -> "SplitPart":
         """All rows, or of more than `most` the same sample every time."""
-        n = n_rows(self.file)
+        n = len(self)
         if n <= most:
             return self
-        keep = np.zeros(n, bool)
-        keep[np.random.default_rng(0).choice(n, most, replace=False, shuffle=False)] = True
+        chosen = np.zeros(n, bool)
+        chosen[np.random.default_rng(0).choice(n, most, replace=False, shuffle=False)] = True
+        return self._only(chosen)
+
+    def _only(self, chosen: np.ndarray) -> "SplitPart":
+        """Some of the rows that are meant. Shapes: bool [as many as these]."""
+        keep = np.ones(len(chosen), bool) if self.keep is None else self.keep.copy()
+        keep[keep] = chosen
         return replace(self, keep=keep)
 
     def whole(self) -> dict[str, np.ndarray]:
@@ -133,9 +134,22 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
-def read_split(folder: Path, name: str) -> pd.DataFrame:
-    """One part of data/splits."""
-    return pd.read_parquet(folder / f"{name}.parquet")
+def unread(model: Path, product: Product) -> str:
+    """The columns that the exported model reads and the product does not declare so; nothing where it has them all."""
+    from model.features import Features
+
+    wanted = Features.load(model).kinds.items() - product.columns.items()
+    return ", ".join(f"{name} as {kind}" for name, kind in sorted(wanted))
+
+
+def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> float | None:
+    """What the gates of the product go by; None where these rows do not define it, or a score is no number."""
+    from model.metrics import evaluate_scores
+
+    if not np.isfinite(scores).all():
+        return None
+    threshold = product.predict.threshold
+    return evaluate_scores(product.target.task, y, scores, classes, threshold)[product.gates.metric]
 
 
 def _array(values: pd.Series, kind: str) -> np.ndarray:

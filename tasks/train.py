@@ -39,9 +39,18 @@ def train(
     y_train = tables.targets(train_rows.truths, product, classes)
     # A class that only the validation rows hold cannot be learnt, and would have no index.
     val_rows, y_val = val_rows.answerable(classes)
+    try:
+        target = Target.fit(product.target.task, classes, y_train)
+    except ValueError as error:
+        raise UserError(f"products.{product.name}: {error}") from None
+    if not len(val_rows):
+        raise UserError(
+            f"products.{product.name}: the validation rows must have a class that the training rows have, one of "
+            f"{', '.join(classes)}, and none has; see split"
+        )
     network, features = load_pretrained(
         paths.pretrained,
-        Target.fit(product.target.task, classes, y_train),
+        target,
         product.model.network_settings(),
         seed=settings.seed,
     )

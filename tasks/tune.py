@@ -146,9 +146,8 @@ def _suggested(trial: "optuna.Trial", knob: Knob, product: Product) -> float | i
     present = knobs.present(product, knob)
     if knob.choices:
         return trial.suggest_categorical(knob.place, sorted({*knob.choices, int(present)}))
-    low = min(knob.low, present) if present > 0 or not knob.log else knob.low
-    high = max(knob.high, present)
-    value = trial.suggest_float(knob.place, low, high, log=knob.log)
+    low, high = min(knob.low, present), max(knob.high, present)
+    value = trial.suggest_float(knob.place, low, high, log=knob.log and low > 0)  # none is no factor
     # What a person would write, and no digit more; the present value stays what it is.
     return present if value == present else min(high, max(low, float(f"{value:.2g}")))
 
@@ -157,11 +156,10 @@ def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> 
     """The metric on the validation rows of one trial's model."""
     import optuna
 
-    from model.metrics import evaluate_scores
     from model.scoring import TorchScorer
     from tasks.train import train
 
-    paths, metric, task = Paths(product.name), product.gates.metric, product.target.task
+    paths, metric = Paths(product.name), product.gates.metric
     # The loss says after every epoch whether to go on; a pruner wants it in the direction of the metric.
     sign = 1 if metric in LOWER_IS_BETTER else -1
 
@@ -183,8 +181,7 @@ def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> 
                 raise optuna.TrialPruned from None
             model = TorchScorer(paths.trained)
             rows, y = tables.split_part(paths.splits, "val", product).answerable(model.classes)
-            scores = tables.scores(model, rows)
-            value = evaluate_scores(task, y, scores, model.classes, product.predict.threshold)[metric]
+            value = tables.gate_metric(product, y, tables.scores(model, rows), model.classes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if value is None:
@@ -241,7 +238,7 @@ def _table(study: "optuna.Study", product: Product) -> str:
         settings = ", ".join(f"{place} {value:g}" for place, value in _changes(trial, product).items())
         lines.append(f"{trial.number:>5}  {trial.value:>14.4f}  {settings or 'params.yaml as it stands'}")
     pruned = len(_done(study)) - len(ranking)
-    rows = len(tables.read_split(Paths(product.name).splits, "val"))
+    rows = len(tables.split_part(Paths(product.name).splits, "val", product))
     ended = f"{len(ranking)} trials came to their end, {pruned} were stopped early; {rows:,} validation rows"
     return "\n".join([*lines, ended])
 

@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 from conftest import ROOT, free_port
+from test_params import declared
 
-from tasks import checkpoints
+from tasks import checkpoints, params
 from tasks.checkpoints import CheckpointFolder
+from tasks.errors import UserError
 
 KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "4"))
 """Processes killed before one is left to end; raise it for a longer campaign."""
@@ -113,7 +116,7 @@ def run(script, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", TRAINING + script, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""},  # a fork has no GPU
         capture_output=True,
         text=True,
         check=False,
@@ -175,6 +178,24 @@ def test_checkpoint_that_is_broken_or_foreign_is_left_out_with_a_line(tmp_path, 
     _, found = checkpoints.newest()
     assert found["step"] == 1
     assert capsys.readouterr().out.startswith("checkpoint step-000000002 is left out: ")
+
+
+@pytest.mark.parametrize(
+    ("failure", "stays"),
+    [(None, False), (RuntimeError("a peer is gone"), True), (OSError("disk full"), True), (UserError("nan"), False)],
+)
+def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monkeypatch, failure, stays):
+    monkeypatch.setattr(checkpoints, "HOME", tmp_path)
+    (tmp_path / "rows").write_text("some")
+    product = params.parse(declared()).product("tiny")
+    with (
+        pytest.raises(type(failure)) if failure else nullcontext(),
+        checkpoints.checkpoints("train", product, [tmp_path / "rows"]) as folder,
+    ):
+        folder.save(1, {"weight": torch.zeros(1)}, {"step": 1})
+        if failure:
+            raise failure
+    assert folder.folder.exists() == stays
 
 
 def test_checkpoints_nobody_took_up_are_swept_by_age(tmp_path, monkeypatch):

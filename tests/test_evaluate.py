@@ -47,8 +47,8 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
     told = evaluate(product, date(2024, 2, 10))
 
     model = TorchScorer(PATHS.trained)
-    table, y = tables.answerable(tables.read_split(PATHS.splits, "test"), product, model.classes)
-    wanted = evaluate_scores(task, y, model.score(table), model.classes, product.predict.threshold)
+    rows, y = tables.split_part(PATHS.splits, "test", product).answerable(model.classes)
+    wanted = evaluate_scores(task, y, model.score(rows.whole()), model.classes, product.predict.threshold)
     full = json.loads(PATHS.report("evaluation.json").read_text())
     metrics = json.loads(PATHS.report("metrics.json").read_text())
     interval = full["model"].pop(f"{METRIC[task]}_interval_95")

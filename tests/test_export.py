@@ -23,8 +23,8 @@ PATHS = Paths("tiny")
 AS_OF = date(2024, 2, 10)
 
 
-def product(engine):
-    return params.parse(declared(columns=KINDS, expectations=[], model__engine=engine)).product("tiny")
+def product(engine, **changes):
+    return params.parse(declared(columns=KINDS, expectations=[], model__engine=engine, **changes)).product("tiny")
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def trained(tmp_path, monkeypatch):
 
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     monkeypatch.setattr("model.choice.TIMED_BATCHES", 1)
-    said = export(product("measured"), AS_OF)
+    low = product("measured", gates__metric="f1", predict__threshold=0.3)
+    said = export(low, AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())
     engines = [found["engine"] for found in report["candidates"]]
     assert engines[0] == str(SIMPLEST)
@@ -50,8 +51,9 @@ def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     assert report["model_sha256"] == folder_sha256(PATHS.onnx)
     scorer = Scorer(PATHS.onnx)
     assert f"{scorer.engine['engine']}-{scorer.engine['precision']}" == report["engine"]
-    table, y = tables.answerable(tables.read_split(PATHS.splits, "test"), product("measured"), scorer.classes)
-    metric = evaluate_scores("binary", y, scorer.score(table), scorer.classes)[report["metric"]]
+    rows, y = tables.split_part(PATHS.splits, "test", low).answerable(scorer.classes)
+    metric = evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes, 0.3)["f1"]
+    assert metric != evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes)["f1"]
     assert report["held_out"][report["engine"]] == pytest.approx(metric, abs=1e-12)
     assert set(report["held_out"]) == {str(SIMPLEST), report["engine"]}
 

@@ -141,7 +141,7 @@ def test_every_task_learns_a_context_and_onnx_scores_it_as_torch_does(task, tmp_
     assert network.context.weight[0].abs().max() > 0.05
     save_model(tmp_path / "trained", network, features)
     export_onnx(tmp_path / "trained", tmp_path / "onnx")
-    assert parity(tmp_path / "trained", tmp_path / "onnx", table) < 1e-4 * target.deviation
+    assert parity(tmp_path / "trained", tmp_path / "onnx", [table]) < 1e-4 * target.deviation
     scores = TorchScorer(tmp_path / "trained").score(table)
     dry = TorchScorer(tmp_path / "trained").score({**table, "damp": np.full(len(yes), np.nan)})
     assert np.abs(scores - dry).max() > 0.01 * target.deviation

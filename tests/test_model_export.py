@@ -81,7 +81,7 @@ def exported(request, tmp_path_factory):
 @pytest.mark.parametrize("n", [0, 1, 3, 100])
 def test_onnx_scores_as_torch_does(exported, n):
     _, folder = exported
-    assert parity(folder / "trained", folder / "onnx", mixed(n, seed=5)) < 1e-4
+    assert parity(folder / "trained", folder / "onnx", [mixed(n, seed=5)]) < 1e-4
 
 
 def test_freak_numbers_get_finite_scores_and_spoil_no_neighbours(exported):
@@ -189,9 +189,9 @@ def test_any_single_kind_of_column_exports_to_the_same_bytes_twice(tmp_path, kin
     for name in ("a", "b"):
         export_onnx(tmp_path / "trained", tmp_path / name)
     assert (tmp_path / "a" / "network.onnx").read_bytes() == (tmp_path / "b" / "network.onnx").read_bytes()
-    assert parity(tmp_path / "trained", tmp_path / "a", mixed(40)) < 1e-4
+    assert parity(tmp_path / "trained", tmp_path / "a", [mixed(40)]) < 1e-4
     nothing = {name: column[:1] for name, column in mixed(200).items()} | {"body": np.array([None], object)}
-    assert parity(tmp_path / "trained", tmp_path / "a", nothing) < 1e-4
+    assert parity(tmp_path / "trained", tmp_path / "a", [nothing]) < 1e-4
 
 
 def test_model_read_back_is_the_model_saved(tmp_path):

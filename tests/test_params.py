@@ -180,6 +180,12 @@ def test_check_of_the_file_imports_nothing_heavy():
             "predict.threshold must not be given for a multiclass target, got 0.3; delete it",
         ),
         (
+            {"model__train": {"class_weights": "balanced"}},
+            "model.train.calibrate must be false with class_weights: balanced for a binary target, since probabilities "
+            "fitted to the rows as they come undo the weights, got true; set it to false, or leave class_weights out "
+            "and set predict.threshold",
+        ),
+        (
             {"model__network": {"wide_tokens": 512}},
             "model.network.wide_tokens must be 0 without a text column, got 512; delete it",
         ),

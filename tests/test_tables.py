@@ -44,22 +44,27 @@ def same(one, other):
 def test_pieces_of_a_part_are_the_part_and_can_be_read_again(part):
     product, folder = part
     pieces = tables.split_part(folder, "test", product)
-    whole = tables.inputs(tables.read_split(folder, "test"), product)
+    whole = tables.inputs(pd.read_parquet(folder / "test.parquet"), product)
     for _ in range(2):
         same(joined(pieces), whole)
     assert max(len(piece["size"]) for piece in pieces) == 4
     assert whole["note"][0] is None
-    assert list(pieces.truths["late"]) == list(tables.read_split(folder, "test")["late"])
+    assert list(pieces.truths["late"]) == list(pd.read_parquet(folder / "test.parquet")["late"])
 
 
 def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
     product, folder = part
     known = ("class 1", "class 3")
     pieces, y = tables.split_part(folder, "test", product).answerable(known)
-    whole, y_whole = tables.answerable(tables.read_split(folder, "test"), product, known)
-    same(joined(pieces), whole)
-    assert y.tolist() == y_whole.tolist() == [i % 4 // 2 for i in range(N) if i % 2]
-    assert len(pieces.truths) == len(y)
+    rows = pd.read_parquet(folder / "test.parquet")
+    same(joined(pieces), tables.inputs(rows[rows["late"].isin(known)], product))
+    assert y.tolist() == [i % 4 // 2 for i in range(N) if i % 2]
+    assert len(pieces) == len(pieces.truths) == len(y)
+    some, y_some = tables.split_part(folder, "test", product).sample(10).answerable(known)
+    assert list(some.truths["late"]) == [known[its] for its in y_some]
+    fewer = pieces.sample(4)
+    assert len(fewer) == 4
+    assert set(fewer.truths["late"]) <= set(known)
 
 
 def test_rows_without_a_row_have_columns_with_their_types(part):
@@ -88,11 +93,11 @@ def test_sample_is_some_rows_with_their_truths_and_always_the_same(part):
 
 def test_age_is_told_of_the_rows_that_are_meant(part):
     product, folder = part
-    rows = tables.read_split(folder, "test")
+    rows = pd.read_parquet(folder / "test.parquet")
     days = pd.Series(pd.date_range("2024-01-01", periods=N).to_numpy("datetime64[s]"))
     write_table(folder / "test.parquet", rows.assign(day=days.sample(frac=1, random_state=0).to_numpy()))
     everything = tables.split_part(folder, "test", product)
-    days = tables.read_split(folder, "test")["day"]
+    days = pd.read_parquet(folder / "test.parquet")["day"]
     assert everything.age_days.tolist() == [(days.max() - day).days for day in days]
     some = everything.sample(10)
     assert some.age_days.tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]
