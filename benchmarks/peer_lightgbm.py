@@ -21,16 +21,14 @@ def main() -> None:
     categories = {name: column.cat.categories for name, column in train.items() if column.dtype == "category"}
     model = lightgbm.LGBMClassifier(n_estimators=N_TREES, verbose=-1)
     model.fit(train.drop(columns="target"), train["target"])
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        night = pd.read_parquet(folder / "night.parquet")
-        for name, known in categories.items():
-            night[name] = pd.Categorical(night[name], known)
-        scores = model.predict_proba(_categorical(night))[:, 1]
-        night.assign(probability=scores).to_parquet(folder / "peer.parquet")
-        seconds.append(time.perf_counter() - started)
-    print(json.dumps({"seconds": min(seconds), "probabilities": scores.tolist()}))
+    model.predict_proba(train.drop(columns="target").head(64))  # warm, as ours is
+    started = time.perf_counter()
+    night = pd.read_parquet(folder / "night.parquet")
+    for name, known in categories.items():
+        night[name] = pd.Categorical(night[name], known)
+    scores = model.predict_proba(_categorical(night))[:, 1]
+    night.assign(probability=scores).to_parquet(folder / "peer.parquet")
+    print(json.dumps({"seconds": time.perf_counter() - started, "probabilities": scores.tolist()}))
 
 
 def _categorical(table: pd.DataFrame) -> pd.DataFrame:

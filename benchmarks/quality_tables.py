@@ -65,7 +65,7 @@ PLAIN_COLUMNS = {
 """The columns of the figure to start from, which the trees have without the record of past delays."""
 N_FOLDS = 5
 TUMOUR_NETWORK = NetworkSettings(d_model=32, n_heads=4, d_feedforward=64, dropout=0.1)
-TUMOUR_TRAINING = TrainingSettings(epochs=10.0, learning_rate=2e-3, patience_epochs=10)
+TUMOUR_TRAINING = TrainingSettings(epochs=10.0, learning_rate=2e-3, keep="last")
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 """Rows to fit on and rows to score."""

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from model.encoded import Encoded
 from model.network import Network, answers
+from model.optimum import minimise
 from model.target import Target
-
-MAX_STEPS = 100
 
 
 def calibrate(network: Network, encoded: Encoded, y: np.ndarray, batch_tokens: int) -> None:
@@ -76,15 +75,11 @@ def _fit(logits: Tensor, loss: Callable[[Tensor], Tensor], shifts: bool) -> tupl
     """
     moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     kept = torch.tensor([1.0, float(shifts)], dtype=torch.float64)
-    optimiser = torch.optim.LBFGS([moves], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
-        optimiser.zero_grad()
         log_scale, offset = (moves * kept).unbind()
-        value = (loss(logits * log_scale.exp() + offset) + moves.square().sum() / 2) / len(logits)
-        value.backward()
-        return value
+        return (loss(logits * log_scale.exp() + offset) + moves.square().sum() / 2) / len(logits)
 
-    optimiser.step(objective)
+    minimise([moves], objective)
     log_scale, offset = (moves * kept).detach().tolist()
     return float(np.exp(log_scale)), offset

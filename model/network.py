@@ -111,7 +111,7 @@ class Network(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
         logits = self.deep(batch)
-        if self.wide is not None:
+        if self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then
             logits = self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
         return logits if self.context is None else logits.float() + self.context(batch["context"])
 

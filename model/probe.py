@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from model.network import Head
+from model.optimum import minimise
 
 SPREAD = 0.25
 """Root mean square of what enters the head's tanh: it bends that hardly at all."""
 STRENGTH = 10.0
 """A row's weight against that of small weights, where a row's length is 1."""
-MAX_STEPS = 200
 
 
 def fit_probe(head: Head, pooled: Tensor, loss: Callable[[Tensor], Tensor]) -> None:
@@ -34,15 +34,7 @@ def fit_probe(head: Head, pooled: Tensor, loss: Callable[[Tensor], Tensor]) -> N
     rows = torch.tanh(pooled * gain)
     penalty = rows.square().sum(1).mean() / (2 * STRENGTH)
     weight, bias = (torch.zeros(part.shape, dtype=torch.float64, requires_grad=True) for part in head.out.parameters())
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
-
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        value = (loss(rows @ weight.T + bias) + penalty * weight.square().sum()) / len(rows)
-        value.backward()
-        return value
-
-    optimiser.step(objective)
+    minimise([weight, bias], lambda: (loss(rows @ weight.T + bias) + penalty * weight.square().sum()) / len(rows))
     with torch.no_grad():
         head.out.weight.copy_(weight)
         head.out.bias.copy_(bias)

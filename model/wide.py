@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from model.encoded import Encoded
+from model.optimum import minimise
 
 RIDGE_TO_LOGITS = 8.0
 """About what turns a ridge regression's answers, 0 for no and 1 for yes, into logits."""
-MAX_STEPS = 100
 N_FIELDS = 2
 """A text's whole and its beginning (see `subwords.bags`): each a vector of the same length, whatever the text's."""
 
@@ -92,14 +92,10 @@ def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Ten
     """
     moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     deep, flat = deep.double(), flat.double()
-    optimiser = torch.optim.LBFGS([moves], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
-        optimiser.zero_grad()
         mix = moves.exp()
-        value = (loss(mix[0] * deep + mix[1] * flat) + moves.square().sum() / 2) / len(deep)
-        value.backward()
-        return value
+        return (loss(mix[0] * deep + mix[1] * flat) + moves.square().sum() / 2) / len(deep)
 
-    optimiser.step(objective)
+    minimise([moves], objective)
     wide.mix.copy_(moves.detach().exp())

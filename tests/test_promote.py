@@ -1,12 +1,25 @@
 """Oracle: gates worked by hand, for metrics that should rise and for metrics that should fall."""
 
+import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
+from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
-from tasks import params
+from model.export import export_onnx
+from model.scoring import Scorer
+from tasks import params, predict, promote, tables
+from tasks.errors import UserError
+from tasks.files import write_table
+from tasks.paths import Paths
 from tasks.promote import gate_failures
+
+PATHS = Paths("tiny")
+KINDS = {"colour": "category", "size": "number", "when": "time"}
 
 
 def product(metric, task="binary", **gates):
@@ -80,3 +93,49 @@ def test_shut_gate_tells_what_it_wants():
 
 def test_every_metric_has_a_direction():
     assert set(params.LOWER_IS_BETTER) <= {metric for metrics in params.METRICS.values() for metric in metrics}
+
+
+def topics(columns):
+    given = {"columns": columns, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
+    return params.parse(declared(**given)).product("tiny")
+
+
+@pytest.fixture
+def champion(tmp_path, monkeypatch):
+    """An exported model of three classes, and a challenger that knows one more; held-out rows of all four."""
+    monkeypatch.chdir(tmp_path)
+    random_model(PATHS.trained, "multiclass", KINDS)
+    for folder in (tmp_path / "champion", PATHS.onnx):
+        export_onnx(PATHS.trained, folder)
+    described = json.loads((PATHS.onnx / "network.json").read_text())
+    described["target"]["classes"].append("d")
+    (PATHS.onnx / "network.json").write_text(json.dumps(described))
+    rows = pd.DataFrame({name: mixed(80)[name] for name in KINDS})
+    rows["late"] = pd.array(np.random.default_rng(0).choice(["a", "b", "c", "d"], 80), dtype="str")
+    write_table(PATHS.splits / "test.parquet", rows)
+    return tmp_path / "champion"
+
+
+def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champion):
+    rows = pd.read_parquet(PATHS.splits / "test.parquet")
+    said = Scorer(champion).score(tables.inputs(rows, topics(KINDS))).argmax(1)
+    wanted = f1_score(rows["late"], np.array(TASKS["multiclass"])[said], average="macro")
+    assert promote._score(champion, topics(KINDS)) == pytest.approx(wanted)
+    known = rows[rows["late"] != "d"]
+    assert wanted < f1_score(known["late"], np.array(TASKS["multiclass"])[said[known.index]], average="macro")
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (KINDS, ""),
+        ({**KINDS, "weight": "number"}, ""),
+        ({"colour": "category", "when": "time"}, "size as number"),
+        ({**KINDS, "size": "category", "colour": "text"}, "colour as category, size as number"),
+    ],
+)
+def test_model_of_other_columns_is_named_and_neither_scores_nor_stops_a_new_one(champion, columns, told):
+    assert tables.unread(champion, topics(columns)) == told
+    if told:
+        with pytest.raises(UserError, match=f"columns must have all that the model reads, and lacks {told}; let train"):
+            predict._scorer(topics(columns))

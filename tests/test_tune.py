@@ -129,6 +129,17 @@ def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatc
     assert list(second.intermediate_values) == [1]
 
 
+def test_setting_that_is_zero_is_searched_as_well_as_any(split):
+    product = params.parse(
+        declared(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
+    ).product("tiny")
+    tune.tune(product, TODAY, 3, "train.weight_decay")
+    first, *others = trials()
+    assert first.user_attrs[tune.SETTINGS] == {"train.weight_decay": 0.0}
+    assert all(0 <= trial.params["train.weight_decay"] <= 0.3 for trial in others)
+    assert len({trial.params["train.weight_decay"] for trial in others}) == 2
+
+
 def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):
     with pytest.raises(UserError, match=r"knobs must be .* got 'trian'; use one of train\.weight_decay, "):
         tune.tune(tiny(), TODAY, 1, "trian")

@@ -1,0 +1,24 @@
+"""The least value of a smooth function of few weights, for what is fitted in one go rather than by epochs."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+MAX_STEPS = 200
+
+
+def minimise(weights: Sequence[Tensor], objective: Callable[[], Tensor]) -> None:
+    """Move the float64 `weights`, leaves that want gradients, to where `objective`, a mean over rows, is least.
+
+    Source: Nocedal and Wright, "Numerical Optimization" (2006), algorithms 7.4 (L-BFGS) and 3.5 (strong Wolfe).
+    """
+    optimiser = torch.optim.LBFGS(weights, max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
+
+    def step() -> Tensor:
+        optimiser.zero_grad()
+        value = objective()
+        value.backward()
+        return value
+
+    optimiser.step(step)
