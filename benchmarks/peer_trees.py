@@ -1,8 +1,8 @@
 """Boosted trees, tuned with Optuna and fitted: `python peer_trees.py FOLDER LIBRARY`, under the peers' Python.
 
-FOLDER/order.json says what to do: `target` (0 or 1), `categories`, `numbers`, `trials`, `seeds`, and two lists of
-pairs of Parquet files, rows to fit and rows to score: `tuning` and `final`. The settings with the
-best mean AUC over the tuning pairs (without any: PLAIN) are fitted on every final pair, once per seed and per entry of
+FOLDER/order.json says what to do: `target` (0 or 1), `categories`, `numbers`, `trials`, two lists of pairs of Parquet
+files, rows to fit and rows to score: `tuning` and `final`, and `seeds`, how many for each final pair. The settings with
+the best mean AUC over the tuning pairs (without any: PLAIN) are fitted on every final pair, per seed and per entry of
 `half_lives`: after so many days of `age_days` a row weighs half, 0 for no fading. Scores go to FOLDER/LIBRARY.parquet
 (pair, seed, half_life, score, in the order of the rows), the settings are printed as JSON.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     scored = []
     for number, names in enumerate(order["final"]):
         pair = _read(folder, names, order)
-        for seed, half_life in itertools.product(range(order["seeds"]), order["half_lives"]):
+        for seed, half_life in itertools.product(range(order["seeds"][number]), order["half_lives"]):
             scores = _fit_and_score(library, settings, pair, order, seed, half_life)
             told = {"pair": number, "seed": seed, "half_life": half_life, "score": scores}
             scored.append(pd.DataFrame(told))

@@ -119,6 +119,7 @@ def test_traffic_and_rotation_equal_the_definition():
     departure = rows["scheduled_departure"]
     for row in (0, 30, 90, 167):
         minutes = (departure[row] - departure).dt.total_seconds() / 60
+        assert rows["scheduled_departure_minute"][row] == departure[row].hour * 60 + departure[row].minute
         here = rows["origin"] == rows["origin"][row]
         assert rows["departures_in_3_hours_before"][row] == (here & minutes.between(0, 180)).sum()
         own = (rows["tail_number"] == rows["tail_number"][row]) & (rows["date"] == rows["date"][row])

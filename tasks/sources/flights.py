@@ -81,6 +81,7 @@ def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series, weather
             "seats": flights["seats"],
             "distance_miles": flights["distance"].astype("float64"),
             "scheduled_minutes": (arrival - departure + zone_minutes) % 1440,
+            "scheduled_departure_minute": departure.astype("float64"),
             "scheduled_departure": midnight + pd.to_timedelta(departure, unit="min"),
             "scheduled_arrival": midnight
             + pd.to_timedelta(np.where(arrival < departure, arrival + 1440, arrival), unit="min"),
