@@ -35,8 +35,8 @@ class Finding:
     """Validation rows that one core, or the GPU, scores in a second."""
     metric: float | None
     """On the validation rows."""
-    max_difference: float
-    """Largest difference of a validation row's score from ONNX Runtime's in fp32."""
+    max_difference: float | None
+    """Largest difference of a validation row's score from ONNX Runtime's in fp32; None where one is no number."""
 
 
 def candidates() -> list[Engine]:
@@ -71,7 +71,7 @@ def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metri
             engine=engine,
             rows_per_cpu_second=n_timed / fastest,
             metric=metric(its),
-            max_difference=float(np.abs(its - scores[0]).max(initial=0.0)),
+            max_difference=_difference(its, scores[0]),
         )
         for engine, its, fastest in zip(engines, scores, seconds.min(0), strict=True)
     ]
@@ -99,6 +99,11 @@ def keeps(exact: float | None, rounded: float | None, lower_is_better: bool) -> 
     if exact is None or rounded is None:
         return False
     return rounded <= exact * (1 + MAX_LOSS) if lower_is_better else rounded >= exact - MAX_LOSS
+
+
+def _difference(scores: np.ndarray, exact: np.ndarray) -> float | None:
+    largest = float(np.abs(scores - exact).max(initial=0.0))
+    return largest if np.isfinite(largest) else None
 
 
 def _fastest(findings: Sequence[Finding], lower_is_better: bool, min_gain: float) -> Finding:

@@ -152,6 +152,11 @@ def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder:
     file, n_scored = folder / part_name(shard), 0
     with table_writer(file) as write:
         for scores in scorer.score_stream(inputs()):
+            if not np.isfinite(scores).all():
+                raise UserError(
+                    f"products.{product.name}: scores must be finite, and {(~np.isfinite(scores)).sum():,} of "
+                    f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
+                )
             write(unanswered.popleft().assign(**_answers(product, scores, scorer.classes)))
             n_scored += len(scores)
     return {"name": file.name, "rows": n_scored, "bytes": file.stat().st_size, "sha256": file_sha256(file)}

@@ -18,6 +18,7 @@ from test_params import declared
 
 from model.export import export_onnx
 from model.scoring import Scorer
+from model.store import load_model, save_model
 from tasks import params, tables
 from tasks.errors import UserError
 from tasks.files import folder_sha256, write_json, write_table
@@ -266,6 +267,18 @@ def test_rows_that_do_not_add_up_are_refused_and_nothing_is_written(night):
     write_json(PATHS.report("validation.json"), {"scored_day": {"rows_in": 31, "rows_quarantined": 0}})
     with pytest.raises(UserError, match=r"rows in must be published plus quarantined, got .*'in': 31"):
         predict(wanted, AS_OF)
+    assert not PATHS.predictions.exists()
+
+
+def test_score_that_is_no_number_stops_the_night(night, models, tmp_path):
+    its, _ = night()
+    network, features = load_model(models / "binary" / "trained")
+    network.head.out.bias.data.fill_(np.nan)
+    save_model(tmp_path / "broken", network, features)
+    shutil.rmtree(PATHS.onnx)
+    export_onnx(tmp_path / "broken", PATHS.onnx)
+    with pytest.raises(UserError, match=r"scores must be finite, and \d+ of \d+ are not; export with"):
+        predict(its, AS_OF)
     assert not PATHS.predictions.exists()
 
 
