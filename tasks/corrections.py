@@ -6,7 +6,6 @@ see it. What it says is text in git, with an author and a date, and travels with
 """
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.errors import UserError
-from tasks.files import read_partitions
+from tasks.files import read_partitions, read_table
 from tasks.keys import row_hashes
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, parse_date
 from tasks.paths import partition_day
@@ -84,8 +83,7 @@ def read_corrected(
     table = table.astype({name: object for name in table.columns if name != "dt"}).assign(**{RAW_ROW: None})
     for file in concerned:
         day = partition_day(file).isoformat()
-        here = table[table["dt"] == day]
-        places = {str(name): place for place, name in names(here).items()}
+        places = dict(zip(names(read_table(file)), table.index[table["dt"] == day], strict=True))
         for row, cells in corrections[file.parent.name, day].items():
             if row not in places:
                 raise UserError(
@@ -99,15 +97,12 @@ def read_corrected(
     return table
 
 
-def names(rows: pd.DataFrame) -> pd.Series:
-    """A name for each row of one day that is not named in RAW_ROW yet: a hash of its cells, and its turn among equals.
+def names(rows: pd.DataFrame) -> list[str]:
+    """A name for each row of one raw file: a hash of its cells there, and its turn among equals.
 
-    Of equal rows the last has turn 0: the first may stand, those after it are in quarantine.
+    It depends on the file alone, which never changes, and not on the columns that are declared today. Of equal rows the
+    last has turn 0, so that a row's name can be told without those before it.
     """
-    given = rows[RAW_ROW] if RAW_ROW in rows else pd.Series(None, index=rows.index, dtype=object)
-    taken = Counter(str(name).partition("#")[0] for name in given.dropna())
-    fresh = rows[given.isna()].drop(columns=["dt", RAW_ROW], errors="ignore")
-    hashes = pd.Series([f"{value:016x}" for value in row_hashes(fresh)], index=fresh.index, dtype=object)
-    turns = hashes.groupby(hashes).cumcount(ascending=False) + hashes.map(taken).fillna(0).astype(int)
-    made = hashes.where(turns == 0, hashes + "#" + turns.astype(str))
-    return given.where(given.notna(), made.reindex(rows.index))
+    hashes = pd.Series([f"{value:016x}" for value in row_hashes(rows)], dtype=object)
+    turns = hashes.groupby(hashes).cumcount(ascending=False)
+    return hashes.where(turns == 0, hashes + "#" + turns.astype(str)).tolist()

@@ -20,7 +20,7 @@ from tasks import stage
 from tasks.corrections import known_corrections, names, read_corrected
 from tasks.drift import compare, stop_on_drift
 from tasks.errors import UserError
-from tasks.files import n_rows, partitions, table_writer, whole_folder, write_json, write_table
+from tasks.files import n_rows, partitions, read_table, table_writer, whole_folder, write_json, write_table
 from tasks.keys import digests, key_text, seen_before
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Expectation, Product, columns_named
 from tasks.paths import Paths, partition
@@ -185,7 +185,7 @@ def _judge(
             seen_by_row.append(_expect(judged, row_by_row))
             judged.blame_also(found_in_all.iloc[here].reset_index(drop=True))
             tally.count(judged)
-            _write(judged, product, valid, write_bad)
+            _write(judged, some, product, valid, write_bad)
     assert tally.totals["rows_in"] == len(again), "every delivered row must be accounted for"
     sums = iter([_summed(outcomes) for outcomes in zip(*seen_by_row, strict=True)])
     of_all = iter(seen)
@@ -404,17 +404,32 @@ def _report(product: Product, as_of: date, rows: Tally, labels: Tally, drift: di
     }
 
 
-def _write(judged: Judged, product: Product, valid: Path, write_bad: Callable[[pd.DataFrame], None]) -> None:
+def _write(
+    judged: Judged, files: list[Path], product: Product, valid: Path, write_bad: Callable[[pd.DataFrame], None]
+) -> None:
     """Each date's valid rows in order of key, so that nothing after this depends on the order of arrival."""
     for day, group in judged.typed[judged.is_valid].groupby("dt", sort=True):
         ordered = group.drop(columns="dt").sort_values(list(product.key))
         write_table(partition(valid, date.fromisoformat(str(day))), ordered)
-    bad = judged.delivered[~judged.is_valid]
-    named = [names(rows) for _, rows in bad.groupby("dt", sort=True)]
-    bad = bad.assign(**{RAW_ROW: pd.concat(named) if named else None})
+    bad = judged.delivered.assign(**{RAW_ROW: _named(judged, files)})[~judged.is_valid]
     # As text, because a column that holds both numbers and words has no other common type.
     kept = bad.astype("str").where(bad.notna(), None).assign(reasons=judged.reasons[~judged.is_valid])
     write_bad(kept.astype("str"))
+
+
+def _named(judged: Judged, files: list[Path]) -> pd.Series:
+    """What the rows in quarantine are called, by the files that they lie in.
+
+    Those corrected are named again beside them: of equal rows all after one in quarantine are one or the other.
+    """
+    given = judged.delivered[RAW_ROW]
+    needed = (~judged.is_valid | given.notna()).to_numpy()
+    made: list[str] = []
+    first = 0
+    for file in files:
+        here = needed[first : (first := first + n_rows(file))]
+        made += names(read_table(file)[here]) if here.any() else []
+    return given.where(given.notna(), pd.Series(made, given.index[needed], dtype=object))
 
 
 if __name__ == "__main__":

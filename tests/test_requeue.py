@@ -113,6 +113,57 @@ def test_equal_rows_are_told_apart():
     assert sorted(read_tables(PATHS.valid / "rows")["parcel_id"]) == ["p1", "p5", "p7", "p8"]
 
 
+def test_equal_row_keeps_its_name_when_the_last_of_them_is_corrected():
+    nightly(tiny(), AS_OF)
+    for name, number in (("6a6e9b0ceb1afdf9", "p7"), ("6a6e9b0ceb1afdf9#1", "p8")):
+        edit(
+            lambda row, name=name, number=number: row["cells"].update(parcel_id=number) if row["row"] == name else None
+        )
+        nightly(tiny(), AS_OF)
+    assert sorted(read_tables(PATHS.valid / "rows")["parcel_id"]) == ["p1", "p5", "p7", "p8"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["depot", "weight_kg"], ["depot", "weight_kg", "handed_in"]),
+        (["depot", "weight_kg", "handed_in"], ["depot", "weight_kg"]),
+        (["depot", "weight_kg", "handed_in"], ["handed_in", "weight_kg", "depot"]),
+    ],
+    ids=["added", "dropped", "in another order"],
+)
+def test_row_keeps_its_name_whatever_columns_are_declared(before, after):
+    kinds = {"depot": "category", "weight_kg": "number", "handed_in": "time"}
+    before, after = (tiny(columns={name: kinds[name] for name in names}) for names in (before, after))
+    nightly(before, AS_OF)
+    requeue.show(before, DAY)
+    named = {row["row"] for row in edited()}
+    edit(heavy_is_nine, product=before)
+    night, new_day = date(2024, 1, 3), date(2024, 1, 4)
+    Path("rows").write_text(HEADER + "".join(LINES) + f"p6,{new_day},A,light,,1\n")
+    assert nightly(after, night)["valid"] == 3
+    requeue.show(after, DAY)
+    assert {row["row"] for row in edited()} < named
+    for day in (DAY, new_day):  # stored before and after the change
+        edit(
+            lambda row: row["cells"].update(weight_kg="7") if row["cells"]["weight_kg"] == "light" else None, day, after
+        )
+    for declared_now in (after, before):
+        assert nightly(declared_now, night)["valid"] == 5
+
+
+def test_names_are_those_of_the_corrections_that_are_committed():
+    """Told once: a name that comes out otherwise leaves every correction without its row."""
+    nightly(tiny(), AS_OF)
+    requeue.show(tiny(), DAY)
+    assert {row["row"]: row["cells"]["parcel_id"] for row in edited()} == {
+        "b16fbc4af30b4b52": "p2",
+        "73ee13b5bda0f0ca": "p3",
+        "6a6e9b0ceb1afdf9#1": "p1",
+        "6a6e9b0ceb1afdf9": "p1",
+    }
+
+
 def test_row_that_could_not_be_read_is_put_right_under_the_day_on_which_it_arrived():
     nightly(tiny(), AS_OF)
     day = date(2024, 1, 3)
