@@ -70,17 +70,16 @@ def known_corrections(product: str, as_of: date) -> dict[tuple[str, str], dict[s
 
 
 def read_corrected(
-    files: list[Path], corrections: dict[tuple[str, str], dict[str, dict[str, Any]]], columns: list[str] | None = None
+    files: list[Path], corrections: dict[tuple[str, str], dict[str, dict[str, Any]]], columns: list[str]
 ) -> pd.DataFrame:
-    """Dates of raw rows or labels with what was corrected; RAW_ROW names the rows that were.
+    """Some columns of dates of raw rows or labels, with what was corrected; RAW_ROW names the rows that were.
 
     Raises UserError for a correction of a row that is not there.
     """
+    table = read_partitions(files, columns).assign(**{RAW_ROW: None})
     concerned = [file for file in files if (file.parent.name, partition_day(file).isoformat()) in corrections]
-    table = read_partitions(files, None if concerned else columns)
-    if not concerned:
-        return table
-    table = table.astype({name: object for name in table.columns if name != "dt"}).assign(**{RAW_ROW: None})
+    if concerned:
+        table = table.astype(dict.fromkeys(columns, object))
     for file in concerned:
         day = partition_day(file).isoformat()
         places = dict(zip(names(read_table(file)), table.index[table["dt"] == day], strict=True))
@@ -90,10 +89,10 @@ def read_corrected(
                     f"{FOLDER}/*/dt={day}.jsonl: a correction must be of a row that is stored, and {row} of "
                     f"{file.parent.name} is none; delete its line"
                 )
-            for name, cell in cells.items():
-                table.loc[places[row], name] = cell
+            for name in cells.keys() & set(columns):  # what was corrected may be declared no longer
+                table.loc[places[row], name] = cells[name]
             table.loc[places[row], RAW_ROW] = row
-            table.loc[places[row], [name for name in UNREADABLE_COLUMNS if name in table]] = None
+            table.loc[places[row], [name for name in UNREADABLE_COLUMNS if name in columns]] = None
     return table
 
 

@@ -137,16 +137,28 @@ def partitions(folder: Path, until: date | None = None) -> list[Path]:
 
 
 def read_partitions(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
-    """Files of dates as one frame, in the order given, each with its date as the column `dt`."""
-    frames = [read_table(file, columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
+    """Files of dates as one frame, in the order given, each with its date as the column `dt`.
+
+    Of `columns` each is there, in that order: it is empty on a date that was stored without it.
+    """
+    frames = [_partition(file, columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
     if not frames:
-        return pd.DataFrame({"dt": pd.Series(dtype="str")})
+        return pd.DataFrame(columns=[*(columns or []), "dt"], dtype="str")
     for name in frames[0].columns:
         if len({frame[name].dtype for frame in frames if name in frame}) > 1:  # integers must not become floats
             frames = [
                 frame.assign(**{name: frame[name].astype(object)}) if name in frame else frame for frame in frames
             ]
     return pd.concat(frames, ignore_index=True)
+
+
+def _partition(file: Path, columns: list[str] | None) -> pd.DataFrame:
+    if columns is None:
+        return read_table(file)
+    stored = pq.read_schema(file).names
+    table = read_table(file, [name for name in columns if name in stored])
+    lacking = {name: pd.Series(None, table.index, dtype="str") for name in columns if name not in stored}
+    return table.assign(**lacking)[columns]
 
 
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:

@@ -121,8 +121,8 @@ class Tally:
         return {kind: sum(day[kind] for day in self.by_date.values()) for kind in NOTHING}
 
 
-Read = Callable[..., pd.DataFrame]
-"""Reads files of dates, all their columns or some: `tasks.corrections.read_corrected` with its corrections."""
+Read = Callable[[list[Path], list[str]], pd.DataFrame]
+"""Reads some columns of files of dates: `tasks.corrections.read_corrected` with its corrections."""
 NOTHING = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 
 
@@ -138,7 +138,7 @@ def validate(product: Product, as_of: date) -> str:
     labels_files = partitions(paths.raw / "labels", as_of)
     corrections = known_corrections(product.name, as_of)
 
-    def read(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
+    def read(files: list[Path], columns: list[str]) -> pd.DataFrame:
         return read_corrected(files, corrections, columns)
 
     with whole_folder(paths.valid) as valid, whole_folder(paths.quarantine) as quarantine:
@@ -162,7 +162,7 @@ def validate(product: Product, as_of: date) -> str:
 def _judge(
     files: list[Path],
     read: Read,
-    typed: Callable[[pd.DataFrame, Product], Judged],
+    typed: Callable[[list[Path], Read, Product], Judged],
     expectations: list[Expectation],
     product: Product,
     valid: Path,
@@ -179,7 +179,7 @@ def _judge(
     first = 0
     with table_writer(quarantine) as write_bad:
         for some in _some_dates(files):
-            judged = typed(read(some), product)
+            judged = typed(some, read, product)
             here = slice(first, first := first + len(judged.delivered))
             judged.blame(pd.Series(again[here]), "+".join(product.key), "is a key already seen")
             seen_by_row.append(_expect(judged, row_by_row))
@@ -196,14 +196,14 @@ def _judge(
 def _judge_all(
     files: list[Path],
     read: Read,
-    typed: Callable[[pd.DataFrame, Product], Judged],
+    typed: Callable[[list[Path], Read, Product], Judged],
     expectations: list[Expectation],
     product: Product,
 ) -> tuple[list[dict[str, Any]], pd.Series]:
     """Outcomes of the expectations that need all rows at once, and the reasons that they give each row."""
     if not expectations:
         return [], pd.Series("", index=range(sum(map(n_rows, files))), dtype=object)
-    judged = typed(read(files), product)
+    judged = typed(files, read, product)
     judged = Judged(judged.delivered, judged.typed)
     return _expect(judged, expectations), judged.reasons
 
@@ -238,9 +238,9 @@ def _some_dates(files: list[Path]) -> Iterator[list[Path]]:
     yield some
 
 
-def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
+def _typed_rows(files: list[Path], read: Read, product: Product) -> Judged:
     """The rows with declared types; a key must be there, and a time be a date."""
-    delivered = _with_columns(delivered, [*product.input_columns, *UNREADABLE_COLUMNS, RAW_ROW])
+    delivered = read(files, [*product.input_columns, *UNREADABLE_COLUMNS])
     typed = delivered.drop(columns=[*UNREADABLE_COLUMNS, RAW_ROW])
     kinds = product.kinds
     misfits = {}
@@ -258,9 +258,9 @@ def _typed_rows(delivered: pd.DataFrame, product: Product) -> Judged:
     return judged
 
 
-def _typed_labels(delivered: pd.DataFrame, product: Product) -> Judged:
+def _typed_labels(files: list[Path], read: Read, product: Product) -> Judged:
     """The labels with declared types; of several truths about one key the first stands."""
-    delivered = _with_columns(delivered, [*product.key, product.target.name, RAW_ROW])
+    delivered = read(files, [*product.key, product.target.name])
     typed = delivered.drop(columns=RAW_ROW)
     for name in product.key:
         typed[name], _ = cast_column(delivered[name], product.kinds[name])  # as in the rows, to join them
@@ -269,12 +269,6 @@ def _typed_labels(delivered: pd.DataFrame, product: Product) -> Judged:
     judged.blame(misfit, product.target.name, f"is no {product.target.task} target")
     _blame_missing_keys(judged, product)
     return judged
-
-
-def _with_columns(delivered: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The table with every declared column: dates stored before a column was declared lack it."""
-    lacking = {name: pd.Series(None, index=delivered.index, dtype="str") for name in names if name not in delivered}
-    return delivered.assign(**lacking)
 
 
 def _blame_missing_keys(judged: Judged, product: Product) -> None:

@@ -156,6 +156,22 @@ def test_integers_stay_integers_beside_partitions_of_floats(tmp_path):
     assert read_tables(tmp_path)["a"].tolist() == [2**60 + 1, 0.5]
 
 
+def test_partitions_have_the_columns_that_are_asked_for_whatever_they_were_stored_with(tmp_path):
+    whole = pd.DataFrame({"a": ["x"], "b": ["y"], "c": [2**60 + 1]})
+    stored = {"2024-01-01": ["b"], "2024-01-02": ["c", "b", "a"], "2024-01-03": ["a", "c"]}
+    for day, columns in stored.items():
+        write_table(tmp_path / f"dt={day}.parquet", whole[columns])
+    for columns in (["a", "c"], ["c", "a"]):
+        read = read_tables(tmp_path, columns)
+        assert list(read.columns) == [*columns, "dt"]
+        assert read[["a", "c"]].astype(object).where(read.notna(), None).to_numpy().tolist() == [
+            [None, None],
+            ["x", 2**60 + 1],
+            ["x", 2**60 + 1],
+        ]
+        assert list(read_tables(tmp_path / "absent", columns).columns) == list(read.columns)
+
+
 def test_table_written_in_pieces_is_the_same_bytes_as_one_written_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
     table = pd.DataFrame({"a": [f"x{i}" for i in range(11)], "b": pd.array([*range(10), None], "Int8")})

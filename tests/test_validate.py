@@ -5,6 +5,7 @@ import shutil
 from datetime import date
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -347,6 +348,32 @@ def test_date_stored_before_a_column_was_declared_has_it_empty():
     deliver([row("b")], day="2024-01-02")
     validate(tiny(), AS_OF)
     assert read_tables(PATHS.valid / "rows")["weight_kg"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("n_rows", [1000, 1], ids=["together", "date by date"])
+def test_dates_stored_with_other_columns_become_one_table(n_rows, monkeypatch):
+    """Added, dropped, in another order, and of another kind; a row of each date is quarantined."""
+    monkeypatch.setattr("tasks.validate.ROWS_JUDGED_AT_ONCE", n_rows)
+    stored = [
+        ["parcel_id", "day", "depot"],
+        ["parcel_id", "day", "handed_in", "weight_kg", "depot", "colour"],
+        ["parcel_id", "day", "depot", "weight_kg", "handed_in"],
+    ]
+    for i, columns in enumerate(stored, 1):
+        day = f"2024-01-0{i}"
+        table = pd.DataFrame([row(f"a{i}", day=day, colour="red"), row(None, day=day, weight_kg=None, colour="red")])
+        table["depot"] = [7, 8] if i == 2 else ["A", "B"]
+        write_table(partition(PATHS.raw / "rows", date.fromisoformat(day)), table[columns])
+    validate(tiny(POSITIVE | {"severity": "warning"}), AS_OF)
+    files = sorted((PATHS.valid / "rows").glob("*.parquet"))
+    assert [pq.read_schema(file).names for file in files] == [stored[2]] * 3
+    assert len({str(pq.read_schema(file).remove_metadata()) for file in files}) == 1
+    typed = read_tables(PATHS.valid / "rows")
+    assert typed["depot"].tolist() == ["A", "7", "A"]
+    assert typed["weight_kg"].fillna(-1).tolist() == [-1, 2, 2]
+    bad = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    assert bad["depot"].tolist() == ["B", "8", "B"]
+    assert "colour" not in bad
 
 
 def test_long_integers_with_gaps_stay_exact():
