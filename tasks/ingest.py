@@ -151,7 +151,10 @@ def _append(table: pd.DataFrame, kind: str, product: Product, index: dict[str, A
 def _changed_days(
     dated: pd.DataFrame, product: Product, start: date | None, last: str, index: dict[str, Any], paths: Paths
 ) -> dict[str, dict[str, int]]:
-    """For each stored date that is now told differently: how many rows came, went and differ."""
+    """For each stored date that is now told differently: how many rows came, went and differ.
+
+    Compared are the columns that were declared then and are now.
+    """
     now_by_day = {str(day): group.drop(columns="dt") for day, group in dated.groupby("dt", sort=True)}
     nothing = dated.drop(columns="dt").head(0)
     changed = {}
@@ -159,9 +162,13 @@ def _changed_days(
         asked = day <= last and (start is None or day >= start.isoformat())
         now = now_by_day.get(day, nothing)
         if (asked or len(now)) and _digest(now) != stored["sha256"]:
-            then = _dated(read_table(partition(paths.raw / "rows", date.fromisoformat(day))), product)
+            then = read_table(partition(paths.raw / "rows", date.fromisoformat(day)))
+            shared = [name for name in now if name in then]
+            then = _dated(then.reindex(columns=now.columns), product)
+            if _digest(now[shared]) == _digest(then[shared]):
+                continue
             keys_now, keys_then = set(_keys(now, product)), set(_keys(then, product))
-            same = set(row_hashes(now)) & set(row_hashes(then))
+            same = set(row_hashes(now[shared])) & set(row_hashes(then[shared]))
             changed[day] = {
                 "added": len(keys_now - keys_then),
                 "removed": len(keys_then - keys_now),

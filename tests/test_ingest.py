@@ -147,6 +147,34 @@ def test_rows_in_another_order_are_the_same_past():
     assert run("2024-01-03")["changed_past"] == {}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["depot"], ["depot", "weight_kg"]),
+        (["depot", "weight_kg"], ["depot"]),
+        (["depot", "weight_kg"], ["weight_kg", "depot"]),
+    ],
+    ids=["added", "dropped", "in another order"],
+)
+def test_columns_that_are_declared_otherwise_do_not_change_the_past(before, after):
+    kinds = {"depot": "category", "weight_kg": "number"}
+    before, after = (
+        {"columns": {name: kinds[name] for name in names}, "expectations": []} for names in (before, after)
+    )
+    deliver(rows())
+    run("2024-01-01", **before)
+    assert run("2024-01-02", **after)["changed_past"] == {}
+    frame = rows(row("020x", "2024-01-02"))
+    frame.loc[frame["parcel_id"].isin(["010", "030"]), "depot"] = "9"
+    deliver(frame)
+    for now in (after, before):
+        assert run("2024-01-02", **now)["changed_past"] == {
+            "2024-01-01": {"added": 0, "removed": 0, "differing": 1},
+            "2024-01-02": {"added": 1, "removed": 0, "differing": 0},
+            "2024-01-03": {"added": 0, "removed": 0, "differing": 1},
+        }
+
+
 def test_label_that_comes_late_lies_under_the_day_on_which_it_became_known():
     frame = rows()
     frame.loc[frame["parcel_id"].isin(["010", "020", "021"]), "late"] = None
