@@ -17,7 +17,7 @@ import pyarrow as pa
 from tasks import stage
 from tasks.errors import UserError
 from tasks.fetch import fetch
-from tasks.files import read_json, read_table, write_json, write_table
+from tasks.files import read_json, read_partitions, read_table, write_json, write_table
 from tasks.keys import row_hashes
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths, partition, partition_day
@@ -129,9 +129,8 @@ def _labels_by_day(
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
     # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
     labels = labels[labels[product.target.name].notna() & (known.dt.normalize() <= pd.Timestamp(as_of))]
-    stored = [read_table(partition(paths.raw / "labels", date.fromisoformat(day))) for day in index["labels"]]
-    if stored:
-        labels = labels[~_keys(labels, product).isin({key for table in stored for key in _keys(table, product)})]
+    files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
+    labels = labels[~_keys(labels, product).isin(_keys(read_partitions(files, list(product.key)), product))]
     # A truth that comes later than it should became known now: what was known on earlier dates stands.
     late = labels["dt"].isin(index["labels"]) | (labels["dt"] <= index.get("as_of", ""))
     return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat()))

@@ -175,6 +175,19 @@ def test_columns_that_are_declared_otherwise_do_not_change_the_past(before, afte
         }
 
 
+def test_labels_stored_with_another_key_are_told_once_more():
+    deliver(rows())
+    run("2024-01-02")
+    run("2024-01-03", key=["parcel_id", "depot"])
+    run("2024-01-04", key=["parcel_id", "depot"])
+    assert ids("labels") == {
+        "2024-01-02": ["010", "011"],
+        "2024-01-03": ["010", "011", "020", "021"],
+        "2024-01-04": ["030", "031"],
+    }
+    assert list(stored("labels")["2024-01-03"].columns) == ["parcel_id", "depot", "late"]
+
+
 def test_label_that_comes_late_lies_under_the_day_on_which_it_became_known():
     frame = rows()
     frame.loc[frame["parcel_id"].isin(["010", "020", "021"]), "late"] = None
