@@ -24,7 +24,7 @@ from tasks.files import n_rows, partitions, read_table, table_writer, whole_fold
 from tasks.keys import digests, key_text, seen_before
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Expectation, Product, columns_named
 from tasks.paths import Paths, partition
-from tasks.types import cast_column, cast_target, event_day
+from tasks.types import cast_column, cast_target, event_day, parse_time
 
 ROWS_JUDGED_AT_ONCE = 250_000
 """Dates are judged together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
@@ -295,22 +295,52 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     batch = _batch_definition().get_batch({"dataframe": judged.typed.drop(columns="dt")})
-    suite = gx.ExpectationSuite(
-        "declared",
-        expectations=[
-            ExpectationConfiguration(type=e.type, kwargs=e.kwargs, severity=e.severity) for e in expectations
-        ],
-    )
+    try:
+        suite = gx.ExpectationSuite(
+            "declared",
+            expectations=[
+                ExpectationConfiguration(
+                    type=e.type, kwargs=_comparable(e.kwargs, judged.typed), severity=e.severity, meta={"place": place}
+                )
+                for place, e in enumerate(expectations)
+            ],
+        )
+    except ValueError as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"params.yaml: expectations: arguments must be what a column can be compared with, and are not; {told}; "
+            "correct them"
+        ) from None
     outcome = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
+    # Great Expectations answers in an order of its own: what could not be evaluated comes first.
+    results = {result.expectation_config.meta["place"]: result for result in outcome.results}
     seen = []
-    for result in outcome.results:
-        config = result.expectation_config
-        severity = str(getattr(config.severity, "value", config.severity))
-        entry, bad = _seen(result, severity)
-        if severity != "info" and len(bad):
+    for place, expectation in enumerate(expectations):
+        entry, bad = _seen(expectation, results[place])
+        if expectation.severity != "info" and len(bad):
             judged.blame(pd.Index(bad), entry["columns"], entry["type"])
         seen.append(entry)
     return seen
+
+
+def _comparable(kwargs: dict[str, Any], typed: pd.DataFrame) -> dict[str, Any]:
+    """An expectation's arguments, with the texts that a time column is compared with as times, as its cells are."""
+    column = kwargs.get("column")
+    if column not in typed or not pd.api.types.is_datetime64_any_dtype(typed[column]):
+        return kwargs
+
+    def time(text: Any) -> Any:
+        parsed = parse_time(pd.Series([text], dtype=object))[0]
+        return text if pd.isna(parsed) else parsed.to_pydatetime()
+
+    return {
+        name: time(value)
+        if name in ("min_value", "max_value")
+        else [*map(time, value)]
+        if name == "value_set"
+        else value
+        for name, value in kwargs.items()
+    }
 
 
 def _summed(outcomes: tuple[dict[str, Any], ...]) -> dict[str, Any]:
@@ -327,24 +357,25 @@ def _summed(outcomes: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     return total
 
 
-def _seen(result: Any, severity: str) -> tuple[dict[str, Any], list[int]]:
+def _seen(expectation: Expectation, result: Any) -> tuple[dict[str, Any], list[int]]:
     """One expectation's outcome without any value of a row, and the index labels of the rows that break it."""
-    config, outcome = result.expectation_config, result.result or {}
-    kwargs = {name: value for name, value in config.kwargs.items() if name != "batch_id"}
+    outcome = result.result or {}
     raised = [str(info.get("exception_message")) for info in _exceptions(result.exception_info)]
     entry = {
-        "type": config.type,
-        "columns": "+".join(_columns(kwargs)) or "table",
-        "severity": severity,
-        "kwargs": kwargs,
+        "type": expectation.type,
+        "columns": "+".join(_columns(expectation.kwargs)) or "table",
+        "severity": expectation.severity,
+        "kwargs": expectation.kwargs,  # as declared: Great Expectations makes dates of texts
         "success": bool(result.success),
         "rows_seen": outcome.get("element_count"),
         "rows_missing": outcome.get("missing_count") or 0,
         "rows_unexpected": outcome.get("unexpected_count"),
         "error": raised[0] if raised else None,
     }
-    if "unexpected_count" not in outcome and isinstance(outcome.get("observed_value"), int | float):
-        entry["observed"] = outcome["observed_value"]  # of a table or a whole column, such as its row count or mean
+    observed = outcome.get("observed_value")
+    if "unexpected_count" not in outcome and isinstance(observed, int | float | date) and not pd.isna(observed):
+        # Of a table or a whole column, such as its row count or mean.
+        entry["observed"] = observed.isoformat() if isinstance(observed, date) else observed
     return entry, list(outcome.get("unexpected_index_list") or [])
 
 
@@ -371,6 +402,8 @@ def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Pat
                 else f"observed {r['observed']}, wanted {r['kwargs']}"
                 if "observed" in r
                 else f"{r['rows_unexpected']} of {r['rows_seen']} rows break it, wanted {r['kwargs']}"
+                if r["rows_seen"] is not None
+                else f"wanted {r['kwargs']}"
             )
             for r in failures
         ]

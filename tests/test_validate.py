@@ -218,6 +218,66 @@ def test_expectation_that_cannot_be_evaluated_is_one_clear_message():
     assert not PATHS.valid.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "kwargs", "bad"),
+    [
+        ("values_to_be_between", {"column": "day", "min_value": "2024-01-02", "max_value": "2024-01-02"}, {"a"}),
+        ("values_to_be_between", {"column": "handed_in", "min_value": "2024-01-02T09:30:00"}, {"a"}),
+        ("values_to_be_between", {"column": "handed_in", "min_value": "2024-01-02 11:00:00+02:00"}, {"a"}),
+        ("values_to_be_in_set", {"column": "day", "value_set": ["2024-01-02", "2024-01-03"]}, {"a"}),
+        ("values_to_be_in_set", {"column": "handed_in", "value_set": ["2024-01-01T09:00:00"]}, {"b"}),
+    ],
+)
+def test_times_are_compared_with_the_times_that_are_declared(name, kwargs, bad):
+    deliver([row("a"), row("b", day="2024-01-02", handed_in="2024-01-02T10:00")])
+    validate(tiny({"type": f"expect_column_{name}", "severity": "warning", "kwargs": kwargs}), AS_OF)
+    assert set(quarantined()) == bad
+    assert report()["expectations"][0]["kwargs"] == kwargs
+
+
+@pytest.mark.parametrize(
+    ("what", "seen"),
+    [("min", "2024-01-01T09:00:00"), ("max", "2024-01-03T09:00:00"), ("median", "2024-01-02T09:00:00")],
+)
+def test_time_that_is_observed_is_told(what, seen):
+    deliver([row(f"a{i}", handed_in=f"2024-01-0{i}T09:00") for i in (1, 2, 3)])
+    late = {"type": f"expect_column_{what}_to_be_between", "kwargs": {"column": "handed_in", "min_value": "2024-02-01"}}
+    validate(tiny({**late, "severity": "warning"}), AS_OF)
+    assert report()["expectations"][0]["observed"] == seen
+    with pytest.raises(UserError, match=rf"observed {seen}, wanted .*'min_value': '2024-02-01'"):
+        validate(tiny({**late, "severity": "critical"}), AS_OF)
+
+
+def test_argument_that_is_no_time_is_one_clear_message():
+    deliver([row("a")])
+    words = {"type": POSITIVE["type"], "kwargs": {"column": "day", "min_value": "someday"}, "severity": "info"}
+    with pytest.raises(UserError, match=r"must be what a column can be compared with, .*min_value.*invalid date"):
+        validate(tiny(words), AS_OF)
+
+
+def test_outcomes_are_in_the_order_declared_whatever_order_they_are_judged_in():
+    deliver([row("a")])
+    declared_ones = [
+        {**POSITIVE, "severity": "info"},
+        {**POSITIVE, "severity": "info"},
+        {"type": POSITIVE["type"], "severity": "info", "kwargs": {"column": "depot", "min_value": 0}},
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "severity": "info",
+            "kwargs": {"column": "depot", "value_set": ["Z"]},
+        },
+    ]
+    with pytest.raises(UserError, match="1 expectations do not hold"):
+        validate(tiny(*declared_ones), AS_OF)
+    seen = report()["expectations"]
+    assert [(each["columns"], each["success"], each["error"] is None) for each in seen] == [
+        ("weight_kg", True, True),
+        ("weight_kg", True, True),
+        ("depot", False, False),
+        ("depot", False, True),
+    ]
+
+
 def test_expectation_on_the_whole_table_is_judged_by_what_it_observes():
     deliver([row("a"), row("b")])
     size = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 5}}
