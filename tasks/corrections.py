@@ -6,6 +6,7 @@ see it. What it says is text in git, with an author and a date, and travels with
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -42,10 +43,17 @@ def file_of(product: str, day: date) -> Path:
     return FOLDER / product / f"dt={day.isoformat()}.jsonl"
 
 
+def lines_of(file: Path) -> Iterator[tuple[str, str]]:
+    """Place and text of each line of a JSON Lines file: ended by \\n alone, as other ends may stand in a cell."""
+    for number, line in enumerate(file.read_text("utf-8").split("\n"), 1):
+        if line.strip():
+            yield f"{file}:{number}", line
+
+
 def read_corrections(file: Path) -> list[Correction]:
     """The corrections of one file. Raises UserError naming the line that is none."""
     found = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    for place, line in lines_of(file):
         try:
             made = Correction(**json.loads(line))
             parse_date(made.known)
@@ -53,7 +61,7 @@ def read_corrections(file: Path) -> list[Correction]:
                 raise ValueError("kind must be rows or labels, and cells single values")
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{file}:{number}: a line must be a correction as make requeue writes it; {error}; mend or delete it"
+                f"{place}: a line must be a correction as make requeue writes it; {error}; mend or delete it"
             ) from None
         found.append(made)
     return found

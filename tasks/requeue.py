@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tasks import params, stage
-from tasks.corrections import KINDS, Correction, file_of, read_corrections
+from tasks.corrections import KINDS, Correction, file_of, lines_of, read_corrections
 from tasks.errors import UserError
 from tasks.files import whole_file
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
@@ -65,8 +65,8 @@ def requeue(product: Product, as_of: date, day: date) -> str:
     if not file.exists():
         raise UserError(f"{file} must exist, and does not; run make quarantine PRODUCT={product.name} DT={day}")
     changed = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-        changed += _changed(product, there, line, f"{file}:{number}", as_of) if line.strip() else []
+    for place, line in lines_of(file):
+        changed += _changed(product, there, line, place, as_of)
     if not changed:
         raise UserError(f"{file}: a cell must have been changed, and none is; edit the cells and save the file")
     target = file_of(product.name, day)

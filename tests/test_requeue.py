@@ -44,7 +44,7 @@ def tiny(**changes):
 
 
 def edited(day=DAY):
-    return [json.loads(line) for line in requeue.edit_file(tiny(), day).read_text().splitlines()]
+    return [json.loads(line) for line in requeue.edit_file(tiny(), day).read_text("utf-8").split("\n")[:-1]]
 
 
 def edit(change, day=DAY, product=None, as_of=AS_OF):
@@ -198,6 +198,18 @@ def test_corrections_hold_no_personal_data_either(monkeypatch):
     )
     assert "SECRET" not in file_of("tiny", DAY).read_text()
     assert nightly(product, AS_OF)["valid"] == 4
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"], ids=ascii)
+def test_cells_may_hold_what_ends_a_line_elsewhere(end):
+    Path("rows").write_text(HEADER + f"p1,2024-01-01,A{end}B,heavy,,0\np2,2024-01-01,A,1,,0\n", "utf-8")
+    nightly(tiny(), AS_OF)
+    requeue.show(tiny(), DAY)
+    file = requeue.edit_file(tiny(), DAY)
+    file.write_text(file.read_text("utf-8").replace('"heavy"', "9").replace(f"A{end}B", f"B{end}A"), "utf-8")
+    requeue.requeue(tiny(), AS_OF, DAY)
+    assert nightly(tiny(), AS_OF)["valid"] == 2
+    assert read_tables(PATHS.valid / "rows")["depot"].tolist() == [f"B{end}A", "A"]
 
 
 @pytest.mark.parametrize(
