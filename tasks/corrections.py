@@ -26,7 +26,7 @@ KINDS = ("rows", "labels")
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """One row's cells that were wrong."""
+    """One row's cells that were wrong, and known to be from one night on."""
 
     kind: str
     """rows or labels."""
@@ -68,12 +68,13 @@ def read_corrections(file: Path) -> list[Correction]:
 
 
 def known_corrections(product: str, as_of: date) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
-    """By kind and day, the cells of each corrected row that are known on `as_of`."""
+    """By kind and day, the cells of each corrected row that are known on `as_of`, the newest known of each."""
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for file in sorted((FOLDER / product).glob("dt=*.jsonl")):
-        for each in read_corrections(file):
+        for each in sorted(read_corrections(file), key=lambda each: each.known):
             if each.known <= as_of.isoformat():
-                found.setdefault((each.kind, partition_day(file).isoformat()), {})[each.row] = each.cells
+                rows = found.setdefault((each.kind, partition_day(file).isoformat()), {})
+                rows[each.row] = {**rows.get(each.row, {}), **each.cells}
     return found
 
 

@@ -7,7 +7,7 @@ else is changed: `validate` judges the corrected rows in the next run. See corre
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def show(product: Product, day: date) -> str:
 
 
 def requeue(product: Product, as_of: date, day: date) -> str:
-    """Write what was changed in the edited file as corrections known from `as_of`, over earlier ones of the same rows.
+    """Write what was changed in the edited file as corrections known from `as_of`, beside those of other nights.
 
     Raises UserError for a line that is none, a row that is not in quarantine, or a column that it does not have.
     """
@@ -70,12 +70,10 @@ def requeue(product: Product, as_of: date, day: date) -> str:
     if not changed:
         raise UserError(f"{file}: a cell must have been changed, and none is; edit the cells and save the file")
     target = file_of(product.name, day)
-    kept = {(each.kind, each.row): each for each in (read_corrections(target) if target.exists() else [])}
-    for each in changed:
-        earlier = kept.get((each.kind, each.row))
-        if earlier is None or {**earlier.cells, **each.cells} != earlier.cells:
-            cells = {**(earlier.cells if earlier else {}), **each.cells}
-            kept[each.kind, each.row] = Correction(kind=each.kind, row=each.row, known=each.known, cells=cells)
+    kept: dict[tuple[str, str, str], Correction] = {}
+    for each in [*(read_corrections(target) if target.exists() else []), *changed]:
+        name = each.kind, each.row, each.known  # what is known from another night stays as it is
+        kept[name] = replace(each, cells={**(kept[name].cells if name in kept else {}), **each.cells})
     text = "".join(json.dumps(asdict(kept[name]), ensure_ascii=False) + "\n" for name in sorted(kept))
     with whole_file(target) as aside:
         aside.write_text(text, "utf-8")
@@ -105,8 +103,6 @@ def _changed(
 
 def _only(product: Product, cells: dict[str, Any]) -> Product:
     """The product with the personal data of some columns alone."""
-    from dataclasses import replace
-
     return replace(product, pii={name: how for name, how in product.pii.items() if name in cells})
 
 

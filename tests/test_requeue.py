@@ -187,6 +187,29 @@ def test_run_of_an_earlier_night_does_not_see_a_correction():
     assert nightly(tiny(), date(2024, 1, 5))["quarantined"] == 4
 
 
+@pytest.mark.parametrize("nights", [(5, 9), (9, 5)], ids=["the later one last", "the earlier one last"])
+def test_each_cell_is_known_from_the_night_that_was_named_for_it(nights):
+    Path("rows").write_text(HEADER + "p1,2024-01-01,A,heavy,soon,0\np2,2024-01-01,A,1,,0\n")
+    first = "weight_kg: is no number"
+    cells = {5: {"weight_kg": "9"}, 9: {"handed_in": "2024-01-01T09:00"}}
+    nightly(tiny(), AS_OF)
+    for night in nights:  # shown alike both times, as a person has it before a run with the first
+        edit(lambda row, night=night: row["cells"].update(cells[night]), as_of=date(2024, 1, night))
+    reasons = {night: nightly(tiny(), date(2024, 1, night))["reasons"] for night in (4, 5, 8, 9)}
+    assert reasons == {
+        4: {first: 1, "handed_in: is no time": 1},
+        5: {"handed_in: is no time": 1},
+        8: {"handed_in: is no time": 1},
+        9: {},
+    }
+    edit_again = date(2024, 1, 5)
+    nightly(tiny(), edit_again)
+    edit(lambda row: row["cells"].update(handed_in="2024-01-01T08:00"), as_of=edit_again)
+    assert nightly(tiny(), edit_again)["reasons"] == {}
+    nightly(tiny(), date(2024, 1, 9))
+    assert read_tables(PATHS.valid / "rows")["handed_in"].tolist()[0] == pd.Timestamp("2024-01-01T09:00")
+
+
 def test_corrections_hold_no_personal_data_either(monkeypatch):
     monkeypatch.setenv("LAMPLIGHTER_PII_KEY", "a key of the tests, long enough")
     Path("rows").write_text(HEADER + "".join(line for line in LINES if "p9" not in line))
