@@ -52,8 +52,8 @@ def compare(product: Product, as_of: date, valid: Path, by_date: Counts) -> dict
     now, *then = [_rows(valid, each, product, by_date) for each in [day, *stored]]
     figures = [_volume(day, before, by_date, product.day.max_volume_ratio)]
     figures.append(_quarantined(day, stored, by_date, product.day.max_share_change))
-    if len(now):
-        full = [rows for rows in then if len(rows)]
+    full = [rows for rows in then if len(rows)]
+    if len(now) and full:
         figures += [_missing(name, now, full, product.day.max_share_change) for name in product.columns]
         figures += [_shift(name, now, full, product.day.max_shift) for name in categories]
     return {**told, "figures": figures}

@@ -14,7 +14,7 @@ from tasks import params
 from tasks.accept import accepted
 from tasks.drift import _stability_index, compare, holds
 from tasks.errors import UserError
-from tasks.files import folder_sha256, write_table
+from tasks.files import folder_sha256, read_table, write_table
 from tasks.paths import Paths, partition
 from tasks.validate import validate
 
@@ -126,6 +126,16 @@ def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
     drift = json.loads(PATHS.report("validation.json").read_text())["drift"]
     assert drift["accepted"] == "a sale (Ann)"
     assert not holds(drift["figures"][0])
+
+
+def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():
+    deliver(20)
+    for i in range(1, 11):
+        file = partition(PATHS.raw / "rows", DAY - timedelta(days=i))
+        write_table(file, read_table(file).assign(weight_kg="n/a"))
+    with pytest.raises(UserError, match=r"on:\n  share quarantined: 0, and 0.6603 to 1 may be\nLook at .*make accept"):
+        validate(tiny(), DAY)
+    validate(tiny(day={"accepted": {DAY.isoformat(): "mended (Ann)"}}), DAY)
 
 
 def test_accepting_changes_one_line_of_params(workspace):
