@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from datetime import date
@@ -73,7 +74,7 @@ def _sql(product: Product, place: str, start: date | None, as_of: date) -> pd.Da
             rows = [[_nan_told(cell) for cell in row] for row in result]
             return _with_unreadable(pd.DataFrame(rows, columns=list(result.keys()), dtype=object), [])
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        told = str(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
+        told = _told(str(getattr(error, "orig", None) or error).splitlines()[0], url, shown)
         if isinstance(error, sqlalchemy.exc.OperationalError) and not _sqlite_refuses(url, told):
             raise PassingError(f"{place}: the database did not answer the query; {told}") from None
         raise UserError(f"{place}: the query must run, and does not; {told}") from None
@@ -93,7 +94,7 @@ def _file(product: Product, place: str, start: date | None, as_of: date) -> pd.D
         with fsspec.open(url, "rb") as file:
             return read(file, product.source)
     except Exception as error:
-        told = " ".join(str(error).split()).replace(url, shown)
+        told = _told(" ".join(str(error).split()), url, shown)
         if isinstance(error, FileNotFoundError) and _is_absent(error):
             raise UserError(f"{place}.url must exist, and {shown} does not; correct the path") from None
         if isinstance(error, PermissionError):
@@ -113,9 +114,11 @@ def _is_corrupt(error: Exception) -> bool:
 
 
 def _is_absent(error: FileNotFoundError) -> bool:
-    """fsspec says of a web server that is down, or ails, that the file is not there; its cause tells."""
-    cause = error.__cause__
-    return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+    """fsspec says of a web server that is down, or ails, that the file is not there; what caused it tells."""
+    cause: BaseException | None = error
+    while isinstance(cause, FileNotFoundError):
+        cause = cause.__cause__
+    return cause is None or getattr(cause, "status", None) in (404, 410)
 
 
 def _csv(file: IO[bytes], source: Source) -> pd.DataFrame:
@@ -281,3 +284,11 @@ def _url(source: Source, place: str) -> tuple[str, str]:
     if not os.environ.get(source.url_env):
         raise UserError(f"{place}.url_env: the environment variable {source.url_env} must be set, and is not; set it")
     return os.environ[source.url_env], f"${source.url_env}"
+
+
+_URL = re.compile(r"[\w+.-]+://\S*[^\s'\"]")
+
+
+def _told(text: str, url: str, shown: str) -> str:
+    """What an error says, without any URL: a library may tell ours in its own spelling, or where it was sent on to."""
+    return _URL.sub(lambda _: shown, text.replace(url, shown))

@@ -74,7 +74,16 @@ def web(workspace):
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
-            if self.path.startswith("/broken"):
+            if self.path.startswith("/half") and self.command == "HEAD":
+                self.send_response(200)
+                self.send_header("Content-Length", "100")
+                self.send_header("Accept-Ranges", "bytes")
+                self.end_headers()
+            elif self.path.startswith("/moved"):
+                self.send_response(302)
+                self.send_header("Location", self.path.replace("/moved", "/half"))
+                self.end_headers()
+            elif self.path.startswith(("/broken", "/half")):
                 self.send_error(500)
             elif self.path.startswith("/secret"):
                 self.send_error(403)
@@ -113,7 +122,7 @@ def test_file_that_is_not_there_is_told_wherever_it_should_be(kind, web, s3_here
 
 
 def test_server_that_ails_or_is_down_is_a_passing_failure(web):
-    for url in (f"{web}/broken.csv", f"http://127.0.0.1:{free_port()}/rows.csv"):
+    for url in (f"{web}/broken.csv", f"{web}/broken.csv?page=1", f"http://127.0.0.1:{free_port()}/rows.csv"):
         with pytest.raises(PassingError, match="could not be read"):
             fetched(kind="csv", url=url)
 
@@ -264,6 +273,8 @@ def test_address_from_the_environment_is_used_and_never_shown(monkeypatch, web, 
         ("csv", f"{web}/hunter2.csv"),
         ("csv", f"{web}/broken-hunter2"),
         ("csv", f"{web}/secret-hunter2"),
+        ("csv", f"{web}/half?sig=abc%2Fhunter2"),
+        ("csv", f"{web}/moved?sig=abc%2Fhunter2"),
         ("csv", "hunter2.csv"),
         ("sql", "nodialect://me:hunter2@db/x"),
         ("sql", "sqlite:////no/hunter2.db"),
