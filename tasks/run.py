@@ -26,7 +26,8 @@ from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored
 def open_run(
     product: str, kind: str, as_of: str, unique: str, *, shards: int | None = None, force: bool = False
 ) -> Run:
-    """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again.
+    """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again, and gets
+    the same run again as long as head and champion are the same.
 
     Raises UserError for a date that is none, an unknown product, no champion to predict with, or a store to which
     no night can be published safely.
@@ -37,22 +38,24 @@ def open_run(
         raise UserError(f"as_of {error}; write it like 2013-06-30") from None
     revision = git("ls-remote", ORIGIN, "HEAD").split()[0]
     declared = params.load(ROOT / params.PARAMS_FILE).product(product)
+    leader = champion(product) if kind == "predict" else None
+    if kind == "predict" and leader is None:
+        raise UserError(
+            f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
+            "and read the log of its task promote"
+        )
+    # Opened again after a commit or a promotion it is another run: no workspace may hold something of both.
+    decides = json.dumps([unique, revision, leader and leader.commit])
     run = Run(
-        name=f"{product}-{as_of}-{kind}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}",
+        name=f"{product}-{as_of}-{kind}-{hashlib.sha256(decides.encode()).hexdigest()[:8]}",
         product=product,
         as_of=as_of,
         revision=revision,
         shards=shards or declared.predict.shards,
         force=force,
     )
-    if kind == "train":
-        return run
-    leader = champion(product)
     if leader is None:
-        raise UserError(
-            f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
-            "and read the log of its task promote"
-        )
+        return run
     store = Store(declared.publish.url)
     probe_once(store)
     generation = nights.claim(store, product, date.fromisoformat(as_of), run.name)

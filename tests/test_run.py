@@ -1,0 +1,56 @@
+"""Oracle: a real origin with GTO's tags, and a real S3 server's claims."""
+
+import uuid
+
+import pytest
+from conftest import AS_OF, TINY
+
+from tasks import registry, workspace
+from tasks.run import open_run
+
+
+@pytest.fixture
+def origin(s3_here, tmp_path, monkeypatch):
+    """An origin that declares the tiny product, published to an address of its own; the working directory is a clone."""
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    for each in (origin, clone):
+        workspace.git("init", "--quiet", str(each))
+        workspace.git("config", "user.name", "Ada", cwd=each)
+        workspace.git("config", "user.email", "ada@localhost", cwd=each)
+    for module in ("tasks.workspace", "tasks.registry", "tasks.run"):
+        monkeypatch.setattr(f"{module}.ORIGIN", str(origin))
+    monkeypatch.setattr("tasks.run.ROOT", origin)
+    monkeypatch.setattr("tasks.probe.HOME", tmp_path)
+    (origin / "params.yaml").write_text(TINY.replace("s3://lamplighter/", f"s3://lamplighter/{uuid.uuid4().hex}/"))
+    commit(origin, "Declare a product")
+    monkeypatch.chdir(clone)
+    return origin
+
+
+def commit(origin, what):
+    workspace.git("add", "--all", cwd=origin)
+    workspace.git("commit", "--quiet", "--allow-empty", "-m", what, cwd=origin)
+    return workspace.git("rev-parse", "HEAD", cwd=origin).strip()
+
+
+def promote(origin, leader):
+    """Make a model the champion: that of an experiment, whose commit is on no branch."""
+    made = commit(origin, "An experiment")
+    workspace.git("fetch", "--quiet", str(origin), "HEAD")
+    workspace.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
+    return registry.promote("tiny", made, leader, "approved by the gates")
+
+
+@pytest.mark.parametrize("kind", ["train", "predict"])
+def test_run_that_is_opened_again_is_the_same_until_head_or_champion_have_changed(origin, kind):
+    """So that no workspace has the code of one commit, or the model of one champion, under the name of another."""
+    leader = promote(origin, None)
+    first = open_run("tiny", kind, AS_OF, "a run of Airflow's")
+    assert open_run("tiny", kind, AS_OF, "a run of Airflow's") == first
+    assert open_run("tiny", kind, AS_OF, "another").name != first.name
+    promote(origin, leader)
+    promoted = open_run("tiny", kind, AS_OF, "a run of Airflow's")
+    assert (promoted.workspace == first.workspace) == (kind == "train")
+    commit(origin, "Mend")
+    mended = open_run("tiny", kind, AS_OF, "a run of Airflow's")
+    assert mended.workspace not in (first.workspace, promoted.workspace)
