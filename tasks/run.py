@@ -20,7 +20,7 @@ from tasks.paths import Paths
 from tasks.probe import probe_once
 from tasks.registry import champion
 from tasks.store import Store
-from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit
+from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit, shared
 
 
 def open_run(
@@ -90,20 +90,19 @@ def shard(run: Run, number: int) -> dict[str, Any]:
     Returns what `predict_shard` says of it, and its key in the store.
     """
     print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
-    with restored(run, "predict"):
-        pass  # the shards of a run work side by side
-    printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], quietly=True)
-    part: dict[str, Any] = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
-    crash.here("shard: a part is scored")
-    store = Store(_product(run).publish.url)
-    key = _standing_key(store, run, part)
-    if key is None:
-        assert run.generation is not None
-        key = nights.part_key(run.product, date.fromisoformat(run.as_of), part["run"], run.generation, part["name"])
-        store.create_file(key, run.workspace / Paths(run.product).predictions / part["name"])
-    crash.here("shard: a part is uploaded")
-    print(f"{part['rows']:,} rows: {store.uri(key)}", flush=True)
-    return {**part, "key": key}
+    with shared(run, "predict"):
+        printed = call(run, [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)], quietly=True)
+        part: dict[str, Any] = json.loads(next(line for line in reversed(printed) if line.startswith("{")))
+        crash.here("shard: a part is scored")
+        store = Store(_product(run).publish.url)
+        key = _standing_key(store, run, part)
+        if key is None:
+            assert run.generation is not None
+            key = nights.part_key(run.product, date.fromisoformat(run.as_of), part["run"], run.generation, part["name"])
+            store.create_file(key, run.workspace / Paths(run.product).predictions / part["name"])
+        crash.here("shard: a part is uploaded")
+        print(f"{part['rows']:,} rows: {store.uri(key)}", flush=True)
+        return {**part, "key": key}
 
 
 def _standing_key(store: Store, run: Run, part: dict[str, Any]) -> str | None:

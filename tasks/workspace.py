@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,20 @@ class Experiment:
 
 def experiments(product: str) -> list[Experiment]:
     """The product's runs that the origin keeps, in no order."""
-    name = re.compile(rf"refs/exps/../.{{38}}/({re.escape(product)}-(\d{{4}}-\d\d-\d\d)-(train|predict)-[0-9a-f]{{8}})")
+    name = re.compile(f"refs/exps/../.{{38}}/({_run_names(product)})")
     listed = [line.split() for line in git("ls-remote", ORIGIN, "refs/exps/*").splitlines()]
     return [
         Experiment(name=match[1], as_of=match[2], kind=match[3], reference=reference, commit=commit)
         for commit, reference in listed
         if (match := name.fullmatch(reference))
     ]
+
+
+def workspaces(product: str) -> list[Path]:
+    """The product's workspaces on this disk, newest first."""
+    name = re.compile(_run_names(product))
+    mine = [path for path in HOME.glob(f"runs/{product}-*") if path.is_dir() and name.fullmatch(path.name)]
+    return sorted(mine, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 class CommandFailed(RuntimeError):
@@ -112,19 +119,28 @@ class CommandFailed(RuntimeError):
 def restored(run: Run, reads: str) -> Iterator[None]:
     """Work in the run's workspace, holding what the stage, or publish, gc or promote, called `reads` reads.
 
-    One process at a time restores or works; shards work side by side and hold the lock while restoring only.
-    Where a process was killed at work the workspace is made anew: git or DVC may have left it half written.
-    Raises UserError where data is in neither the cache nor the remote.
+    One process at a time restores or works. Where one was killed at work the workspace is made anew: git or DVC may
+    have left it half written. Raises UserError where data is in neither the cache nor the remote.
     """
-    with _locked(run):
+    with _locked(_lock(run.workspace)):
         if _at_work(run).exists():
-            shutil.rmtree(run.workspace, ignore_errors=True)
+            with _locked(_shared_lock(run.workspace)):  # shards that are scoring there come to their end first
+                shutil.rmtree(run.workspace, ignore_errors=True)
         _at_work(run).touch()
         try:
             _restore(run, reads)
             yield
         finally:
             _at_work(run).unlink()
+
+
+@contextmanager
+def shared(run: Run, reads: str) -> Iterator[None]:
+    """As `restored`, but beside others that do the same: the run's shards. Nobody deletes the workspace meanwhile."""
+    with ExitStack() as held:
+        with restored(run, reads):
+            held.enter_context(_locked(_shared_lock(run.workspace), fcntl.LOCK_SH))
+        yield
 
 
 def read_lock(repository: Path) -> dict[str, Any]:
@@ -249,12 +265,12 @@ def _said(lines: list[str]) -> list[str]:
 
 
 @contextmanager
-def _locked(run: Run) -> Iterator[None]:
-    file = run.workspace.with_suffix(".lock")
+def _locked(file: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold the lock of a file. Raises BlockingIOError where another process does, and `how` says not to wait."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
         os.set_inheritable(handle.fileno(), True)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, how)
         yield
 
 
@@ -309,13 +325,10 @@ def _clone(run: Run) -> None:
 
 def _sweep(run: Run) -> None:
     """Remove the product's oldest workspaces: all that they hold is in git and the DVC remote."""
-    mine = [path for path in HOME.glob(f"runs/{run.product}-[0-9]*") if path.is_dir() and path != run.workspace]
-    for path in sorted(mine, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_WORKSPACES:]:
-        with path.with_suffix(".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # a run works there
-                continue
+    at_once = fcntl.LOCK_EX | fcntl.LOCK_NB
+    for path in [path for path in workspaces(run.product) if path != run.workspace][KEPT_WORKSPACES:]:
+        # Where a run works or scores, it stays.
+        with suppress(BlockingIOError), _locked(_lock(path), at_once), _locked(_shared_lock(path), at_once):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -429,6 +442,21 @@ def _check_no_link(run: Run, paths: list[str]) -> None:
                     f"{run.name}: data must lie in the workspace itself, and {here.relative_to(run.workspace)} is a "
                     "symbolic link to another place; remove it from the repository"
                 )
+
+
+def _run_names(product: str) -> str:
+    """The pattern of the names of the product's runs; its groups are as_of and kind."""
+    return rf"{re.escape(product)}-(\d{{4}}-\d\d-\d\d)-(train|predict)-[0-9a-f]{{8}}"
+
+
+def _lock(workspace: Path) -> Path:
+    """Held by whoever restores the workspace or works in it alone."""
+    return workspace.with_suffix(".lock")
+
+
+def _shared_lock(workspace: Path) -> Path:
+    """Held by all who work in the workspace beside each other, and alone by whoever deletes it."""
+    return workspace.with_suffix(".shared-lock")
 
 
 def _at_work(run: Run) -> Path:

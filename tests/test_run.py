@@ -11,7 +11,7 @@ from tasks.run import open_run
 
 @pytest.fixture
 def origin(s3_here, tmp_path, monkeypatch):
-    """An origin that declares the tiny product, published to an address of its own; the working directory is a clone."""
+    """An origin that declares the tiny product, published to a place of its own; the working directory is a clone."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
         workspace.git("init", "--quiet", str(each))

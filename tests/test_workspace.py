@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 
 import pytest
 
@@ -25,15 +26,38 @@ def make(home, name: str, age: int) -> None:
 
 
 def test_old_workspaces_make_room_but_not_those_at_work_or_of_other_products(home):
-    names = [f"tiny-2024-02-{day:02d}-train-0000000{day}" for day in range(1, 8)]
+    names = [f"tiny-2024-02-{day:02d}-train-0000000{day}" for day in range(1, 9)]
     for age, name in enumerate(reversed(names)):
         make(home, name, age)
-    make(home, "tiny-other-2023-01-01-train-00000001", 999)
-    with (home / f"{names[0]}.lock").open("w") as busy:
+    others = [f"tiny-{other}-2023-01-01-train-00000001" for other in ("other", "2")]
+    for name in others:
+        make(home, name, 999)
+    with (home / f"{names[0]}.lock").open("w") as busy, (home / f"{names[1]}.shared-lock").open("w") as scoring:
         fcntl.flock(busy, fcntl.LOCK_EX)
+        fcntl.flock(scoring, fcntl.LOCK_SH)
         workspace._sweep(RUN)
     kept = {path.name for path in home.iterdir() if path.is_dir()}
-    assert kept == {names[0], *names[-workspace.KEPT_WORKSPACES :], "tiny-other-2023-01-01-train-00000001"}
+    assert kept == {*names[:2], *names[-workspace.KEPT_WORKSPACES :], *others}
+
+
+def test_workspace_that_a_kill_left_half_made_is_not_deleted_under_a_shard_that_scores(home, monkeypatch):
+    monkeypatch.setattr(workspace, "_restore", lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True))
+    retried = threading.Event()
+
+    def retry():
+        with workspace.shared(RUN, "predict"):
+            retried.set()
+
+    sibling = threading.Thread(target=retry)
+    with workspace.shared(RUN, "predict"), workspace.shared(RUN, "predict"):
+        (RUN.workspace / "scored").touch()
+        workspace._at_work(RUN).touch()  # as a shard that was killed while it restored
+        sibling.start()
+        assert not retried.wait(0.5)
+        assert (RUN.workspace / "scored").exists()
+    sibling.join(30)
+    assert retried.is_set()
+    assert not (RUN.workspace / "scored").exists()
 
 
 @pytest.mark.parametrize(
