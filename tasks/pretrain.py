@@ -51,7 +51,7 @@ def pretrain(product: Product, as_of: date) -> str:
     with ranks.together(), checkpoints("pretrain", product, inputs) as kept:
         if weights:
             try:
-                network = load_bert(weights, features.sizes, None, settings, seed=product.model.train.seed)
+                network = load_bert(weights, features.sizes, None, settings, seed=product.model.pretrain.seed)
             except ValueError as error:
                 raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
         elif product.model.init == "pretrain":
@@ -64,7 +64,7 @@ def pretrain(product: Product, as_of: date) -> str:
             except FloatingPointError as error:
                 raise UserError(f"params.yaml: products.{product.name}.model.pretrain: {error}") from None
         else:
-            network = Network(settings, features.sizes, seed=product.model.train.seed)
+            network = Network(settings, features.sizes, seed=product.model.pretrain.seed)
         if ranks.rank() == 0:
             with whole_folder(paths.pretrained) as folder:
                 save_model(folder, network, features)

