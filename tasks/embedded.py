@@ -4,8 +4,9 @@
     python -m tasks.embedded up | down                               the servers alone
 
 Everything that is kept lies in .lamplighter/: settings and credentials in `env` (mode 600, not in git), the
-object store's data, Airflow's database, the workspaces of runs. With AWS_ENDPOINT_URL_S3 and credentials in
-the environment, a store of your own takes the embedded one's place.
+object store's data, Airflow's database, the workspaces of runs. With AWS_ENDPOINT_URL_S3 in the environment, a
+store of your own takes the embedded one's place: then all AWS_* and S3_BUCKET come from there, and else none. This
+Airflow is always its own: AIRFLOW* of the environment are for another one, such as that of docker/, and are not read.
 """
 
 import argparse
@@ -30,16 +31,28 @@ BUCKET = "lamplighter"
 S3_PORT = int(os.environ.get("LAMPLIGHTER_S3_PORT", "8333"))
 UI_PORT = int(os.environ.get("LAMPLIGHTER_UI_PORT", "8080"))
 BIN = Path(sys.executable).parent
+ADDRESS = "AWS_ENDPOINT_URL_S3"
+"""Whoever sets it has a store of their own."""
 
 
 def environment() -> dict[str, str]:
-    """The environment of every process: what is set already wins over what `.lamplighter/env` holds."""
+    """The environment of every process; what is set already wins, but keys of two stores or Airflows never mix."""
     HOME.mkdir(parents=True, exist_ok=True)
-    file = HOME / "env"
-    if not file.exists():
-        _write_secret(file, "".join(f"{name}={value}\n" for name, value in _fresh_settings().items()))
-    kept = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
-    return {**kept, **_airflow_settings(), **os.environ, "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
+    given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    kept = _kept_settings()
+    if ADDRESS in given:
+        kept = _without_store(kept)
+    else:
+        given = _without_store(given)
+    return {**kept, **_airflow_settings(), **given, "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
+
+
+def enter() -> dict[str, str]:
+    """Make it the environment of this process as well."""
+    env = environment()
+    os.environ.clear()
+    os.environ.update(env)
+    return env
 
 
 def start_store(env: dict[str, str]) -> str:
@@ -48,13 +61,13 @@ def start_store(env: dict[str, str]) -> str:
     Raises PassingError when it does not come up, UserError when another program holds its port.
     """
     if _is_ours(env):
-        return env["AWS_ENDPOINT_URL_S3"]
-    if not env["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:"):
+        return env[ADDRESS]
+    if any(env.get(name) != value for name, value in _kept_settings().items() if name.startswith("AWS_")):
         raise UserError(
-            f"the object store at {env['AWS_ENDPOINT_URL_S3']} must answer the credentials of the environment "
+            f"the object store at {env[ADDRESS]} must answer the credentials of the environment "
             f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET"
         )
-    port = int(env["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
+    port = int(env[ADDRESS].rpartition(":")[2])
     if _answers(port):
         raise UserError(
             f"port {port} must be free for the object store, and another program holds it; stop that, or set "
@@ -88,7 +101,7 @@ def start_store(env: dict[str, str]) -> str:
         ],
     )
     _wait(lambda: _is_ours(env), 60, f"the object store did not come up; see {HOME / 'store.log'}")
-    return env["AWS_ENDPOINT_URL_S3"]
+    return env[ADDRESS]
 
 
 def up() -> None:
@@ -129,13 +142,14 @@ def run(product: str, as_of: str | None) -> None:
     declared.product(product)
     as_of = as_of or declared.as_of.isoformat()
     _tell_uncommitted()
-    env = environment()
+    settings = None if ADDRESS in os.environ else HOME / "env"
+    env = enter()
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
     _airflow(env, "db", "migrate", quiet=True)
     names = {kind: _dag(env, product, kind, as_of) for kind in ("train", "predict")}
-    os.environ.update(env)
-    print("\n" + summary(declared.product(product), as_of, names) + f"\n\nin {time.monotonic() - started:.0f} s")
+    told = summary(declared.product(product), as_of, names, settings)
+    print(f"\n{told}\n\nin {time.monotonic() - started:.0f} s")
 
 
 def _dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
@@ -159,13 +173,25 @@ def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
         )
 
 
+def _kept_settings() -> dict[str, str]:
+    """What `.lamplighter/env` holds; made on first use."""
+    file = HOME / "env"
+    if not file.exists():
+        _write_secret(file, "".join(f"{name}={value}\n" for name, value in _fresh_settings().items()))
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+
+
+def _without_store(settings: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if not name.startswith(("AWS_", "S3_BUCKET"))}
+
+
 def _fresh_settings() -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "S3_BUCKET": BUCKET,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{S3_PORT}",
+        ADDRESS: f"http://127.0.0.1:{S3_PORT}",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
@@ -205,9 +231,9 @@ def _is_ours(env: dict[str, str]) -> bool:
 
     client = boto3.client(
         "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=env[ADDRESS],
+        aws_access_key_id=env.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY"),
         region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
         config=Config(
             connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}

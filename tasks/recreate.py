@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import stage
-from tasks.embedded import environment
+from tasks.embedded import enter
 from tasks.errors import UserError
 from tasks.files import file_sha256, read_json, whole_folder
 from tasks.paths import Paths
@@ -294,7 +294,7 @@ def main() -> int:
     parser.add_argument("--from", dest="start", choices=("model", "data"), default="model", help="what to start from")
     parser.add_argument("--environment", choices=("own", "installed"), default="own", help="the packages to run with")
     given = parser.parse_args()
-    os.environ.update(environment())
+    enter()
     return stage.guarded(
         "recreate",
         lambda: print(recreate(given.uri, retrain=given.start == "data", installed=given.environment == "installed")),

@@ -3,6 +3,7 @@
 import math
 import os
 from datetime import date
+from pathlib import Path
 
 from tasks.evaluate import figure
 from tasks.files import read_json
@@ -14,10 +15,11 @@ from tasks.store import Store
 from tasks.workspace import HOME, ROOT
 
 
-def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
+def summary(product: Product, as_of: str, experiments: dict[str, str], settings: Path | None) -> str:
     """The metric with the baseline's, the experiments, the rows, the manifest, and a line that reads the night.
 
-    `experiments` has the run of `train` and that of `predict`, whose workspaces are on this disk.
+    `experiments` has the run of `train` and that of `predict`, whose workspaces are on this disk. `settings` holds the
+    store's address and keys; None where the shell does.
     """
     reports = {kind: HOME / "runs" / name for kind, name in experiments.items()}
     measured = read_json(reports["train"] / Paths(product.name).report("evaluation.json"))
@@ -36,14 +38,15 @@ def summary(product: Product, as_of: str, experiments: dict[str, str]) -> str:
     }
     width = max(map(len, lines))
     return "\n".join(
-        [f"{name:<{width}}  {text}" for name, text in lines.items()] + ["read it:", f"  {reading_line(product, as_of)}"]
+        [f"{name:<{width}}  {text}" for name, text in lines.items()]
+        + ["read it:", f"  {reading_line(product, as_of, settings)}"]
     )
 
 
-def reading_line(product: Product, as_of: str) -> str:
+def reading_line(product: Product, as_of: str, settings: Path | None) -> str:
     """One line for a shell at the repository's root that prints the night."""
-    settings = os.path.relpath(HOME / "env", ROOT)
+    sourced = f"set -a; . ./{os.path.relpath(settings, ROOT)}; set +a; " if settings else ""
     return (
-        f'set -a; . ./{settings}; set +a; .venv/bin/python -c "from tasks.read import read_predictions; '
+        f'{sourced}.venv/bin/python -c "from tasks.read import read_predictions; '
         f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\""
     )

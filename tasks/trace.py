@@ -7,7 +7,6 @@ for the validation report, the DVC remote; changes nothing.
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import nights, stage
-from tasks.embedded import environment
+from tasks.embedded import enter
 from tasks.errors import UserError
 from tasks.files import read_json
 from tasks.paths import Paths
@@ -185,7 +184,7 @@ def main() -> int:
     )
     parser.add_argument("uri", help="s3:// address of a manifest or a part")
     given = parser.parse_args()
-    os.environ.update(environment())
+    enter()
     return stage.guarded("trace", lambda: print(trace(given.uri)))
 
 

@@ -1,5 +1,6 @@
 """Oracle: a real SeaweedFS, started as `make run` starts it."""
 
+import os
 import stat
 import sys
 import urllib.error
@@ -9,6 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ROOT, call, environment, free_port
+
+from tasks import embedded
 
 START = "from tasks import embedded as e; print(e.start_store(e.environment()))"
 
@@ -58,6 +61,39 @@ def test_the_ports_behind_the_gateway_give_no_object_away(home):
     filer = int(kept["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]) + 2
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"http://127.0.0.1:{filer}/buckets/lamplighter/secret")
+
+
+def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(home, monkeypatch):
+    keys = {"AWS_ACCESS_KEY_ID": "a person's", "AWS_SECRET_ACCESS_KEY": "own", "AWS_SESSION_TOKEN": "for another store"}
+    elsewhere = {"AIRFLOW_HOME": "/elsewhere", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://elsewhere"}
+    monkeypatch.setattr(embedded, "HOME", home)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in (keys | elsewhere).items():
+        monkeypatch.setenv(name, value)
+    given = embedded.environment()
+    ours = {name: value for name, value in settings(home).items() if name.startswith("AWS_")}
+    assert {name: value for name, value in given.items() if name.startswith("AWS_")} == ours
+    assert given["AIRFLOW_HOME"] == str(home / "airflow")
+    assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in given
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
+    given = embedded.environment()
+    wanted = keys | {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"}
+    assert {name: value for name, value in given.items() if name.startswith(("AWS_", "S3_"))} == wanted
+
+
+def test_command_that_enters_the_environment_has_nothing_else_left(home):
+    env = environment(home, PYTHONPATH=str(ROOT), AWS_SESSION_TOKEN="for another store", AIRFLOW_HOME="/elsewhere")
+    code = "import os; from tasks import embedded as e; e.enter(); print(os.environ.get('AWS_SESSION_TOKEN'))"
+    assert call([sys.executable, "-c", code], home, env).split() == ["None"]
+
+
+def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
+    """It would come up with keys of that store's, or with none."""
+    env = environment(tmp_path, PYTHONPATH=str(ROOT), AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}")
+    printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+    assert "must answer the credentials of the environment" in printed
+    assert not list(tmp_path.glob("store*"))
 
 
 def test_starting_again_finds_the_same_store(home):
