@@ -11,6 +11,7 @@ Airflow is always its own: AIRFLOW* of the environment are for another one, such
 
 import argparse
 import base64
+import fcntl
 import getpass
 import json
 import os
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from tasks import params, stage
@@ -110,7 +112,7 @@ def up() -> None:
     print(f"object store: {start_store(env)} (bucket {BUCKET}; credentials in {_shown(HOME / 'env')})", flush=True)
     address = f"http://127.0.0.1:{UI_PORT}"
     generated = HOME / "airflow" / "simple_auth_manager_passwords.json.generated"
-    if _answers(UI_PORT) and not (HOME / "airflow-standalone.pid").exists():
+    if _answers(UI_PORT) and _running("airflow-standalone") is None:
         raise UserError(
             f"port {UI_PORT} must be free for Airflow, and another program holds it; "
             "stop that, or set LAMPLIGHTER_UI_PORT"
@@ -127,11 +129,11 @@ def up() -> None:
 def down() -> None:
     """Stop what `up` and `run` started."""
     for name in ("airflow-standalone", "store"):
-        file = HOME / f"{name}.pid"
-        if file.exists():
-            _stop(int(file.read_text()))
-            file.unlink()
+        pid = _running(name)
+        if pid is not None:
+            _stop(pid)
             print(f"{name}: stopped")
+        (HOME / f"{name}.pid").unlink(missing_ok=True)
 
 
 def run(product: str, as_of: str | None) -> None:
@@ -247,12 +249,30 @@ def _is_ours(env: dict[str, str]) -> bool:
 
 
 def _detach(name: str, env: dict[str, str], command: list[str]) -> None:
-    """Start a server that outlives us, with its output in a log and its process id in a file."""
-    with (HOME / f"{name}.log").open("ab") as log:
+    """Start a server that outlives us, with its output in a log and its process id in a file that it keeps locked."""
+    with (HOME / f"{name}.log").open("ab") as log, (HOME / f"{name}.pid").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         process = subprocess.Popen(
-            command, env=env, cwd=HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            env=env,
+            cwd=HOME,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[file.fileno()],
         )
-    (HOME / f"{name}.pid").write_text(str(process.pid))
+        file.write(str(process.pid))
+
+
+def _running(name: str) -> int | None:
+    """The process id of a server that has not ended: the number in the file may be another program's by now."""
+    with suppress(FileNotFoundError), (HOME / f"{name}.pid").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read())
+    return None
 
 
 def _stop(pid: int) -> None:

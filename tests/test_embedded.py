@@ -1,6 +1,7 @@
 """Oracle: a real SeaweedFS, started as `make run` starts it."""
 
 import os
+import socket
 import stat
 import sys
 import urllib.error
@@ -109,6 +110,33 @@ def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
     printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
     assert f"port {taken} must be free" in printed
     assert "Traceback" not in printed
+
+
+def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_path):
+    env = environment(tmp_path, PYTHONPATH=str(ROOT))
+    start = "import os; from tasks.embedded import _detach; _detach('{}', dict(os.environ), ['sleep', '60'])"
+    down = [sys.executable, "-m", "tasks.embedded", "down"]
+    for name in ("store", "airflow-standalone"):
+        call([sys.executable, "-c", start.format(name)], ROOT, env)
+    pid = int((tmp_path / "store.pid").read_text())
+    (tmp_path / "store.pid").rename(tmp_path / "held")
+    (tmp_path / "store.pid").write_text(str(pid))  # as it is left where the machine was started anew
+    assert call(down, ROOT, env) == "airflow-standalone: stopped\n"
+    assert not list(tmp_path.glob("*.pid"))
+    os.kill(pid, 0)
+    (tmp_path / "held").rename(tmp_path / "store.pid")
+    assert call(down, ROOT, env) == "store: stopped\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
+    (home / "airflow-standalone.pid").write_text(str(os.getpid()))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
+        printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+    assert f"port {port} must be free for Airflow" in printed
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):
