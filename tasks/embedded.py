@@ -46,7 +46,9 @@ def environment() -> dict[str, str]:
         kept = _without_store(kept)
     else:
         given = _without_store(given)
-    return {**kept, **_airflow_settings(), **given, "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
+    # Airflow calls itself by name, and finds itself there whether or not somebody has activated .venv.
+    ours = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(HOME)}
+    return {**kept, **_airflow_settings(), **given, **ours}
 
 
 def enter() -> dict[str, str]:
@@ -249,9 +251,13 @@ def _is_ours(env: dict[str, str]) -> bool:
 
 
 def _detach(name: str, env: dict[str, str], command: list[str]) -> None:
-    """Start a server that outlives us, with its output in a log and its process id in a file that it keeps locked."""
-    with (HOME / f"{name}.log").open("ab") as log, (HOME / f"{name}.pid").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Start a server that outlives us, unless it runs, with its process id in a file that it keeps locked, and a log."""
+    with (HOME / f"{name}.log").open("ab") as log, (HOME / f"{name}.pid").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        file.truncate(0)
         process = subprocess.Popen(
             command,
             env=env,

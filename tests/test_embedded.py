@@ -1,6 +1,7 @@
 """Oracle: a real SeaweedFS, started as `make run` starts it."""
 
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -70,12 +71,13 @@ def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(
     monkeypatch.setattr(embedded, "HOME", home)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in (keys | elsewhere).items():
+    for name, value in (keys | elsewhere | {"PATH": "/usr/bin"}).items():
         monkeypatch.setenv(name, value)
     given = embedded.environment()
     ours = {name: value for name, value in settings(home).items() if name.startswith("AWS_")}
     assert {name: value for name, value in given.items() if name.startswith("AWS_")} == ours
     assert given["AIRFLOW_HOME"] == str(home / "airflow")
+    assert shutil.which("airflow", path=given["PATH"]) == str(embedded.BIN / "airflow")
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in given
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
     given = embedded.environment()
@@ -119,6 +121,8 @@ def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_pat
     for name in ("store", "airflow-standalone"):
         call([sys.executable, "-c", start.format(name)], ROOT, env)
     pid = int((tmp_path / "store.pid").read_text())
+    call([sys.executable, "-c", start.format("store")], ROOT, env)
+    assert int((tmp_path / "store.pid").read_text()) == pid, "it runs already"
     (tmp_path / "store.pid").rename(tmp_path / "held")
     (tmp_path / "store.pid").write_text(str(pid))  # as it is left where the machine was started anew
     assert call(down, ROOT, env) == "airflow-standalone: stopped\n"
