@@ -40,6 +40,7 @@ ADDRESS = "AWS_ENDPOINT_URL_S3"
 def environment() -> dict[str, str]:
     """The environment of every process; what is set already wins, but keys of two stores or Airflows never mix."""
     HOME.mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o700)  # Airflow, too, writes a password there
     given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     kept = _kept_settings()
     if ADDRESS in given:

@@ -22,6 +22,7 @@ START = "from tasks import embedded as e; print(e.start_store(e.environment()))"
 def home(tmp_path_factory):
     """Where a store of its own keeps everything; the store is stopped afterwards."""
     folder = tmp_path_factory.mktemp("home")
+    folder.chmod(0o755)
     env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
     call([sys.executable, "-c", START], folder, env)
     yield folder
@@ -33,8 +34,10 @@ def settings(home) -> dict[str, str]:
 
 
 def test_credentials_are_readable_by_their_owner_only(home):
+    """Airflow writes its own by the umask."""
     for name in ("env", "security.toml"):
         assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
 def test_the_store_refuses_a_wrong_key(home):
