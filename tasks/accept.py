@@ -4,14 +4,13 @@ It changes the file and nothing else: a person reads the change, commits it and 
 validation report and the manifest of the night.
 """
 
-import io
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from tasks import params, stage
+from tasks.edit import edited
 from tasks.errors import UserError
 from tasks.files import whole_file
 
@@ -27,19 +26,9 @@ def accept(product: params.Product, as_of: date, day: str, reason: str) -> str:
 
 def accepted(text: str, product: str, day: str, reason: str) -> str:
     """A params file in which the day is accepted; all else stays as it is written."""
-    import ruamel.yaml
-
-    editor, edited = ruamel.yaml.YAML(), io.StringIO()
-    editor.preserve_quotes, editor.width = True, 4096
-    editor.indent(mapping=2, sequence=4, offset=2)
-    content = editor.load(text)
-    inline = ruamel.yaml.comments.CommentedMap()
-    inline.fa.set_flow_style()
-    quoted: Any = ruamel.yaml.scalarstring.DoubleQuotedScalarString
-    content["products"][product]["day"].setdefault("accepted", inline)[quoted(day)] = quoted(reason)
-    editor.dump(content, edited)
-    params.parse(ruamel.yaml.YAML(typ="safe").load(edited.getvalue()))
-    return edited.getvalue()
+    changed = edited(text, {("products", product, "day", "accepted", day): reason})
+    params.loads(changed)
+    return changed
 
 
 def _who() -> str:

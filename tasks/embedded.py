@@ -252,7 +252,7 @@ def _is_ours(env: dict[str, str]) -> bool:
 
 
 def _detach(name: str, env: dict[str, str], command: list[str]) -> None:
-    """Start a server that outlives us, unless it runs, with its process id in a file that it keeps locked, and a log."""
+    """Start a server that outlives us, unless it runs: with a log, and its process id in a file it keeps locked."""
     with (HOME / f"{name}.log").open("ab") as log, (HOME / f"{name}.pid").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,10 @@
 """The settings of a product that `tasks.tune` may turn, and the patch of params.yaml that turns them."""
 
 import difflib
-import io
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tasks.edit import edited
 from tasks.params import PARAMS_FILE, Model, Product
 
 
@@ -83,27 +83,12 @@ def present(product: Product, knob: Knob) -> Any:
 
 def proposal(text: str, product: str, changes: dict[str, Any]) -> str:
     """A unified diff of params.yaml that makes the changes, by place below `model`, and touches nothing else."""
-    import ruamel.yaml
-
-    editor, layouts = ruamel.yaml.YAML(), [io.StringIO(), io.StringIO()]
-    editor.preserve_quotes, editor.width = True, 4096
-    editor.indent(mapping=2, sequence=4, offset=2)
-    content = editor.load(text)
-    editor.dump(content, layouts[0])
-    for place, value in changes.items():
-        part, _, name = place.partition(".")
-        content["products"][product]["model"][part][name] = int(value) if float(value).is_integer() else value
-    editor.dump(content, layouts[1])
-    present = text.splitlines(keepends=True)
-    wanted = _merged(present, *(layout.getvalue().splitlines(keepends=True) for layout in layouts))
-    return "".join(difflib.unified_diff(present, wanted, f"a/{PARAMS_FILE}", f"b/{PARAMS_FILE}"))
-
-
-def _merged(text: list[str], before: list[str], after: list[str]) -> list[str]:
-    """`text` with the lines in which `after` differs from `before`, so that the editor's own layout is left out."""
-    blank = next((i for i, line in enumerate(text) if line.strip()), 0)  # the editor drops blank lines at the start
-    if len(text) - blank != len(before):
-        return after
-    changes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    parts = [text[blank + i : blank + j] if kind == "equal" else after[k:m] for kind, i, j, k, m in changes]
-    return [*text[:blank], *(line for part in parts for line in part)]
+    wanted = edited(
+        text,
+        {
+            ("products", product, "model", *place.split(".")): int(value) if float(value).is_integer() else value
+            for place, value in changes.items()
+        },
+    )
+    before, after = text.splitlines(keepends=True), wanted.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(before, after, f"a/{PARAMS_FILE}", f"b/{PARAMS_FILE}"))

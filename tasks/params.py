@@ -614,23 +614,36 @@ class Params:
 def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole file. Raises UserError listing every mistake in it."""
     try:
-        raw = yaml.load(path.read_text("utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         raise UserError(
             f"{path}: the file must exist, and {path.resolve()} does not; run from the repository's root"
         ) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a bare date that no calendar has
-        raise UserError(f"{path}: must be YAML; {' '.join(str(error).split())}") from None
-    return parse(raw, str(path))
+    except UnicodeDecodeError as error:
+        raise _no_yaml(error, str(path)) from None
+    return loads(text, str(path))
 
 
-def parse(raw: Any, file: str = str(PARAMS_FILE)) -> Params:
+def loads(text: str, file: str = str(PARAMS_FILE)) -> Params:
+    """As `load`, of a file's text."""
+    return parse(raw(text, file), file)
+
+
+def raw(text: str, file: str = str(PARAMS_FILE)) -> Any:
+    """What a params file's text holds, unchecked. Raises UserError where it is no YAML."""
+    try:
+        return yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a bare date that no calendar has
+        raise _no_yaml(error, file) from None
+
+
+def parse(content: Any, file: str = str(PARAMS_FILE)) -> Params:
     """Check what a params file holds. Raises UserError listing every mistake in it."""
     mistakes: list[str] = []
-    raw = raw if isinstance(raw, dict) else {}
-    mistakes += [f"{m}" for m in _unknown_keys(raw, ["as_of", "products"], "")]
-    as_of = _read_date(raw.get("as_of"), mistakes)
-    entries = raw.get("products")
+    content = content if isinstance(content, dict) else {}
+    mistakes += [f"{m}" for m in _unknown_keys(content, ["as_of", "products"], "")]
+    as_of = _read_date(content.get("as_of"), mistakes)
+    entries = content.get("products")
     if not isinstance(entries, dict) or not entries:
         mistakes.append(f"products must hold at least one product, got {entries!r}; add an entry")
         entries = {}
@@ -656,6 +669,10 @@ def parse_date(text: str) -> date:
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
     return date.fromisoformat(text)
+
+
+def _no_yaml(error: Exception, file: str) -> UserError:
+    return UserError(f"{file}: must be YAML; {' '.join(str(error).split())}")
 
 
 class _UniqueKeys(yaml.SafeLoader):

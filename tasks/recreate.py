@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks import stage
+from tasks.edit import edited
 from tasks.embedded import enter
 from tasks.errors import UserError
 from tasks.files import file_sha256, read_json, whole_folder
+from tasks.params import PARAMS_FILE
 from tasks.paths import Paths
 from tasks.trace import Published, experiment_commit, find
 from tasks.workspace import HOME, ORIGIN, ROOT, git, read_lock
@@ -145,16 +147,13 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
 
 def _pin_engine(model: Clone, onnx: Path) -> None:
     """Let export keep the engine that was chosen then: which is the fastest here says nothing of the past."""
-    import ruamel.yaml
-
     from model.engines import FILE, Engine
 
     if not (onnx / FILE).exists():
         return  # older than the choice of engines
-    editor, file = ruamel.yaml.YAML(), model.folder / "params.yaml"
-    params = editor.load(file)
-    params["products"][model.product]["model"]["engine"] = str(Engine.load(onnx))
-    editor.dump(params, file)
+    file = model.folder / PARAMS_FILE
+    place = ("products", model.product, "model", "engine")
+    file.write_text(edited(file.read_text("utf-8"), {place: str(Engine.load(onnx))}), "utf-8")
 
 
 def _clean_clone(published: Published, folder: Path, name: str | None, commit: str | None, installed: bool) -> Clone:

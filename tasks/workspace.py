@@ -11,7 +11,6 @@ workspaces on this disk; default: <root>/.dvc/cache).
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from typing import Any
 import yaml
 
 from tasks import crash, params
+from tasks.edit import edited
 from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -334,16 +334,9 @@ def _sweep(run: Run) -> None:
 
 def _declare(run: Run, file: Path) -> None:
     """Set as_of, and shards where they differ, in the workspace's params.yaml."""
-    import ruamel.yaml
-
-    text = re.sub(r"^as_of:\s*\S+", f'as_of: "{run.as_of}"', file.read_text("utf-8"), count=1, flags=re.MULTILINE)
-    if params.parse(yaml.safe_load(text)).product(run.product).predict.shards != run.shards:
-        editor, edited = ruamel.yaml.YAML(), io.StringIO()
-        editor.preserve_quotes, editor.width = True, 4096
-        content = editor.load(text)
-        content["products"][run.product]["predict"]["shards"] = run.shards
-        editor.dump(content, edited)
-        text = edited.getvalue()
+    text = edited(file.read_text("utf-8"), {("as_of",): run.as_of})
+    if params.loads(text).product(run.product).predict.shards != run.shards:
+        text = edited(text, {("products", run.product, "predict", "shards"): run.shards})
     file.write_text(text, "utf-8")
 
 
