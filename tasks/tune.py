@@ -198,7 +198,7 @@ def _pretrained(product: Product, as_of: date, home: Path) -> Path:
     model, settings = product.model, product.model.network_settings()
     if model.init != "pretrain":
         settings = replace(settings, dropout=0.0)  # it has no part in the first weights
-    told = [asdict(settings), asdict(model.pretrain), model.init, model.train.seed, _data_sha256(product)]
+    told = [asdict(settings), asdict(model.pretrain), model.init, _data_sha256(product)]
     folder = (home / f"pretrained-{_sha256(told)[:16]}").absolute()
     paths = Paths(product.name)
     if not (folder / paths.pretrained).exists():
