@@ -136,12 +136,12 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
     }
     if kind == "predict":
         fields["shards"] = Param(
-            product.predict.shards,
-            type="integer",
+            None,
+            type=["null", "integer"],
             minimum=1,
             maximum=params.MAX_SHARDS,
             title="shards",
-            description="Part files of the night, each scored by a task of its own.",
+            description="Part files of the night, each scored by a task of its own. Empty: as params.yaml declares.",
         )
     return fields
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from tasks import params, stage
 from tasks.errors import PassingError, UserError
-from tasks.workspace import HOME, ROOT, experiments, git
+from tasks.workspace import HOME, ROOT, experiments, git, head
 
 BUCKET = "lamplighter"
 S3_PORT = int(os.environ.get("LAMPLIGHTER_S3_PORT", "8333"))
@@ -143,10 +143,10 @@ def run(product: str, as_of: str | None) -> None:
     """Train and predict once, each by its DAG, and say what came out."""
     from tasks.summary import summary
 
-    declared = params.load()
-    declared.product(product)
-    as_of = as_of or declared.as_of.isoformat()
+    params.load().product(product)
     _tell_uncommitted()
+    declared = head()[1]
+    as_of = as_of or declared.as_of.isoformat()
     settings = None if ADDRESS in os.environ else HOME / "env"
     env = enter()
     started = time.monotonic()
@@ -322,9 +322,7 @@ def _healthy(address: str) -> bool:
 
 
 def _tell_uncommitted() -> None:
-    changed = git(
-        "status", "--porcelain", "--", "dags", "tasks", "model", "params.yaml", "dvc.yaml", cwd=ROOT
-    ).splitlines()
+    changed = git("status", "--porcelain", cwd=ROOT).splitlines()
     if changed:
         print(
             f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "

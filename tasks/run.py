@@ -20,7 +20,7 @@ from tasks.paths import Paths
 from tasks.probe import probe_once
 from tasks.registry import champion
 from tasks.store import Store
-from tasks.workspace import ORIGIN, ROOT, Run, call, dvc, git, hand_on, restored, saved_commit, shared
+from tasks.workspace import Run, call, dvc, hand_on, head, restored, saved_commit, shared
 
 
 def open_run(
@@ -36,8 +36,8 @@ def open_run(
         params.parse_date(as_of)
     except ValueError as error:
         raise UserError(f"as_of {error}; write it like 2013-06-30") from None
-    revision = git("ls-remote", ORIGIN, "HEAD").split()[0]
-    declared = params.load(ROOT / params.PARAMS_FILE).product(product)
+    revision, everything = head()
+    declared = everything.product(product)
     leader = champion(product) if kind == "predict" else None
     if kind == "predict" and leader is None:
         raise UserError(

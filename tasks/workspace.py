@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -87,6 +88,14 @@ class Experiment:
     """refs/exps/..."""
     commit: str
     """Its dvc.lock names all that the run made."""
+
+
+def head() -> tuple[str, params.Params]:
+    """The origin's newest commit and what it declares; a working tree, or a worker's image, may say otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        git("clone", "--quiet", "--bare", "--depth", "1", ORIGIN, folder)
+        revision = git("rev-parse", "HEAD", cwd=Path(folder)).strip()
+        return revision, params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=Path(folder)))
 
 
 def experiments(product: str) -> list[Experiment]:

@@ -11,7 +11,7 @@ import urllib.request
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ROOT, call, environment, free_port
+from conftest import ROOT, call, environment, free_port, make_project
 
 from tasks import embedded
 
@@ -144,6 +144,17 @@ def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
         env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
         printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
     assert f"port {port} must be free for Airflow" in printed
+
+
+def test_whatever_is_not_committed_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(embedded, "ROOT", make_project(tmp_path))
+    embedded._tell_uncommitted()
+    assert capsys.readouterr().out == ""
+    for name in ("constraints.txt", "corrections/tiny.jsonl", "source/parcels.csv"):
+        (tmp_path / name).write_text("changed")
+    embedded._tell_uncommitted()
+    told = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, corrections/tiny.jsonl"
+    assert told in capsys.readouterr().out
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):

@@ -1,12 +1,14 @@
 """Oracle: a real origin with GTO's tags, and a real S3 server's claims."""
 
 import uuid
+from datetime import date
 
 import pytest
 from conftest import AS_OF, TINY
 
-from tasks import registry, workspace
+from tasks import nights, registry, workspace
 from tasks.run import open_run
+from tasks.store import Store
 
 
 @pytest.fixture
@@ -17,9 +19,8 @@ def origin(s3_here, tmp_path, monkeypatch):
         workspace.git("init", "--quiet", str(each))
         workspace.git("config", "user.name", "Ada", cwd=each)
         workspace.git("config", "user.email", "ada@localhost", cwd=each)
-    for module in ("tasks.workspace", "tasks.registry", "tasks.run"):
+    for module in ("tasks.workspace", "tasks.registry"):
         monkeypatch.setattr(f"{module}.ORIGIN", str(origin))
-    monkeypatch.setattr("tasks.run.ROOT", origin)
     monkeypatch.setattr("tasks.probe.HOME", tmp_path)
     (origin / "params.yaml").write_text(TINY.replace("s3://lamplighter/", f"s3://lamplighter/{uuid.uuid4().hex}/"))
     commit(origin, "Declare a product")
@@ -54,3 +55,16 @@ def test_run_that_is_opened_again_is_the_same_until_head_or_champion_have_change
     commit(origin, "Mend")
     mended = open_run("tiny", kind, AS_OF, "a run of Airflow's")
     assert mended.workspace not in (first.workspace, promoted.workspace)
+
+
+def test_run_is_opened_as_the_commit_declares_it_and_not_as_the_working_tree_does(origin):
+    promote(origin, None)
+    revision, declared = workspace.head()
+    file = origin / "params.yaml"
+    committed = declared.product("tiny")
+    file.write_text(file.read_text().replace("shards: 3", "shards: 5").replace("/predictions", "/elsewhere"))
+    run = open_run("tiny", "predict", AS_OF, "a run of Airflow's")
+    assert (run.revision, run.shards, run.generation) == (revision, 3, 1)
+    again = nights.claim(Store(committed.publish.url), "tiny", date.fromisoformat(AS_OF), run.name)
+    assert again == run.generation, "it is claimed where the night will be published"
+    assert Store(committed.publish.url.replace("/predictions", "/elsewhere")).list("") == {}
