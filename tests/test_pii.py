@@ -3,18 +3,21 @@
 import hashlib
 import hmac
 import json
+import os
+import sys
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT, call
 from test_params import declared, mistakes
 
 from tasks import params
 from tasks.errors import UserError
 from tasks.ingest import ingest
 from tasks.paths import Paths
-from tasks.pii import protect
+from tasks.pii import _analyzer, protect
 from tasks.validate import validate
 
 KEY = "a key of the tests, long enough"
@@ -120,6 +123,19 @@ def test_objects_and_lists_are_protected_as_well():
     validate(product, date(2024, 1, 2))
     assert not [planted for planted in ("customer-", MAIL, "James") if planted in left()]
     assert "parcel_id: is no single value" in left()
+
+
+def test_message_of_missing_packages_names_a_command_that_installs_them_as_pinned(monkeypatch):
+    frame = deliver()
+    _analyzer.cache_clear()
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(UserError, match=r"run make pii$"):
+        protect(frame, tiny({"note": "redact"}))
+    planned = call(["make", "--dry-run", "--always-make", "pii"], ROOT, dict(os.environ))
+    (command,) = [line for line in planned.splitlines() if line.endswith("--extra pii")]
+    assert "--constraint constraints.txt --requirements pyproject.toml" in command
+    here = command.replace(".venv/bin", str(Path(sys.executable).parent)).split()
+    call([*here, "--dry-run", "--offline"], ROOT, dict(os.environ))
 
 
 def test_ways_and_columns_that_do_not_fit_are_told():
