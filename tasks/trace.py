@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -49,12 +50,13 @@ class Published:
 def find(uri: str) -> Published:
     """What lies at an address of the store. Raises UserError where no manifest is there, or names it."""
     match = _ADDRESS.fullmatch(uri)
-    if not match:
+    as_of = _day(match[3]) if match else None
+    if not match or not as_of:
         raise UserError(
             f"URI must be the address of a manifest or a part, got {uri!r}; use for example "
             "s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json"
         )
-    store, product, as_of, rest = Store(match[1]), match[2], date.fromisoformat(match[3]), match[4]
+    store, product, rest = Store(match[1]), match[2], match[4]
     night = nights.standing_night(store, product, as_of)
     if rest == nights.MANIFEST and night:
         return Published(store=store, manifest=night, stands=True, part=None)
@@ -69,6 +71,12 @@ def find(uri: str) -> Published:
     raise UserError(
         f"{uri}: must be a manifest or a part that one names, and is not; look at the folder's {nights.MANIFEST}"
     )
+
+
+def _day(text: str) -> date | None:
+    with suppress(ValueError):
+        return date.fromisoformat(text)
+    return None
 
 
 def trace(uri: str) -> str:

@@ -29,7 +29,15 @@ def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # 
         assert (found.manifest, found.part) == (manifest, manifest["parts"][2])
 
 
-@pytest.mark.parametrize("end", ["", "/tiny/dt=2024-02-10/run=ab-000001/part-00000.parquet", "/tiny/dt=2024-02-10/x"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "/tiny/dt=2024-02-10/run=ab-000001/part-00000.parquet",
+        "/tiny/dt=2024-02-10/x",
+        "/tiny/dt=2024-13-01/_manifest.json",
+    ],
+)
 def test_address_that_leads_nowhere_is_told(s3_here, end):
     with pytest.raises(UserError, match=r"must be (the address of )?a manifest or a part"):
         find(f"s3://lamplighter/{uuid.uuid4().hex}{end}")
