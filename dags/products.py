@@ -23,6 +23,8 @@ from tasks.stage import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_STAGES = STAGES[:-1]
 """All but predict, which predict__<product> does."""
+TASK_TIMEOUT = timedelta(days=1)
+"""A task that takes longer hangs, and no night after it would run. docker/compose.yaml lets Celery wait as long."""
 APPROVAL_TIMEOUT = timedelta(days=2)
 APPROVER = "{{ ti.xcom_pull(task_ids='approve')['responded_by_user']['name'] }}"
 
@@ -190,7 +192,12 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         params=form(product, kind),
         tags=["lamplighter", product.name],
         render_template_as_native_obj=True,
-        default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
+        default_args={
+            "retries": 2,
+            "retry_delay": timedelta(minutes=1),
+            "retry_exponential_backoff": True,
+            "execution_timeout": TASK_TIMEOUT,
+        },
     ) as dag:
         run = start(product.name, kind)
         names = TRAIN_STAGES if kind == "train" else ("ingest", "validate", "publish", "gc")

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ HOME = Path(os.environ.get("LAMPLIGHTER_HOME", ROOT / ".lamplighter")).resolve()
 CACHE = os.environ.get("LAMPLIGHTER_CACHE", str(ROOT / ".dvc" / "cache"))
 KEPT_WORKSPACES = 4
 """Per product; older ones make room when a run begins."""
+GIT_SECONDS = 1800
+"""What git has not done by then hangs, mostly on a connection: a retry makes a new one."""
 _CHATTER = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
 """Lines of DVC that are advice to a person at a keyboard."""
 
@@ -139,8 +142,11 @@ def restored(run: Run, reads: str) -> Iterator[None]:
         try:
             _restore(run, reads)
             yield
-        finally:
+        except Exception:
             _at_work(run).unlink()
+            raise
+        # Where time is up, or a person interrupts, `call` kills what works here, and the next one makes it anew.
+        _at_work(run).unlink()
 
 
 @contextmanager
@@ -206,12 +212,17 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         close_fds=False,  # it shares our lock: where we are killed, a retry waits until it has ended too
+        process_group=0,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:  # universal newlines: each state of a progress bar is a line
-            lines.append(line.rstrip())
-            if line.strip() and not quietly and not line.startswith(_CHATTER):
-                print(line.rstrip(), flush=True)
+        try:
+            for line in process.stdout:  # universal newlines: each state of a progress bar is a line
+                lines.append(line.rstrip())
+                if line.strip() and not quietly and not line.startswith(_CHATTER):
+                    print(line.rstrip(), flush=True)
+        except BaseException:  # such as Airflow's, when the task's time is up: neither we nor a retry would see an end
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if quietly and process.returncode:
         print(*lines, sep="\n", flush=True)
     _raise_for(process.returncode, lines)
@@ -219,15 +230,19 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git and return what it prints. Raises PassingError with its message where it fails."""
-    answer = subprocess.run(
-        ["git", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-    )
+    """Run git and return what it prints. Raises PassingError with its message where it fails, or hangs."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+            timeout=GIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise PassingError(f"git {' '.join(arguments[:3])} did not end within {GIT_SECONDS} s") from None
     if answer.returncode:
         raise PassingError(f"git {' '.join(arguments[:3])} failed: {answer.stderr.strip()}")
     return answer.stdout
@@ -261,9 +276,9 @@ def _raise_for(code: int, lines: list[str]) -> None:
     code = inner[-1] if inner else code
     if code == EXIT_USER_ERROR:
         raise UserError("\n".join(_said(lines)) or "the message above says what to mend")
-    signal = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
-    if code == EXIT_PASSING or signal:
-        raise PassingError(f"killed by signal {signal}" if signal else "the message above says what did not answer")
+    killer = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
+    if code == EXIT_PASSING or killer:
+        raise PassingError(f"killed by signal {killer}" if killer else "the message above says what did not answer")
     raise CommandFailed(code, lines)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from conftest import ROOT, environment
 
 from tasks import params
@@ -105,6 +106,14 @@ def test_shards_are_mapped_when_the_dag_runs(module):
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     assert all(isinstance(getattr(module, f"predict__{name}").get_task("predict"), MappedOperator) for name in DECLARED)
+
+
+def test_no_task_hangs_for_good_and_celery_waits_as_long(module):
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    visible = compose["x-agreed"]["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]
+    for name in DECLARED:
+        for dag in (getattr(module, f"{kind}__{name}") for kind in ("train", "predict")):
+            assert {task.execution_timeout.total_seconds() for task in dag.tasks} == {int(visible)}
 
 
 def test_every_dag_explains_itself_and_has_a_form(module):

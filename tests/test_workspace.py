@@ -2,7 +2,11 @@
 
 import fcntl
 import os
+import signal
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +153,24 @@ def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(
     with pytest.raises(PassingError, match="git push"):
         workspace._push_experiment(RUN)
     assert git("ls-remote", str(origin), RUN.reference).split()[0] == further
+
+
+def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, monkeypatch, capfd):
+    """As Airflow ends it, by a signal; the workspace, which may be half written, is then made anew."""
+    monkeypatch.setattr(workspace, "_restore", lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True))
+    before = signal.signal(signal.SIGUSR1, lambda *_: sys.exit("time is up"))
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    with pytest.raises(SystemExit), workspace.restored(RUN, "train"):
+        workspace.call(RUN, ["sh", "-c", "sleep 60 & echo $!; wait"])
+    signal.signal(signal.SIGUSR1, before)
+    inner = Path("/proc") / capfd.readouterr().out.strip()
+    for _ in range(50):
+        time.sleep(0.1 * inner.exists())
+    assert not inner.exists()
+    assert workspace._at_work(RUN).exists()
+
+
+def test_git_that_hangs_is_left_to_a_retry(monkeypatch):
+    monkeypatch.setattr(workspace, "GIT_SECONDS", 0.5)
+    with pytest.raises(PassingError, match=r"did not end within 0.5 s"):
+        workspace.git("-c", "alias.hang=!sleep 5", "hang")
