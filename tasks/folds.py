@@ -2,13 +2,16 @@
 
 With `split.by: hash` the circle of groups is cut into k test parts. With `by: time` the later folds are the splits
 of earlier dates, test_days apart, each with nothing known that was not known then: no fold learns from its own future;
-the first is the product's own split, which is measured already. Folds that are done lie in .lamplighter/folds until
-the last one is, and are not trained again.
+the first is the product's own split, which is measured already. Folds that are done lie in <LAMPLIGHTER_HOME>/folds
+until the last one is, and are not trained again: outside the run's workspace, which is made anew after a kill. What
+nobody took up again is removed by age.
 """
 
 import hashlib
 import json
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date, timedelta
@@ -17,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from tasks.checkpoints import KEPT_DAYS
 from tasks.errors import UserError
 from tasks.files import file_sha256, folder_sha256, read_json, write_json
 from tasks.params import Product
 from tasks.paths import Paths
 from tasks.scratch import movable, scratch
+from tasks.workspace import HOME
 
-FOLDER = Path(".lamplighter/folds")
+FOLDER = HOME / "folds"
 CONFIDENCE = 0.95
 
 Fold = tuple[Product, date]
@@ -38,6 +43,7 @@ def evaluate_folds(product: Product, as_of: date, present: dict[str, Any]) -> di
     """
     from tqdm import tqdm
 
+    _sweep()
     home = FOLDER / f"{product.name}-{_inputs_sha256(product, as_of)[:16]}"
     each = [{"fold": 0, "as_of": as_of.isoformat(), **present}] if product.split.by == "time" else []
     for fold in tqdm(list(_folds(product, as_of))[len(each) :], desc="folds", unit="fold"):
@@ -96,8 +102,9 @@ def _measured(home: Path, i: int, product: Product, as_of: date) -> dict[str, An
     report = home / f"fold-{i}.json"
     if report.exists():
         return read_json(report)
-    folder, paths, product = home / f"fold-{i}", Paths(product.name), movable(product)
-    with scratch(folder, [paths.valid]):
+    home.mkdir(parents=True, exist_ok=True)
+    paths, product = Paths(product.name), movable(product)
+    with tempfile.TemporaryDirectory(dir=home) as folder, scratch(Path(folder), [paths.valid]):
         try:
             split(product, as_of)
         except UserError as error:
@@ -107,8 +114,13 @@ def _measured(home: Path, i: int, product: Product, as_of: date) -> dict[str, An
         rows, metrics = (read_json(paths.report(name)) for name in ("split.json", "metrics.json"))
     part = {"fold": i, "as_of": as_of.isoformat(), "rows": rows["rows"], **metrics}
     write_json(report, part)
-    shutil.rmtree(folder)
     return part
+
+
+def _sweep() -> None:
+    for folder in FOLDER.glob("*"):
+        if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _inputs_sha256(product: Product, as_of: date) -> str:

@@ -1,13 +1,17 @@
 """Oracle: the t interval worked out by hand, sets of groups, and the days that a fold may know."""
 
 import json
+import os
+import sys
+import time
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import AS_OF, FIRST_DAY, parcels
+from conftest import AS_OF, FIRST_DAY, ROOT, call, environment, parcels
 from test_params import declared
 
 from tasks import folds, params
@@ -34,6 +38,7 @@ def valid(tmp_path, monkeypatch):
     """The parcels as `validate` leaves them; truths are known a day later."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tasks.evaluate.N_RESAMPLES", 5)
+    monkeypatch.setattr(folds, "FOLDER", tmp_path / "home" / "folds")
     table = parcels()
     table = table[~table["weight_kg"].isin(["heavy", "-1"])].astype({"weight_kg": "float64", "late": "Int8"})
     table["handed_in"] = table["handed_in"].astype("datetime64[s]")
@@ -125,3 +130,15 @@ def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(va
     assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(product, TODAY - timedelta(days=1))
     other = replace(product, model=replace(product.model, train=replace(product.model.train, seed=1)))
     assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(other, TODAY)
+
+
+def test_folds_outlive_the_workspace_and_what_nobody_took_up_again_does_not_last(valid):
+    code = "from tasks import folds; print(folds.FOLDER)"
+    env = environment(Path("/elsewhere"), PYTHONPATH=str(ROOT))
+    assert call([sys.executable, "-c", code], Path.cwd(), env) == "/elsewhere/folds\n"
+    for name, days in (("old", folds.KEPT_DAYS + 1), ("new", 0)):
+        (folds.FOLDER / name).mkdir(parents=True)
+        then = time.time() - days * 86400
+        os.utime(folds.FOLDER / name, (then, then))
+    folds._sweep()
+    assert [path.name for path in folds.FOLDER.iterdir()] == ["new"]
