@@ -86,7 +86,7 @@ class PretrainingSettings:
     mask_fraction: float = 0.3
     """Share of columns and subwords that are hidden."""
     seed: int = 0
-    """Fixes weights, order, masks and dropout."""
+    """Fixes the weights that training starts from, order, masks and dropout."""
 
     def __post_init__(self) -> None:
         _complain(
@@ -132,7 +132,7 @@ class TrainingSettings:
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none."""
     seed: int = 0
-    """Fixes weights, order and dropout."""
+    """Fixes the weights of the head, order and dropout."""
 
     def __post_init__(self) -> None:
         _complain(

@@ -21,7 +21,7 @@ from tasks.files import whole_file
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths
 from tasks.pii import protect
-from tasks.workspace import HOME
+from tasks.workspace import HOME, workspaces
 
 _ABOUT = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 
@@ -122,7 +122,7 @@ def _rows_of(product: Product, day: date) -> dict[tuple[str, str], dict[str, Any
 def _quarantined(product: Product, kind: str) -> pd.DataFrame:
     """The newest quarantine on this disk: of the stages run here, or of a run's workspace."""
     own = Paths(product.name).quarantine
-    places = [own, *HOME.glob(f"runs/{product.name}-[0-9]*/{own}")]
+    places = [own, *(workspace / own for workspace in workspaces(product.name))]
     files = [place / f"{kind}.parquet" for place in places if (place / f"{kind}.parquet").exists()]
     if not files:
         raise UserError(
