@@ -33,7 +33,8 @@ LINES = [
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(requeue, "HOME", tmp_path / "home")
+    for module in ("requeue", "workspace"):
+        monkeypatch.setattr(f"tasks.{module}.HOME", tmp_path / "home")
     Path("rows").write_text(HEADER + "".join(LINES))
     return tmp_path
 
