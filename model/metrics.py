@@ -126,7 +126,7 @@ def _binary(threshold: float) -> dict[str, Metric]:
 def _multiclass() -> dict[str, Metric]:
     def normalised(metric: Callable[..., float]) -> Metric:
         def of(y: np.ndarray, scores: np.ndarray) -> float:
-            shares = scores.astype(np.float64)
+            shares = scores.astype(np.float64).clip(np.finfo(np.float32).tiny)
             return metric(y, shares / shares.sum(1, keepdims=True), labels=np.arange(scores.shape[1]))
 
         return of

@@ -42,9 +42,9 @@ def promote(product: Product, as_of: date) -> str:
             if folder_sha256(theirs) == folder_sha256(paths.onnx):
                 registry.mirror(product)
                 return f"{leader.version} is this very model and stays the champion"
-            unread = tables.unread(theirs, product)
-            held_out = None if unread else _score(theirs, product)
-        standing = f"{leader.version} " + (f"not comparable, since it reads {unread}" if unread else f"{held_out:.4f}")
+            obstacle = _obstacle(theirs, product)
+            held_out = None if obstacle else _score(theirs, product)
+        standing = f"{leader.version} " + (f"not comparable, since it {obstacle}" if obstacle else f"{held_out:.4f}")
     elif leader:
         standing = "the same"
     failures = gate_failures(product, challenger, baseline, held_out)
@@ -73,21 +73,35 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
     ]  # not: NaN passes none
 
 
+def _obstacle(champion: Path, product: Product) -> str:
+    """Why the champion cannot be measured beside the challenger; nothing where it can."""
+    if unread := tables.unread(champion, product):
+        return f"reads {unread}"
+    theirs, ours = _classes(champion), _classes(Paths(product.name).onnx)
+    return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""
+
+
 def _score(champion: Path, product: Product) -> float:
     """The champion's metric on the rows that the challenger was measured on; what it does not know scores 0."""
     from model.scoring import Scorer
-    from model.target import read_description, read_target
 
     paths, scorer = Paths(product.name), Scorer(champion)
-    target = read_target(read_description(paths.onnx))
-    assert target is not None
-    rows, y = tables.split_part(paths.splits, "test", product).answerable(target.classes)
+    classes = _classes(paths.onnx)
+    rows, y = tables.split_part(paths.splits, "test", product).answerable(classes)
     scores = tables.scores(scorer, rows)
     if scores.ndim > 1:
         by_class = dict(zip(scorer.classes, scores.T, strict=True))
-        scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in target.classes], axis=1)
-    value = tables.gate_metric(product, y, scores, target.classes)
+        scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
+    value = tables.gate_metric(product, y, scores, classes)
     return math.nan if value is None else value
+
+
+def _classes(model: Path) -> tuple[str, ...]:
+    from model.target import read_description, read_target
+
+    target = read_target(read_description(model))
+    assert target is not None
+    return target.classes
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:

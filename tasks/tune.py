@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks import knobs, stage, tables
 from tasks.errors import UserError
 from tasks.files import file_sha256, whole_file
@@ -147,9 +149,14 @@ def _suggested(trial: "optuna.Trial", knob: Knob, product: Product) -> float | i
     if knob.choices:
         return trial.suggest_categorical(knob.place, sorted({*knob.choices, int(present)}))
     low, high = min(knob.low, present), max(knob.high, present)
-    value = trial.suggest_float(knob.place, low, high, log=knob.log and low > 0)  # none is no factor
+    value = trial.suggest_float(knob.place, low, high, log=_by_factors(knob, product))
     # What a person would write, and no digit more; the present value stays what it is.
     return present if value == present else min(high, max(low, float(f"{value:.2g}")))
+
+
+def _by_factors(knob: Knob, product: Product) -> bool:
+    """Whether to search so; no factor leads to a present 0."""
+    return knob.log and knobs.present(product, knob) > 0
 
 
 def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> float:
@@ -181,9 +188,13 @@ def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> 
                 raise optuna.TrialPruned from None
             model = TorchScorer(paths.trained)
             rows, y = tables.split_part(paths.splits, "val", product).answerable(model.classes)
-            value = tables.gate_metric(product, y, tables.scores(model, rows), model.classes)
+            scores = tables.scores(model, rows)
+            value = tables.gate_metric(product, y, scores, model.classes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if value is None and not np.isfinite(scores).all():
+        print(f"trial {trial.number}: a score is no number", flush=True)
+        raise optuna.TrialPruned
     if value is None:
         raise UserError(
             f"{metric} must be defined on the validation rows, and is not; see products.{product.name}.split"
@@ -268,8 +279,9 @@ def _inputs_sha256(product: Product, searched: list[Knob]) -> str:
     for knob in searched:
         part, _, name = knob.place.partition(".")
         model[part].pop(name, None)
-    told = [model, product.columns, asdict(product.target), product.gates.metric, _data_sha256(product)]
-    return f"{product.name}-{_sha256([*told, [knob.place for knob in searched]])[:16]}"
+    told: list[Any] = [model, product.columns, asdict(product.target), product.gates.metric, _data_sha256(product)]
+    told.append([(knob.place, _by_factors(knob, product)) for knob in searched])
+    return f"{product.name}-{_sha256(told)[:16]}"
 
 
 def _data_sha256(product: Product) -> str:

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from tasks import crash, params
@@ -119,6 +119,10 @@ def workspaces(product: str) -> list[Path]:
     return sorted(mine, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+class Hung(PassingError):
+    """Git was killed at work, as it would not end."""
+
+
 class CommandFailed(RuntimeError):
     """A command of a run failed in a way of its own."""
 
@@ -142,10 +146,12 @@ def restored(run: Run, reads: str) -> Iterator[None]:
         try:
             _restore(run, reads)
             yield
+        except Hung:
+            raise
         except Exception:
             _at_work(run).unlink()
             raise
-        # Where time is up, or a person interrupts, `call` kills what works here, and the next one makes it anew.
+        # Where git hangs, time is up or a person interrupts, what works here is killed: the next one makes it anew.
         _at_work(run).unlink()
 
 
@@ -212,7 +218,6 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         close_fds=False,  # it shares our lock: where we are killed, a retry waits until it has ended too
-        process_group=0,
     ) as process:
         assert process.stdout is not None
         try:
@@ -221,7 +226,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
                 if line.strip() and not quietly and not line.startswith(_CHATTER):
                     print(line.rstrip(), flush=True)
         except BaseException:  # such as Airflow's, when the task's time is up: neither we nor a retry would see an end
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             raise
     if quietly and process.returncode:
         print(*lines, sep="\n", flush=True)
@@ -230,22 +235,36 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git and return what it prints. Raises PassingError with its message where it fails, or hangs."""
-    try:
-        answer = subprocess.run(
-            ["git", *arguments],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            timeout=GIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise PassingError(f"git {' '.join(arguments[:3])} did not end within {GIT_SECONDS} s") from None
-    if answer.returncode:
-        raise PassingError(f"git {' '.join(arguments[:3])} failed: {answer.stderr.strip()}")
-    return answer.stdout
+    """Run git and return what it prints. Raises PassingError with its message where it fails, Hung where it hangs."""
+    with subprocess.Popen(
+        ["git", *arguments],
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+    ) as process:
+        try:
+            printed, told = process.communicate(timeout=GIT_SECONDS)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Hung(f"git {' '.join(arguments[:3])} did not end within {GIT_SECONDS} s") from None
+            raise
+    if process.returncode:
+        raise PassingError(f"git {' '.join(arguments[:3])} failed: {told.strip()}")
+    return printed
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a command with all that it has started.
+
+    It has no process group of its own, by which that would be one call: Airflow ends a task by ending the task's.
+    """
+    with suppress(psutil.NoSuchProcess):
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def _environment(run: Run) -> dict[str, str]:
@@ -276,9 +295,9 @@ def _raise_for(code: int, lines: list[str]) -> None:
     code = inner[-1] if inner else code
     if code == EXIT_USER_ERROR:
         raise UserError("\n".join(_said(lines)) or "the message above says what to mend")
-    killer = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
-    if code == EXIT_PASSING or killer:
-        raise PassingError(f"killed by signal {killer}" if killer else "the message above says what did not answer")
+    signal = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
+    if code == EXIT_PASSING or signal:
+        raise PassingError(f"killed by signal {signal}" if signal else "the message above says what did not answer")
     raise CommandFailed(code, lines)
 
 

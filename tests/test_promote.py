@@ -125,6 +125,15 @@ def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champ
     assert wanted < f1_score(known["late"], np.array(TASKS["multiclass"])[said[known.index]], average="macro")
 
 
+def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
+    assert promote._obstacle(champion, topics(KINDS)) == ""
+    described = json.loads((PATHS.onnx / "network.json").read_text())
+    described["target"]["classes"] = ["d", "e", "f"]
+    (PATHS.onnx / "network.json").write_text(json.dumps(described))
+    assert promote._obstacle(champion, topics(KINDS)) == "answers with a, b, c"
+    assert promote._obstacle(champion, topics({"size": "number", "when": "time"})) == "reads colour as category"
+
+
 @pytest.mark.parametrize(
     ("columns", "told"),
     [

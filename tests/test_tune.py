@@ -138,6 +138,8 @@ def test_setting_that_is_zero_is_searched_as_well_as_any(split):
     assert first.user_attrs[tune.SETTINGS] == {"train.weight_decay": 0.0}
     assert all(0 <= trial.params["train.weight_decay"] <= 0.3 for trial in others)
     assert len({trial.params["train.weight_decay"] for trial in others}) == 2
+    later = replace(product, model=knobs.changed(product.model, {"train.weight_decay": 0.05}))
+    assert "trial" not in tune.tune(later, TODAY, 1, "train.weight_decay")  # by factors again: another search
 
 
 def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):

@@ -170,7 +170,20 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, m
     assert workspace._at_work(RUN).exists()
 
 
-def test_git_that_hangs_is_left_to_a_retry(monkeypatch):
+def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(home):
+    RUN.workspace.mkdir(parents=True)
+    told = workspace.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])
+    assert told == [str(os.getpgrp())]
+
+
+def test_git_that_hangs_is_ended_with_what_it_started_and_its_workspace_made_anew(home, tmp_path, monkeypatch):
     monkeypatch.setattr(workspace, "GIT_SECONDS", 0.5)
-    with pytest.raises(PassingError, match=r"did not end within 0.5 s"):
-        workspace.git("-c", "alias.hang=!sleep 5", "hang")
+    hang = f"alias.hang=!echo $$ > {tmp_path}/pid; exec sleep 60"
+    monkeypatch.setattr(workspace, "_restore", lambda run, reads: workspace.git("-c", hang, "hang"))
+    with pytest.raises(PassingError, match=r"did not end within 0.5 s"), workspace.restored(RUN, "train"):
+        pass
+    inner = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    for _ in range(50):
+        time.sleep(0.1 * inner.exists())
+    assert not inner.exists()
+    assert workspace._at_work(RUN).exists()
