@@ -162,7 +162,7 @@ def explanation(product: params.Product, kind: str) -> str:
     return (
         f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n"
         "Every task restores the run's workspace from git and the DVC remote, does one stage with "
-        "`dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show`."
+        "`dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show -A`."
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
@@ -35,12 +36,12 @@ class Baseline:
         if self.task == "regression":
             return self.estimator.predict(rows).astype(np.float32)
         shares = self.estimator.predict_proba(rows)
-        if self.task == "multilabel":
-            return shares[:, -self.n_classes :].astype(np.float32)  # of one label there is a column for its no as well
+        if self.task == "multilabel" and self.n_classes > 1:
+            return shares.astype(np.float32)
         # A class that no training row has is absent from the estimator: its score is 0.
-        scores = np.zeros((len(shares), self.n_classes), np.float32)
+        scores = np.zeros((len(shares), max(2, self.n_classes)), np.float32)
         scores[:, self.estimator.classes_.astype(int)] = shares
-        return scores[:, 1] if self.task == "binary" else scores
+        return {"binary": scores[:, 1], "multilabel": scores[:, 1:]}.get(self.task, scores)
 
 
 def fit_baseline(
@@ -54,7 +55,9 @@ def fit_baseline(
     rows = inputs.fit_transform(table)
     estimator = _trees(task, inputs.is_category, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
     if task == "multilabel":
-        estimator = OneVsRestClassifier(estimator)
+        estimator, target = (OneVsRestClassifier(estimator), target) if n_classes > 1 else (estimator, target[:, 0])
+    if task != "regression" and target.ndim == 1 and len(np.unique(target)) == 1:
+        estimator = DummyClassifier()
     return Baseline(inputs, estimator.fit(rows, target), task, n_classes)
 
 

@@ -8,14 +8,13 @@ when the training has ended, and by age where nobody took it up again.
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.files import file_sha256, folder_sha256, read_json, whole_folder, write_json
+from tasks.files import file_sha256, folder_sha256, read_json, sweep, whole_folder, write_json
 from tasks.params import Product
 from tasks.workspace import HOME, ROOT
 
@@ -69,7 +68,7 @@ class CheckpointFolder:
 @contextmanager
 def checkpoints(stage: str, product: Product, inputs: Iterable[Path]) -> Iterator[CheckpointFolder]:
     """The checkpoints of a stage's training on these files; removed when the block ends as it would end again."""
-    sweep()
+    sweep(HOME / "checkpoints", KEPT_DAYS)
     folder = HOME / "checkpoints" / f"{product.name}-{stage}-{_identity(stage, product, inputs)[:16]}"
     try:
         yield CheckpointFolder(folder)
@@ -79,14 +78,6 @@ def checkpoints(stage: str, product: Product, inputs: Iterable[Path]) -> Iterato
         _remove(folder)
         raise
     _remove(folder)
-
-
-def sweep() -> None:
-    """Remove the checkpoints of trainings that nobody took up again."""
-    for folder in (HOME / "checkpoints").glob("*"):
-        with suppress(FileNotFoundError):  # another training has just ended
-            if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

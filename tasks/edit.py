@@ -1,6 +1,7 @@
 """Change values in the text of params.yaml, for a person to read and commit or for a workspace of a run.
 
-Every line that a change leaves alone stays as it is written, comments and all.
+Every line that a change leaves alone stays as it is written, comments and all, unless the file has texts or lists
+over several lines: then the whole is laid out anew, with the same comments.
 """
 
 import difflib
@@ -26,6 +27,7 @@ def edited(text: str, changes: Mapping[Place, Any]) -> str:
     editor.preserve_quotes, editor.width = True, 4096
     editor.indent(mapping=2, sequence=4, offset=2)
     editor.representer.add_representer(float, _as_params_reads_it)
+    text = text if text.endswith("\n") else text + "\n"  # so that a line can follow the last
     wanted, content = params.raw(text), editor.load(text)
     editor.dump(content, before)
     for place, value in changes.items():

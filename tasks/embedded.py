@@ -278,7 +278,8 @@ def _running(name: str) -> int | None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return int(file.read())
+            told = file.read()
+            return int(told) if told else None  # it is being started
     return None
 
 

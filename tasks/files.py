@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,14 @@ def n_rows(path: Path) -> int:
 def partitions(folder: Path, until: date | None = None) -> list[Path]:
     """The files of a folder of dates, up to a date, in order of date."""
     return [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
+
+
+def sweep(folder: Path, days: float) -> None:
+    """Remove what in `folder` nobody has touched for so many days."""
+    for path in folder.glob("*"):
+        with suppress(FileNotFoundError):  # whoever made it has just removed it
+            if time.time() - path.stat().st_mtime > days * 86400:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def read_partitions(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:

@@ -9,10 +9,9 @@ nobody took up again is removed by age.
 
 import hashlib
 import json
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from tasks.checkpoints import KEPT_DAYS
 from tasks.errors import UserError
-from tasks.files import file_sha256, folder_sha256, read_json, write_json
+from tasks.files import file_sha256, folder_sha256, read_json, sweep, write_json
 from tasks.params import Product
 from tasks.paths import Paths
 from tasks.scratch import movable, scratch
@@ -43,7 +42,7 @@ def evaluate_folds(product: Product, as_of: date, present: dict[str, Any]) -> di
     """
     from tqdm import tqdm
 
-    _sweep()
+    sweep(FOLDER, KEPT_DAYS)
     home = FOLDER / f"{product.name}-{_inputs_sha256(product, as_of)[:16]}"
     each = [{"fold": 0, "as_of": as_of.isoformat(), **present}] if product.split.by == "time" else []
     for fold in tqdm(list(_folds(product, as_of))[len(each) :], desc="folds", unit="fold"):
@@ -57,7 +56,10 @@ def evaluate_folds(product: Product, as_of: date, present: dict[str, Any]) -> di
         )
     values["difference"] = [ours - theirs for ours, theirs in zip(*values.values(), strict=True)]
     share = float(np.mean([fold["rows"]["test"] / fold["rows"]["train"] for fold in each]))
-    shutil.rmtree(home, ignore_errors=True)
+    for report in home.glob("fold-*.json"):
+        report.unlink(missing_ok=True)
+    with suppress(OSError):  # another evaluation of the same trains there
+        home.rmdir()
     return {"metric": metric, **{name: mean_and_interval(them, share) for name, them in values.items()}, "each": each}
 
 
@@ -106,21 +108,14 @@ def _measured(home: Path, i: int, product: Product, as_of: date) -> dict[str, An
     paths, product = Paths(product.name), movable(product)
     with tempfile.TemporaryDirectory(dir=home) as folder, scratch(Path(folder), [paths.valid]):
         try:
-            split(product, as_of)
+            for stage in (split, pretrain, train, evaluate):
+                print(f"fold {i}: {stage(product, as_of)}", flush=True)
         except UserError as error:
             raise UserError(f"{error}\nfold {i} of split.folds, as_of {as_of}, stopped so; use fewer folds") from None
-        for stage in (pretrain, train, evaluate):
-            print(f"fold {i}: {stage(product, as_of)}", flush=True)
         rows, metrics = (read_json(paths.report(name)) for name in ("split.json", "metrics.json"))
     part = {"fold": i, "as_of": as_of.isoformat(), "rows": rows["rows"], **metrics}
     write_json(report, part)
     return part
-
-
-def _sweep() -> None:
-    for folder in FOLDER.glob("*"):
-        if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _inputs_sha256(product: Product, as_of: date) -> str:

@@ -325,22 +325,25 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
 
 def _comparable(kwargs: dict[str, Any], typed: pd.DataFrame) -> dict[str, Any]:
     """An expectation's arguments, with the texts that a time column is compared with as times, as its cells are."""
-    column = kwargs.get("column")
-    if column not in typed or not pd.api.types.is_datetime64_any_dtype(typed[column]):
-        return kwargs
 
-    def time(text: Any) -> Any:
+    def of(column: Any, text: Any) -> Any:
+        if column not in typed or not pd.api.types.is_datetime64_any_dtype(typed[column]):
+            return text
         parsed = parse_time(pd.Series([text], dtype=object))[0]
         return text if pd.isna(parsed) else parsed.to_pydatetime()
 
-    return {
-        name: time(value)
-        if name in ("min_value", "max_value")
-        else [*map(time, value)]
-        if name == "value_set"
-        else value
-        for name, value in kwargs.items()
-    }
+    def compared(name: str, value: Any) -> Any:
+        match name:
+            case "min_value" | "max_value":
+                return of(kwargs.get("column"), value)
+            case "value_set":
+                return [of(kwargs.get("column"), each) for each in value]
+            case "value_pairs_set":
+                columns = kwargs.get("column_A"), kwargs.get("column_B")
+                return [tuple(map(of, columns, pair)) for pair in value]
+        return value
+
+    return {name: compared(name, value) for name, value in kwargs.items()}
 
 
 def _summed(outcomes: tuple[dict[str, Any], ...]) -> dict[str, Any]:

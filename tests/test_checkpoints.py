@@ -14,6 +14,7 @@ from test_params import declared
 from tasks import checkpoints, params
 from tasks.checkpoints import CheckpointFolder
 from tasks.errors import UserError
+from tasks.files import sweep
 
 KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "4"))
 """Processes killed before one is left to end; raise it for a longer campaign."""
@@ -198,11 +199,10 @@ def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monke
     assert folder.folder.exists() == stays
 
 
-def test_checkpoints_nobody_took_up_are_swept_by_age(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "HOME", tmp_path)
+def test_checkpoints_nobody_took_up_are_swept_by_age(tmp_path):
     kept(tmp_path / "checkpoints" / "old", 1)
     kept(tmp_path / "checkpoints" / "new", 1)
     week_ago = time.time() - (checkpoints.KEPT_DAYS + 1) * 86400
     os.utime(tmp_path / "checkpoints" / "old", (week_ago, week_ago))
-    checkpoints.sweep()
+    sweep(tmp_path / "checkpoints", checkpoints.KEPT_DAYS)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["new"]

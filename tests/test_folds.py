@@ -16,7 +16,7 @@ from test_params import declared
 
 from tasks import folds, params
 from tasks.evaluate import evaluate
-from tasks.files import write_table
+from tasks.files import sweep, write_table
 from tasks.folds import mean_and_interval
 from tasks.paths import Paths, partition
 from tasks.pretrain import pretrain
@@ -140,5 +140,5 @@ def test_folds_outlive_the_workspace_and_what_nobody_took_up_again_does_not_last
         (folds.FOLDER / name).mkdir(parents=True)
         then = time.time() - days * 86400
         os.utime(folds.FOLDER / name, (then, then))
-    folds._sweep()
+    sweep(folds.FOLDER, folds.KEPT_DAYS)
     assert [path.name for path in folds.FOLDER.iterdir()] == ["new"]

@@ -278,3 +278,13 @@ def test_baseline_of_texts_without_a_word_gives_what_is_usual():
     table, y = {"note": np.array(["A", None, "B", ""] * 10, object)}, np.array([0, 1, 1, 1] * 10)
     scores = fit_baseline({"note": "text"}, table, y, "binary", 2, 0).score(table)
     np.testing.assert_allclose(scores, 0.75, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["number", "text"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_baseline_of_rows_that_are_all_alike_says_so(task, kind):
+    cells = {"number": np.arange(60.0), "text": np.array(["rain", "sun"] * 30, object)}[kind]
+    y = np.ones((60, 1)) if task == "multilabel" else np.ones(60, int)
+    scores = fit_baseline({"x": kind}, {"x": cells}, y, task, 1 if task == "multilabel" else 2, 0).score({"x": cells})
+    wanted = {"binary": np.ones(60), "multiclass": np.tile([0, 1], (60, 1)), "multilabel": np.ones((60, 1))}[task]
+    np.testing.assert_array_equal(scores, wanted)

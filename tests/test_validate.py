@@ -226,6 +226,11 @@ def test_expectation_that_cannot_be_evaluated_is_one_clear_message():
         ("values_to_be_between", {"column": "handed_in", "min_value": "2024-01-02 11:00:00+02:00"}, {"a"}),
         ("values_to_be_in_set", {"column": "day", "value_set": ["2024-01-02", "2024-01-03"]}, {"a"}),
         ("values_to_be_in_set", {"column": "handed_in", "value_set": ["2024-01-01T09:00:00"]}, {"b"}),
+        (
+            "pair_values_to_be_in_set",
+            {"column_A": "day", "column_B": "depot", "value_pairs_set": [["2024-01-01", "A"], ["2024-01-02", "B"]]},
+            {"b"},
+        ),
     ],
 )
 def test_times_are_compared_with_the_times_that_are_declared(name, kwargs, bad):
