@@ -96,7 +96,8 @@ def flights() -> Result:
     scores: Scores = {OURS: [[_delay_scores(product, *pair, seed) for seed in range(n)] for pair, n in progress]}
     fading = product.model.train.half_life_days
     order = {"target": "late", "seeds": seeds, "trials": TRIALS, "half_lives": [0.0, fading] if fading else [0.0]}
-    columns = {**product.columns, "scheduled_departure": "time"}
+    columns = {**product.columns, "scheduled_departure": "time"}  # in place of its minute
+    del columns["scheduled_departure_minute"]
     notes = _trees(scores, PEERS, order, columns, tuning, pairs)
     plain = [_around(rows, as_of, PLAIN_DAYS) for as_of in AS_OF + OTHERS]
     _trees(scores, PLAIN, {**order, "trials": 0, "half_lives": [0.0]}, PLAIN_COLUMNS, [], plain)
