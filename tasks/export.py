@@ -93,12 +93,10 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
         _quantise(product, paths, folder)
     if any(engine.network == FP16_NETWORK for engine in engines):
         halve(folder / NETWORK, folder / FP16_NETWORK)
-    findings = []
-    if len(val):
-        measured = partial(tables.gate_metric, product, y_val, classes=exact.classes)
-        findings = measure(folder, engines, val.whole(), measured)
+    measured = partial(tables.gate_metric, product, y_val, classes=exact.classes)
+    findings = measure(folder, engines, val.whole(), measured)
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
-    chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain) if findings else SIMPLEST
+    chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain)
     if product.model.engine not in (MEASURED, str(chosen)):
         raise UserError(
             f"params.yaml: products.{product.name}.model.engine must keep {metric} within {MAX_LOSS:g} of fp32, and "

@@ -188,15 +188,16 @@ def _scorer(product: Product) -> Any:
     folder = Paths(product.name).onnx
     if not (folder / "network.onnx").exists():
         raise UserError(f"{folder} must hold an exported model, and does not; run dvc repro export@{product.name}")
-    if unread := tables.unread(folder, product):
+    try:
+        scorer = Scorer(folder)
+    except ValueError as error:
+        raise UserError(f"products.{product.name}: {error}") from None
+    if unread := tables.unread(scorer.features.kinds, product):
         raise UserError(
             f"params.yaml: products.{product.name}.columns must have all that the model reads, and lacks {unread}; "
             f"let train__{product.name} promote a model of the new columns first, or put them back"
         )
-    try:
-        return Scorer(folder)
-    except ValueError as error:
-        raise UserError(f"products.{product.name}: {error}") from None
+    return scorer
 
 
 def _schema(file: Path) -> list[dict[str, str]]:

@@ -75,7 +75,9 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
 
 def _obstacle(champion: Path, product: Product) -> str:
     """Why the champion cannot be measured beside the challenger; nothing where it can."""
-    if unread := tables.unread(champion, product):
+    from model.features import Features
+
+    if unread := tables.unread(Features.load(champion).kinds, product):
         return f"reads {unread}"
     theirs, ours = _classes(champion), _classes(Paths(product.name).onnx)
     return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from model.settings import NUMERIC_KINDS
+from tasks.errors import UserError
 from tasks.files import n_rows, read_pieces, read_table
 from tasks.params import Product
 from tasks.types import LABEL_SEPARATOR, cast_column
@@ -93,9 +94,17 @@ class SplitPart:
             yield inputs(chosen.select(list(self.product.columns)).to_pandas(), self.product)
 
     def answerable(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
-        """The rows whose truth a model of the classes `known` can give, and their targets."""
+        """The rows whose truth a model of the classes `known` can give, and their targets.
+
+        Raises UserError where there is none.
+        """
         y = targets(self.truths, self.product, known)
         can_be = y >= 0 if self.product.target.task == "multiclass" else np.ones(len(y), bool)
+        if not can_be.any():
+            raise UserError(
+                f"{self.file} must hold a row whose truth the training rows tell of, and holds none; "
+                f"see products.{self.product.name}.split"
+            )
         return self._only(can_be), y[can_be]
 
     def sample(self, most: int) -> "SplitPart":
@@ -134,11 +143,9 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
-def unread(model: Path, product: Product) -> str:
-    """The columns that the exported model reads and the product does not declare so; nothing where it has them all."""
-    from model.features import Features
-
-    wanted = Features.load(model).kinds.items() - product.columns.items()
+def unread(kinds: dict[str, str], product: Product) -> str:
+    """The columns that a model reads and the product does not declare so; nothing where it has them all."""
+    wanted = kinds.items() - product.columns.items()
     return ", ".join(f"{name} as {kind}" for name, kind in sorted(wanted))
 
 

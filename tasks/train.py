@@ -43,11 +43,6 @@ def train(
         target = Target.fit(product.target.task, classes, y_train)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    if not len(val_rows):
-        raise UserError(
-            f"products.{product.name}: the validation rows must have a class that the training rows have, one of "
-            f"{', '.join(classes)}, and none has; see split"
-        )
     network, features = load_pretrained(
         paths.pretrained,
         target,

@@ -11,6 +11,7 @@ from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
 from model.export import export_onnx
+from model.features import Features
 from model.scoring import Scorer
 from tasks import params, predict, promote, tables
 from tasks.errors import UserError
@@ -144,7 +145,7 @@ def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
     ],
 )
 def test_model_of_other_columns_is_named_and_neither_scores_nor_stops_a_new_one(champion, columns, told):
-    assert tables.unread(champion, topics(columns)) == told
+    assert tables.unread(Features.load(champion).kinds, topics(columns)) == told
     if told:
         with pytest.raises(UserError, match=f"columns must have all that the model reads, and lacks {told}; let train"):
             predict._scorer(topics(columns))

@@ -6,6 +6,7 @@ import pytest
 from test_params import declared
 
 from tasks import params, tables
+from tasks.errors import UserError
 from tasks.files import write_table
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "note": "text"}
@@ -62,6 +63,8 @@ def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
     assert len(pieces) == len(pieces.truths) == len(y)
     some, y_some = tables.split_part(folder, "test", product).sample(10).answerable(known)
     assert list(some.truths["late"]) == [known[its] for its in y_some]
+    with pytest.raises(UserError, match=r"must hold a row whose truth the training rows tell of, and holds none"):
+        tables.split_part(folder, "test", product).answerable(("class 9",))
     fewer = pieces.sample(4)
     assert len(fewer) == 4
     assert set(fewer.truths["late"]) <= set(known)
