@@ -226,7 +226,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
                 if line.strip() and not quietly and not line.startswith(_CHATTER):
                     print(line.rstrip(), flush=True)
         except BaseException:  # such as Airflow's, when the task's time is up: neither we nor a retry would see an end
-            _end(process)
+            _end(process.pid)
             raise
     if quietly and process.returncode:
         print(*lines, sep="\n", flush=True)
@@ -247,7 +247,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
         try:
             printed, told = process.communicate(timeout=GIT_SECONDS)
         except BaseException as error:
-            _end(process)
+            _end(process.pid)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise Hung(f"git {' '.join(arguments[:3])} did not end within {GIT_SECONDS} s") from None
             raise
@@ -256,15 +256,17 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     return printed
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: int) -> None:
     """Kill a command with all that it has started.
 
     It has no process group of its own, by which that would be one call: Airflow ends a task by ending the task's.
     """
     with suppress(psutil.NoSuchProcess):
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+        ours = psutil.Process(process)
+        ours.suspend()  # so that it starts nothing more while its children are counted
+        for child in ours.children():
+            _end(child.pid)
+        ours.kill()
 
 
 def _environment(run: Run) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
-import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from tasks import workspace
 from tasks.errors import PassingError, UserError
@@ -155,15 +156,27 @@ def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(
     assert git("ls-remote", str(origin), RUN.reference).split()[0] == further
 
 
-def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, monkeypatch, capfd):
+ENDED = """
+import os, signal, sys, threading
+from pathlib import Path
+from tasks import workspace
+
+workspace.HOME = Path(sys.argv[1])
+workspace._restore = lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True)
+run = workspace.Run(name=sys.argv[2], product="tiny", as_of="2024-02-10", revision="x", shards=3)
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit("time is up"))
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+with workspace.restored(run, "train"):
+    workspace.call(run, ["sh", "-c", "sleep 900 & echo $!; wait"])
+"""
+
+
+def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, tmp_path):
     """As Airflow ends it, by a signal; the workspace, which may be half written, is then made anew."""
-    monkeypatch.setattr(workspace, "_restore", lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True))
-    before = signal.signal(signal.SIGUSR1, lambda *_: sys.exit("time is up"))
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    with pytest.raises(SystemExit), workspace.restored(RUN, "train"):
-        workspace.call(RUN, ["sh", "-c", "sleep 60 & echo $!; wait"])
-    signal.signal(signal.SIGUSR1, before)
-    inner = Path("/proc") / capfd.readouterr().out.strip()
+    command = [sys.executable, "-c", ENDED, str(tmp_path), RUN.name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert done.stderr.strip().endswith("time is up"), done.stderr
+    inner = Path("/proc") / done.stdout.strip()
     for _ in range(50):
         time.sleep(0.1 * inner.exists())
     assert not inner.exists()
