@@ -292,25 +292,10 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
     if not expectations:
         return []
     import great_expectations as gx
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     batch = _batch_definition().get_batch({"dataframe": judged.typed.drop(columns="dt")})
-    try:
-        suite = gx.ExpectationSuite(
-            "declared",
-            expectations=[
-                ExpectationConfiguration(
-                    type=e.type, kwargs=_comparable(e.kwargs, judged.typed), severity=e.severity, meta={"place": place}
-                )
-                for place, e in enumerate(expectations)
-            ],
-        )
-    except ValueError as error:
-        told = " ".join(str(error).split())
-        raise UserError(
-            f"params.yaml: expectations: arguments must be what a column can be compared with, and are not; {told}; "
-            "correct them"
-        ) from None
+    configured = [_configured(expectation, place, judged.typed) for place, expectation in enumerate(expectations)]
+    suite = gx.ExpectationSuite("declared", expectations=configured)
     outcome = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
     # Great Expectations answers in an order of its own: what could not be evaluated comes first.
     results = {result.expectation_config.meta["place"]: result for result in outcome.results}
@@ -321,6 +306,25 @@ def _expect(judged: Judged, expectations: list[Expectation]) -> list[dict[str, A
             judged.blame(pd.Index(bad), entry["columns"], entry["type"])
         seen.append(entry)
     return seen
+
+
+def _configured(expectation: Expectation, place: int, typed: pd.DataFrame) -> Any:
+    """Great Expectations' own object for it, which knows its place among the declared ones."""
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    try:
+        return ExpectationConfiguration(
+            type=expectation.type,
+            kwargs=_comparable(expectation.kwargs, typed),
+            severity=expectation.severity,
+            meta={"place": place},
+        ).to_domain_obj()
+    except ValueError as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"params.yaml: {expectation.type}: arguments must be what a column can be compared with, got "
+            f"{expectation.kwargs}, and {told}; correct them"
+        ) from None
 
 
 def _comparable(kwargs: dict[str, Any], typed: pd.DataFrame) -> dict[str, Any]:

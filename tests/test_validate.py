@@ -256,7 +256,7 @@ def test_time_that_is_observed_is_told(what, seen):
 def test_argument_that_is_no_time_is_one_clear_message():
     deliver([row("a")])
     words = {"type": POSITIVE["type"], "kwargs": {"column": "day", "min_value": "someday"}, "severity": "info"}
-    with pytest.raises(UserError, match=r"must be what a column can be compared with, .*min_value.*invalid date"):
+    with pytest.raises(UserError, match=r"expect_column_values_to_be_between: .*'someday'.*invalid date.*; correct"):
         validate(tiny(words), AS_OF)
 
 
