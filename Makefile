@@ -28,7 +28,7 @@ tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRI
 	@$(BIN)/python -m tasks.tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
 
 test: .venv/ready-test  ## lint, types and every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality or scale
 	@$(BIN)/python -m benchmarks $(BENCH)
