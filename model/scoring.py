@@ -16,7 +16,7 @@ from model.batches import Batch, batches, collate
 from model.encoded import Encoded
 from model.engines import Engine, load
 from model.features import Features, Table
-from model.target import read_description, read_target
+from model.target import read_target
 
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two of."""
@@ -116,9 +116,7 @@ class TorchScorer(_Scoring):
 
 def _answers(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Class names, and the shape of one row's scores."""
-    target = read_target(read_description(folder))
-    if target is None:
-        raise ValueError(f"{folder} must hold a trained model, got one without a head; train it first")
+    target = read_target(folder)
     return target.classes, (target.n_outputs,) if target.task in ("multiclass", "multilabel") else ()
 
 

@@ -15,7 +15,7 @@ from model.features import Features
 from model.network import Network
 from model.safety import check_safetensors
 from model.settings import NetworkSettings
-from model.target import FORMAT, Target, read_description, read_target
+from model.target import FORMAT, Target, described_target, read_description
 
 
 def save_model(folder: Path, network: Network, features: Features) -> None:
@@ -43,7 +43,7 @@ def load_model(folder: Path) -> tuple[Network, Features]:
     network = Network(
         NetworkSettings(**described["settings"]),
         features.sizes,
-        read_target(described),
+        described_target(described),
         norm_epsilon=described["norm_epsilon"],
     )
     check_safetensors(folder / "network.safetensors")

@@ -64,8 +64,16 @@ def read_description(folder: Path) -> dict:
     return described
 
 
-def read_target(described: dict) -> Target | None:
-    """The target in the content of `network.json`."""
+def read_target(folder: Path) -> Target:
+    """What the trained model of `folder` answers. Raises: ValueError for one without a head."""
+    target = described_target(read_description(folder))
+    if target is None:
+        raise ValueError(f"{folder} must hold a trained model, got one without a head; train it first")
+    return target
+
+
+def described_target(described: dict) -> Target | None:
+    """The target in the content of `network.json`; None without a head."""
     target = described["target"]
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in (target or {}).items()

@@ -40,12 +40,11 @@ def export(product: Product, as_of: date) -> str:
     be used.
     """
     from model.export import export_onnx, parity
-    from model.target import read_description, read_target
+    from model.target import read_target
 
     paths, engines = Paths(product.name), _engines(product)
     rows = tables.split_part(paths.splits, "test", product)
-    target = read_target(read_description(paths.trained))
-    assert target is not None
+    target = read_target(paths.trained)
     with whole_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
         difference = parity(paths.trained, folder, rows) / target.deviation

@@ -76,19 +76,21 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
 def _obstacle(champion: Path, product: Product) -> str:
     """Why the champion cannot be measured beside the challenger; nothing where it can."""
     from model.features import Features
+    from model.target import read_target
 
     if unread := tables.unread(Features.load(champion).kinds, product):
         return f"reads {unread}"
-    theirs, ours = _classes(champion), _classes(Paths(product.name).onnx)
+    theirs, ours = read_target(champion).classes, read_target(Paths(product.name).onnx).classes
     return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""
 
 
 def _score(champion: Path, product: Product) -> float:
     """The champion's metric on the rows that the challenger was measured on; what it does not know scores 0."""
     from model.scoring import Scorer
+    from model.target import read_target
 
     paths, scorer = Paths(product.name), Scorer(champion)
-    classes = _classes(paths.onnx)
+    classes = read_target(paths.onnx).classes
     rows, y = tables.split_part(paths.splits, "test", product).answerable(classes)
     scores = tables.scores(scorer, rows)
     if scores.ndim > 1:
@@ -96,14 +98,6 @@ def _score(champion: Path, product: Product) -> float:
         scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
     value = tables.gate_metric(product, y, scores, classes)
     return math.nan if value is None else value
-
-
-def _classes(model: Path) -> tuple[str, ...]:
-    from model.target import read_description, read_target
-
-    target = read_target(read_description(model))
-    assert target is not None
-    return target.classes
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:
