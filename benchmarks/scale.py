@@ -11,8 +11,8 @@ Reads the memory from Linux's /proc: the program's own, without the files that i
 whenever somebody needs the room.
 
 The time per row of a night must not grow, which shows best where the network takes the least of it: most texts are
-read by a tiny one. A training learns from a part of its rows as long as from another: only what holding them takes is looked
-at.
+read by a tiny one. A training learns from a part of its rows as long as from another: only what holding them takes is
+looked at.
 """
 
 import importlib

@@ -33,7 +33,8 @@ def promote(product: Product, as_of: date) -> str:
     measured = read_json(paths.report("metrics.json"))
     # A metric that the held-out rows do not define is not there.
     challenger, baseline = (measured[name].get(metric, math.nan) for name in ("model", "baseline"))
-    leader = registry.champion(product.name)
+    champion = registry.champion(product.name)
+    leader = registry.champion(product.name, by=as_of)  # one that knows later data has seen the held-out rows
     held_out, standing = None, "none yet"
     if leader and leader.commit != commit:
         with tempfile.TemporaryDirectory() as folder:
@@ -55,8 +56,11 @@ def promote(product: Product, as_of: date) -> str:
     if product.gates.approval == "human" and not approver:
         return f"passes the gates, and waits for a human's approval ({seen})"
     who = f"{approver} and the gates" if approver else "the gates"
-    new = registry.promote(product.name, commit, over=leader, why=f"approved by {who} of params.yaml: {seen}")
+    why = f"approved by {who} of params.yaml: {seen}"
+    new = registry.promote(product.name, commit, as_of, over=champion, why=why)
     registry.mirror(product)
+    if champion and champion.knows_later_than(as_of):
+        return f"{new.version} predicts nights up to {as_of}; {champion.version} knows later data and goes on ({seen})"
     return f"{new.version} is the champion now ({seen})"
 
 

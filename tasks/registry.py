@@ -2,23 +2,26 @@
 
     flight-delays@v2.0.0      this experiment's model is version 2
     flight-delays#prod#3      the third assignment of `prod`: the newest one is the champion
+    flight-delays#prod!#4     this experiment's model was withdrawn: the champion is the one before
 
-Rolling back is assigning an older version again: `gto assign flight-delays --version v1.0.0 --stage prod`,
-then `git push --tags`. For readers without git the champion is mirrored beside the predictions.
+Rolling back is assigning an older version again, `gto assign flight-delays --version v1.0.0 --stage prod --force`, or
+withdrawing the newer one, `gto deprecate flight-delays v2.0.0 prod`; then `git push --tags` to the origin. For readers
+without git the champion is mirrored beside the predictions.
 """
 
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from tasks import crash
-from tasks.errors import PassingError
+from tasks.errors import PassingError, UserError
 from tasks.nights import opened, seal
 from tasks.params import Product
 from tasks.store import Store, Stored
-from tasks.workspace import ORIGIN, experiments, git
+from tasks.workspace import ORIGIN, Experiment, experiments, git
 
 MIRROR = "_champion.json"
 STAGE = "prod"
@@ -27,36 +30,52 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The model that predicts now."""
+    """A model that predicts."""
 
     version: str
     """Such as v2.0.0."""
     commit: str
     """The commit of the experiment that made it."""
+    made: Experiment | None = None
+    """That experiment; None where the origin keeps it no longer."""
+
+    def knows_later_than(self, as_of: date) -> bool:
+        """Whether it has learnt from data that was not known yet on `as_of`."""
+        return self.made is not None and self.made.as_of > as_of.isoformat()
 
 
-def champion(product: str) -> Champion | None:
-    """The model that predicts now, or None where none has been promoted."""
+def champion(product: str, by: date | None = None) -> Champion | None:
+    """The model that predicts now; with `by`, the newest of its line that knows nothing later. None where none does.
+
+    Raises UserError where the origin has the assignment of a version and not the version.
+    """
     tags = _tags(product)
-    turns = [int(match[1]) for tag in tags if (match := re.fullmatch(rf".+#{STAGE}#(\d+)", tag))]
-    if not turns:
-        return None
-    commit = tags[f"{product}#{STAGE}#{max(turns)}"]
-    versions = [tag.partition("@")[2] for tag, at in tags.items() if "@" in tag and at == commit]
-    return Champion(version=versions[-1], commit=commit)
+    made = {experiment.commit: experiment for experiment in experiments(product)}
+    for commit in reversed(_assigned(product, tags)):
+        version = next((version for version, at in _versions(product, tags).items() if at == commit), None)
+        if version is None:
+            raise UserError(
+                f"products.{product}: the commit {commit[:12]} that is in {STAGE} must have a tag {product}@v..., and "
+                "has none in the origin; push that tag too, or assign another version"
+            )
+        model = Champion(version=version, commit=commit, made=made.get(commit))
+        if by is None or not model.knows_later_than(by):
+            return model
+    return None
 
 
-def promote(product: str, commit: str, over: Champion | None, why: str) -> Champion:
+def promote(product: str, commit: str, as_of: date, over: Champion | None, why: str) -> Champion:
     """Register the experiment's model and make it the champion; the same again where it is one already.
 
-    `why` says who let it through, and on what grounds: the tag keeps it.
+    Where the champion knows data later than `as_of`, the model becomes that of its own time, for nights up to then, and
+    the champion goes on. `why` says who let it through, and on what grounds: the tag keeps it.
     Works in the clone that is the working directory. Raises PassingError where the champion is no longer `over`,
-    which it was judged against, or others keep winning the race.
+    which it was judged beside, or others keep winning the race.
     """
     for _ in range(ATTEMPTS):
-        leader = champion(product)
-        if leader and leader.commit == commit:
-            return leader
+        standing, leader = champion(product, by=as_of), champion(product)
+        if standing and standing.commit == commit:
+            return standing
         if leader != over:
             raise PassingError(
                 f"products.{product}: {leader.version if leader else 'no model'} has become the champion while this "
@@ -64,12 +83,16 @@ def promote(product: str, commit: str, over: Champion | None, why: str) -> Champ
             )
         git("fetch", "--quiet", "--tags", "--force", ORIGIN)
         known = _tags(product)
-        versions = [tag for tag in known if "@" in tag]
-        version = next((tag.partition("@")[2] for tag in versions if known[tag] == commit), f"v{len(versions) + 1}.0.0")
-        if f"{product}@{version}" not in known:
+        _delete_tags(_unknown_tags(product, known))  # of a try that was killed
+        versions = _versions(product, known)
+        version = next((version for version, at in versions.items() if at == commit), None)
+        if version is None:
+            version = f"v{max((int(each[1:].partition('.')[0]) for each in versions), default=0) + 1}.0.0"
             _gto("register", product, commit, "--version", version)
-        _gto("assign", product, "--version", version, "--stage", STAGE, "--message", why)
-        new = [tag for tag in git("tag", "--list", f"{product}@*", f"{product}#*").split() if tag not in known]
+        _assign(product, version, why)
+        if leader and leader.knows_later_than(as_of):
+            _assign(product, leader.version, f"goes on: {version} knows what was known on {as_of} only")
+        new = _unknown_tags(product, known)
         # All or none, and never over a tag that another run has put there first.
         pushed = subprocess.run(
             ["git", "push", "--quiet", "--atomic", ORIGIN, *(f"refs/tags/{tag}" for tag in new)],
@@ -80,7 +103,7 @@ def promote(product: str, commit: str, over: Champion | None, why: str) -> Champ
         crash.here("promote: the tags are pushed")
         if pushed.returncode == 0:
             return Champion(version=version, commit=commit)
-        git("tag", "--delete", *new)
+        _delete_tags(new)
     raise PassingError(f"products.{product}: the champion's tags could not be pushed; {pushed.stderr.strip()}")
 
 
@@ -92,12 +115,11 @@ def mirror(product: Product) -> None:
         leader = champion(product.name)
         if leader is None:
             return None
-        made = next((each for each in experiments(product.name) if each.commit == leader.commit), None)
         said = {
             "product": product.name,
             "version": leader.version,
             "commit": leader.commit,
-            "experiment": made.name if made else None,
+            "experiment": leader.made.name if leader.made else None,
         }
         return None if standing and opened(standing) == said else seal(said)
 
@@ -129,6 +151,37 @@ def _tags(product: str) -> dict[str, str]:
         commit, reference = line.split()
         found[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit  # the peeled line comes second
     return found
+
+
+def _versions(product: str, tags: dict[str, str]) -> dict[str, str]:
+    """The registered versions among the tags, each with the commit that it marks."""
+    form = re.compile(rf"{re.escape(product)}@(v\d+\.\d+\.\d+)")
+    return {match[1]: commit for tag, commit in tags.items() if (match := form.fullmatch(tag))}
+
+
+def _assigned(product: str, tags: dict[str, str]) -> list[str]:
+    """The commits that are in STAGE, in the order of their last assignment; those withdrawn since are not."""
+    form = re.compile(rf"{re.escape(product)}#{STAGE}(!?)#(\d+)")
+    turns = [(int(match[2]), match[1], commit) for tag, commit in tags.items() if (match := form.fullmatch(tag))]
+    assigned: list[str] = []
+    for _, withdrawn, commit in sorted(turns):
+        assigned = [each for each in assigned if each != commit] + ([] if withdrawn else [commit])
+    return assigned
+
+
+def _unknown_tags(product: str, known: dict[str, str]) -> list[str]:
+    """The product's tags of this clone that the origin did not have."""
+    return [tag for tag in git("tag", "--list", f"{product}@*", f"{product}#*").split() if tag not in known]
+
+
+def _delete_tags(tags: list[str]) -> None:
+    if tags:
+        git("tag", "--delete", *tags)
+
+
+def _assign(product: str, version: str, why: str) -> None:
+    # By force: a version may have been in the stage before.
+    _gto("assign", product, "--version", version, "--stage", STAGE, "--force", "--message", why)
 
 
 def _gto(*arguments: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tasks import crash, nights, params, stage
@@ -29,20 +29,22 @@ def open_run(
     """A new run at the head of the origin. `unique` tells runs of one as_of apart; a retry gives it again, and gets
     the same run again as long as head and champion are the same.
 
-    Raises UserError for a date that is none, an unknown product, no champion to predict with, or a store to which
-    no night can be published safely.
+    Raises UserError for a date that is none or has not come, an unknown product, no champion to predict with, or a
+    store to which no night can be published safely.
     """
     try:
-        params.parse_date(as_of)
+        known = params.parse_date(as_of)
     except ValueError as error:
         raise UserError(f"as_of {error}; write it like 2013-06-30") from None
+    if known > datetime.now(UTC).date() + timedelta(days=1):  # where the sun rises it is tomorrow already
+        raise UserError(f"as_of must have come, got {as_of}; for years no later night would be the newest; correct it")
     revision, everything = head()
     declared = everything.product(product)
-    leader = champion(product) if kind == "predict" else None
+    leader = champion(product, by=known) if kind == "predict" else None
     if kind == "predict" and leader is None:
         raise UserError(
-            f"products.{product}: a model must have been promoted, and none has; run the DAG train__{product}, "
-            "and read the log of its task promote"
+            f"products.{product}: a model that knows nothing later than {as_of} must have been promoted, and none has; "
+            f"run the DAG train__{product} with that as_of, and read the log of its task promote"
         )
     # Opened again after a commit or a promotion it is another run: no workspace may hold something of both.
     decides = json.dumps([unique, revision, leader and leader.commit])
@@ -58,7 +60,7 @@ def open_run(
         return run
     store = Store(declared.publish.url)
     probe_once(store)
-    generation = nights.claim(store, product, date.fromisoformat(as_of), run.name)
+    generation = nights.claim(store, product, known, run.name)
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
 
 

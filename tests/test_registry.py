@@ -1,9 +1,17 @@
-"""Oracle: git's own list of tags, on a real repository with GTO."""
+"""Oracle: git's own list of tags, on a real repository with GTO; its own commands, as the README gives them."""
+
+import re
+import shlex
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from tasks import registry, workspace
-from tasks.errors import PassingError
+from tasks.errors import PassingError, UserError
 from tasks.registry import Champion
 
 
@@ -26,16 +34,88 @@ def commits(tmp_path, monkeypatch):
     return made
 
 
+DAY, LATER = date(2024, 2, 10), date(2024, 2, 20)
+
+
+def promote(commit, over, why="approved by the gates", as_of=DAY):
+    return registry.promote("tiny", commit, as_of, over, why)
+
+
+def by_hand(command):
+    """A command that a person types in a clone of the origin, which has its tags."""
+    program, *arguments = shlex.split(command)
+    workspace.git("fetch", "--quiet", "--tags", "--force", registry.ORIGIN)
+    subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, capture_output=True)
+    workspace.git("push", "--quiet", "--tags", registry.ORIGIN)
+
+
+def keep_as_experiment(commit, as_of):
+    name = f"tiny-{as_of}-train-{commit[:8]}"
+    workspace.git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", commit, cwd=Path(registry.ORIGIN))
+
+
 def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_path):
     assert registry.champion("tiny") is None
-    first = registry.promote("tiny", commits[0], None, "approved by the gates")
+    first = promote(commits[0], None)
     assert first == registry.champion("tiny") == Champion(version="v1.0.0", commit=commits[0])
-    second = registry.promote("tiny", commits[1], first, "approved by Grace")
+    second = promote(commits[1], first, "approved by Grace")
     assert second == registry.champion("tiny") == Champion(version="v2.0.0", commit=commits[1])
-    assert registry.promote("tiny", commits[1], None, "again") == second, "a retry finds it done"
+    assert promote(commits[1], None, "again") == second, "a retry finds it done"
     with pytest.raises(PassingError, match=r"v2.0.0 has become the champion while this one was judged against another"):
-        registry.promote("tiny", commits[2], first, "judged against what was the champion before")
+        promote(commits[2], first, "judged against what was the champion before")
     assert registry.champion("tiny") == second
     told = registry.approval(tmp_path / "origin", "tiny", commits[1])
     assert told.endswith(": approved by Grace (tag tiny#prod#2)")
     assert registry.approval(tmp_path / "origin", "tiny", commits[2]) == "no tag of the origin"
+
+
+def test_rollback_is_the_command_of_the_readme_and_may_itself_be_undone(commits):
+    first = promote(commits[0], None)
+    second = promote(commits[1], first)
+    command = re.search(r"`(gto assign [^`]*?) &&", " ".join((ROOT / "README.md").read_text().split()))[1]
+    by_hand(command.replace("flight-delays", "tiny"))
+    assert registry.champion("tiny") == first
+    assert promote(commits[1], first) == second == registry.champion("tiny")
+
+
+def test_withdrawn_model_predicts_no_longer(commits):
+    first = promote(commits[0], None)
+    promote(commits[1], first)
+    by_hand("gto deprecate tiny v2.0.0 prod")
+    assert registry.champion("tiny") == first
+    by_hand("gto deprecate tiny v1.0.0 prod")
+    assert registry.champion("tiny") is None
+
+
+def test_version_is_a_new_one_whatever_was_registered_or_deleted_by_hand(commits):
+    by_hand(f"gto register tiny {commits[2]} --version v3.0.0")
+    first = promote(commits[0], None)
+    assert first == registry.champion("tiny") == Champion(version="v4.0.0", commit=commits[0])
+    workspace.git("tag", "--delete", "tiny@v3.0.0", cwd=Path(registry.ORIGIN))
+    assert promote(commits[1], first).version == "v5.0.0"
+
+
+def test_tags_of_a_try_that_was_killed_stop_no_further_one(commits):
+    workspace.git("tag", "-a", "tiny@v1.0.0", "-m", "of the killed try", commits[2])
+    workspace.git("tag", "-a", "tiny#prod#1", "-m", "of the killed try", commits[2])
+    assert promote(commits[0], None) == registry.champion("tiny")
+    assert registry.champion("tiny").commit == commits[0]
+
+
+def test_assignment_whose_version_is_missing_is_told(commits):
+    promote(commits[0], None)
+    workspace.git("tag", "--delete", "tiny@v1.0.0", cwd=Path(registry.ORIGIN))
+    with pytest.raises(UserError, match=r"must have a tag tiny@v\.\.\., and has none in the origin; push that tag too"):
+        registry.champion("tiny")
+
+
+def test_night_of_the_past_has_the_champion_of_then_and_a_model_of_then_takes_no_later_one_s_place(commits):
+    keep_as_experiment(commits[0], LATER)
+    keep_as_experiment(commits[1], DAY)
+    champion = promote(commits[0], None, as_of=LATER).version
+    assert registry.champion("tiny", by=DAY) is None
+    of_then = promote(commits[1], registry.champion("tiny"), as_of=DAY)
+    assert promote(commits[1], None, as_of=DAY).version == of_then.version, "a retry finds it done"
+    versions = {day: registry.champion("tiny", by=day).version for day in (DAY, LATER)}
+    assert versions == {DAY: of_then.version, LATER: champion}
+    assert registry.champion("tiny").version == champion

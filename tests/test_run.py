@@ -1,12 +1,13 @@
 """Oracle: a real origin with GTO's tags, and a real S3 server's claims."""
 
 import uuid
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from conftest import AS_OF, TINY
 
 from tasks import nights, registry, workspace
+from tasks.errors import UserError
 from tasks.run import open_run
 from tasks.store import Store
 
@@ -39,7 +40,7 @@ def promote(origin, leader):
     made = commit(origin, "An experiment")
     workspace.git("fetch", "--quiet", str(origin), "HEAD")
     workspace.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
-    return registry.promote("tiny", made, leader, "approved by the gates")
+    return registry.promote("tiny", made, date.fromisoformat(AS_OF), leader, "approved by the gates")
 
 
 @pytest.mark.parametrize("kind", ["train", "predict"])
@@ -68,3 +69,12 @@ def test_run_is_opened_as_the_commit_declares_it_and_not_as_the_working_tree_doe
     again = nights.claim(Store(committed.publish.url), "tiny", date.fromisoformat(AS_OF), run.name)
     assert again == run.generation, "it is claimed where the night will be published"
     assert Store(committed.publish.url.replace("/predictions", "/elsewhere")).list("") == {}
+
+
+def test_run_of_a_day_that_has_not_come_is_refused(origin):
+    """For its night would be the newest one until then."""
+    promote(origin, None)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert open_run("tiny", "predict", tomorrow.isoformat(), "a run of Airflow's").generation == 1
+    with pytest.raises(UserError, match=r"as_of must have come, got 2\d{3}-.*correct it"):
+        open_run("tiny", "predict", (tomorrow + timedelta(days=2)).isoformat(), "a run of Airflow's")
