@@ -19,6 +19,8 @@ class Target:
 
     task: str
     """binary, multiclass, multilabel or regression."""
+    column: str | None = None
+    """Where its truth stands; None where nobody said."""
     classes: tuple[str, ...] = ()
     """Names in the order of the scores; of a binary target (negative, positive); none for regression."""
     mean: float = 0.0
@@ -41,11 +43,11 @@ class Target:
             )
 
     @classmethod
-    def fit(cls, task: str, classes: Sequence[str], target: np.ndarray) -> "Target":
+    def fit(cls, task: str, classes: Sequence[str], target: np.ndarray, column: str | None = None) -> "Target":
         """The target of the given training rows. Shapes: target [n] or [n, C]."""
         if task != "regression":
-            return cls(task=task, classes=tuple(classes))
-        return cls(task=task, mean=float(target.mean()), deviation=float(target.std()) or 1.0)
+            return cls(task=task, column=column, classes=tuple(classes))
+        return cls(task=task, column=column, mean=float(target.mean()), deviation=float(target.std()) or 1.0)
 
     @property
     def n_outputs(self) -> int:

@@ -192,10 +192,10 @@ def _scorer(product: Product) -> Any:
         scorer = Scorer(folder)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    if unread := tables.unread(scorer.features.kinds, product):
+    if outdated := tables.outdated(folder, product):
         raise UserError(
-            f"params.yaml: products.{product.name}.columns must have all that the model reads, and lacks {unread}; "
-            f"let train__{product.name} promote a model of the new columns first, or put them back"
+            f"params.yaml: products.{product.name} must declare what the model reads and answers, and the model "
+            f"{outdated}; let train__{product.name} promote a model of what is declared now, or put that back"
         )
     return scorer
 

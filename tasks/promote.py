@@ -79,11 +79,10 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
 
 def _obstacle(champion: Path, product: Product) -> str:
     """Why the champion cannot be measured beside the challenger; nothing where it can."""
-    from model.features import Features
     from model.target import read_target
 
-    if unread := tables.unread(Features.load(champion).kinds, product):
-        return f"reads {unread}"
+    if outdated := tables.outdated(champion, product):
+        return outdated
     theirs, ours = read_target(champion).classes, read_target(Paths(product.name).onnx).classes
     return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""
 

@@ -143,10 +143,17 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
-def unread(kinds: dict[str, str], product: Product) -> str:
-    """The columns that a model reads and the product does not declare so; nothing where it has them all."""
-    wanted = kinds.items() - product.columns.items()
-    return ", ".join(f"{name} as {kind}" for name, kind in sorted(wanted))
+def outdated(folder: Path, product: Product) -> str:
+    """What the model of a folder does that the product, as it is declared, does not ask for; nothing where it fits."""
+    from model.features import Features
+    from model.target import read_target
+
+    unread, target = Features.load(folder).kinds.items() - product.columns.items(), read_target(folder)
+    if unread:
+        return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
+    if target.task != product.target.task or target.column not in (None, product.target.name):
+        return f"answers {target.column or 'a target'} as {target.task}"
+    return ""
 
 
 def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> float | None:

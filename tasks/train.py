@@ -40,7 +40,7 @@ def train(
     # A class that only the validation rows hold cannot be learnt, and would have no index.
     val_rows, y_val = val_rows.answerable(classes)
     try:
-        target = Target.fit(product.target.task, classes, y_train)
+        target = Target.fit(product.target.task, classes, y_train, product.target.name)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
     network, features = load_pretrained(

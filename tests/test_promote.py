@@ -11,7 +11,6 @@ from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
 from model.export import export_onnx
-from model.features import Features
 from model.scoring import Scorer
 from tasks import params, predict, promote, tables
 from tasks.errors import UserError
@@ -140,12 +139,32 @@ def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
     [
         (KINDS, ""),
         ({**KINDS, "weight": "number"}, ""),
-        ({"colour": "category", "when": "time"}, "size as number"),
-        ({**KINDS, "size": "category", "colour": "text"}, "colour as category, size as number"),
+        ({"colour": "category", "when": "time"}, "reads size as number"),
+        ({**KINDS, "size": "category", "colour": "text"}, "reads colour as category, size as number"),
     ],
 )
 def test_model_of_other_columns_is_named_and_neither_scores_nor_stops_a_new_one(champion, columns, told):
-    assert tables.unread(Features.load(champion).kinds, topics(columns)) == told
+    assert promote._obstacle(champion, topics(columns)) == told
     if told:
-        with pytest.raises(UserError, match=f"columns must have all that the model reads, and lacks {told}; let train"):
+        with pytest.raises(UserError, match=f"must declare what the model .*, and the model {told}; let train__tiny"):
             predict._scorer(topics(columns))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"target__task": "binary", "gates__metric": "auc"}, "answers late as multiclass"),
+        ({"target__task": "regression", "gates__metric": "rmse"}, "answers late as multiclass"),
+        ({"target__name": "team"}, "answers late as multiclass"),
+    ],
+)
+def test_model_of_another_target_neither_scores_nor_stops_a_new_one(champion, changes, told):
+    for folder in (champion, PATHS.onnx):
+        described = json.loads((folder / "network.json").read_text())
+        described["target"]["column"] = "late"
+        (folder / "network.json").write_text(json.dumps(described))
+    given = {"columns": KINDS, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
+    product = params.parse(declared(**{**given, **changes})).product("tiny")
+    assert promote._obstacle(champion, product) == told
+    with pytest.raises(UserError, match=f"and the model {told}; let train__tiny promote"):
+        predict._scorer(product)
