@@ -7,6 +7,7 @@ ratios, since the absolute figures of a shared machine are noisy. No timing ever
 
 import argparse
 import importlib
+import os
 
 from benchmarks.report import show, write
 
@@ -26,6 +27,8 @@ def main() -> None:
     names = parser.parse_args().names
     if unknown := set(names) - {*NAMES, GPU}:
         parser.error(f"name must be one of {', '.join(NAMES)}, {GPU}, got {', '.join(sorted(unknown))}; correct it")
+    if GPU not in names:  # the peers compute on the processor, and so do we beside them
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for name in names or NAMES:
         result = importlib.import_module(f"benchmarks.{name}").run()
         show(result)

@@ -43,7 +43,7 @@ ENCODERS = {
     )
     for name, d, n in (("85M", 768, 12), ("51M", 640, 10))
 }
-BATCH_TOKENS, SECONDS = 65536, 30.0
+BATCH_TOKENS, SECONDS = 65536, 8.0
 WANTED_UTILISATION, WANTED_PARITY = 0.45, 1e-3
 TESTS = (
     "model_training",
@@ -117,7 +117,7 @@ def _answer() -> Answer:
 def _training(name: str, settings: NetworkSettings, frame: pd.DataFrame) -> dict:
     """Fine-tuning, every article several times so that an epoch has enough steps."""
     features = _features(frame, settings.max_tokens)
-    many = pd.concat([frame.head(200)] if TINY else [frame] * 20, ignore_index=True)
+    many = pd.concat([frame.head(200)] if TINY else [frame] * 40, ignore_index=True)
     encoded = features.encode({"text": many["text"].to_numpy(object)})
     network = Network(settings, features.sizes, _answer())
     n_weights = sum(weight.numel() for weight in network.encoder.parameters())

@@ -149,35 +149,36 @@ def _in_turns(contenders: dict) -> dict[str, float]:
 
 
 class _Stopwatch:
-    """Stands where checkpoints are kept: called after every step, it notes the time, and stops when it is up."""
+    """Stands where checkpoints are kept: called between steps, it notes the time, and stops when it is up."""
 
-    every_seconds = 0.0
+    every_seconds = 0.5
+    """Seldom: a GPU must finish its steps first, and would wait for the next ones."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.times = seconds, []
+        self.seconds, self.seen = seconds, []
 
     def newest(self) -> None:
         return None
 
     def save(self, step: int, *_: object) -> None:
-        self.times.append(time.perf_counter())
-        if step > 3 and self.times[-1] - self.times[0] > self.seconds:
+        self.seen.append((step, time.perf_counter()))
+        if len(self.seen) > 3 and self.seen[-1][1] - self.seen[1][1] > self.seconds:
             raise TimeoutError
 
 
 def tokens_per_second(
     network: Network, features: Features, encoded: Encoded, y: np.ndarray, batch_tokens: int, seconds: float = SECONDS
 ) -> float:
-    """Real tokens a second of `model.training.train`, from its second step on."""
+    """Real tokens a second of `model.training.train`, once it is warm."""
     watch = _Stopwatch(seconds)
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
         train(network, features, encoded, y, encoded, y, settings, checkpoints=watch)
     cut = batches(encoded, batch_tokens, settings.seed)
-    if len(watch.times) > len(cut):
+    (first, started), (last, ended) = watch.seen[1], watch.seen[-1]
+    if last >= len(cut):
         raise RuntimeError(f"rows must last for {seconds} s, got {len(cut)} steps; give more")
-    tokens = sum(int(encoded.lengths[rows].sum()) for rows in cut[1 : len(watch.times)])
-    return tokens / (watch.times[-1] - watch.times[0])
+    return sum(int(encoded.lengths[rows].sum()) for rows in cut[first:last]) / (ended - started)
 
 
 def matrix_bound(n_tokens: int, settings: NetworkSettings, seconds: float = 4.0) -> float:

@@ -53,7 +53,7 @@ def fit_baseline(
     """
     inputs = _LinearInputs(kinds) if "text" in kinds.values() else _TreeInputs(kinds)
     rows = inputs.fit_transform(table)
-    estimator = _trees(task, inputs.is_category, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
+    estimator = _trees(task, inputs.is_category, target, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
     if task == "multilabel":
         estimator, target = (OneVsRestClassifier(estimator), target) if n_classes > 1 else (estimator, target[:, 0])
     if task != "regression" and target.ndim == 1 and len(np.unique(target)) == 1:
@@ -133,11 +133,13 @@ class _LinearInputs:
         return sparse.hstack(parts, format="csr")
 
 
-def _trees(task: str, is_category: list[bool], seed: int) -> Any:
+def _trees(task: str, is_category: list[bool], target: np.ndarray, seed: int) -> Any:
     knobs = {"categorical_features": is_category, "random_state": seed}
     if task == "regression":
         return HistGradientBoostingRegressor(**knobs)
-    return HistGradientBoostingClassifier(**knobs)
+    # To know when to stop they hold out rows of each class, where there are many rows; of one row they cannot.
+    rarest = min(np.unique(column, return_counts=True)[1].min() for column in target.reshape(len(target), -1).T)
+    return HistGradientBoostingClassifier(**knobs, early_stopping="auto" if rarest > 1 else False)
 
 
 def _linear(task: str) -> Any:

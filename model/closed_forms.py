@@ -20,7 +20,7 @@ from model.features import MAX_FITTED_ROWS, chosen_rows
 from model.loss import Loss, outputs
 from model.network import Network, answers
 from model.probe import fit_probe
-from model.wide import fit_mix, fit_wide
+from model.wide import RIDGE_TO_LOGITS, fit_mix, fit_wide
 
 MAX_PROBED_ROWS = 100_000
 """Rows that a head is fitted to; a sample, where there are more: what the encoder says of them is held in memory."""
@@ -47,17 +47,27 @@ def fit_head(network: Network, pooled: Tensor, truth: Tensor, loss: Loss, row_we
         return float(loss(network.head.eval()(pooled.to(network.where)), truth, row_weights)) / len(truth)
 
 
-def fit_linear(network: Network, parts: list[Encoded], truth: Tensor, penalty: float) -> None:
-    """Fit the linear model of subwords, if there is one, to the rows of all parts. Shapes: truth of all, end to end."""
+def fit_linear(
+    network: Network, parts: list[Encoded], truth: Tensor, penalty: float, row_weights: Tensor | None
+) -> None:
+    """Fit the linear model of subwords, if there is one, to the rows of all parts.
+
+    Shapes: truth and row_weights of all, end to end.
+    """
     if network.wide is not None:
         assert network.target is not None
-        fit_wide(network.wide, parts, outputs(network.target, truth), penalty)
+        scale = 1.0 if network.target.task == "regression" else RIDGE_TO_LOGITS
+        weights = None if row_weights is None else row_weights.numpy()
+        fit_wide(network.wide, parts, outputs(network.target, truth), penalty, scale, weights)
 
 
 def mix_linear(
     network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None
 ) -> None:
-    """Choose the weights of encoder and linear model on rows that neither was fitted on."""
+    """Choose the weights of encoder and linear model on rows that neither was fitted on.
+
+    Where one class is all that these rows hold they say nothing, and both weigh as without any row.
+    """
     wide = network.wide
     if wide is None:
         return
@@ -68,7 +78,10 @@ def mix_linear(
 
     deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
     loss = Loss(target=network.target, class_weights=class_weights)
-    fit_mix(wide, deep, flat, lambda logits: loss(logits, truth))
+    is_number = network.target.task == "regression"
+    tells = is_number or bool((truth != truth[:1]).any())
+    # Logits of two models add up, as far as their errors differ; numbers have a mean.
+    fit_mix(wide, deep, flat, lambda logits: tells * loss(logits, truth), 0.5 if is_number else 1.0)
 
 
 def explain_by_context(

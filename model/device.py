@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+# cuBLAS reads this once, when it starts; without it some of its sums come in any order.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 
 def device() -> torch.device:
     """A GPU when there is one, else the CPU."""
@@ -31,8 +34,6 @@ def autocast(where: torch.device) -> torch.autocast:
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Inside, torch draws from `seed` and uses algorithms that give the same bits on every run."""
-    # cuBLAS reads this once, when it starts; without it some of its sums come in any order.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     memory: Any = torch.utils.deterministic
     was, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     with torch.random.fork_rng():

@@ -23,6 +23,8 @@ Table = Mapping[str, np.ndarray]
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
+MAX_COUNTED = 20 * MAX_CATEGORIES
+"""Values of one column that are counted at once: where most rows have one of their own, memory must not grow."""
 MAX_FITTED_ROWS = 1_000_000
 """Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
 LARGEST = 1e30
@@ -108,6 +110,8 @@ class Features:
             n_rows += len(piece[next(iter(kinds))])
             for name, count in counts.items():
                 count.update(piece[name].tolist())
+                if len(count) > MAX_COUNTED:  # the rarest of so many would not be kept anyway
+                    counts[name] = Counter(dict(count.most_common(MAX_COUNTED // 2)))
         chosen = chosen_rows(n_rows, MAX_FITTED_ROWS)
         sample = _sample(
             pieces, [name for kind in ("number", "time", "context") for name in _of_kind(kinds, kind)], chosen

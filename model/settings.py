@@ -119,7 +119,8 @@ class TrainingSettings:
     """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it.
     A calibration would undo that for a yes or no (not for one of several classes): it needs `calibrate: false`."""
     half_life_days: float = 0.0
-    """A training row this much older than the newest weighs half as much in the loss; 0 lets all weigh the same."""
+    """A training row this much older than the newest weighs half as much; 0 lets all weigh the same. The line through
+    the context columns weighs all alike: its observations are days, of which there are few."""
     label_smoothing: float = 0.0
     """Share of a target's mass spread over all classes; regression ignores it."""
     keep: str = "best"

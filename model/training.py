@@ -120,7 +120,7 @@ def train(
             history = steps.run(mean_loss, validate, on_epoch)
             network.load_state_dict(steps.best)
         network.eval()
-        fit_linear(network, [encoded_train], truth_train, settings.wide_penalty)
+        fit_linear(network, [encoded_train], truth_train, settings.wide_penalty, row_weights)
         mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
         explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
         if settings.calibrate:
@@ -128,7 +128,8 @@ def train(
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and what the encoder's answers mean.
             truth = torch.cat([truth_train, truth_val])
-            fit_linear(network, [encoded_train, encoded_val], truth, settings.wide_penalty)
+            weights = None if row_weights is None else torch.cat([row_weights, torch.ones(len(truth_val))])
+            fit_linear(network, [encoded_train, encoded_val], truth, settings.wide_penalty, weights)
             if not settings.epochs and row_weights is None:
                 truth = torch.cat([truth_train[chosen], truth_val[chosen_val]])
                 fit_head(network, torch.cat([pooled, pooled_val]), truth, loss, None)

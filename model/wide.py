@@ -57,11 +57,19 @@ def _unit(rows: Tensor) -> Tensor:
     return rows / length.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def fit_wide(wide: Wide, parts: Sequence[Encoded], outputs: np.ndarray, penalty: float) -> None:
-    """Fit rarity on the bags and weights on what they should answer, by ridge regression.
+def fit_wide(
+    wide: Wide,
+    parts: Sequence[Encoded],
+    outputs: np.ndarray,
+    penalty: float,
+    scale: float,
+    row_weights: np.ndarray | None = None,
+) -> None:
+    """Fit rarity on the bags and weights on what they should answer, by ridge regression; answer `scale` times that.
 
     Holds the bags of all rows in memory, 12 bytes for each subword of a row.
-    Shapes: outputs float [n, o], of the rows of all parts: 1 and 0 for yes and no, or standardised numbers.
+    Shapes: outputs float [n, o], of the rows of all parts: 1 and 0 for yes and no, or standardised numbers; row_weights
+    [n], 1 in the mean.
     """
     from scipy import sparse
     from sklearn.linear_model import Ridge
@@ -74,28 +82,30 @@ def fit_wide(wide: Wide, parts: Sequence[Encoded], outputs: np.ndarray, penalty:
     columns = (rows @ sparse.diags_array(rarity)).tocsc()
     fields = [normalize(field.tocsr()) for field in (columns[:, : wide.n_subwords], columns[:, wide.n_subwords :])]
     units = sparse.hstack(fields, format="csr") / N_FIELDS**0.5
-    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-6).fit(units, outputs)
+    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-6).fit(units, outputs, sample_weight=row_weights)
     wide.rarity.copy_(torch.from_numpy(rarity))
-    wide.weight.copy_(torch.from_numpy(ridge.coef_.reshape(-1, n_ids).T * RIDGE_TO_LOGITS))
-    wide.bias.copy_(torch.from_numpy((ridge.intercept_ - outputs.mean(0)).reshape(-1) * RIDGE_TO_LOGITS))
+    mean = np.average(outputs, axis=0, weights=row_weights)
+    wide.weight.copy_(torch.from_numpy(ridge.coef_.reshape(-1, n_ids).T * scale))
+    wide.bias.copy_(torch.from_numpy((ridge.intercept_ - mean).reshape(-1) * scale))
 
 
 def _bags(part: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return part.bag_weights.astype(np.float64), part.bag, part.bag_offsets
 
 
-def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Tensor]) -> None:
+def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Tensor], drawn_to: float = 1.0) -> None:
     """Choose the weights of both parts, each above 0, by the loss of rows that neither was fitted on.
 
-    Drawn to 1 each, as one more observation would: that decides where few rows, or rows without a mistake, say little.
+    `drawn_to` draws each as one more observation would: it decides where few rows, or rows without a mistake, say
+    little.
     Shapes: deep and flat (the linear model's logits) [n, o]; loss: [n, o] -> [], summed over the rows.
     """
     moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     deep, flat = deep.double(), flat.double()
 
     def objective() -> Tensor:
-        mix = moves.exp()
+        mix = drawn_to * moves.exp()
         return (loss(mix[0] * deep + mix[1] * flat) + moves.square().sum() / 2) / len(deep)
 
     minimise([moves], objective)
-    wide.mix.copy_(moves.detach().exp())
+    wide.mix.copy_(drawn_to * moves.detach().exp())

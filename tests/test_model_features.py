@@ -102,6 +102,16 @@ def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabu
     assert np.abs(cut - 0.3).min() < 0.02
 
 
+def test_of_too_many_values_the_rarest_are_forgotten_while_they_are_counted(monkeypatch):
+    monkeypatch.setattr("model.features.MAX_COUNTED", 200)
+    pieces = [
+        {"who": np.array([f"{i % 20}" if i % 2 else f"{part}-{i}" for i in range(300)], object)} for part in range(9)
+    ]
+    (who,) = Features.fit({"who": "category"}, pieces, None, "binary", max_tokens=8).vocabularies.values()
+    assert set(who[:10]) == {str(i) for i in range(1, 20, 2)}
+    assert len(who) <= 200 + 300
+
+
 def test_pieces_on_disk_are_the_encoded_whole_and_leave_no_file(tmp_path):
     table = a_table(n=50)
     for kinds, max_windows in ((KINDS, 1), ({"size": "number"}, 1), ({"body": "text"}, 1), (KINDS, 3)):

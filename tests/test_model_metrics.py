@@ -288,3 +288,13 @@ def test_baseline_of_rows_that_are_all_alike_says_so(task, kind):
     scores = fit_baseline({"x": kind}, {"x": cells}, y, task, 1 if task == "multilabel" else 2, 0).score({"x": cells})
     wanted = {"binary": np.ones(60), "multiclass": np.tile([0, 1], (60, 1)), "multilabel": np.ones((60, 1))}[task]
     np.testing.assert_array_equal(scores, wanted)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_baseline_of_many_rows_bears_a_class_of_one(task):
+    x = np.arange(10_050.0)
+    y = (x > 5000).astype(int)
+    y[0] = 2 if task == "multiclass" else 0
+    y = y if task == "multiclass" else (x == 7).astype(int) if task == "binary" else np.c_[y, x == 7].astype(float)
+    n_classes = {"binary": 2, "multiclass": 3, "multilabel": 2}[task]
+    assert np.isfinite(fit_baseline({"x": "number"}, {"x": x}, y, task, n_classes, 0).score({"x": x})).all()

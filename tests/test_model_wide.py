@@ -18,7 +18,7 @@ from model.store import load_model, save_model
 from model.subwords import bags, join, tokenise, train_tokenizer
 from model.target import Target
 from model.training import train
-from model.wide import RIDGE_TO_LOGITS, Wide, fit_mix, fit_wide
+from model.wide import Wide, fit_mix, fit_wide
 
 KINDS = {"title": "text", "body": "text"}
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, max_tokens=8, wide_tokens=200)
@@ -61,12 +61,14 @@ def test_bags_count_every_subword_of_the_whole_and_of_what_the_encoder_reads(row
         np.testing.assert_allclose(weights[got], [1 + np.log(expected[token]) for token in ids[got]], rtol=1e-6)
 
 
-def test_the_linear_model_is_ridge_regression_on_tf_idf():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_linear_model_is_ridge_regression_on_tf_idf(weighted):
     table, y = a_table()
+    weigh = np.random.default_rng(0).random(len(y)) * 2 if weighted else np.ones(len(y))
     features = fitted(table)
     encoded, n_subwords = features.encode(table), features.sizes.n_subwords
     wide, outputs = Wide(n_subwords, 3), np.eye(3)[y]
-    fit_wide(wide, [encoded], outputs, penalty=0.5)
+    fit_wide(wide, [encoded], outputs, penalty=0.5, scale=8.0, row_weights=weigh if weighted else None)
     counts = np.zeros((len(y), 2 * n_subwords))
     for row in range(len(y)):
         at = slice(encoded.bag_offsets[row], encoded.bag_offsets[row + 1])
@@ -75,13 +77,12 @@ def test_the_linear_model_is_ridge_regression_on_tf_idf():
     rows = counts * rarity
     for field in (rows[:, :n_subwords], rows[:, n_subwords:]):
         field /= np.linalg.norm(field, axis=1, keepdims=True) * 2**0.5
-    centred = rows - rows.mean(0)
-    weights = np.linalg.solve(
-        centred.T @ centred + 0.5 * np.eye(2 * n_subwords), centred.T @ (outputs - outputs.mean(0))
-    )
+    centred, wanted = (part - np.average(part, axis=0, weights=weigh) for part in (rows, outputs))
+    squares = centred.T @ (weigh[:, None] * centred) + 0.5 * np.eye(2 * n_subwords)
+    weights = np.linalg.solve(squares, centred.T @ (weigh[:, None] * wanted))
     batch = {name: torch.from_numpy(column) for name, column in collate(encoded, np.arange(len(y)), 0).items()}
     got = wide(batch["bag"], batch["bag_weights"]).numpy()
-    np.testing.assert_allclose(got, centred @ weights * RIDGE_TO_LOGITS, atol=1e-3)
+    np.testing.assert_allclose(got, centred @ weights * 8.0, atol=1e-3)
 
 
 def test_the_mix_trusts_the_part_that_knows_and_is_no_worse_than_either():
@@ -131,11 +132,54 @@ def test_what_stands_behind_the_encoders_cut_is_learnt_by_the_linear_part(task):
     assert hits(without) < 0.9
 
 
+def test_validation_rows_of_one_class_leave_the_mix_as_it_is_without_any():
+    """Of one class alone any confidence would do: the surer, the better."""
+    (table, y), (one, _) = a_table(), a_table(60, seed=1)
+    features = fitted(table)
+    network = Network(SMALL, features.sizes, Target(task="binary", classes=("no", "yes")))
+    encoded, held_out = features.encode(table), features.encode(one)
+    settings = TrainingSettings(epochs=1, calibrate=False)
+    network, _ = train(network, features, encoded, (y > 0).astype(int), held_out, np.zeros(60, int), settings)
+    np.testing.assert_allclose(network.wide.mix, 1.0)
+
+
+def test_without_rows_that_say_more_the_mix_is_what_it_is_drawn_to():
+    wide, rows = Wide(5, 1), torch.randn(3, 1)
+    fit_mix(wide, rows, rows.flip(0), lambda mixed: 0.0 * mixed.sum(), drawn_to=0.5)
+    np.testing.assert_allclose(wide.mix, 0.5)
+
+
+def test_words_of_old_rows_fade_as_the_rows_do():
+    (table, y), (held_out, y_held_out) = a_table(240), a_table(60, seed=1)
+    old = np.arange(240) < 200
+    y = np.where(old, 2 - y, y)  # since when the words mean the opposite
+    features = fitted(table)
+    encoded, other = features.encode(table), features.encode(held_out)
+    target, hits = Target(task="multiclass", classes=("a", "b", "c")), {}
+    for half_life_days in (0.0, 1.0):
+        settings = TrainingSettings(epochs=1, calibrate=False, half_life_days=half_life_days)
+        network, _ = train(
+            Network(SMALL, features.sizes, target),
+            features,
+            encoded,
+            y,
+            other,
+            y_held_out,
+            settings,
+            age_days=old * 9.0,
+        )
+        batch = {name: torch.from_numpy(column) for name, column in collate(other, np.arange(60), 0).items()}
+        flat = network.wide(batch["bag"], batch["bag_weights"]).numpy()
+        hits[half_life_days] = (flat.argmax(1) == y_held_out).mean()
+    assert hits[0.0] < 0.6
+    assert hits[1.0] > 0.9
+
+
 def test_a_wide_network_read_back_scores_the_same(tmp_path):
     table, y = a_table(30)
     features = fitted(table)
     network = Network(SMALL, features.sizes, Target(task="multiclass", classes=("a", "b", "c"))).eval()
-    fit_wide(network.wide, [features.encode(table)], np.eye(3)[y], 0.3)
+    fit_wide(network.wide, [features.encode(table)], np.eye(3)[y], 0.3, 8.0)
     network.wide.mix.fill_(1)
     save_model(tmp_path, network, features)
     loaded, its = load_model(tmp_path)
