@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tasks import params, stage
 from tasks.errors import PassingError, UserError
+from tasks.store import not_an_address
 from tasks.workspace import HOME, ROOT, experiments, git, head
 
 BUCKET = "lamplighter"
@@ -73,7 +74,7 @@ def start_store(env: dict[str, str]) -> str:
             f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET"
         )
     port = int(env[ADDRESS].rpartition(":")[2])
-    if _answers(port):
+    if _answers(port) and _running("store") is None:
         raise UserError(
             f"port {port} must be free for the object store, and another program holds it; stop that, or set "
             f"LAMPLIGHTER_S3_PORT and delete {HOME / 'env'}"
@@ -141,12 +142,14 @@ def down() -> None:
 
 def run(product: str, as_of: str | None) -> None:
     """Train and predict once, each by its DAG, and say what came out."""
+    from tasks.run import asked_as_of
     from tasks.summary import summary
 
     params.load().product(product)
     _tell_uncommitted()
     declared = head()[1]
     as_of = as_of or declared.as_of.isoformat()
+    asked_as_of(as_of)
     settings = None if ADDRESS in os.environ else HOME / "env"
     env = enter()
     started = time.monotonic()
@@ -234,16 +237,21 @@ def _is_ours(env: dict[str, str]) -> bool:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=env[ADDRESS],
-        aws_access_key_id=env.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
-        config=Config(
-            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
-        ),
+    config = Config(
+        connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
     )
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=env[ADDRESS],
+            aws_access_key_id=env.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=env.get("AWS_SESSION_TOKEN"),
+            region_name=env.get("AWS_DEFAULT_REGION", "us-east-1"),
+            config=config,
+        )
+    except ValueError as error:
+        raise not_an_address(error) from None
     try:
         client.head_bucket(Bucket=env.get("S3_BUCKET", BUCKET))
         return True

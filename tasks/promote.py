@@ -21,7 +21,7 @@ from tasks.errors import PassingError, UserError
 from tasks.files import folder_sha256, read_json
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.paths import Paths
-from tasks.workspace import ORIGIN
+from tasks.workspace import ORIGIN, without_secret
 
 
 def promote(product: Product, as_of: date) -> str:
@@ -107,7 +107,7 @@ def _fetch(commit: str, path: Path, into: Path) -> None:
     command = [sys.executable, "-m", "dvc", "get", "--quiet", ORIGIN, str(path), "--rev", commit, "--out", str(into)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise PassingError(f"the champion's model could not be fetched: {answer.stderr.strip()}")
+        raise PassingError(without_secret(f"the champion's model could not be fetched: {answer.stderr.strip()}"))
 
 
 if __name__ == "__main__":

@@ -171,10 +171,10 @@ def _clean_clone(published: Published, folder: Path, name: str | None, commit: s
         )
     git("checkout", "--quiet", "--detach", found, cwd=folder)
     shutil.copy2(ROOT / ".dvc" / "config", folder / ".dvc" / "config.local")
-    with (folder / ".dvc" / "config.local").open("a") as config:
-        config.write(f"\n[cache]\n    dir = {folder / '.dvc' / 'cache'}\n")
     _tell(f"clean clone of {git('show', '-s', '--format=%h of %cs: %s', 'HEAD^', cwd=folder).strip()}")
-    return Clone(folder, published.product, _interpreter(folder, installed))
+    clone = Clone(folder, published.product, _interpreter(folder, installed))
+    clone.run("-m", "dvc", "cache", "dir", "--local", str(folder / ".dvc" / "cache"))
+    return clone
 
 
 def _interpreter(clone: Path, installed: bool) -> Path:

@@ -21,7 +21,7 @@ from tasks.errors import PassingError, UserError
 from tasks.nights import opened, seal
 from tasks.params import Product
 from tasks.store import Store, Stored
-from tasks.workspace import ORIGIN, Experiment, experiments, git
+from tasks.workspace import ORIGIN, Experiment, experiments, git, without_secret
 
 MIRROR = "_champion.json"
 STAGE = "prod"
@@ -104,7 +104,8 @@ def promote(product: str, commit: str, as_of: date, over: Champion | None, why: 
         if pushed.returncode == 0:
             return Champion(version=version, commit=commit)
         _delete_tags(new)
-    raise PassingError(f"products.{product}: the champion's tags could not be pushed; {pushed.stderr.strip()}")
+    told = without_secret(pushed.stderr.strip())
+    raise PassingError(f"products.{product}: the champion's tags could not be pushed; {told}")
 
 
 def mirror(product: Product) -> None:

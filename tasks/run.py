@@ -32,12 +32,7 @@ def open_run(
     Raises UserError for a date that is none or has not come, an unknown product, no champion to predict with, or a
     store to which no night can be published safely.
     """
-    try:
-        known = params.parse_date(as_of)
-    except ValueError as error:
-        raise UserError(f"as_of {error}; write it like 2013-06-30") from None
-    if known > datetime.now(UTC).date() + timedelta(days=1):  # where the sun rises it is tomorrow already
-        raise UserError(f"as_of must have come, got {as_of}; for years no later night would be the newest; correct it")
+    known = asked_as_of(as_of)
     revision, everything = head()
     declared = everything.product(product)
     leader = champion(product, by=known) if kind == "predict" else None
@@ -64,6 +59,17 @@ def open_run(
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
 
 
+def asked_as_of(text: str) -> date:
+    """The date that a person, or a schedule, asks for. Raises UserError for one that is none or has not come."""
+    try:
+        as_of = params.parse_date(text)
+    except ValueError as error:
+        raise UserError(f"as_of {error}; write it like 2013-06-30") from None
+    if as_of > datetime.now(UTC).date() + timedelta(days=1):  # where the sun rises it is tomorrow already
+        raise UserError(f"as_of must have come, got {text}; until then its night would be the newest; correct it")
+    return as_of
+
+
 def step(run: Run, name: str, approver: str | None = None) -> str:
     """Restore, do one stage (or publish, gc or promote) in the workspace, and hand on; returns the last line it said.
 
@@ -81,7 +87,7 @@ def step(run: Run, name: str, approver: str | None = None) -> str:
         else:
             os.environ["LAMPLIGHTER_COMMIT"] = saved_commit(run)
             if approver:
-                os.environ["LAMPLIGHTER_APPROVER"] = approver
+                os.environ["LAMPLIGHTER_APPROVER"] = str(approver)  # a name of digits comes as a number
             said = call(run, [sys.executable, "-m", f"tasks.{name}", run.product])
     return next((line for line in reversed(said) if line), "")
 

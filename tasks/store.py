@@ -129,8 +129,8 @@ class Store:
         except PassingError as error:
             unanswered = error
         standing = self.sha256(key)
-        if unanswered and standing is None:
-            raise unanswered
+        if standing is None:
+            raise unanswered or PassingError(f"{self.uri(key)}: another writer was at it, and nothing stands there yet")
         if standing != digest:
             raise UserError(
                 f"{self.uri(key)}: an immutable object must not change, and another content stands there "
@@ -210,16 +210,22 @@ class Store:
         # A session of its own: a shared one is not safe between threads, and keeps credentials that it once saw.
         session = botocore.session.Session()
         session.register_component("data_loader", _service_descriptions())
-        return session.create_client(
-            "s3",
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                max_pool_connections=32,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                s3={"addressing_style": "path"},
-            ),
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=32,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            s3={"addressing_style": "path"},
         )
+        try:
+            return session.create_client("s3", config=config)
+        except ValueError as error:
+            raise not_an_address(error) from None
+
+
+def not_an_address(error: ValueError) -> UserError:
+    """What botocore says of an endpoint that is none."""
+    return UserError(f"AWS_ENDPOINT_URL_S3 must be an address such as https://minio.example:9000; {error}; correct it")
 
 
 @cache

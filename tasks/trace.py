@@ -23,7 +23,7 @@ from tasks.errors import UserError
 from tasks.files import read_json
 from tasks.paths import Paths
 from tasks.store import Store
-from tasks.workspace import ORIGIN, experiments, git, lock_at
+from tasks.workspace import ORIGIN, experiments, git, lock_at, without_secret
 
 _ADDRESS = re.compile(r"(s3://.+)/([a-z][a-z0-9-]*[a-z0-9])/dt=(\d{4}-\d\d-\d\d)/(.+)")
 
@@ -180,7 +180,7 @@ def _validation(commit: str, report: Path) -> str:
         command = [sys.executable, "-m", "dvc", "get", "--quiet", ORIGIN, str(report), "--rev", commit]
         got = subprocess.run([*command, "--out", f"{folder}/report"], capture_output=True, text=True, check=False)
         if got.returncode:
-            return f"could not be fetched from the DVC remote ({got.stderr.strip().splitlines()[-1:]})"
+            return f"could not be fetched from the DVC remote ({without_secret(got.stderr.strip()).splitlines()[-1:]})"
         day = read_json(Path(folder) / "report")["scored_day"]
     return f"{day['rows_in']:,} rows in, {day['rows_quarantined']:,} quarantined on the day that was scored"
 

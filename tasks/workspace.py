@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -236,6 +237,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
     """Run git and return what it prints. Raises PassingError with its message where it fails, Hung where it hangs."""
+    what = f"git {' '.join(arguments[:3])}"
     with subprocess.Popen(
         ["git", *arguments],
         cwd=cwd,
@@ -249,11 +251,17 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
         except BaseException as error:
             _end(process.pid)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise Hung(f"git {' '.join(arguments[:3])} did not end within {GIT_SECONDS} s") from None
+                raise Hung(without_secret(f"{what} did not end within {GIT_SECONDS} s")) from None
             raise
     if process.returncode:
-        raise PassingError(f"git {' '.join(arguments[:3])} failed: {told.strip()}")
+        raise PassingError(without_secret(f"{what} failed: {told.strip()}"))
     return printed
+
+
+def without_secret(told: str) -> str:
+    """Without the user and password that the origin's address may have."""
+    secret, at, _ = urlsplit(ORIGIN).netloc.rpartition("@")
+    return told.replace(secret + at, "") if at else told
 
 
 def _end(process: int) -> None:
@@ -357,6 +365,7 @@ def _clone(run: Run) -> None:
     _sweep(run)
     shutil.rmtree(run.workspace, ignore_errors=True)
     aside = run.workspace.with_name(f".{run.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)  # of a try of this process that failed
     git("clone", "--quiet", "--no-checkout", ORIGIN, str(aside))
     git("checkout", "--quiet", "--detach", run.revision, cwd=aside)
     git("config", "user.name", "lamplighter", cwd=aside)

@@ -27,6 +27,14 @@ FAULTS = (
     "cut answer",  # the answer's body breaks off
     "slow",
 )
+CONFLICT = "conflict"
+"""409, which S3 answers to one of two who write a key at once, each under a condition; nothing stands there yet."""
+_ANSWERS = {
+    "error before": ("InternalError", "500 Internal"),
+    "error after": ("InternalError", "500 Internal"),
+    "throttled": ("SlowDown", "503 Slow Down"),
+    CONFLICT: ("ConditionalRequestConflict", "409 Conflict"),
+}
 HANG_SECONDS = 1.0
 SLOW_SECONDS = 0.3
 
@@ -107,7 +115,7 @@ class Proxy:
         return self._answer(client, request, fault)
 
     def _answer(self, client: socketserver.StreamRequestHandler, request: Request, fault: str | None) -> bool:
-        if fault in ("error before", "throttled"):
+        if fault in ("error before", "throttled", CONFLICT):
             return self._send_error(client, fault)
         if fault == "dropped before":
             return False
@@ -147,7 +155,7 @@ class Proxy:
             upstream.close()
 
     def _send_error(self, client: socketserver.StreamRequestHandler, fault: str) -> bool:
-        code, status = ("SlowDown", "503 Slow Down") if fault == "throttled" else ("InternalError", "500 Internal")
+        code, status = _ANSWERS[fault]
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
         client.wfile.write(
             f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

@@ -176,6 +176,25 @@ def test_server_that_is_down_is_a_passing_failure(monkeypatch, s3_here):
         Store("s3://lamplighter/x").read("key")
 
 
+def test_conflict_with_another_writer_passes(store, s3_here, monkeypatch, file):
+    with proxy.Proxy(s3_here["AWS_ENDPOINT_URL_S3"]) as faulty:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", faulty.url)
+        there = Store(store.url)
+        faulty.reset(lambda request: proxy.CONFLICT if request.number == 1 else None)
+        with pytest.raises(PassingError, match="another writer was at it, and nothing stands there yet"):
+            there.create_file("part", file)
+        assert there.create_file("part", file)
+        faulty.reset(lambda request: proxy.CONFLICT if request.method == "PUT" and request.number < 4 else None)
+        assert there.update("key", lambda _: b"1")
+    assert faulty.injected[proxy.CONFLICT] == 2
+
+
+def test_address_that_is_none_is_one_clear_message(monkeypatch, s3_here):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
+    with pytest.raises(UserError, match=r"AWS_ENDPOINT_URL_S3 must be an address .*minio:9000; correct it"):
+        Store("s3://lamplighter/x").read("key")
+
+
 @pytest.mark.parametrize("fault", ["damaged answer", "cut answer"])
 def test_body_that_breaks_on_its_way_is_asked_for_again(store, s3_here, monkeypatch, tmp_path, fault):
     """botocore sends a request again, but never reads a body again."""

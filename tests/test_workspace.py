@@ -189,6 +189,13 @@ def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(h
     assert told == [str(os.getpgrp())]
 
 
+def test_password_of_the_origin_is_in_no_message(monkeypatch):
+    monkeypatch.setattr(workspace, "ORIGIN", "https://bob:s3cr3t@127.0.0.1:1/x.git")
+    with pytest.raises(PassingError, match=r"git ls-remote https://127\.0\.0\.1:1/x\.git .*failed") as caught:
+        workspace.experiments("tiny")
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_git_that_hangs_is_ended_with_what_it_started_and_its_workspace_made_anew(home, tmp_path, monkeypatch):
     monkeypatch.setattr(workspace, "GIT_SECONDS", 0.5)
     hang = f"alias.hang=!echo $$ > {tmp_path}/pid; exec sleep 60"
