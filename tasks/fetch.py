@@ -11,6 +11,7 @@ import csv
 import importlib
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import PassingError, UserError
 from tasks.params import UNREADABLE_COLUMNS, Product, Source
+from tasks.types import cell_text
 
 UNREADABLE, LINE, TEXT = UNREADABLE_COLUMNS
 CHUNK_ROWS = 65536
@@ -188,7 +190,7 @@ def _parquet(file: IO[bytes], source: Source) -> pd.DataFrame:
     for place, field in enumerate(table.schema):
         plain = _plain(table.column(place), field.type)
         table = table.set_column(place, field.name, plain)
-    return _with_unreadable(table.to_pandas(integer_object_nulls=True), [])
+    return _with_unreadable(table.to_pandas(integer_object_nulls=True, ignore_metadata=True), [])
 
 
 def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -201,7 +203,10 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         except pa.ArrowInvalid:
             return column
     if pa.types.is_floating(kind) and pc.any(pc.is_nan(column)).as_py():
-        return pc.if_else(pc.is_nan(column), "NaN", column.cast(pa.float64()).cast(pa.string()))
+        # Each as our own text of a number is, so that a column reads alike with and without a NaN.
+        cells = column.cast(pa.float64()).to_pylist()
+        texts = [cell if cell is None else "NaN" if math.isnan(cell) else cell_text(cell) for cell in cells]
+        return pa.chunked_array([pa.array(texts, pa.string())])
     return column
 
 

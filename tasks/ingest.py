@@ -9,6 +9,7 @@ Does not judge or cast values: that is `validate`.
 
 import hashlib
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from tasks.keys import row_hashes
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.paths import Paths, partition, partition_day
 from tasks.pii import protect
-from tasks.types import LABEL_SEPARATOR, as_text, event_day, parse_time
+from tasks.types import LABEL_SEPARATOR, as_text, cast_target, cell_text, event_day, is_told, parse_time
 
 
 def ingest(product: Product, as_of: date) -> str:
@@ -44,10 +45,12 @@ def ingest(product: Product, as_of: date) -> str:
     if index_file.exists():
         _sweep(index, paths)
     changed = _changed_days(dated, product, start, last, index, paths)
-    arriving = _arriving(undated, last, index)
-    waiting = int((~_names_of(undated).isin(index["undated"])).sum())
+    names = _names_of(undated, product)
+    arriving = _arriving(undated, names, dated, index)
+    waiting = int((~names.isin(index["undated"])).sum())
     new_rows = _append(pd.concat([dated, arriving], ignore_index=True), "rows", product, index, paths)
-    new_labels = _append(_labels_by_day(frame, product, as_of, index, paths), "labels", product, index, paths)
+    labels, n_changed = _labels_by_day(frame, product, as_of, index, paths)
+    new_labels = _append(labels, "labels", product, index, paths)
     index["as_of"] = max(index.get("as_of", ""), as_of.isoformat())
     write_json(index_file, index)
     write_json(
@@ -61,6 +64,7 @@ def ingest(product: Product, as_of: date) -> str:
             "rows_later_than_the_night": len(rows) - len(dated) - len(undated),
             "days_new": sorted(set(new_rows["dt"])),
             "labels_new": len(new_labels),
+            "labels_changed": n_changed,
             "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
             "changed_past": changed,
             "labels_total": sum(entry["rows"] for entry in index["labels"].values()),
@@ -69,6 +73,8 @@ def ingest(product: Product, as_of: date) -> str:
     told = f"{len(new_rows):,} new rows on {new_rows['dt'].nunique()} days, {len(new_labels):,} new labels"
     if changed:
         told += f"; THE PAST HAS CHANGED on {len(changed)} stored days (kept as stored): {_some(list(changed))}"
+    if n_changed:
+        told += f"; {n_changed:,} STORED LABELS ARE TOLD DIFFERENTLY NOW (kept as stored)"
     return told
 
 
@@ -106,34 +112,55 @@ def _sweep(index: dict[str, Any], paths: Paths) -> None:
                 file.unlink()
 
 
-def _arriving(undated: pd.DataFrame, last: str, index: dict[str, Any]) -> pd.DataFrame:
-    """Rows without a date: each counts as arriving once, on the newest day, or on the next if that is stored."""
-    names = _names_of(undated)
-    fresh = ~names.isin(index["undated"]) & (last not in index["rows"])
+def _arriving(undated: pd.DataFrame, names: pd.Series, dated: pd.DataFrame, index: dict[str, Any]) -> pd.DataFrame:
+    """Rows without a date: each counts as arriving once, with the newest day that arrives.
+
+    They wait for one: a day of theirs alone would be stored, and its rows come too late.
+    """
+    arriving = dated["dt"][~dated["dt"].isin(index["rows"])]
+    fresh = ~names.isin(index["undated"]) & (len(arriving) > 0)
     index["undated"] = sorted({*index["undated"], *names[fresh]})
-    return undated[fresh].assign(dt=last)
+    return undated[fresh].assign(dt=arriving.max())
 
 
-def _names_of(undated: pd.DataFrame) -> pd.Series:
-    """A name for each row without a date: a hash of it, and which of several equal ones it is."""
-    names = pd.Series([f"{digest:016x}" for digest in row_hashes(undated)], index=undated.index, dtype="str")
+def _names_of(undated: pd.DataFrame, product: Product) -> pd.Series:
+    """A name for each row without a date: a hash of it, and which of several equal ones it is.
+
+    Of what every version of a declaration has: key and time, or the line that cannot be read.
+    """
+    told = undated.reindex(columns=[*product.key, product.time, *UNREADABLE_COLUMNS])
+    names = pd.Series([f"{digest:016x}" for digest in row_hashes(told)], index=undated.index, dtype="str")
     turn = names.groupby(names).cumcount().astype("str")
     return names.where(turn == "0", names + "#" + turn)
 
 
 def _labels_by_day(
     frame: pd.DataFrame, product: Product, as_of: date, index: dict[str, Any], paths: Paths
-) -> pd.DataFrame:
-    """The truths known on as_of and not stored yet, with the date on which they became known as `dt`."""
+) -> tuple[pd.DataFrame, int]:
+    """The truths known on as_of and not stored yet, with the date on which they became known as `dt`.
+
+    And how many of those that are stored are another truth now.
+    """
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
     # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
-    labels = labels[labels[product.target.name].notna() & (known.dt.normalize() <= pd.Timestamp(as_of))]
+    labels = labels[is_told(labels[product.target.name]) & (known.dt.normalize() <= pd.Timestamp(as_of))]
     files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
-    labels = labels[~_keys(labels, product).isin(_keys(read_partitions(files, list(product.key)), product))]
+    stored = read_partitions(files, [*product.key, product.target.name])
+    then, now = (_truths(table, product) for table in (stored, labels))
+    both = now.index.intersection(then.index)
+    n_changed = int((now[both] != then[both]).sum())
+    labels = labels[~_keys(labels, product).isin(then.index)]
     # A truth that comes later than it should became known now: what was known on earlier dates stands.
     late = labels["dt"].isin(index["labels"]) | (labels["dt"] <= index.get("as_of", ""))
-    return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat()))
+    return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat())), n_changed
+
+
+def _truths(labels: pd.DataFrame, product: Product) -> pd.Series:
+    """The first truth of each key, as text whatever type a reader chose for it; by the key's text."""
+    texts = as_text(cast_target(labels[product.target.name], product.target)[0])
+    truths = texts.where(texts.notna(), "").set_axis(_keys(labels, product))
+    return truths[~truths.index.duplicated()]
 
 
 def _append(table: pd.DataFrame, kind: str, product: Product, index: dict[str, Any], paths: Paths) -> pd.DataFrame:
@@ -184,13 +211,14 @@ def _storable(values: pd.Series) -> pd.Series:
     """A column that Parquet can hold: one that mixes types becomes text, for `validate` to judge cell by cell."""
     if values.dtype == object:
         try:
-            if not values.map(lambda cell: isinstance(cell, dict)).any():
+            # Of decimals Arrow would give each cell the digits of the longest one.
+            if not values.map(lambda cell: isinstance(cell, dict | Decimal)).any():
                 pa.array(values, from_pandas=True)
                 return values
         except (pa.ArrowException, OverflowError):
             pass
         return values.map(
-            lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else str(cell),
+            lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else cell_text(cell),
             na_action="ignore",
         )
     return values

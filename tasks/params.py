@@ -506,6 +506,8 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
     ]
     if given["columns"] == {}:
         mistakes.append("columns must name at least one input, got {}; add one")
+    if columns and time and columns.get(time, "time") != "time":
+        mistakes.append(f"columns.{time} must be time, as it is the rows' own, got {columns[time]}; make it time")
     if columns and set(columns.values()) == {"context"}:
         mistakes.append(
             f"columns must name at least one that is no context, got {', '.join(columns)}; add what tells the rows of "

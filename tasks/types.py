@@ -16,6 +16,9 @@ from tasks.params import Target
 
 LABEL_SEPARATOR = "|"
 _DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
+_SURPLUS = r"([.,][0-9]{6})[0-9]+"
+"""Digits of a second that one cell may have, and for which pandas would read all the others to the nanosecond: then it
+knows no year beyond 2262."""
 _EXACT = 2**53
 """From here on a 64-bit float skips integers."""
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -31,9 +34,11 @@ def parse_time(values: pd.Series) -> pd.Series:
         return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s]")
     if values.dtype == object:
         values = values.where(values.map(_may_be_time), None)
+        values = values.map(lambda cell: re.sub(_SURPLUS, r"\1", cell) if isinstance(cell, str) else cell)
     elif not pd.api.types.is_datetime64_any_dtype(values):
         values = as_text(values)
         values = values.where(values.str.fullmatch(_DAY_FIRST, na=False), None)
+        values = values.str.replace(_SURPLUS, r"\1", regex=True)
     parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     parsed = parsed.dt.tz_localize(None).astype("datetime64[s]")
     return parsed.where(parsed.dt.year.between(1, 9999))
@@ -55,7 +60,7 @@ def as_text(values: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
         values = values.astype(object).where(values.notna(), None)
     if values.dtype == object:
-        return values.map(_cell_text, na_action="ignore").astype("str")
+        return values.map(cell_text, na_action="ignore").astype("str")
     return values.astype("str").where(values.notna(), None).astype("str")
 
 
@@ -100,6 +105,12 @@ def _differ(cell: object, number: float) -> bool:
     return exact != Decimal(number) if "e" not in str(cell).lower() else number == 0 != exact
 
 
+def is_told(truths: pd.Series) -> pd.Series:
+    """Which cells of a target say something: one that is blank, or no number, is not known yet."""
+    blank = truths.map(lambda cell: isinstance(cell, str) and cell.strip() in ("", "NaN"), na_action="ignore")
+    return truths.notna() & ~blank.fillna(False).astype(bool)
+
+
 def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
     """The truth as int8 (binary), text (multiclass, and multilabel joined by `|`) or float64 (regression)."""
     if target.task == "regression":
@@ -119,7 +130,8 @@ def _text(values: pd.Series) -> pd.Series:
     return as_text(values)
 
 
-def _cell_text(cell: object) -> str:
+def cell_text(cell: object) -> str:
+    """Text of one cell that is not missing."""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return str(int(cell))
     return str(cell)

@@ -6,7 +6,7 @@ plus rows quarantined. Reasons name column and rule, never a value.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -174,7 +174,8 @@ def _judge(
     row_by_row = [e for e in expectations if e.type in ROW_BY_ROW]
     about_all = [e for e in expectations if e.type not in ROW_BY_ROW]
     seen, found_in_all = _judge_all(files, read, typed, about_all, product)
-    again = _keys_again(files, read, product)
+    of_rows = [product.time, UNREADABLE_COLUMNS[0]] if typed is _typed_rows else []
+    again = _keys_again(files, read, product, of_rows)
     seen_by_row = []
     first = 0
     with table_writer(quarantine) as write_bad:
@@ -208,13 +209,24 @@ def _judge_all(
     return _expect(judged, expectations), judged.reasons
 
 
-def _keys_again(files: list[Path], read: Read, product: Product) -> np.ndarray:
-    """For every row of the files in order, whether an earlier one has its key; False where a key is missing."""
-    texts = [_key_text(read([file], list(product.key)), product) for file in files]
-    if not texts:
-        return np.empty(0, bool)
-    found = np.concatenate([digests(text) for text in texts])
-    return seen_before(found) & ~np.concatenate([text.isna().to_numpy() for text in texts])
+def _keys_again(files: list[Path], read: Read, product: Product, more: Sequence[str]) -> np.ndarray:
+    """For every row of the files in order, whether an earlier one has its key; False where a key is missing.
+
+    A row that is none, as it cannot be read or has no date, takes nobody's key.
+    """
+    found, stands = [np.empty((0, 2), np.uint64)], [np.empty(0, bool)]
+    for file in files:
+        delivered = read([file], list(dict.fromkeys([*product.key, *more])))
+        text = _key_text(delivered, product)
+        found.append(digests(text))
+        is_one = text.notna()
+        if more:
+            time, unreadable = (delivered[name] for name in more)
+            is_one &= parse_time(time).notna() & unreadable.isna()
+        stands.append(is_one.to_numpy())
+    again, stood = np.zeros(sum(map(len, found)), bool), np.concatenate(stands)
+    again[stood] = seen_before(np.concatenate(found)[stood])
+    return again
 
 
 def _key_text(delivered: pd.DataFrame, product: Product) -> pd.Series:

@@ -19,6 +19,7 @@ from test_params import declared
 from tasks import params
 from tasks.errors import PassingError, UserError
 from tasks.fetch import fetch
+from tasks.types import as_text
 
 AS_OF = date(2024, 1, 2)
 TABLE = pd.DataFrame(
@@ -301,3 +302,17 @@ def test_python_source_is_asked_for_the_days_up_to_the_one_that_is_scored(worksp
     for name in ("constant", "absent"):
         with pytest.raises(UserError, match=f"callable must name a function, .*; define {name} in my_source_of_rows"):
             fetched(kind="python", callable=f"my_source_of_rows:{name}")
+
+
+def test_index_of_a_table_written_by_pandas_is_a_column(workspace):
+    pd.DataFrame({"parcel_id": ["a", "b"], "x": [1, 2]}).set_index("parcel_id").to_parquet("rows.parquet")
+    assert fetched(kind="parquet", url="rows.parquet")["parcel_id"].tolist() == ["a", "b"]
+
+
+def test_numbers_beside_a_nan_read_as_they_do_without(workspace):
+    cells = [1e-05, -0.0, 1e15, 2.0, 0.1]
+    read = []
+    for more in ([], [float("nan"), None]):
+        pq.write_table(pa.table({"x": pa.array([*cells, *more], pa.float64())}), "rows.parquet")
+        read.append(as_text(fetched(kind="parquet", url="rows.parquet")["x"]).tolist()[: len(cells)])
+    assert read[0] == read[1]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import date, timedelta
+from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from test_params import declared
 
 from tasks import params
 from tasks.errors import UserError
-from tasks.ingest import ingest
+from tasks.ingest import _storable, ingest
 from tasks.paths import Paths
 
 RAW = Paths("tiny").raw
@@ -199,6 +200,49 @@ def test_label_that_comes_late_lies_under_the_day_on_which_it_became_known():
     assert ids("labels") == {"2024-01-02": ["011"], "2024-01-04": ["010", "020", "021", "030", "031"]}
 
 
+@pytest.mark.parametrize("unknown", ["", "  ", "NaN", float("nan"), None])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_truth_that_says_nothing_is_not_known_yet_and_may_come_later(unknown, task):
+    target = {"source__kind": "jsonl", "target__task": task, "gates__metric": "auc" if task == "binary" else "macro_f1"}
+    for late, as_of in ((unknown, "2024-01-02"), ("1", "2024-01-03")):
+        rows(row("x", "2024-01-01", late=late)).astype(object).to_json("parcels.csv", orient="records", lines=True)
+        run(as_of, **target)
+        assert "x" not in ids("labels")["2024-01-02"]
+    assert ids("labels")["2024-01-03"] == ["020", "021", "x"]
+
+
+def test_stored_truth_that_is_another_now_is_reported_and_kept():
+    deliver(rows(row("x", "2024-01-01", late="1"), row("y", "2024-01-01", late="1")))
+    run("2024-01-03")
+    before = stored("labels")["2024-01-02"]
+    deliver(rows(row("x", "2024-01-01", late="0"), row("y", "2024-01-01", late="1.0")))
+    assert run("2024-01-04")["labels_changed"] == 1
+    assert "1 STORED LABELS ARE TOLD DIFFERENTLY NOW" in ingest(tiny(), date(2024, 1, 4))
+    pd.testing.assert_frame_equal(stored("labels")["2024-01-02"], before)
+
+
+def test_bad_line_does_not_close_a_day_whose_rows_have_not_come():
+    early = rows(days=("2024-01-01", "2024-01-02"))
+    deliver(early)
+    run("2024-01-02")
+    deliver(pd.concat([early, pd.DataFrame([row("x", "soon")])]))
+    assert run("2024-01-03")["rows_waiting_without_a_date"] == 1
+    assert "2024-01-03" not in stored("rows")
+    deliver(rows(row("x", "soon"), days=("2024-01-01", "2024-01-02", "2024-01-03")))
+    assert run("2024-01-03")["rows_waiting_without_a_date"] == 0
+    assert ids("rows")["2024-01-03"] == ["030", "031", "x"]
+
+
+def test_row_without_a_date_is_the_same_under_another_declaration():
+    deliver(rows(row("x", "soon"), days=("2024-01-01",)))
+    run("2024-01-01")
+    columns = {name: tiny().columns[name] for name in reversed(tiny().columns)}
+    columns.pop("weight_kg")
+    deliver(rows(row("x", "soon"), days=("2024-01-01", "2024-01-02")))
+    run("2024-01-02", columns=columns, expectations=[])
+    assert [name for day in ids("rows").values() for name in day].count("x") == 1
+
+
 def test_label_that_is_stored_is_not_told_twice():
     deliver(rows())
     run("2024-01-03")
@@ -305,6 +349,12 @@ def test_cells_of_mixed_types_are_stored_as_text():
     assert table["unreadable"].dropna().to_dict() == {"m3": "depot: is no single value; weight_kg: is no single value"}
     ingest(product, date(2024, 1, 2))
     assert report()["changed_past"] == {}
+
+
+def test_text_of_a_decimal_does_not_depend_on_its_neighbours():
+    cells = pd.Series([Decimal("2"), Decimal("3.50"), None, 1.0, "x"], dtype=object)
+    for some in (cells, cells[:3], cells[:1]):
+        assert _storable(some).dropna().tolist() == ["2", "3.50", "1", "x"][: some.notna().sum()]
 
 
 def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():

@@ -222,3 +222,13 @@ def test_truths_of_regression_are_numbers_and_of_classes_are_text():
     truth, misfit = cast_target(pd.Series([1.0, 2.0, np.nan]), Target(name="y", task="multiclass"))
     assert truth[:2].tolist() == ["1", "2"]
     assert not misfit.any()
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_digits_of_one_cell_s_second_do_not_make_a_far_date_of_another_none(as_object):
+    cells = pd.Series(
+        ["9999-12-31", "2024-01-01T08:00:00.1234567", "0001-01-01T00:00:00,123456789+01:00", "2024-02-30"]
+    )
+    times = parse_time(cells.astype(object) if as_object else cells)
+    assert times.dt.strftime("%Y-%m-%dT%H:%M:%S").tolist()[:2] == ["9999-12-31T00:00:00", "2024-01-01T08:00:00"]
+    assert times.isna().tolist() == [False, False, True, True]

@@ -455,3 +455,12 @@ def test_long_integers_with_gaps_stay_exact():
     validate(tiny(), AS_OF)
     typed = read_tables(PATHS.valid / "rows")
     assert (typed.loc[0, "parcel_id"], typed.loc[0, "depot"]) == (str(2**60 + 1), "7")
+
+
+def test_row_that_is_none_takes_nobody_s_key():
+    deliver([row("a", day="02/01/2024"), row("b")])
+    deliver([row("a", day="2024-01-02"), row("b", day="2024-01-02")], day="2024-01-02")
+    validate(tiny(), AS_OF)
+    bad = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    assert bad["reasons"].tolist() == ["day: is no time", "parcel_id: is a key already seen"]
+    assert pd.read_parquet(partition(PATHS.valid / "rows", date(2024, 1, 2)))["parcel_id"].tolist() == ["a"]
