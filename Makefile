@@ -11,7 +11,7 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup pii run tune test bench chaos trace recreate up down accept quarantine requeue lint audit licences constraints clean
+.PHONY: help setup pii run tune test bench chaos trace recreate up down accept retake quarantine requeue lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ down: .venv/ready-demo  ## stop them
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.accept $(PRODUCT) "$$DT" "$$REASON"
+
+retake: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched anew from its mended source, with REASON="..."
+	@$(BIN)/python -m tasks.accept $(PRODUCT) "$$DT" "$$REASON" --retake
 
 quarantine: .venv/ready-demo  ## what of PRODUCT lies in quarantine; with DT=..., that day's rows as a file to edit
 	@$(BIN)/python -m tasks.requeue $(PRODUCT) $(if $(DT),--day "$$DT" --show)

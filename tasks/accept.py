@@ -1,7 +1,7 @@
-"""Let a day pass that `validate` stopped because it differs in kind: write who accepts it, and why, into params.yaml.
+"""Answer for a day that `validate` stopped: let it pass, or have it fetched anew; params.yaml says who, and why.
 
-It changes the file and nothing else: a person reads the change, commits it and runs again. The reason goes into the
-validation report and the manifest of the night.
+It changes the file and nothing else: a person reads the change, commits it and runs again. The reason to accept a day
+goes into the validation report and the manifest of the night, that to retake one into the report of `ingest`.
 """
 
 import subprocess
@@ -14,19 +14,27 @@ from tasks.edit import edited
 from tasks.errors import UserError
 from tasks.files import whole_file
 
+ACCEPTED, RETAKE = ("day", "accepted"), ("source", "retake")
+"""Where params.yaml has the days of a product that pass, and those that are fetched anew."""
 
-def accept(product: params.Product, as_of: date, day: str, reason: str) -> str:
-    """Add the day to `day.accepted` of the product. Raises UserError for a date or reason that is none."""
+
+def accept(product: params.Product, as_of: date, day: str, reason: str, retake: bool = False) -> str:
+    """Add the day to those of the product that pass, or are fetched anew.
+
+    Raises UserError for a date or reason that is none.
+    """
     text = params.PARAMS_FILE.read_text("utf-8")
-    changed = accepted(text, product.name, day, f"{reason.strip()} ({_who()})" if reason.strip() else "")
+    told = f"{reason.strip()} ({_who()})" if reason.strip() else ""
+    changed = answered(text, product.name, RETAKE if retake else ACCEPTED, day, told)
     with whole_file(params.PARAMS_FILE) as aside:
         aside.write_text(changed, "utf-8")
-    return f"{day} of {product.name} may pass; read the change (git diff params.yaml), commit it and run again"
+    does = "will be fetched anew" if retake else "may pass"
+    return f"{day} of {product.name} {does}; read the change (git diff params.yaml), commit it and run again"
 
 
-def accepted(text: str, product: str, day: str, reason: str) -> str:
-    """A params file in which the day is accepted; all else stays as it is written."""
-    changed = edited(text, {("products", product, "day", "accepted", day): reason})
+def answered(text: str, product: str, place: tuple[str, str], day: str, reason: str) -> str:
+    """A params file that has the day at its place; all else stays as it is written."""
+    changed = edited(text, {("products", product, *place, day): reason})
     params.loads(changed)
     return changed
 
@@ -44,8 +52,9 @@ def main() -> None:
     parser = stage.parser(accept)
     parser.add_argument("day", help="the day whose rows are right, YYYY-MM-DD")
     parser.add_argument("reason", help="why they are")
+    parser.add_argument("--retake", action="store_true", help="they are wrong, and right in the source by now")
     given = parser.parse_args()
-    work = lambda: print(accept(*stage.declared(given.product), given.day, given.reason))  # noqa: E731
+    work = lambda: print(accept(*stage.declared(given.product), given.day, given.reason, given.retake))  # noqa: E731
     sys.exit(stage.guarded("accept", work))
 
 

@@ -69,8 +69,9 @@ def stop_on_drift(product: Product, told: dict[str, Any], report: Path) -> None:
         f"products.{product.name}: the rows of {told['date']} must be of the same kind as those of the "
         f"{told['days_before']} days before, and nothing was passed on:\n"
         + "\n".join(lines)
-        + f"\nLook at {report}; mend the source, or let the day pass: "
-        f'make accept PRODUCT={product.name} DT={told["date"]} REASON="why it is right"'
+        + f"\nLook at {report}; let the day pass: "
+        f'make accept PRODUCT={product.name} DT={told["date"]} REASON="why it is right", '
+        "or mend the source and have the day fetched anew: make retake, likewise"
     )
 
 

@@ -1,8 +1,9 @@
 """Fetch what the source knows on as_of and append it to data/raw, by date.
 
 A row of event date D is known `horizon_days` before D and lies in rows/dt=D; its truth is known `delay_days`
-after D and lies in labels/ under the date on which it became known. A date that is stored is never
-rewritten: where the source now tells another past, the report says so and what was stored stands.
+after D and lies in labels/ under the date on which it became known. A date that is stored is not
+rewritten: where the source now tells another past, the report says so and what was stored stands, unless a
+person has the date's rows taken anew (`source.retake`), each time with a reason of its own.
 Declared personal data is taken out before anything is written.
 Does not judge or cast values: that is `validate`.
 """
@@ -34,7 +35,9 @@ def ingest(product: Product, as_of: date) -> str:
     paths = Paths(product.name)
     index_file = paths.raw / "index.json"
     index: dict[str, Any] = read_json(index_file) if index_file.exists() else {"rows": {}, "labels": {}, "undated": []}
-    start, last = _start(product, index), product.scored_day(as_of).isoformat()
+    last = product.scored_day(as_of).isoformat()
+    retaken = _retaken(product, index, last)
+    start = _start(product, index, retaken)
     frame = protect(_declared_columns(fetch(product, start, as_of), product), product)
     rows = frame.drop(columns=product.target.name).assign(dt=event_day(frame[product.time]))
     dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
@@ -44,6 +47,7 @@ def ingest(product: Product, as_of: date) -> str:
         )
     if index_file.exists():
         _sweep(index, paths)
+    _give_way(retaken, product, index, paths)
     changed = _changed_days(dated, product, start, last, index, paths)
     names = _names_of(undated, product)
     arriving = _arriving(undated, names, dated, index)
@@ -51,8 +55,12 @@ def ingest(product: Product, as_of: date) -> str:
     new_rows = _append(pd.concat([dated, arriving], ignore_index=True), "rows", product, index, paths)
     labels, n_changed = _labels_by_day(frame, product, as_of, index, paths)
     new_labels = _append(labels, "labels", product, index, paths)
+    for day, reason in retaken.items():
+        if day in index["rows"]:
+            index["rows"][day]["retaken"] = reason
     index["as_of"] = max(index.get("as_of", ""), as_of.isoformat())
     write_json(index_file, index)
+    _sweep(index, paths)  # a day that was taken anew, and of which the source knows no row any more
     write_json(
         paths.report("ingest.json"),
         {
@@ -63,6 +71,7 @@ def ingest(product: Product, as_of: date) -> str:
             "rows_waiting_without_a_date": waiting,
             "rows_later_than_the_night": len(rows) - len(dated) - len(undated),
             "days_new": sorted(set(new_rows["dt"])),
+            "days_retaken": retaken,
             "labels_new": len(new_labels),
             "labels_changed": n_changed,
             "rows_total": sum(entry["rows"] for entry in index["rows"].values()),
@@ -78,12 +87,31 @@ def ingest(product: Product, as_of: date) -> str:
     return told
 
 
-def _start(product: Product, index: dict[str, Any]) -> date | None:
+def _retaken(product: Product, index: dict[str, Any], last: str) -> dict[str, str]:
+    """The stored dates that a person has taken anew and that were not yet, each with the reason."""
+    return {
+        day: reason
+        for day, reason in product.source.retake.items()
+        if day <= last and day in index["rows"] and index["rows"][day].get("retaken") != reason
+    }
+
+
+def _give_way(retaken: dict[str, str], product: Product, index: dict[str, Any], paths: Paths) -> None:
+    """Forget the rows of these dates, also those that came without a date; their files until others are written."""
+    for day in retaken:
+        rows = read_table(partition(paths.raw / "rows", date.fromisoformat(day)))
+        names = _names_of(rows[parse_time(rows[product.time]).isna()], product)
+        index["undated"] = sorted({*index["undated"]} - {*names})
+        del index["rows"][day]
+
+
+def _start(product: Product, index: dict[str, Any], retaken: dict[str, str]) -> date | None:
     """The first event date that a Python source is asked for: new ones, those whose truth is due, some once more."""
     if not index["rows"] or product.source.kind != "python":
         return None
     settled = product.predict.horizon_days + product.target.delay_days + product.source.recheck_days
-    return date.fromisoformat(max(index["rows"])) - timedelta(days=settled)
+    first = date.fromisoformat(max(index["rows"])) - timedelta(days=settled)
+    return min([first, *map(date.fromisoformat, retaken)])
 
 
 def _declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:

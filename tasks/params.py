@@ -97,6 +97,9 @@ class Source:
     """For csv: the character between cells."""
     encoding: str = "utf-8"
     """For csv and jsonl: how text is written as bytes, by a name that Python knows."""
+    retake: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dates whose stored rows give way, once, to what the source tells now, each with the reason; `make retake` writes
+    them."""
 
     def __post_init__(self) -> None:
         _complain(
@@ -107,6 +110,7 @@ class Source:
                 *self._callable_mistakes(),
                 *self._text_mistakes(),
                 *_at_least(0, recheck_days=self.recheck_days),
+                *_without_reason("retake", self.retake, "say what was wrong with the day, and who you are"),
             ]
         )
 
@@ -248,15 +252,7 @@ class Day:
         for name in ("max_share_change", "max_shift"):
             if not 0 <= getattr(self, name) < math.inf:
                 mistakes.append(f"{name} must be 0 or more, got {getattr(self, name)}; use for example 0.25")
-        for day, reason in self.accepted.items():
-            try:
-                parse_date(day)
-            except ValueError as error:
-                mistakes.append(f'accepted: a key {error}; use for example "2013-07-05"')
-            if not reason or not reason.strip():
-                mistakes.append(
-                    f"accepted.{day} must be a reason, got {reason!r}; say why the day is right, and who you are"
-                )
+        mistakes += _without_reason("accepted", self.accepted, "say why the day is right, and who you are")
         _complain(mistakes)
 
 
@@ -776,6 +772,19 @@ def _at_least(least: int, **values: int) -> list[str]:
         for name, value in values.items()
         if value < least
     ]
+
+
+def _without_reason(name: str, days: dict[str, str], remedy: str) -> list[str]:
+    """What is wrong with dates that a person gives, each with a reason."""
+    mistakes = []
+    for day, reason in days.items():
+        try:
+            parse_date(day)
+        except ValueError as error:
+            mistakes.append(f'{name}: a key {error}; use for example "2013-07-05"')
+        if not reason or not reason.strip():
+            mistakes.append(f"{name}.{day} must be a reason, got {reason!r}; {remedy}")
+    return mistakes
 
 
 def _complain(mistakes: list[str]) -> None:

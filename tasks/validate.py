@@ -429,8 +429,8 @@ def _stop_on_failure(product: Product, results: list[dict[str, Any]], paths: Pat
         raise UserError(
             f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n"
             + "\n".join(lines)
-            + f"\nLook at {paths.report('validation.json')}; mend the source, "
-            "or the expectation in params.yaml"
+            + f"\nLook at {paths.report('validation.json')}; mend the expectation in params.yaml, or mend the source "
+            f'and have the day fetched anew: make retake PRODUCT={product.name} DT=... REASON="what was wrong"'
         )
 
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 from test_params import declared, mistakes
 
 from tasks import params
-from tasks.accept import accepted
+from tasks.accept import ACCEPTED, RETAKE, answered
 from tasks.drift import _stability_index, compare, holds
 from tasks.errors import UserError
 from tasks.files import folder_sha256, read_table, write_table
@@ -140,8 +140,8 @@ def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():
 
 def test_accepting_changes_one_line_of_params(workspace):
     text = (ROOT / "params.yaml").read_text("utf-8")
-    changed = accepted(text, "flight-delays", "2013-07-05", "the day after a holiday (Ann)")
-    changed = accepted(changed, "flight-delays", "2013-07-06", "another one (Ann)")
+    changed = answered(text, "flight-delays", ACCEPTED, "2013-07-05", "the day after a holiday (Ann)")
+    changed = answered(changed, "flight-delays", ACCEPTED, "2013-07-06", "another one (Ann)")
     new = [line for line in changed.splitlines() if line not in text.splitlines()]
     assert [line for line in text.splitlines() if line not in changed.splitlines()] == [
         line for line in text.splitlines() if line.startswith("    day: {} ")
@@ -150,9 +150,16 @@ def test_accepting_changes_one_line_of_params(workspace):
         'accepted: {"2013-07-05": "the day after a holiday (Ann)", "2013-07-06": "another one (Ann)"}'
     ]
     with pytest.raises(UserError, match=r"accepted.2013-07-05 must be a reason, got ''; say why the day is right"):
-        accepted(text, "flight-delays", "2013-07-05", "")
+        answered(text, "flight-delays", ACCEPTED, "2013-07-05", "")
     with pytest.raises(UserError, match="accepted: a key must be a date written as YYYY-MM-DD, got '5 July'"):
-        accepted(text, "flight-delays", "5 July", "because")
+        answered(text, "flight-delays", ACCEPTED, "5 July", "because")
+
+
+def test_retaking_changes_the_source_of_params(workspace):
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    changed = answered(text, "flight-delays", RETAKE, "2013-07-05", "a truncated file (Ann)")
+    assert params.loads(changed).product("flight-delays").source.retake == {"2013-07-05": "a truncated file (Ann)"}
+    assert len(set(text.splitlines()) - set(changed.splitlines())) == 1
 
 
 def test_limits_that_are_none_are_told():

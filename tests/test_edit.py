@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT, TINY
 
 from tasks import params, workspace
-from tasks.accept import accepted
+from tasks.accept import ACCEPTED, answered
 from tasks.edit import edited
 from tasks.errors import UserError
 
@@ -45,7 +45,9 @@ def test_day_is_accepted_in_a_file_that_says_yes():
     """YAML 1.1, which params reads, takes it for true; the editor's 1.2 takes it for text."""
     text = TINY.replace("split: {by", "split: {folds: 0, by").replace("epochs: 8,", "epochs: 8, calibrate: yes,")
     assert params.loads(text).product("tiny").model.train.calibrate
-    assert params.loads(accepted(text, "tiny", "2024-02-09", "no")).product("tiny").day.accepted == {"2024-02-09": "no"}
+    assert params.loads(answered(text, "tiny", ACCEPTED, "2024-02-09", "no")).product("tiny").day.accepted == {
+        "2024-02-09": "no"
+    }
 
 
 def test_change_that_would_reach_another_entry_is_refused():

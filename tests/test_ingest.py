@@ -243,6 +243,31 @@ def test_row_without_a_date_is_the_same_under_another_declaration():
     assert [name for day in ids("rows").values() for name in day].count("x") == 1
 
 
+def test_day_is_taken_anew_once_for_each_reason_and_every_other_stays():
+    days = ("2024-01-01", "2024-01-02", "2024-01-03")
+    deliver(rows(row("x", "soon"), days=days).drop([4]))
+    run("2024-01-03")
+    assert ids("rows")["2024-01-03"] == ["031", "x"]
+    before = stored("rows")["2024-01-02"]
+    deliver(rows(row("y", "soon"), days=days).replace({"weight_kg": "1.50"}, "2"))
+    assert "2024-01-03" in run("2024-01-03")["changed_past"]
+    retake = {"2024-01-03": "a truncated file (Ann)", "2024-01-09": "not stored yet"}
+    told = run("2024-01-03", source__retake=retake)
+    assert told["days_retaken"] == {"2024-01-03": "a truncated file (Ann)"}
+    assert sorted(told["changed_past"]) == ["2024-01-01", "2024-01-02"]
+    assert ids("rows")["2024-01-03"] == ["030", "031", "y"]
+    pd.testing.assert_frame_equal(stored("rows")["2024-01-02"], before)
+    after = all_bytes()
+    deliver(rows(days=days))
+    assert run("2024-01-03", source__retake=retake)["days_retaken"] == {}
+    assert all_bytes() == after
+    run("2024-01-03", source__retake={"2024-01-03": "and once more (Ann)"})
+    assert ids("rows")["2024-01-03"] == ["030", "031"]
+    deliver(rows(days=days[:2]))
+    run("2024-01-03", source__retake={"2024-01-03": "nothing happened then (Ann)"})
+    assert sorted(ids("rows")) == ["2024-01-01", "2024-01-02"]
+
+
 def test_label_that_is_stored_is_not_told_twice():
     deliver(rows())
     run("2024-01-03")
