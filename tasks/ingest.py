@@ -156,7 +156,7 @@ def _names_of(undated: pd.DataFrame, product: Product) -> pd.Series:
 
     Of what every version of a declaration has: key and time, or the line that cannot be read.
     """
-    told = undated.reindex(columns=[*product.key, product.time, *UNREADABLE_COLUMNS])
+    told = undated.reindex(columns=list(dict.fromkeys([*product.key, product.time, *UNREADABLE_COLUMNS])))
     names = pd.Series([f"{digest:016x}" for digest in row_hashes(told)], index=undated.index, dtype="str")
     turn = names.groupby(names).cumcount().astype("str")
     return names.where(turn == "0", names + "#" + turn)
