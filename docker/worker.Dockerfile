@@ -3,8 +3,8 @@
 #     docker build --file docker/worker.Dockerfile --tag lamplighter-worker .       (in the repository's root)
 FROM python:3.11-slim
 
-# git carries the runs, ssh reaches the origins that want it; on a GPU torch compiles, and wants a compiler. Debian removes superseded versions from its archive:
-# a pinned one would break the next build.
+# git carries the runs, ssh reaches the origins that want it; on a GPU torch compiles, and wants a compiler. Debian
+# removes superseded versions from its archive: a pinned one would break the next build.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc git libc6-dev openssh-client \

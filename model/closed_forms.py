@@ -72,16 +72,19 @@ def mix_linear(
     if wide is None:
         return
     assert network.target is not None
+    is_number = network.target.task == "regression"
+    # Logits of two models add up, as far as their errors differ; numbers have a mean.
+    drawn_to = 0.5 if is_number else 1.0
+    if not (is_number or (truth != truth[:1]).any()):
+        wide.mix.fill_(drawn_to)
+        return
 
     def parts(batch: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
 
     deep, flat = answers(network, parts, encoded, batch_tokens).unbind(1)
     loss = Loss(target=network.target, class_weights=class_weights)
-    is_number = network.target.task == "regression"
-    tells = is_number or bool((truth != truth[:1]).any())
-    # Logits of two models add up, as far as their errors differ; numbers have a mean.
-    fit_mix(wide, deep, flat, lambda logits: tells * loss(logits, truth), 0.5 if is_number else 1.0)
+    fit_mix(wide, deep, flat, lambda logits: loss(logits, truth), drawn_to)
 
 
 def explain_by_context(

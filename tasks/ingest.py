@@ -175,19 +175,20 @@ def _labels_by_day(
     labels = labels[is_told(labels[product.target.name]) & (known.dt.normalize() <= pd.Timestamp(as_of))]
     files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
     stored = read_partitions(files, [*product.key, product.target.name])
-    then, now = (_truths(table, product) for table in (stored, labels))
-    both = now.index.intersection(then.index)
-    n_changed = int((now[both] != then[both]).sum())
-    labels = labels[~_keys(labels, product).isin(then.index)]
+    then, keys = _truths(stored, _keys(stored, product), product), _keys(labels, product)
+    again = keys.isin(then.index)
+    now = _truths(labels[again], keys[again], product)
+    n_changed = int((now != then[now.index]).sum())
+    labels = labels[~again]
     # A truth that comes later than it should became known now: what was known on earlier dates stands.
     late = labels["dt"].isin(index["labels"]) | (labels["dt"] <= index.get("as_of", ""))
     return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat())), n_changed
 
 
-def _truths(labels: pd.DataFrame, product: Product) -> pd.Series:
+def _truths(labels: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
     """The first truth of each key, as text whatever type a reader chose for it; by the key's text."""
     texts = as_text(cast_target(labels[product.target.name], product.target)[0])
-    truths = texts.where(texts.notna(), "").set_axis(_keys(labels, product))
+    truths = texts.where(texts.notna(), "").set_axis(keys)
     return truths[~truths.index.duplicated()]
 
 

@@ -33,8 +33,8 @@ def promote(product: Product, as_of: date) -> str:
     measured = read_json(paths.report("metrics.json"))
     # A metric that the held-out rows do not define is not there.
     challenger, baseline = (measured[name].get(metric, math.nan) for name in ("model", "baseline"))
-    champion = registry.champion(product.name)
-    leader = registry.champion(product.name, by=as_of)  # one that knows later data has seen the held-out rows
+    # The one that is judged beside the challenger: a champion that knows later data has seen the held-out rows.
+    champion, leader = registry.champions(product.name, as_of)
     held_out, standing = None, "none yet"
     if leader and leader.commit != commit:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ without git the champion is mirrored beside the predictions.
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -49,6 +50,20 @@ def champion(product: str, by: date | None = None) -> Champion | None:
 
     Raises UserError where the origin has the assignment of a version and not the version.
     """
+    return next((model for model in _models(product) if by is None or not model.knows_later_than(by)), None)
+
+
+def champions(product: str, by: date) -> tuple[Champion | None, Champion | None]:
+    """Both at once: the model that predicts now, and the newest of its line that knows nothing later than `by`."""
+    models = _models(product)
+    now = next(models, None)
+    if now is None or not now.knows_later_than(by):
+        return now, now
+    return now, next((model for model in models if not model.knows_later_than(by)), None)
+
+
+def _models(product: str) -> Iterator[Champion]:
+    """The models in STAGE, the newest assignment first."""
     tags = _tags(product)
     made = {experiment.commit: experiment for experiment in experiments(product)}
     for commit in reversed(_assigned(product, tags)):
@@ -58,10 +73,7 @@ def champion(product: str, by: date | None = None) -> Champion | None:
                 f"products.{product}: the commit {commit[:12]} that is in {STAGE} must have a tag {product}@v..., and "
                 "has none in the origin; push that tag too, or assign another version"
             )
-        model = Champion(version=version, commit=commit, made=made.get(commit))
-        if by is None or not model.knows_later_than(by):
-            return model
-    return None
+        yield Champion(version=version, commit=commit, made=made.get(commit))
 
 
 def promote(product: str, commit: str, as_of: date, over: Champion | None, why: str) -> Champion:
@@ -73,7 +85,7 @@ def promote(product: str, commit: str, as_of: date, over: Champion | None, why: 
     which it was judged beside, or others keep winning the race.
     """
     for _ in range(ATTEMPTS):
-        standing, leader = champion(product, by=as_of), champion(product)
+        leader, standing = champions(product, as_of)
         if standing and standing.commit == commit:
             return standing
         if leader != over:
