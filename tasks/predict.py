@@ -184,6 +184,7 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
 
 def _scorer(product: Product) -> Any:
     from model.scoring import Scorer
+    from model.target import read_target
 
     folder = Paths(product.name).onnx
     if not (folder / "network.onnx").exists():
@@ -192,7 +193,7 @@ def _scorer(product: Product) -> Any:
         scorer = Scorer(folder)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    if outdated := tables.outdated(folder, product):
+    if outdated := tables.outdated(scorer.features.kinds, read_target(folder), product):
         raise UserError(
             f"params.yaml: products.{product.name} must declare what the model reads and answers, and the model "
             f"{outdated}; let train__{product.name} promote a model of what is declared now, or put that back"

@@ -79,11 +79,13 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
 
 def _obstacle(champion: Path, product: Product) -> str:
     """Why the champion cannot be measured beside the challenger; nothing where it can."""
+    from model.features import Features
     from model.target import read_target
 
-    if outdated := tables.outdated(champion, product):
+    target = read_target(champion)
+    if outdated := tables.outdated(Features.load(champion).kinds, target, product):
         return outdated
-    theirs, ours = read_target(champion).classes, read_target(Paths(product.name).onnx).classes
+    theirs, ours = target.classes, read_target(Paths(product.name).onnx).classes
     return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from model.settings import NUMERIC_KINDS
+from model.target import Target
 from tasks.errors import UserError
 from tasks.files import n_rows, read_pieces, read_table
 from tasks.params import Product
@@ -143,13 +144,9 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
-def outdated(folder: Path, product: Product) -> str:
-    """What the model of a folder does that the product, as it is declared, does not ask for; nothing where it fits."""
-    from model.features import Features
-    from model.target import read_target
-
-    unread, target = Features.load(folder).kinds.items() - product.columns.items(), read_target(folder)
-    if unread:
+def outdated(kinds: dict[str, str], target: Target, product: Product) -> str:
+    """What a model reads or answers that the product, as it is declared, does not have; nothing where it fits."""
+    if unread := kinds.items() - product.columns.items():
         return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
     if target.task != product.target.task or target.column not in (None, product.target.name):
         return f"answers {target.column or 'a target'} as {target.task}"
