@@ -167,19 +167,21 @@ def _labels_by_day(
 ) -> tuple[pd.DataFrame, int]:
     """The truths known on as_of and not stored yet, with the date on which they became known as `dt`.
 
-    And how many of those that are stored are another truth now.
+    And how many of those that are stored are another truth now, or none.
     """
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
-    # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
-    labels = labels[is_told(labels[product.target.name]) & (known.dt.normalize() <= pd.Timestamp(as_of))]
+    keys, told = _keys(frame, product), is_told(frame[product.target.name])
     files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
     stored = read_partitions(files, [*product.key, product.target.name])
-    then, keys = _truths(stored, _keys(stored, product), product), _keys(labels, product)
+    then = _truths(stored, _keys(stored, product), product)
     again = keys.isin(then.index)
-    now = _truths(labels[again], keys[again], product)
-    n_changed = int((now != then[now.index]).sum())
-    labels = labels[~again]
+    # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
+    due = told & (known.dt.normalize() <= pd.Timestamp(as_of))
+    now = _truths(labels[again & due], keys[again & due], product)
+    withdrawn = set(keys[again & ~told].dropna()) - set(keys[told])
+    n_changed = int((now != then[now.index]).sum()) + len(withdrawn)
+    labels = labels[due & ~again]
     # A truth that comes later than it should became known now: what was known on earlier dates stands.
     late = labels["dt"].isin(index["labels"]) | (labels["dt"] <= index.get("as_of", ""))
     return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat())), n_changed

@@ -221,6 +221,15 @@ def test_stored_truth_that_is_another_now_is_reported_and_kept():
     pd.testing.assert_frame_equal(stored("labels")["2024-01-02"], before)
 
 
+def test_stored_truth_that_the_source_withdraws_is_reported_and_kept():
+    deliver(rows(row("x", "2024-01-01", late="1"), row("y", "2024-01-01", late="1")))
+    run("2024-01-03")
+    before = stored("labels")["2024-01-02"]
+    deliver(rows(row("x", "2024-01-01", late=""), row("y", "2024-01-01", late=""), row("y", "2024-01-01", late="1")))
+    assert run("2024-01-04")["labels_changed"] == 1  # y is told twice, once with its truth
+    pd.testing.assert_frame_equal(stored("labels")["2024-01-02"], before)
+
+
 def test_bad_line_does_not_close_a_day_whose_rows_have_not_come():
     early = rows(days=("2024-01-01", "2024-01-02"))
     deliver(early)
