@@ -131,7 +131,8 @@ class TrainingSettings:
     patience_epochs: int = 2
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True
-    """Fit probabilities to the validation rows once training has ended; regression has none."""
+    """Fit probabilities to the validation rows once training has ended; regression has none.
+    With a split by time, the level that they have in common counts as many observations as they have days."""
     seed: int = 0
     """Fixes the weights of the head, order and dropout."""
 

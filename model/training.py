@@ -72,13 +72,15 @@ def train(
     checkpoints: Checkpoints | None = None,
     age_days: np.ndarray | None = None,
     refit: bool = True,
+    n_later_days: int | None = None,
 ) -> tuple[Network, History]:
     """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
     the validation rows too: they then measure nothing any more. `on_epoch` is called with each epoch's entry of the
     history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
-    which `settings.half_life_days` needs.
+    which `settings.half_life_days` needs; `n_later_days` how many days the validation rows are of, where these are
+    later than the training rows', for `model.calibration`.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
@@ -124,7 +126,7 @@ def train(
         mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
         explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
         if settings.calibrate:
-            calibrate(network, encoded_val, y_val, batch_tokens)
+            calibrate(network, encoded_val, y_val, batch_tokens, n_later_days)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and what the encoder's answers mean.
             truth = torch.cat([truth_train, truth_val])

@@ -82,8 +82,17 @@ class SplitPart:
     @property
     def age_days(self) -> np.ndarray:
         """How much older than the newest of them every row is. Shapes: float64 [n]."""
+        return ages(self._times)
+
+    @property
+    def n_days(self) -> int:
+        """How many dates the rows are of."""
+        return len(np.unique(self._times.astype("datetime64[D]")))
+
+    @property
+    def _times(self) -> np.ndarray:
         times = read_table(self.file, [self.product.time])[self.product.time]
-        return ages((times if self.keep is None else times[self.keep]).to_numpy("datetime64[s]"))
+        return (times if self.keep is None else times[self.keep]).to_numpy("datetime64[s]")
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """At first no row, so that no rows at all have their columns too."""

@@ -50,6 +50,7 @@ def train(
         seed=settings.seed,
     )
     age_days = train_rows.age_days if settings.half_life_days else None
+    n_later_days = val_rows.n_days if product.split.by == "time" else None
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with ranks.together(), checkpoints("train", product, inputs) as state:
         data = (
@@ -59,7 +60,9 @@ def train(
             y_val,
         )
         try:
-            network, history = fine_tune(network, features, *data, settings, on_epoch, state, age_days, refit)
+            network, history = fine_tune(
+                network, features, *data, settings, on_epoch, state, age_days, refit, n_later_days
+            )
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if ranks.rank() == 0:

@@ -1,5 +1,7 @@
 """Oracle: scikit-learn's logistic regression, a grid of temperatures, and laws: order kept, undone is as before."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,30 @@ def test_binary_scale_and_offset_are_those_of_logistic_regression():
     # The prior weighs as much as one row of the five thousand.
     assert target.scale[0] == pytest.approx(theirs.coef_.item(), abs=0.002)
     assert target.offset[0] == pytest.approx(theirs.intercept_.item(), abs=0.002)
+
+
+def weekly_shifts(n_weeks, n_days=7, n_rows=300, seed=0):
+    """Weeks whose base rates differ: [n_weeks] of (logits [n, 1], y [n]), twice as sure as is true."""
+    random = np.random.default_rng(seed)
+    for _ in range(n_weeks):
+        true = random.normal(-1, 1, n_days * n_rows)
+        shift = random.normal(0, 0.6)
+        yield torch.from_numpy(2 * true)[:, None], (random.random(len(true)) < sigmoid(true + shift)).astype(int)
+
+
+def test_offset_of_later_days_has_a_day_as_an_observation_and_the_scale_a_row():
+    losses = {None: [], 7: []}
+    weeks = list(weekly_shifts(31))
+    for (logits, y), (unseen, truth) in pairwise(weeks):
+        fitted = {n: calibrated(BINARY, logits, y, n) for n in losses}
+        assert abs(fitted[7].offset[0]) < 0.85 * abs(fitted[None].offset[0])
+        assert 0.2 < fitted[7].scale[0] < 0.8  # it is 0.5, and takes over a little of what the offset leaves
+        for n, target in fitted.items():
+            probabilities = sigmoid(unseen[:, 0].numpy() * target.scale[0] + target.offset[0])
+            losses[n].append(log_loss(truth, probabilities))
+    assert np.mean(losses[7]) < np.mean(losses[None]) - 0.004
+    logits, y = weeks[0]
+    assert calibrated(BINARY, logits, y, len(y)) == calibrated(BINARY, logits, y)
 
 
 def test_multiclass_scale_is_the_best_of_a_grid_of_temperatures():

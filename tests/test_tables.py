@@ -53,6 +53,14 @@ def test_pieces_of_a_part_are_the_part_and_can_be_read_again(part):
     assert list(pieces.truths["late"]) == list(pd.read_parquet(folder / "test.parquet")["late"])
 
 
+def test_dates_of_a_part_are_counted_once_each(part):
+    product, folder = part
+    rows = pd.read_parquet(folder / "test.parquet")
+    rows[product.time] = pd.date_range("2024-01-01T00:00", periods=N, freq="6h").astype("datetime64[s]")
+    write_table(folder / "test.parquet", rows)
+    assert tables.split_part(folder, "test", product).n_days == 7
+
+
 def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
     product, folder = part
     known = ("class 1", "class 3")
