@@ -42,6 +42,7 @@ def split(tmp_path, monkeypatch):
         weight = random.gamma(2.0, 3.0, n)
         frame = pd.DataFrame(
             {
+                "day": pd.date_range("2024-01-01", periods=n, unit="s"),
                 "depot": random.choice(["A", "B"], n),
                 "weight_kg": weight,
                 "handed_in": pd.Timestamp("2024-01-01T08:00:00").as_unit("s"),
