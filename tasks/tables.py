@@ -76,8 +76,7 @@ class SplitPart:
     @property
     def truths(self) -> pd.DataFrame:
         """The target of every row, in a column of its name."""
-        truths = read_table(self.file, [self.product.target.name])
-        return truths if self.keep is None else truths[self.keep]
+        return self._column(self.product.target.name)
 
     @property
     def age_days(self) -> np.ndarray:
@@ -91,8 +90,11 @@ class SplitPart:
 
     @property
     def _times(self) -> np.ndarray:
-        times = read_table(self.file, [self.product.time])[self.product.time]
-        return (times if self.keep is None else times[self.keep]).to_numpy("datetime64[s]")
+        return self._column(self.product.time)[self.product.time].to_numpy("datetime64[s]")
+
+    def _column(self, name: str) -> pd.DataFrame:
+        column = read_table(self.file, [name])
+        return column if self.keep is None else column[self.keep]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """At first no row, so that no rows at all have their columns too."""
