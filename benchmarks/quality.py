@@ -1,12 +1,13 @@
-"""Held-out quality beside the peers: tables (flight delays, a public table) and text (news topics).
+"""Held-out quality beside the peers: tables (flight delays, a public table) and text (news topics),
+and what calibration does to probabilities.
 
 Not a timing: no machine needs to be quiet for it. What is found of one is written before the next is begun.
 """
 
-from benchmarks import quality_news, quality_tables
+from benchmarks import quality_calibration, quality_news, quality_tables
 from benchmarks.report import Result, write
 
-PARTS = (quality_tables.flights, quality_tables.tumours, quality_news.run)
+PARTS = (quality_tables.flights, quality_calibration.run, quality_tables.tumours, quality_news.run)
 
 
 def run() -> Result:

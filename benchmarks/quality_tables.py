@@ -86,11 +86,10 @@ Scores = dict[str, list[list[np.ndarray]]]
 def flights() -> Result:
     """AUC on the days after the six dates, ours and the trees'."""
     product = params.load().product("flight-delays")
-    rows = flights_source.rows(None, date(2013, 12, 31))
-    rows = rows[rows["late"].notna()]
+    rows = known_flights()
     days = product.split.train_days
     assert days is not None
-    pairs, tuning = ([_around(rows, as_of, days) for as_of in dates] for dates in (AS_OF + OTHERS, TUNING))
+    pairs, tuning = ([around(rows, as_of, days) for as_of in dates] for dates in (AS_OF + OTHERS, TUNING))
     seeds = [SEEDS] * len(AS_OF) + [1] * len(OTHERS)
     progress = tqdm(list(zip(pairs, seeds, strict=True)), desc="flights, ours", unit="week")
     scores: Scores = {OURS: [[_delay_scores(product, *pair, seed) for seed in range(n)] for pair, n in progress]}
@@ -99,7 +98,7 @@ def flights() -> Result:
     columns = {**product.columns, "scheduled_departure": "time"}  # in place of its minute
     del columns["scheduled_departure_minute"]
     notes = _trees(scores, PEERS, order, columns, tuning, pairs)
-    plain = [_around(rows, as_of, PLAIN_DAYS) for as_of in AS_OF + OTHERS]
+    plain = [around(rows, as_of, PLAIN_DAYS) for as_of in AS_OF + OTHERS]
     _trees(scores, PLAIN, {**order, "trials": 0, "half_lives": [0.0]}, PLAIN_COLUMNS, [], plain)
     six = slice(None, len(AS_OF))
     aucs, others = (
@@ -142,7 +141,13 @@ def tumours() -> Result:
     )
 
 
-def _around(rows: pd.DataFrame, as_of: str, train_days: int) -> Pair:
+def known_flights() -> pd.DataFrame:
+    """All rows of the source whose truth is known by the end of the year."""
+    rows = flights_source.rows(None, date(2013, 12, 31))
+    return rows[rows["late"].notna()]
+
+
+def around(rows: pd.DataFrame, as_of: str, train_days: int) -> Pair:
     """The rows whose truth is known on as_of, back to `train_days`, and those of the days after it."""
     day = date.fromisoformat(as_of)
 
@@ -165,16 +170,27 @@ def _folds(rows: pd.DataFrame, seed: int) -> list[Pair]:
 
 
 def _delay_scores(product: Product, fitted: pd.DataFrame, scored: pd.DataFrame, seed: int) -> np.ndarray:
+    network, features = trained_on_flights(product, fitted, _newest(fitted), replace(product.model.train, seed=seed))
+    return scores_of(network, features, tables.inputs(scored, product))
+
+
+def trained_on_flights(
+    product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings
+) -> tuple[Network, Features]:
+    """The product's own network, fitted on flights, with other flights for validation."""
     classes = tables.classes(fitted, product)
+    (table, y), validation = (
+        (tables.inputs(rows, product), tables.targets(rows, product, classes)) for rows in (fitted, held)
+    )
     settings = product.model
-    return _network_scores(
+    return _trained(
         product.columns,
-        Truth.fit("binary", classes, tables.targets(fitted, product, classes)),
-        (tables.inputs(fitted, product), tables.targets(fitted, product, classes)),
-        tables.inputs(scored, product),
+        Truth.fit("binary", classes, y),
+        (table, y),
+        validation,
         settings.network_settings(),
-        replace(settings.pretrain, seed=seed) if settings.init == "pretrain" else None,
-        replace(settings.train, seed=seed),
+        replace(settings.pretrain, seed=training.seed) if settings.init == "pretrain" else None,
+        training,
         _ages(fitted),
     )
 
@@ -183,22 +199,26 @@ def _tumour_scores(kinds: dict[str, str], fitted: pd.DataFrame, scored: pd.DataF
     def arrays(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         return {name: rows[name].to_numpy(float) for name in kinds}
 
-    y = fitted["target"].to_numpy(int)
-    target, training = Truth.fit("binary", tables.BINARY_CLASSES, y), replace(TUMOUR_TRAINING, seed=seed)
-    return _network_scores(kinds, target, (arrays(fitted), y), arrays(scored), TUMOUR_NETWORK, None, training)
+    learnt, validation = ((arrays(rows), rows["target"].to_numpy(int)) for rows in (fitted, _newest(fitted)))
+    target, training = Truth.fit("binary", tables.BINARY_CLASSES, learnt[1]), replace(TUMOUR_TRAINING, seed=seed)
+    return scores_of(*_trained(kinds, target, learnt, validation, TUMOUR_NETWORK, None, training), arrays(scored))
 
 
-def _network_scores(
+def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last eighth of the rows that are fitted on serves as validation too."""
+    return rows.iloc[len(rows) * 7 // 8 :]
+
+
+def _trained(
     kinds: dict[str, str],
     target: Truth,
     fitted: tuple[Table, np.ndarray],
-    scored: Table,
+    held: tuple[Table, np.ndarray],
     settings: NetworkSettings,
     pretraining: PretrainingSettings | None,
     training: TrainingSettings,
     age_days: np.ndarray | None = None,
-) -> np.ndarray:
-    """What a network says of `scored` that is fitted on `fitted` alone, its last eighth serving as validation too."""
+) -> tuple[Network, Features]:
     table, y = fitted
     features = Features.fit(kinds, table, y, target.task, max_tokens=settings.max_tokens)
     encoded = features.encode(table)
@@ -207,9 +227,12 @@ def _network_scores(
     else:
         start = Network(settings, features.sizes, seed=training.seed)
     network = start.answering(target, settings, seed=training.seed)
-    newest = slice(len(y) * 7 // 8, None)
-    held = features.encode({name: column[newest] for name, column in table.items()})
-    network, _ = train(network, features, encoded, y, held, y[newest], training, age_days=age_days)
+    network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, age_days=age_days)
+    return network, features
+
+
+def scores_of(network: Network, features: Features, scored: Table) -> np.ndarray:
+    """What a network says of rows, through its own files. Shapes: float32 [n]."""
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), network, features)
         return TorchScorer(Path(folder)).score(scored)
@@ -294,7 +317,7 @@ def _compared(qualities: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> 
                 "model": model,
                 **{name: float(value) for name, value in zip(names, by_pair, strict=False)},
                 "mean": float(by_pair.mean()),
-                "95 % interval": "{:.4f} to {:.4f}".format(*_interval(by_pair)),
+                "95 % interval": "{:.4f} to {:.4f}".format(*interval(by_pair)),
                 "ours is better by": "" if model == OURS else _difference(qualities, model),
             }
         )
@@ -303,18 +326,18 @@ def _compared(qualities: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> 
 
 def _difference(qualities: dict[str, np.ndarray], peer: str) -> str:
     by_pair = (qualities[OURS].mean(axis=1)) - qualities[peer].mean(axis=1)
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(by_pair.mean(), *_interval(by_pair))
+    return "{:+.4f} ({:+.4f} to {:+.4f})".format(by_pair.mean(), *interval(by_pair))
 
 
 def _better(table: str, qualities: dict[str, np.ndarray], peer: str, within: bool = False) -> Target:
     """Whether ours is better, or `within` the interval of the paired difference at least as good."""
     by_pair = (qualities[OURS].mean(axis=1)) - qualities[peer].mean(axis=1)
-    bound = _interval(by_pair)[1] if within else by_pair.mean()
+    bound = interval(by_pair)[1] if within else by_pair.mean()
     wanted = f"{'equal to or better than' if within else 'better than'} {peer}"
     return Target(name=table, wanted=wanted, measured=_difference(qualities, peer), met=bool(bound > 0))
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
     """Student's 95 % interval of the mean."""
     low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
     return float(low), float(high)
