@@ -121,18 +121,21 @@ def promote(product: str, commit: str, as_of: date, over: Champion | None, why: 
 
 
 def mirror(product: Product) -> None:
-    """Write the champion as a small object beside the predictions, where another one, or none, stands there."""
+    """Write the champion as a small object beside the predictions, where another one stands there.
+
+    Where no model predicts any more, the object says so.
+    """
 
     def follow(standing: Stored | None) -> bytes | None:
         # Asked after `standing` was read: where another promotion comes between, this replacement is refused.
         leader = champion(product.name)
-        if leader is None:
+        if leader is None and standing is None:
             return None
         said = {
             "product": product.name,
-            "version": leader.version,
-            "commit": leader.commit,
-            "experiment": leader.made.name if leader.made else None,
+            "version": leader.version if leader else None,
+            "commit": leader.commit if leader else None,
+            "experiment": leader.made.name if leader and leader.made else None,
         }
         return None if standing and opened(standing) == said else seal(said)
 

@@ -18,7 +18,7 @@ from tasks import crash, nights, params, stage
 from tasks.errors import UserError
 from tasks.paths import Paths
 from tasks.probe import probe_once
-from tasks.registry import champion
+from tasks.registry import champion, mirror
 from tasks.store import Store
 from tasks.workspace import Run, call, dvc, hand_on, head, restored, saved_commit, shared
 
@@ -37,6 +37,7 @@ def open_run(
     declared = everything.product(product)
     leader = champion(product, by=known) if kind == "predict" else None
     if kind == "predict" and leader is None:
+        mirror(declared)  # a person may have withdrawn the last one, and no night will say so
         raise UserError(
             f"products.{product}: a model that knows nothing later than {as_of} must have been promoted, and none has; "
             f"run the DAG train__{product} with that as_of, and read the log of its task promote"

@@ -78,3 +78,23 @@ def test_run_of_a_day_that_has_not_come_is_refused(origin):
     assert open_run("tiny", "predict", tomorrow.isoformat(), "a run of Airflow's").generation == 1
     with pytest.raises(UserError, match=r"as_of must have come, got 2\d{3}-.*correct it"):
         open_run("tiny", "predict", (tomorrow + timedelta(days=2)).isoformat(), "a run of Airflow's")
+
+
+def mirrored(store):
+    return nights.opened(store.read("tiny/_champion.json"))
+
+
+def test_night_without_a_champion_is_refused_and_readers_learn_that_none_predicts(origin):
+    product = workspace.head()[1].product("tiny")
+    store = Store(product.publish.url)
+    with pytest.raises(UserError, match="must have been promoted, and none has"):
+        open_run("tiny", "predict", AS_OF, "a run of Airflow's")
+    assert store.list("") == {}, "nothing is said of a product that never had one"
+    leader = promote(origin, None)
+    registry.mirror(product)
+    assert mirrored(store)["version"] == leader.version
+    for tag in workspace.git("tag", "--list", cwd=origin).split():
+        workspace.git("tag", "--delete", tag, cwd=origin)
+    with pytest.raises(UserError, match="must have been promoted, and none has"):
+        open_run("tiny", "predict", AS_OF, "a run of Airflow's")
+    assert mirrored(store) == {"product": "tiny", "version": None, "commit": None, "experiment": None}
