@@ -175,9 +175,9 @@ def _delay_scores(product: Product, fitted: pd.DataFrame, scored: pd.DataFrame, 
 
 
 def trained_on_flights(
-    product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings
+    product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings, **more: Any
 ) -> tuple[Network, Features]:
-    """The product's own network, fitted on flights, with other flights for validation."""
+    """The product's own network, fitted on flights, with other flights for validation; `more` is for `train`."""
     classes = tables.classes(fitted, product)
     (table, y), validation = (
         (tables.inputs(rows, product), tables.targets(rows, product, classes)) for rows in (fitted, held)
@@ -191,7 +191,8 @@ def trained_on_flights(
         settings.network_settings(),
         replace(settings.pretrain, seed=training.seed) if settings.init == "pretrain" else None,
         training,
-        _ages(fitted),
+        age_days=_ages(fitted),
+        **more,
     )
 
 
@@ -217,7 +218,7 @@ def _trained(
     settings: NetworkSettings,
     pretraining: PretrainingSettings | None,
     training: TrainingSettings,
-    age_days: np.ndarray | None = None,
+    **more: Any,
 ) -> tuple[Network, Features]:
     table, y = fitted
     features = Features.fit(kinds, table, y, target.task, max_tokens=settings.max_tokens)
@@ -227,7 +228,7 @@ def _trained(
     else:
         start = Network(settings, features.sizes, seed=training.seed)
     network = start.answering(target, settings, seed=training.seed)
-    network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, age_days=age_days)
+    network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, **more)
     return network, features
 
 

@@ -54,6 +54,14 @@ def calibrated(target: Target, logits: Tensor, y: np.ndarray, n_later_days: int 
     return replace(target, scale=tuple(scale for scale, _ in fitted), offset=tuple(offset for _, offset in fitted))
 
 
+def carried_over(target: Target, n_later_days: int | None) -> Target:
+    """`target` for a network that has learnt from the validation rows too, since it was calibrated on them.
+
+    The scale stays. The offset was the level of later days, which this network has seen for itself; elsewhere it stays.
+    """
+    return target if n_later_days is None else replace(target, offset=(0.0,) * len(target.offset))
+
+
 def uncalibrated(target: Target, scores: np.ndarray) -> np.ndarray:
     """The probabilities as they would be without calibration. Shapes: as in `model.scoring`."""
     if not target.scale:

@@ -133,6 +133,10 @@ class TrainingSettings:
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""
+    refit: bool = False
+    """Train a second time from the same start, on the validation rows too, once these have told what they tell: the
+    calibration stays. For data that drifts, where the newest rows say most; with `keep: last` only, because how many
+    epochs are best cannot be seen again. What is fitted in closed form learns from them in any case."""
     seed: int = 0
     """Fixes the weights of the head, order and dropout."""
 
@@ -146,7 +150,17 @@ class TrainingSettings:
             + _above_zero(wide_penalty=self.wide_penalty)
             + _at_least(1, patience_epochs=self.patience_epochs)
             + _one_of(KEPT, keep=self.keep)
+            + self._refit_mistakes()
         )
+
+    def _refit_mistakes(self) -> list[str]:
+        if not self.refit or (self.keep == "last" and self.epochs):
+            return []
+        if not self.epochs:
+            return [
+                "refit must be false with epochs 0, whose head learns from the validation rows anyway; leave it out"
+            ]
+        return [f"refit must go with keep last, got keep {self.keep}, which needs unseen rows; set keep: last"]
 
 
 def _optimisation_mistakes(settings: PretrainingSettings | TrainingSettings, may_rest: bool = False) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model import ranks
 from model.batches import INPUTS, batches
-from model.calibration import calibrate
+from model.calibration import calibrate, carried_over
 from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read_once
 from model.device import autocast, device, repeatable
 from model.encoded import Encoded
@@ -73,6 +73,7 @@ def train(
     age_days: np.ndarray | None = None,
     refit: bool = True,
     n_later_days: int | None = None,
+    first: Network | None = None,
 ) -> tuple[Network, History]:
     """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
@@ -80,7 +81,9 @@ def train(
     the validation rows too: they then measure nothing any more. `on_epoch` is called with each epoch's entry of the
     history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
     which `settings.half_life_days` needs; `n_later_days` how many days the validation rows are of, where these are
-    later than the training rows', for `model.calibration`.
+    later than the training rows', for `model.calibration`. With `first`, a network for which the validation rows were
+    unseen, they may be among the training rows: what it found on them, calibration and mix, is taken over. That is the
+    second training of `settings.refit`, which is the caller's to ask for.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
@@ -123,11 +126,16 @@ def train(
             network.load_state_dict(steps.best)
         network.eval()
         fit_linear(network, [encoded_train], truth_train, settings.wide_penalty, row_weights)
-        mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
+        if first is None:
+            mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
+        elif network.wide is not None and first.wide is not None:
+            network.wide.mix.copy_(first.wide.mix)
         explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
-        if settings.calibrate:
+        if first is not None and first.target is not None:
+            network.target = carried_over(first.target, n_later_days)
+        elif settings.calibrate:
             calibrate(network, encoded_val, y_val, batch_tokens, n_later_days)
-        if refit:
+        if refit and first is None:
             # All is chosen: the validation rows, too, can say which words tell, and what the encoder's answers mean.
             truth = torch.cat([truth_train, truth_val])
             weights = None if row_weights is None else torch.cat([row_weights, torch.ones(len(truth_val))])

@@ -34,6 +34,10 @@ class CheckpointFolder:
     def __init__(self, folder: Path, every_seconds: float = EVERY_SECONDS) -> None:
         self.folder, self.every_seconds = folder, every_seconds
 
+    def of(self, part: str) -> "CheckpointFolder":
+        """Those of a second training that belongs to this one; they go when these go."""
+        return CheckpointFolder(self.folder / f"{self.folder.name}-{part}", self.every_seconds)
+
     def newest(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
         """The last state that is whole and of this training; what is not is named and left out."""
         for path in sorted(self.folder.glob("step-*"), reverse=True):

@@ -1,4 +1,4 @@
-"""Measure the trained model on the held-out rows, beside a baseline that saw the same training rows.
+"""Measure the trained model on the held-out rows, beside a baseline that learns from training and validation rows.
 
 The baseline is scikit-learn's: histogram gradient boosting on tables, TF-IDF with a linear model on text. What the
 model's probabilities were before their calibration is measured as well. Writes metrics.json (for `dvc metrics`),
@@ -40,11 +40,16 @@ def evaluate(product: Product, as_of: date) -> str:
     model = TorchScorer(paths.trained)
     target = model.network.target
     assert target is not None
-    fitted = tables.split_part(paths.splits, "train", product).sample(MAX_BASELINE_ROWS)
-    y_fitted = tables.targets(fitted.truths, product, model.classes)
+    parts = [
+        tables.split_part(paths.splits, name, product).sample(MAX_BASELINE_ROWS).answerable(model.classes)
+        for name in ("train", "val")
+    ]
+    y_fitted = np.concatenate([y for _, y in parts])
     test_rows, y_test = tables.split_part(paths.splits, "test", product).answerable(model.classes)
     print(f"fitting the baseline on {len(y_fitted):,} rows", flush=True)
-    baseline = fit_baseline(product.columns, fitted.whole(), y_fitted, task, len(model.classes), SEED)
+    tables_fitted = [rows.whole() for rows, _ in parts]
+    fitted = {name: np.concatenate([table[name] for table in tables_fitted]) for name in product.columns}
+    baseline = fit_baseline(product.columns, fitted, y_fitted, task, len(model.classes), SEED)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
     scores = {"model": tables.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}

@@ -79,17 +79,13 @@ class SplitPart:
         return self._column(self.product.target.name)
 
     @property
-    def age_days(self) -> np.ndarray:
-        """How much older than the newest of them every row is. Shapes: float64 [n]."""
-        return ages(self._times)
-
-    @property
     def n_days(self) -> int:
         """How many dates the rows are of."""
-        return len(np.unique(self._times.astype("datetime64[D]")))
+        return len(np.unique(self.times.astype("datetime64[D]")))
 
     @property
-    def _times(self) -> np.ndarray:
+    def times(self) -> np.ndarray:
+        """The date of every row. Shapes: datetime64[s] [n]."""
         return self._column(self.product.time)[self.product.time].to_numpy("datetime64[s]")
 
     def _column(self, name: str) -> pd.DataFrame:

@@ -7,6 +7,10 @@ the same machine gives the same bytes, also where a killed training was resumed 
 
 from collections.abc import Callable
 from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tasks import stage, tables
 from tasks.checkpoints import checkpoints
@@ -15,6 +19,10 @@ from tasks.files import whole_folder
 from tasks.params import Product
 from tasks.paths import Paths
 from tasks.pretrain import write_history
+
+if TYPE_CHECKING:
+    from model.features import Features
+    from model.network import Network
 
 
 def train(
@@ -43,26 +51,45 @@ def train(
         target = Target.fit(product.target.task, classes, y_train, product.target.name)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    network, features = load_pretrained(
-        paths.pretrained,
-        target,
-        product.model.network_settings(),
-        seed=settings.seed,
-    )
-    age_days = train_rows.age_days if settings.half_life_days else None
     n_later_days = val_rows.n_days if product.split.by == "time" else None
     inputs = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
+
+    def start() -> "tuple[Network, Features]":
+        return load_pretrained(paths.pretrained, target, product.model.network_settings(), seed=settings.seed)
+
+    def ages(*parts: tables.SplitPart) -> np.ndarray | None:
+        return tables.ages(np.concatenate([part.times for part in parts])) if settings.half_life_days else None
+
+    network, features = start()
     with ranks.together(), checkpoints("train", product, inputs) as state:
-        data = (
-            on_disk(map(features.encode, train_rows), paths.splits),
-            y_train,
-            on_disk(map(features.encode, val_rows), paths.splits),
-            y_val,
+        parts = [on_disk(map(features.encode, rows), paths.splits) for rows in (train_rows, val_rows)]
+        fit = partial(
+            fine_tune,
+            features=features,
+            encoded_val=parts[1],
+            y_val=y_val,
+            settings=settings,
+            n_later_days=n_later_days,
         )
         try:
-            network, history = fine_tune(
-                network, features, *data, settings, on_epoch, state, age_days, refit, n_later_days
+            network, history = fit(
+                network,
+                encoded_train=parts[0],
+                y_train=y_train,
+                on_epoch=on_epoch,
+                checkpoints=state,
+                age_days=ages(train_rows),
+                refit=refit,
             )
+            if again := refit and settings.refit:
+                network, _ = fit(
+                    start()[0],
+                    encoded_train=on_disk(parts, paths.splits),
+                    y_train=np.concatenate([y_train, y_val]),
+                    checkpoints=state.of("refit"),
+                    age_days=ages(train_rows, val_rows),
+                    first=network,
+                )
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if ranks.rank() == 0:
@@ -72,7 +99,8 @@ def train(
     kept = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
     epochs = f"kept the weights of epoch {kept['epoch']:g} of {history[-1]['epoch']:g}"
     what = epochs if settings.epochs else "fitted the head alone"
-    return f"{len(y_train):,} rows; {what}, validation loss {kept['val_loss']:.4f}"
+    more = f", then trained once more with the {len(y_val):,} validation rows" if again else ""
+    return f"{len(y_train):,} rows; {what}, validation loss {kept['val_loss']:.4f}{more}"
 
 
 if __name__ == "__main__":

@@ -49,12 +49,14 @@ def trained(folder, dropout, max_windows=1):
     sizes = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=dropout)
     kept = [folder and CheckpointFolder(folder / name, every_seconds=0) for name in ("pretrain", "train")]
     base, _ = pretrain(features, rows, sizes, PretrainingSettings(epochs=0.1), checkpoints=kept[0])
-    network = base.answering(Target(task="binary", classes=("no", "yes")), sizes, seed=0)
+    starts = [base.answering(Target(task="binary", classes=("no", "yes")), sizes, seed=0) for _ in range(2)]
     settings = TrainingSettings(
         epochs=1.05, learning_rate=3e-3, ema_decay=0.9, l1=0.01, class_weights="balanced", label_smoothing=0.1
     )
-    network, history = train(network, features, rows, y, rows, y, settings, checkpoints=kept[1])
-    return {name: weight.contiguous() for name, weight in network.state_dict().items()}, history
+    first, history = train(starts[0], features, rows, y, rows, y, settings, checkpoints=kept[1])
+    more = kept[1] and kept[1].of("refit")
+    again, more_history = train(starts[1], features, rows, y, rows, y, settings, checkpoints=more, first=first)
+    return {name: weight.contiguous() for name, weight in again.state_dict().items()}, history + more_history
 """
 
 KILLED = """

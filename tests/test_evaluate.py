@@ -39,7 +39,7 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
     content = declared(columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], **threshold)
     product = params.parse(content).product("tiny")
     random = np.random.default_rng(0)
-    for name, n in (("train", 80), ("test", 60)):
+    for name, n in (("train", 80), ("val", 40), ("test", 60)):
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})
         write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random)))
     random_model(PATHS.trained, task, KINDS)

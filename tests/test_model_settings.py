@@ -34,6 +34,8 @@ def test_all_mistakes_are_reported_at_once():
         (TrainingSettings, {"class_weights": "even"}, "class_weights must be one of none, balanced, got 'even'"),
         (TrainingSettings, {"epochs": "two"}, "epochs must be a number, got 'two'"),
         (TrainingSettings, {"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (TrainingSettings, {"refit": True}, "refit must go with keep last, got keep best"),
+        (TrainingSettings, {"refit": True, "probe": True, "epochs": 0}, "refit must be false with epochs 0"),
         (TrainingSettings, {"wide_penalty": 0.0}, "wide_penalty must be above 0, got 0.0"),
         (NetworkSettings, {"wide_tokens": -1}, "wide_tokens must be at least 0, got -1; use 0 or more"),
         (NetworkSettings, {"norm_first": 1}, "norm_first must be true or false, got 1"),

@@ -1,7 +1,9 @@
 """Oracle: toy data whose answer is known, scikit-learn's class weights, the knobs' formulas written out; and laws."""
 
+import functools
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +145,28 @@ def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
     assert len(history) == len(opposed) == 4
     assert min(opposed, key=lambda entry: entry["val_loss"]) is not opposed[-1]
     assert all(torch.equal(weight, wrong.state_dict()[name]) for name, weight in right.state_dict().items())
+
+
+@pytest.mark.parametrize("n_later_days", [None, 5])
+def test_second_training_learns_from_all_rows_and_takes_over_what_the_first_found_on_unseen_ones(n_later_days):
+    (table, y), (held, y_held) = toy(), toy(120, seed=1)
+    features = Features.fit(KINDS, table, y, "binary", max_tokens=8, wide_tokens=16)
+    part, unseen = features.encode(table), features.encode(held)
+    both = features.encode({name: np.concatenate([table[name], held[name]]) for name in table})
+    y_both, validation = np.concatenate([y, y_held]), (unseen, 1 - y_held)  # which alone says: the opposite
+    settings = TrainingSettings(epochs=4, learning_rate=5e-3, keep="last", label_smoothing=0.1)
+    target, sizes = Target(task="binary", classes=("no", "yes")), replace(SMALL, wide_tokens=16)
+    start = functools.partial(Network, sizes, features.sizes, target, seed=0)
+    first, _ = train(start(), features, part, y, *validation, settings, n_later_days=n_later_days)
+    again, _ = train(start(), features, both, y_both, *validation, settings, n_later_days=n_later_days, first=first)
+    plain, _ = train(start(), features, both, y_both, *validation, settings, refit=False)
+    weights, wanted = again.state_dict(), plain.state_dict()
+    assert torch.equal(weights.pop("wide.mix"), first.wide.mix)
+    assert not torch.equal(wanted.pop("wide.mix"), first.wide.mix)
+    assert all(torch.equal(weight, weights[name]) for name, weight in wanted.items())
+    assert again.target.scale == first.target.scale
+    assert first.target.offset != (0.0,)
+    assert again.target.offset == (first.target.offset if n_later_days is None else (0.0,))
 
 
 def test_each_epoch_is_told_when_it_ends_and_what_the_listener_raises_ends_the_training(prepared):

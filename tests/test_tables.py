@@ -109,6 +109,6 @@ def test_age_is_told_of_the_rows_that_are_meant(part):
     write_table(folder / "test.parquet", rows.assign(day=days.sample(frac=1, random_state=0).to_numpy()))
     everything = tables.split_part(folder, "test", product)
     days = pd.read_parquet(folder / "test.parquet")["day"]
-    assert everything.age_days.tolist() == [(days.max() - day).days for day in days]
+    assert tables.ages(everything.times).tolist() == [(days.max() - day).days for day in days]
     some = everything.sample(10)
-    assert some.age_days.tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]
+    assert tables.ages(some.times).tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]
