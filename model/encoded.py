@@ -116,9 +116,8 @@ def on_disk(pieces: Iterable[Encoded], folder: Path) -> Encoded:
                     # Where a piece begins, the one before it has ended.
                     array = array[int(name in ends) :] + ends.get(name, 0)
                     ends[name] = int(array[-1]) if array.size else ends[name]
-                file.write(
-                    np.ascontiguousarray(array).data
-                )  # as it lies there: a part may itself be larger than memory
+                # Not as bytes of its own: a piece may itself be larger than memory.
+                file.write(np.ascontiguousarray(array).data)
         ends_of_rows = files["window_offsets" if piece.window_offsets.size else "offsets"]
         n_rows = ends_of_rows.tell() // piece.offsets.itemsize - 1
         return Encoded(**{name: _mapped(files[name], getattr(piece, name), n_rows) for name in names})

@@ -134,9 +134,9 @@ class TrainingSettings:
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""
     refit: bool = False
-    """Train a second time from the same start, on the validation rows too, once these have told what they tell: the
-    calibration stays. For data that drifts, where the newest rows say most; with `keep: last` only, because how many
-    epochs are best cannot be seen again. What is fitted in closed form learns from them in any case."""
+    """Train a second time from the same start, on the validation rows too, once these have served to calibrate: the
+    scale is kept, and with a split by hash the offset. For data that drifts, where the newest rows say most; with
+    `keep: last` only, because which epoch is best cannot be seen again. Closed forms learn from them in any case."""
     seed: int = 0
     """Fixes the weights of the head, order and dropout."""
 

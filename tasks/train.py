@@ -1,7 +1,8 @@
 """Fine-tune the pretrained weights on the labelled training rows, stopping early on the validation rows, or probe them.
 
-Reads data/splits and data/models/<product>/pretrained, writes data/models/<product>/trained. The same seed on
-the same machine gives the same bytes, also where a killed training was resumed from its checkpoint.
+With `train.refit` they are then fine-tuned anew on both; what the validation rows told while unseen is kept.
+Reads data/splits and data/models/<product>/pretrained, writes data/models/<product>/trained. The same seed on the same
+machine gives the same bytes, also where a killed training was resumed from its checkpoint.
 `torchrun --nproc-per-node N -m tasks.train <product>` trains on N GPUs, or in N processes; one of them writes.
 """
 
