@@ -1,0 +1,79 @@
+"""Oracle: the stage itself, without the setting, on rows that were joined by hand."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import AS_OF, FIRST_DAY
+from test_params import declared
+
+from model.store import load_model
+from tasks import params
+from tasks.files import folder_sha256, write_table
+from tasks.paths import Paths
+from tasks.pretrain import pretrain
+from tasks.train import train
+
+PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Labelled rows of twelve days, and of the three after them, whose truth is another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.checkpoints.HOME", tmp_path / "home")
+    random, parts = np.random.default_rng(0), {}
+    for name, first, n_days in (("train", 0, 12), ("val", 12, 3)):
+        n = 20 * n_days
+        weight = random.gamma(2.0, 3.0, n)
+        days = [pd.Timestamp(FIRST_DAY + timedelta(days=first + i)).as_unit("s") for i in range(n_days)]
+        parts[name] = pd.DataFrame(
+            {
+                "day": np.repeat(days, 20),
+                "depot": random.choice(["A", "B"], n),
+                "weight_kg": weight,
+                "handed_in": days[0],
+                "late": (weight > (6 if name == "train" else 4)).astype(int),
+            }
+        )
+    write(parts)
+    write_table(PATHS.splits / "pretrain.parquet", parts["train"])
+    pretrain(product(), TODAY)
+    return parts
+
+
+def product(**training):
+    quick = {"epochs": 1.5, "batch_tokens": 512, "half_life_days": 4, "keep": "last"}
+    return params.parse(declared(model__init="scratch", model__train={**quick, **training})).product("tiny")
+
+
+def write(parts):
+    for name, rows in parts.items():
+        write_table(PATHS.splits / f"{name}.parquet", rows)
+
+
+def trained(**training):
+    said = train(product(**training), TODAY)
+    return said, load_model(PATHS.trained)[0]
+
+
+def test_refit_ends_with_the_weights_of_both_parts_and_the_scale_that_unseen_rows_gave(parts):
+    plain, first = trained()
+    said, again = trained(refit=True)
+    assert said == f"{plain}, then trained once more with the 60 validation rows"
+    assert again.target.scale == first.target.scale
+    assert (first.target.offset != (0.0,), again.target.offset) == (True, (0.0,))
+    write({"train": pd.concat(parts.values(), ignore_index=True)})
+    _, both = trained(calibrate=False)
+    wanted = both.state_dict()
+    assert all(torch.equal(weight, wanted[name]) for name, weight in again.state_dict().items())
+
+
+def test_refit_is_left_out_where_the_validation_rows_are_to_measure(parts):
+    train(product(), TODAY)
+    first = folder_sha256(PATHS.trained)
+    said = train(product(refit=True), TODAY, refit=False)
+    assert "once more" not in said
+    assert folder_sha256(PATHS.trained) == first
