@@ -1,5 +1,7 @@
 """Oracle: params.yaml read back by the project's own reader, and its lines compared one by one."""
 
+import re
+
 import pytest
 from conftest import ROOT, TINY
 
@@ -51,9 +53,8 @@ def test_day_is_accepted_in_a_file_that_says_yes():
 
 
 def test_change_that_would_reach_another_entry_is_refused():
-    text = TINY.replace("pretrain: {epochs: 1", "pretrain: &both {epochs: 1").replace(
-        "train: {epochs: 8, batch_tokens: 512, learning_rate: 0.003}", "train: *both"
-    )
+    text = TINY.replace("pretrain: {epochs: 1", "pretrain: &both {epochs: 1")
+    text = re.sub(r" train: \{.*\}", " train: *both", text)
     with pytest.raises(UserError, match=r"products.tiny.model.train.learning_rate must be written where nothing else"):
         edited(text, {RATE: 0.1})
 
