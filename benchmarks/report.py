@@ -117,6 +117,12 @@ def _gpu() -> str | None:
 
 
 def _revision() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    """The commit, and whether anything but results differs from it."""
+    commit, changed = (
+        subprocess.run(["git", *command], cwd=RESULTS, capture_output=True, text=True, check=False).stdout.strip()
+        for command in (
+            ["describe", "--always"],
+            ["status", "--porcelain", "--", ":(top)", f":(top,exclude){RESULTS.parent.name}/{RESULTS.name}"],
+        )
+    )
+    return f"{commit}-dirty" if changed else commit
