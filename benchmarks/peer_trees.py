@@ -19,6 +19,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 TIME_BOX_SECONDS = 900
@@ -46,7 +47,7 @@ def main() -> None:
     )
     settings = study.best_params if tuning else PLAIN
     scored = []
-    for number, names in enumerate(order["final"]):
+    for number, names in enumerate(tqdm(order["final"], desc=library, unit="pair")):
         pair = _read(folder, names, order)
         for seed, half_life in itertools.product(range(order["seeds"][number]), order["half_lives"]):
             scores = _fit_and_score(library, settings, pair, order, seed, half_life)
