@@ -20,10 +20,10 @@ from benchmarks.quality_tables import (
     OTHERS,
     TEST_DAYS,
     around,
-    interval,
     known_flights,
     scores_of,
     trained_on_flights,
+    with_interval,
 )
 from benchmarks.report import Result, Target
 from model.calibration import calibrate
@@ -58,7 +58,7 @@ def run() -> Result:
             Target(
                 name="flight-delays: log loss, all dates",
                 wanted="not above that without calibration",
-                measured=_said(losses),
+                measured=with_interval(losses),
                 met=bool(losses.mean() <= 0),
             )
         ],
@@ -95,7 +95,7 @@ def _compared(found: list[Found]) -> list[dict[str, str | float]]:
             "calibration": way,
             **{title: float(np.mean([its[way][metric] for its in found])) for metric, title in METRICS.items()},
             **{
-                f"{title} against {NONE}": "" if way == NONE else _said(_differences(found, way, metric))
+                f"{title} against {NONE}": "" if way == NONE else with_interval(_differences(found, way, metric))
                 for metric, title in METRICS.items()
             },
         }
@@ -105,7 +105,3 @@ def _compared(found: list[Found]) -> list[dict[str, str | float]]:
 
 def _differences(found: list[Found], way: str, metric: str) -> np.ndarray:
     return np.array([its[way][metric] - its[NONE][metric] for its in found])
-
-
-def _said(differences: np.ndarray) -> str:
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(differences.mean(), *interval(differences))

@@ -318,7 +318,7 @@ def _compared(qualities: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> 
                 "model": model,
                 **{name: float(value) for name, value in zip(names, by_pair, strict=False)},
                 "mean": float(by_pair.mean()),
-                "95 % interval": "{:.4f} to {:.4f}".format(*interval(by_pair)),
+                "95 % interval": "{:.4f} to {:.4f}".format(*_interval(by_pair)),
                 "ours is better by": "" if model == OURS else _difference(qualities, model),
             }
         )
@@ -327,18 +327,23 @@ def _compared(qualities: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> 
 
 def _difference(qualities: dict[str, np.ndarray], peer: str) -> str:
     by_pair = (qualities[OURS].mean(axis=1)) - qualities[peer].mean(axis=1)
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(by_pair.mean(), *interval(by_pair))
+    return with_interval(by_pair)
 
 
 def _better(table: str, qualities: dict[str, np.ndarray], peer: str, within: bool = False) -> Target:
     """Whether ours is better, or `within` the interval of the paired difference at least as good."""
     by_pair = (qualities[OURS].mean(axis=1)) - qualities[peer].mean(axis=1)
-    bound = interval(by_pair)[1] if within else by_pair.mean()
+    bound = _interval(by_pair)[1] if within else by_pair.mean()
     wanted = f"{'equal to or better than' if within else 'better than'} {peer}"
     return Target(name=table, wanted=wanted, measured=_difference(qualities, peer), met=bool(bound > 0))
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
+def with_interval(differences: np.ndarray) -> str:
+    """Their mean and its interval, for a person to read."""
+    return "{:+.4f} ({:+.4f} to {:+.4f})".format(differences.mean(), *_interval(differences))
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
     """Student's 95 % interval of the mean."""
     low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
     return float(low), float(high)

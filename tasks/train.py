@@ -72,6 +72,7 @@ def train(
             settings=settings,
             n_later_days=n_later_days,
         )
+        again = refit and settings.refit
         try:
             network, history = fit(
                 network,
@@ -80,9 +81,9 @@ def train(
                 on_epoch=on_epoch,
                 checkpoints=state,
                 age_days=ages(train_rows),
-                refit=refit,
+                refit=refit and not again,
             )
-            if again := refit and settings.refit:
+            if again:
                 network, _ = fit(
                     start()[0],
                     encoded_train=on_disk(parts, paths.splits),
