@@ -41,7 +41,7 @@ from model.scoring import TorchScorer
 from model.settings import NUMERIC_KINDS, NetworkSettings, PretrainingSettings, TrainingSettings
 from model.store import save_model
 from model.target import Target as Truth
-from model.training import pretrain, train
+from model.training import pretrain, train, train_again
 from tasks import params, tables
 from tasks.params import Product
 from tasks.sources import flights as flights_source
@@ -218,8 +218,10 @@ def _trained(
     settings: NetworkSettings,
     pretraining: PretrainingSettings | None,
     training: TrainingSettings,
+    first: Network | None = None,
     **more: Any,
 ) -> tuple[Network, Features]:
+    """A network and its features; with `first`, by the second training after that network's, without `held`."""
     table, y = fitted
     features = Features.fit(kinds, table, y, target.task, max_tokens=settings.max_tokens)
     encoded = features.encode(table)
@@ -228,7 +230,10 @@ def _trained(
     else:
         start = Network(settings, features.sizes, seed=training.seed)
     network = start.answering(target, settings, seed=training.seed)
-    network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, **more)
+    if first is None:
+        network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, **more)
+    else:
+        network, _ = train_again(first, network, features, encoded, y, training, **more)
     return network, features
 
 

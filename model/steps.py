@@ -87,9 +87,10 @@ class Steps:
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> History:
-        """Take every step that is left; with `validate`, until its loss has not fallen for patience_epochs.
+        """Take every step that is left, or fewer: until the loss of `validate` has not fallen for patience_epochs.
 
-        `best` then holds the weights that `settings.keep` names; `on_epoch` sees each entry, and may raise to stop.
+        `best` then holds the weights that `settings.keep` names, the best only with `validate`; `on_epoch` sees each
+        entry, and may raise to stop.
         Raises: FloatingPointError when the loss is no longer finite.
         """
         self._resume()
@@ -175,16 +176,18 @@ class Steps:
     def _close_epoch(self, validate: Callable[[], float] | None) -> None:
         entry = {"epoch": self.step / self.steps_per_epoch, "train_loss": math.fsum(self.losses) / len(self.losses)}
         self.losses = []
-        if validate is not None:
-            with self._averaged():
+        with self._averaged():
+            if validate is not None:
                 entry["val_loss"] = validate()
                 if not math.isfinite(entry["val_loss"]):
                     raise FloatingPointError(
                         f"the validation loss of {self.name} must stay finite, got {entry['val_loss']} after epoch "
                         f"{entry['epoch']:g}; use a learning_rate below {self.settings.learning_rate:g}"
                     )
-                if self.keeps_last or all(entry["val_loss"] < before["val_loss"] for before in self.history):
-                    self.best = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
+            if self.keeps_last or (
+                validate is not None and all(entry["val_loss"] < before["val_loss"] for before in self.history)
+            ):
+                self.best = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
         self.history.append(entry)
 
     @contextmanager

@@ -73,77 +73,148 @@ def train(
     age_days: np.ndarray | None = None,
     refit: bool = True,
     n_later_days: int | None = None,
-    first: Network | None = None,
 ) -> tuple[Network, History]:
     """The network with the weights that `settings.keep` names, calibrated on the validation rows, and all losses.
 
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
-    the validation rows too: they then measure nothing any more. `on_epoch` is called with each epoch's entry of the
-    history; what it raises ends the training. `age_days` is how much older each training row is than the newest,
-    which `settings.half_life_days` needs; `n_later_days` how many days the validation rows are of, where these are
-    later than the training rows', for `model.calibration`. With `first`, a network for which the validation rows were
-    unseen, they may be among the training rows: what it found on them, calibration and mix, is taken over. That is the
-    second training of `settings.refit`, which is the caller's to ask for.
+    the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
+    caller's to ask for, by `train_again`. `on_epoch` is called with each epoch's entry of the history; what it raises
+    ends the training. `age_days` is how much older each training row is than the newest, which
+    `settings.half_life_days` needs; `n_later_days` how many days the validation rows are of, where these are later
+    than the training rows', for `model.calibration`.
     Shapes: y int [n] for binary and multiclass, float [n, C] for multilabel, float [n] for regression; age_days [n].
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
-    if network.target is None or network.sizes != features.sizes:
-        raise ValueError(
-            "network must have a target and be built for the given features, got another; "
-            "use Network.answering or load_pretrained"
-        )
-    target, batch_tokens = network.target, settings.batch_tokens
-    truth_train, truth_val = truths(target, y_train), truths(target, y_val)
-    _check_rows(encoded_train, truth_train, "training")
-    _check_rows(encoded_val, truth_val, "validation")
-    _compile(network.to(device()))
-    class_weights = balanced(target, truth_train) if settings.class_weights == "balanced" else None
-    loss = Loss(target=target, smoothing=settings.label_smoothing, class_weights=class_weights)
-    row_weights = faded(age_days, settings.half_life_days)
-
-    def mean_loss(rows: np.ndarray) -> Tensor:
-        part, mine, weight = ranks.share(_forgetful(network.batch_of(encoded_train, rows)))
-        its = rows[mine]
-        total = loss(network(part), truth_train[its], None if row_weights is None else row_weights[its])
-        return total * (weight / len(rows))
+    lesson = _Lesson(network, features, encoded_train, y_train, settings, age_days)
+    truth_val = _truths(network, encoded_val, y_val, "validation")
+    probes_alone = settings.probe and not settings.epochs
 
     def validate() -> float:
-        return evaluate_loss(network, encoded_val, truth_val, batch_tokens, class_weights)
+        return evaluate_loss(network, encoded_val, truth_val, settings.batch_tokens, lesson.class_weights)
 
     history: History = []
     with repeatable(settings.seed):
         if settings.probe:
-            read_train, pooled, chosen = read_once(network, encoded_train, batch_tokens)
-            if not settings.epochs:  # what the encoder says of a row is the same from here on
-                encoded_train = read_train
-                encoded_val, pooled_val, chosen_val = read_once(network, encoded_val, batch_tokens)
-            its = None if row_weights is None else row_weights[chosen]
-            train_loss = fit_head(network, pooled, truth_train[chosen], loss, its)
+            pooled, chosen = lesson.read_once()
+            if probes_alone:  # what the encoder says of a row is the same from here on
+                encoded_val, pooled_val, chosen_val = read_once(network, encoded_val, settings.batch_tokens)
+            train_loss = lesson.fit_head(pooled, chosen)
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
         if settings.epochs:
-            steps = Steps(network, encoded_train, settings, "train", checkpoints)
-            history = steps.run(mean_loss, validate, on_epoch)
-            network.load_state_dict(steps.best)
-        network.eval()
-        fit_linear(network, [encoded_train], truth_train, settings.wide_penalty, row_weights)
-        if first is None:
-            mix_linear(network, encoded_val, truth_val, batch_tokens, class_weights)
-        elif network.wide is not None and first.wide is not None:
-            network.wide.mix.copy_(first.wide.mix)
-        explain_by_context(network, encoded_train, truth_train, batch_tokens, class_weights)
-        if first is not None and first.target is not None:
-            network.target = carried_over(first.target, n_later_days)
-        elif settings.calibrate:
-            calibrate(network, encoded_val, y_val, batch_tokens, n_later_days)
-        if refit and first is None:
+            history = lesson.take_steps(checkpoints, validate, on_epoch)
+        lesson.fit_linear()
+        mix_linear(network, encoded_val, truth_val, settings.batch_tokens, lesson.class_weights)
+        lesson.explain_by_context()
+        if settings.calibrate:
+            calibrate(network, encoded_val, y_val, settings.batch_tokens, n_later_days)
+        if refit:
             # All is chosen: the validation rows, too, can say which words tell, and what the encoder's answers mean.
-            truth = torch.cat([truth_train, truth_val])
-            weights = None if row_weights is None else torch.cat([row_weights, torch.ones(len(truth_val))])
-            fit_linear(network, [encoded_train, encoded_val], truth, settings.wide_penalty, weights)
-            if not settings.epochs and row_weights is None:
-                truth = torch.cat([truth_train[chosen], truth_val[chosen_val]])
-                fit_head(network, torch.cat([pooled, pooled_val]), truth, loss, None)
+            lesson.add(encoded_val, truth_val)
+            lesson.fit_linear()
+            if probes_alone and lesson.row_weights is None:
+                chosen = np.concatenate([chosen, len(encoded_train) + chosen_val])
+                lesson.fit_head(torch.cat([pooled, pooled_val]), chosen)
     return network.cpu().eval(), history
+
+
+def train_again(
+    first: Network,
+    network: Network,
+    features: Features,
+    encoded: Encoded,
+    y: np.ndarray,
+    settings: TrainingSettings,
+    checkpoints: Checkpoints | None = None,
+    age_days: np.ndarray | None = None,
+    n_later_days: int | None = None,
+) -> tuple[Network, History]:
+    """The second training of `settings.refit`: from the same start, on training and validation rows together.
+
+    What `first`, the first training's network, found on the validation rows while they were unseen is taken over:
+    the mix with the linear model, and the calibration as `model.calibration.carried_over` says.
+    Shapes, errors and the other arguments: as of `train`; the history has no validation loss.
+    """
+    lesson = _Lesson(network, features, encoded, y, settings, age_days)
+    with repeatable(settings.seed):
+        if settings.probe:
+            lesson.fit_head(*lesson.read_once())
+        history = lesson.take_steps(checkpoints)
+        lesson.fit_linear()
+        if network.wide is not None and first.wide is not None:
+            network.wide.mix.copy_(first.wide.mix)
+        lesson.explain_by_context()
+        assert first.target is not None
+        network.target = carried_over(first.target, n_later_days)
+    return network.cpu().eval(), history
+
+
+class _Lesson:
+    """A network, the rows that it learns from, and the ways it learns from them."""
+
+    def __init__(
+        self,
+        network: Network,
+        features: Features,
+        encoded: Encoded,
+        y: np.ndarray,
+        settings: TrainingSettings,
+        age_days: np.ndarray | None,
+    ) -> None:
+        if network.target is None or network.sizes != features.sizes:
+            raise ValueError(
+                "network must have a target and be built for the given features, got another; "
+                "use Network.answering or load_pretrained"
+            )
+        self.network, self.settings = network, settings
+        self.parts, self.truth = [encoded], _truths(network, encoded, y, "training")
+        self.row_weights = faded(age_days, settings.half_life_days)
+        weighs = settings.class_weights == "balanced"
+        self.class_weights = balanced(network.target, self.truth) if weighs else None
+        self.loss = Loss(target=network.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
+        _compile(network.to(device()))
+
+    def add(self, encoded: Encoded, truth: Tensor) -> None:
+        """More rows, of full weight, for the fits in closed form."""
+        self.parts.append(encoded)
+        self.truth = torch.cat([self.truth, truth])
+        if self.row_weights is not None:
+            self.row_weights = torch.cat([self.row_weights, torch.ones(len(truth))])
+
+    def read_once(self) -> tuple[Tensor, np.ndarray]:
+        """What the encoder says of the rows and where these stand, as of `model.closed_forms.read_once`."""
+        read, pooled, chosen = read_once(self.network, self.parts[0], self.settings.batch_tokens)
+        if not self.settings.epochs:
+            self.parts[0] = read
+        return pooled, chosen
+
+    def fit_head(self, pooled: Tensor, chosen: np.ndarray) -> float:
+        weights = None if self.row_weights is None else self.row_weights[chosen]
+        return fit_head(self.network, pooled, self.truth[chosen], self.loss, weights)
+
+    def take_steps(
+        self,
+        checkpoints: Checkpoints | None,
+        validate: Callable[[], float] | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> History:
+        """Descend, and have the weights that `settings.keep` names."""
+        steps = Steps(self.network, self.parts[0], self.settings, "train", checkpoints)
+        history = steps.run(self._mean_loss, validate, on_epoch)
+        self.network.load_state_dict(steps.best)
+        return history
+
+    def fit_linear(self) -> None:
+        self.network.eval()
+        fit_linear(self.network, self.parts, self.truth, self.settings.wide_penalty, self.row_weights)
+
+    def explain_by_context(self) -> None:
+        explain_by_context(self.network, self.parts[0], self.truth, self.settings.batch_tokens, self.class_weights)
+
+    def _mean_loss(self, rows: np.ndarray) -> Tensor:
+        part, mine, weight = ranks.share(_forgetful(self.network.batch_of(self.parts[0], rows)))
+        its = rows[mine]
+        weights = None if self.row_weights is None else self.row_weights[its]
+        return self.loss(self.network(part), self.truth[its], weights) * (weight / len(rows))
 
 
 @torch.no_grad()
@@ -181,7 +252,10 @@ def _forgetful(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, "categories": torch.where(forgotten, UNKNOWN, categories)}
 
 
-def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
+def _truths(network: Network, encoded: Encoded, y: np.ndarray, name: str) -> Tensor:
+    """What the rows called `name` have for labels, checked."""
+    assert network.target is not None
+    truth = truths(network.target, y)
     if len(encoded) == 0 or len(encoded) != len(truth):
         raise ValueError(
             f"{name} rows must be at least one and each have a label, "
@@ -189,3 +263,4 @@ def _check_rows(encoded: Encoded, truth: Tensor, name: str) -> None:
         )
     if not truth.isfinite().all():
         raise ValueError(f"{name} labels must be finite, got NaN; leave rows without a label out")
+    return truth

@@ -8,7 +8,6 @@ machine gives the same bytes, also where a killed training was resumed from its 
 
 from collections.abc import Callable
 from datetime import date
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +40,7 @@ def train(
     from model.store import load_pretrained, save_model
     from model.target import Target
     from model.training import train as fine_tune
+    from model.training import train_again
 
     paths, settings = Paths(product.name), product.model.train
     train_rows, val_rows = (tables.split_part(paths.splits, name, product) for name in ("train", "val"))
@@ -64,33 +64,33 @@ def train(
     network, features = start()
     with ranks.together(), checkpoints("train", product, inputs) as state:
         parts = [on_disk(map(features.encode, rows), paths.splits) for rows in (train_rows, val_rows)]
-        fit = partial(
-            fine_tune,
-            features=features,
-            encoded_val=parts[1],
-            y_val=y_val,
-            settings=settings,
-            n_later_days=n_later_days,
-        )
         again = refit and settings.refit
         try:
-            network, history = fit(
+            network, history = fine_tune(
                 network,
-                encoded_train=parts[0],
-                y_train=y_train,
-                on_epoch=on_epoch,
+                features,
+                parts[0],
+                y_train,
+                parts[1],
+                y_val,
+                settings,
+                on_epoch,
                 checkpoints=state,
                 age_days=ages(train_rows),
                 refit=refit and not again,
+                n_later_days=n_later_days,
             )
             if again:
-                network, _ = fit(
+                network, _ = train_again(
+                    network,
                     start()[0],
-                    encoded_train=on_disk(parts, paths.splits),
-                    y_train=np.concatenate([y_train, y_val]),
+                    features,
+                    on_disk(parts, paths.splits),
+                    np.concatenate([y_train, y_val]),
+                    settings,
                     checkpoints=state.of("refit"),
                     age_days=ages(train_rows, val_rows),
-                    first=network,
+                    n_later_days=n_later_days,
                 )
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None

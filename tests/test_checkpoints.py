@@ -21,6 +21,7 @@ KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "4"))
 
 TRAINING = """
 import os, random, shutil, signal, sys, time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 import numpy as np, torch
@@ -30,7 +31,7 @@ from model import ranks
 from model.features import Features
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
-from model.training import pretrain, train
+from model.training import pretrain, train, train_again
 from tasks.checkpoints import CheckpointFolder
 
 home, N = Path(sys.argv[1]), 160
@@ -55,7 +56,8 @@ def trained(folder, dropout, max_windows=1):
     )
     first, history = train(starts[0], features, rows, y, rows, y, settings, checkpoints=kept[1])
     more = kept[1] and kept[1].of("refit")
-    again, more_history = train(starts[1], features, rows, y, rows, y, settings, checkpoints=more, first=first)
+    settings = replace(settings, keep="last")
+    again, more_history = train_again(first, starts[1], features, rows, y, settings, checkpoints=more)
     return {name: weight.contiguous() for name, weight in again.state_dict().items()}, history + more_history
 """
 
@@ -107,7 +109,7 @@ for number in range(2):
         # A key's bias moves all scores of a query alike, so its gradient is rounding alone.
         compared = [name for name in alone if not name.endswith("key.bias")]
         apart = max(float((weights[name] - alone[name]).abs().max()) for name in compared)
-        losses = max(abs(a["val_loss"] - b["val_loss"]) for a, b in zip(its, history, strict=True))
+        losses = max(abs(a[name] - b[name]) for a, b in zip(its, history, strict=True) for name in b)
         (home / f"apart-{number}").write_text(f"{apart} {losses}")
         os._exit(0)
     children.append(child)

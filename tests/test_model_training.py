@@ -20,7 +20,7 @@ from model.settings import NetworkSettings, PretrainingSettings, TrainingSetting
 from model.steps import Steps
 from model.store import save_model
 from model.target import Target
-from model.training import evaluate_loss, pretrain, train
+from model.training import evaluate_loss, pretrain, train, train_again
 
 NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)
@@ -158,7 +158,7 @@ def test_second_training_learns_from_all_rows_and_takes_over_what_the_first_foun
     target, sizes = Target(task="binary", classes=("no", "yes")), replace(SMALL, wide_tokens=16)
     start = functools.partial(Network, sizes, features.sizes, target, seed=0)
     first, _ = train(start(), features, part, y, *validation, settings, n_later_days=n_later_days)
-    again, _ = train(start(), features, both, y_both, *validation, settings, n_later_days=n_later_days, first=first)
+    again, _ = train_again(first, start(), features, both, y_both, settings, n_later_days=n_later_days)
     plain, _ = train(start(), features, both, y_both, *validation, settings, refit=False)
     weights, wanted = again.state_dict(), plain.state_dict()
     assert torch.equal(weights.pop("wide.mix"), first.wide.mix)
