@@ -6,7 +6,6 @@ section 3.2.2 (edges from a decision tree on the target) and 3.2.1 (quantiles).
 """
 
 import numpy as np
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 N_BINS = 32
 MIN_ROWS_PER_BIN = 64
@@ -37,6 +36,9 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 def _tree_thresholds(values: np.ndarray, target: np.ndarray, task: str) -> np.ndarray:
     """Where a decision tree of one column splits, ascending."""
+    # Whoever loads fitted features would wait a second or two for it in vain.
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
     truth = target.astype(np.float64).reshape(len(target), -1)
     usable = np.isfinite(values) & np.isfinite(truth).all(axis=1)
     n_rows = int(usable.sum())

@@ -97,12 +97,20 @@ def test_heavy_libraries_are_imported_inside_the_stage_that_needs_them(file):
     }
 
 
-def test_parsing_the_dags_imports_nothing_heavy(tmp_path):
-    heavy = ("torch", "pandas", "great_expectations", "onnxruntime", "dvc", "sklearn", "boto3", "transformers")
-    code = (
-        "import runpy, sys; runpy.run_path('dags/products.py'); "
-        f"print(sorted(name for name in {heavy} if name in sys.modules))"
-    )
+@pytest.mark.parametrize(
+    ("work", "heavy"),
+    [
+        pytest.param(
+            "import runpy; runpy.run_path('dags/products.py')",
+            ("torch", "pandas", "great_expectations", "onnxruntime", "dvc", "sklearn", "boto3", "transformers"),
+            id="parsing the DAGs",
+        ),
+        pytest.param("import model.scoring, tasks.predict", ("torch", "sklearn", "scipy"), id="scoring a shard"),
+        pytest.param("import model.training, tasks.train", ("sklearn", "scipy"), id="training"),
+    ],
+)
+def test_what_happens_often_imports_nothing_heavy_that_it_does_not_use(work, heavy, tmp_path):
+    code = f"import sys; {work}; print(sorted(name for name in {heavy} if name in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
