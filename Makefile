@@ -10,6 +10,8 @@ export REASON ?=
 BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
+# Where Python may not write bytecode each of a run's sixty processes would compile all that it imports.
+COMPILED := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .PHONY: help setup pii run tune test bench chaos trace recreate up down accept retake quarantine requeue lint audit licences constraints clean
 
@@ -82,20 +84,19 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-# torch by pip, the rest by uv, which takes a tenth of pip's time for it. Compiled here, once: a run starts some sixty
-# processes, and where Python may not write its bytecode each of them would compile all that it imports.
+# torch by pip, the rest by uv, which takes a tenth of pip's time for it.
 .venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/uv
 	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
+	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
 	@touch $@
 
 .venv/ready-pii: .venv/ready-demo
 	@echo "setup: installing what finds names and addresses in texts"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra pii
+	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra pii
 	@touch $@
 
 .venv/ready-test: .venv/ready-demo
 	@echo "setup: installing what the tests need"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra pii --extra test --extra production
+	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra pii --extra test --extra production
 	@touch $@

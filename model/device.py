@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,15 @@ def has_fast_bfloat16(where: torch.device) -> bool:
 def autocast(where: torch.device) -> torch.autocast:
     """Mixed precision where the hardware has it; elsewhere a context that changes nothing."""
     return torch.autocast(where.type, torch.bfloat16, enabled=has_fast_bfloat16(where))
+
+
+def uncompiled(where: torch.device) -> AbstractContextManager[object]:
+    """A context for reading rows between a GPU's trainings, in which what these compiled runs as it is written.
+
+    Without gradients and with padding each block would be compiled anew, several times; and torch, which keeps eight
+    graphs of a function, would compile none of what training meets after that.
+    """
+    return torch.compiler.set_stance("force_eager") if where.type == "cuda" else nullcontext()
 
 
 @contextmanager

@@ -94,12 +94,18 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
 
 def _packed_attention(q: Tensor, k: Tensor, v: Tensor, queries: Packed, rows: Packed) -> Tensor:
     """Attention within each row. Shapes: q [t or b, h, d / h]; k, v [t, h, d / h] -> as q."""
-    if q.is_cuda:
-        from torch.nn.attention.varlen import varlen_attn
+    return (_by_kernel if q.is_cuda else _row_by_row)(q, k, v, queries, rows)
 
-        read = varlen_attn(q, k, v, queries.offsets, rows.offsets, queries.longest, rows.longest)
-        assert isinstance(read, Tensor)
-        return read
+
+def _by_kernel(q: Tensor, k: Tensor, v: Tensor, queries: Packed, rows: Packed) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    read = varlen_attn(q, k, v, queries.offsets, rows.offsets, queries.longest, rows.longest)
+    assert isinstance(read, Tensor)
+    return read
+
+
+def _row_by_row(q: Tensor, k: Tensor, v: Tensor, queries: Packed, rows: Packed) -> Tensor:
     parts = []
     for one, its in zip(_slices(queries), _slices(rows), strict=True):
         one_q, its_k, its_v = (part.transpose(0, 1)[None] for part in (q[one], k[its], v[its]))

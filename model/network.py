@@ -17,6 +17,7 @@ from tqdm import tqdm
 from model import ranks
 from model.batches import INPUTS, batches, collate
 from model.context import Context
+from model.device import uncompiled
 from model.dropout import Dropout
 from model.embedding import NumberTokens, RowEmbedding, TimeTokens
 from model.encoded import Encoded, Sizes
@@ -174,7 +175,8 @@ def answers(
     cut = batches(encoded, batch_tokens, chosen=chosen)
     answered = torch.empty(0)
     for at in tqdm(cut, desc=name, unit="batch", disable=name is None or ranks.rank() > 0):
-        its = part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu()
+        with uncompiled(network.where):
+            its = part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu()
         if not answered.numel():
             answered = torch.empty(len(encoded) if chosen is None else len(chosen), *its.shape[1:])
         answered[at] = its

@@ -14,7 +14,7 @@ from model import ranks
 from model.batches import INPUTS, batches
 from model.calibration import calibrate, carried_over
 from model.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read_once
-from model.device import autocast, device, repeatable
+from model.device import autocast, device, repeatable, uncompiled
 from model.encoded import Encoded
 from model.features import UNKNOWN, Features
 from model.loss import Loss, balanced, faded, truths
@@ -227,7 +227,7 @@ def evaluate_loss(
     loss, where = Loss(target=network.target, class_weights=class_weights), network.where
     total = torch.zeros((), dtype=torch.float64)
     for rows in batches(encoded, batch_tokens)[ranks.rank() :: ranks.n_ranks()]:
-        with autocast(where):
+        with autocast(where), uncompiled(where):
             logits = network(network.batch_of(encoded, rows))
         total += loss(logits, truth[rows]).double().cpu()
     network.train()
