@@ -101,7 +101,7 @@ def train(
             train_loss = lesson.fit_head(pooled, chosen)
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
         if settings.epochs:
-            history = lesson.take_steps(checkpoints, validate, on_epoch)
+            history = lesson.take_steps("train", checkpoints, validate, on_epoch)
         lesson.fit_linear()
         mix_linear(network, encoded_val, truth_val, settings.batch_tokens, lesson.class_weights)
         lesson.explain_by_context()
@@ -138,7 +138,7 @@ def train_again(
     with repeatable(settings.seed):
         if settings.probe:
             lesson.fit_head(*lesson.read_once())
-        history = lesson.take_steps(checkpoints)
+        history = lesson.take_steps("train again", checkpoints)
         lesson.fit_linear()
         if network.wide is not None and first.wide is not None:
             network.wide.mix.copy_(first.wide.mix)
@@ -193,12 +193,13 @@ class _Lesson:
 
     def take_steps(
         self,
+        name: str,
         checkpoints: Checkpoints | None,
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> History:
-        """Descend, and have the weights that `settings.keep` names."""
-        steps = Steps(self.network, self.parts[0], self.settings, "train", checkpoints)
+        """Descend, showing progress under `name`, and have the weights that `settings.keep` names."""
+        steps = Steps(self.network, self.parts[0], self.settings, name, checkpoints)
         history = steps.run(self._mean_loss, validate, on_epoch)
         self.network.load_state_dict(steps.best)
         return history
