@@ -23,12 +23,12 @@ import torch
 from benchmarks import peers
 from benchmarks.report import Result, Target
 from model import device
-from model.batches import batches
 from model.bert import load_bert
 from model.encoded import Encoded
 from model.features import Features
 from model.network import Network
 from model.settings import PRESETS, NetworkSettings, TrainingSettings
+from model.steps import epoch_batches
 from model.target import Target as Answer
 from model.training import train
 
@@ -174,7 +174,7 @@ def tokens_per_second(
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
         train(network, features, encoded, y, encoded, y, settings, checkpoints=watch)
-    cut = batches(encoded, batch_tokens, settings.seed)
+    cut = epoch_batches(encoded, settings, epoch=0)
     (first, started), (last, ended) = watch.seen[1], watch.seen[-1]
     if last >= len(cut):
         raise RuntimeError(f"rows must last for {seconds} s, got {len(cut)} steps; give more")

@@ -61,9 +61,7 @@ class Steps:
         if not len(encoded):
             raise ValueError(f"{name} must be given at least one row, got 0; widen the dates")
         self.model, self.encoded, self.settings, self.name = model, encoded, settings, name
-        # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
-        self.batch_tokens = min(settings.batch_tokens, math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH))
-        self.steps_per_epoch = len(batches(encoded, self.batch_tokens))
+        self.steps_per_epoch = len(epoch_batches(encoded, settings, 0))
         self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.where = self.weights[0].device
@@ -108,8 +106,7 @@ class Steps:
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
         """The steps that are left of the epoch under way."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        cut = batches(self.encoded, self.batch_tokens, self.settings.seed + epoch)
-        left = cut[done : self.n_steps - epoch * self.steps_per_epoch]
+        left = epoch_batches(self.encoded, self.settings, epoch)[done : self.n_steps - epoch * self.steps_per_epoch]
         for number, rows in enumerate(left, start=1):
             self._step(loss, rows)
             progress.set_postfix(loss=f"{self.losses[-1] if self.losses else math.nan:.4f}", refresh=False)
@@ -244,6 +241,13 @@ class Steps:
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.losses, self.history = step, losses.tolist(), found[1]["history"]
         print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
+
+
+def epoch_batches(encoded: Encoded, settings: PretrainingSettings | TrainingSettings, epoch: int) -> list[np.ndarray]:
+    """The row numbers of each step of an epoch."""
+    # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
+    few = math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH)
+    return batches(encoded, min(settings.batch_tokens, few), settings.seed + epoch)
 
 
 def seed_step(seed: int, step: int) -> None:
