@@ -11,7 +11,9 @@ BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
 # Where Python may not write bytecode each of a run's sixty processes would compile all that it imports.
-COMPILED := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+ifdef PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
+endif
 
 .PHONY: help setup pii run tune test bench chaos trace recreate up down accept retake quarantine requeue lint audit licences constraints clean
 
@@ -88,15 +90,15 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 .venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/uv
 	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
-	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
 	@touch $@
 
 .venv/ready-pii: .venv/ready-demo
 	@echo "setup: installing what finds names and addresses in texts"
-	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra pii
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra pii
 	@touch $@
 
 .venv/ready-test: .venv/ready-demo
 	@echo "setup: installing what the tests need"
-	@$(BIN)/uv pip install --quiet $(COMPILED) --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra pii --extra test --extra production
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino --extra pii --extra test --extra production
 	@touch $@

@@ -177,7 +177,7 @@ def _delay_scores(product: Product, fitted: pd.DataFrame, scored: pd.DataFrame, 
 def trained_on_flights(
     product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings, **more: Any
 ) -> tuple[Network, Features]:
-    """The product's own network, fitted on flights, with other flights for validation; `more` is for `train`."""
+    """The product's own network, fitted on flights, with other flights for validation; `more` is for `_trained`."""
     classes = tables.classes(fitted, product)
     (table, y), validation = (
         (tables.inputs(rows, product), tables.targets(rows, product, classes)) for rows in (fitted, held)
