@@ -21,17 +21,17 @@ import torch
 
 from benchmarks.report import Result, Target
 from benchmarks.training import matrix_bound, minilm, texts, tokens_per_second
-from model import device
-from model.choice import candidates
-from model.encoder import Encoder
-from model.engines import FP16_NETWORK, NETWORK, SIMPLEST
-from model.export import export_onnx
-from model.features import Features
-from model.network import Network
-from model.quantise import halve
-from model.scoring import Scorer, TorchScorer
+from model.compute import device
+from model.features.fitted import Features
+from model.network.encoder import Encoder
+from model.network.network import Network
+from model.network.store import save_model
+from model.scoring.choice import candidates
+from model.scoring.engines import FP16_NETWORK, NETWORK, SIMPLEST
+from model.scoring.export import export_onnx
+from model.scoring.quantise import convert_to_fp16
+from model.scoring.scorer import Scorer, TorchScorer
 from model.settings import NetworkSettings
-from model.store import save_model
 from model.target import Target as Answer
 
 TINY = os.environ.get("LAMPLIGHTER_BENCH_TINY") == "1"
@@ -157,7 +157,7 @@ def _scoring(frame: pd.DataFrame, folder: Path) -> list[dict]:
     features = _features(frame, settings.max_tokens)
     save_model(folder / "trained", Network(settings, features.sizes, _answer()), features)
     export_onnx(folder / "trained", folder / "onnx")
-    halve(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
+    convert_to_fp16(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
     table = {"text": frame["text"].head(100 if TINY else None).to_numpy(object)}
     exact = TorchScorer(folder / "trained").score({"text": table["text"][:100]})
     found = []

@@ -26,12 +26,13 @@ from benchmarks.quality_tables import (
     with_interval,
 )
 from benchmarks.report import Result, Target
-from model.calibration import calibrate
-from model.features import Features
-from model.metrics import evaluate_scores
-from model.network import Network
-from tasks import params, tables
+from model.evaluation.metrics import evaluate_scores
+from model.features.fitted import Features
+from model.network.network import Network
+from model.training.calibration import calibrate
+from tasks import params
 from tasks.params import Product
+from tasks.rows import model_inputs
 
 NONE, PLATT = "none", "Platt: every row is an observation"
 BY_DAY, AGAIN = "Lamplighter: a day is one", "Lamplighter: the same, and trained once more"
@@ -72,16 +73,16 @@ def _measure(product: Product, rows: pd.DataFrame, as_of: str) -> Found:
     known, scored = around(rows, as_of, n_train + n_val)
     later = known["date"] >= str(date.fromisoformat(as_of) - timedelta(days=n_val))
     fitted, held = (known[part].reset_index(drop=True) for part in (~later, later))
-    classes, training = tables.classes(fitted, product), replace(product.model.train, calibrate=False)
-    truths, answers = (tables.targets(part, product, classes) for part in (held, scored))
+    classes, training = model_inputs.classes(fitted, product), replace(product.model.train, calibrate=False)
+    truths, answers = (model_inputs.targets(part, product, classes) for part in (held, scored))
 
     def measured(network: Network, features: Features) -> dict[str, float]:
-        scores = scores_of(network, features, tables.inputs(scored, product))
+        scores = scores_of(network, features, model_inputs.inputs(scored, product))
         metrics = evaluate_scores("binary", answers, scores, classes)
         return {metric: metrics[metric] for metric in METRICS}
 
     network, features = trained_on_flights(product, fitted, held, training)
-    encoded, found = features.encode(tables.inputs(held, product)), {NONE: measured(network, features)}
+    encoded, found = features.encode(model_inputs.inputs(held, product)), {NONE: measured(network, features)}
     for way, n_later_days in ((PLATT, None), (BY_DAY, n_val)):
         calibrate(network, encoded, truths, training.batch_tokens, n_later_days)
         found[way] = measured(network, features)

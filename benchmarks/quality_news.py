@@ -91,23 +91,24 @@ def _articles() -> pd.DataFrame:
 
 def _ours(parts: dict[str, pd.DataFrame]) -> float:
     """The product's own features, network, settings and training, through its own files."""
-    from model.bert import load_bert
-    from model.features import Features
-    from model.metrics import evaluate_scores
-    from model.scoring import TorchScorer
-    from model.store import load_pretrained, save_model
+    from model.evaluation.metrics import evaluate_scores
+    from model.features.fitted import Features
+    from model.network.bert import load_bert
+    from model.network.store import load_pretrained, save_model
+    from model.scoring.scorer import TorchScorer
     from model.target import Target as Answer
-    from model.training import train
-    from tasks import params, tables
+    from model.training.train import train
+    from tasks import params
     from tasks.pretrain import weights_folder
+    from tasks.rows import model_inputs
 
     product = params.load().product(PRODUCT)
     settings, task = product.model.network_settings(), product.target.task
     weights = weights_folder(product)
     assert weights is not None
-    classes = tables.classes(parts["train"], product)
-    inputs = {name: tables.inputs(rows, product) for name, rows in parts.items()}
-    y = {name: tables.targets(rows, product, classes) for name, rows in parts.items()}
+    classes = model_inputs.classes(parts["train"], product)
+    inputs = {name: model_inputs.inputs(rows, product) for name, rows in parts.items()}
+    y = {name: model_inputs.targets(rows, product, classes) for name, rows in parts.items()}
     features = Features.fit(
         product.columns,
         inputs["train"],

@@ -35,15 +35,16 @@ from tqdm import tqdm
 
 from benchmarks import peers
 from benchmarks.report import Result, Target
-from model.features import Features, Table
-from model.network import Network
-from model.scoring import TorchScorer
+from model.features.fitted import Features, Table
+from model.network.network import Network
+from model.network.store import save_model
+from model.scoring.scorer import TorchScorer
 from model.settings import NUMERIC_KINDS, NetworkSettings, PretrainingSettings, TrainingSettings
-from model.store import save_model
 from model.target import Target as Truth
-from model.training import pretrain, train, train_again
-from tasks import params, tables
+from model.training.train import pretrain, train, train_again
+from tasks import params
 from tasks.params import Product
+from tasks.rows import model_inputs
 from tasks.sources import flights as flights_source
 
 AS_OF = ("2013-03-31", "2013-05-31", "2013-07-31", "2013-09-30", "2013-10-31", "2013-11-30")
@@ -135,7 +136,10 @@ def tumours() -> Result:
     names = tuple(f"fold {number}" for number in range(1, len(pairs) + 1))
     return Result(
         name="quality",
-        tables={"tumours: AUC on each fold": _compared(aucs, names), "tumours: accuracy": _compared(shares, names)},
+        tables={
+            "tumours: AUC on each fold": _compared(aucs, names),
+            "tumours: accuracy": _compared(shares, names),
+        },
         targets=[_better("tumours: AUC", aucs, PEERS["lightgbm"], within=True)],
         notes=notes,
     )
@@ -159,7 +163,7 @@ def around(rows: pd.DataFrame, as_of: str, train_days: int) -> Pair:
 
 
 def _ages(rows: pd.DataFrame) -> np.ndarray:
-    return tables.ages(rows["date"].to_numpy("datetime64[s]"))
+    return model_inputs.age_days(rows["date"].to_numpy("datetime64[s]"))
 
 
 def _folds(rows: pd.DataFrame, seed: int) -> list[Pair]:
@@ -171,16 +175,16 @@ def _folds(rows: pd.DataFrame, seed: int) -> list[Pair]:
 
 def _delay_scores(product: Product, fitted: pd.DataFrame, scored: pd.DataFrame, seed: int) -> np.ndarray:
     network, features = trained_on_flights(product, fitted, _newest(fitted), replace(product.model.train, seed=seed))
-    return scores_of(network, features, tables.inputs(scored, product))
+    return scores_of(network, features, model_inputs.inputs(scored, product))
 
 
 def trained_on_flights(
     product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings, **more: Any
 ) -> tuple[Network, Features]:
     """The product's own network, fitted on flights, with other flights for validation; `more` is for `_trained`."""
-    classes = tables.classes(fitted, product)
+    classes = model_inputs.classes(fitted, product)
     (table, y), validation = (
-        (tables.inputs(rows, product), tables.targets(rows, product, classes)) for rows in (fitted, held)
+        (model_inputs.inputs(rows, product), model_inputs.targets(rows, product, classes)) for rows in (fitted, held)
     )
     settings = product.model
     return _trained(
@@ -201,7 +205,7 @@ def _tumour_scores(kinds: dict[str, str], fitted: pd.DataFrame, scored: pd.DataF
         return {name: rows[name].to_numpy(float) for name in kinds}
 
     learnt, validation = ((arrays(rows), rows["target"].to_numpy(int)) for rows in (fitted, _newest(fitted)))
-    target, training = Truth.fit("binary", tables.BINARY_CLASSES, learnt[1]), replace(TUMOUR_TRAINING, seed=seed)
+    target, training = Truth.fit("binary", model_inputs.BINARY_CLASSES, learnt[1]), replace(TUMOUR_TRAINING, seed=seed)
     return scores_of(*_trained(kinds, target, learnt, validation, TUMOUR_NETWORK, None, training), arrays(scored))
 
 

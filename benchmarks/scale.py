@@ -36,9 +36,10 @@ import pandas as pd
 from benchmarks.peers import FOLDER
 from benchmarks.report import Result, Target, show
 from tasks import params
-from tasks.files import n_rows, partitions, read_partitions, read_table, table_writer, write_json
 from tasks.params import Product, Split
-from tasks.paths import Paths, partition
+from tasks.rows.partitions import n_rows, partition, partitions, read_partitions, read_table, table_writer
+from tasks.runtime.files import write_json
+from tasks.runtime.paths import Paths
 
 ROOT = Path(__file__).resolve().parent.parent
 AS_OF = {"flight-delays": date(2013, 1, 31), "news-topics": date(2013, 6, 30)}

@@ -24,20 +24,22 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import peers
 from benchmarks.report import Result, Target
-from model.batches import batches, collate
-from model.bert import load_bert
-from model.choice import candidates, choose, measure
-from model.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, has_cuda
-from model.export import export_onnx
-from model.features import Features
-from model.network import Network, answers
-from model.quantise import halve, quantise
-from model.scoring import Scorer
+from model.features.batches import batches, collate
+from model.features.fitted import Features
+from model.network.bert import load_bert
+from model.network.network import Network
+from model.network.store import save_model
+from model.scoring.choice import candidates, choose, measure
+from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, has_cuda
+from model.scoring.export import export_onnx
+from model.scoring.quantise import convert_to_fp16, quantise
+from model.scoring.scorer import Scorer
 from model.settings import PRESETS, TrainingSettings
-from model.store import save_model
 from model.target import Target as Answer
-from model.training import train
-from tasks import params, tables
+from model.training.inference import predict_in_batches
+from model.training.train import train
+from tasks import params
+from tasks.rows import model_inputs
 
 N_PARAGRAPHS, N_FITTED, N_VALIDATED, MIN_WORDS = 600, 2000, 1200, 15
 N_ROUNDS = 2
@@ -156,7 +158,7 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
     topics = sorted(set(rows["topic"]))
     target = Answer(task="multiclass", classes=tuple(topics))
     network = load_bert(weights, features.sizes, target, settings, seed=0).eval()
-    pooled = answers(network, network.pooled, features.encode(table), 4096).tanh().numpy()
+    pooled = predict_in_batches(network, network.pooled, features.encode(table), 4096).tanh().numpy()
     probe = LogisticRegression(max_iter=1000).fit(pooled, rows["topic"])
     head = {
         "dense.weight": torch.eye(network.settings.d_model),
@@ -183,7 +185,7 @@ def _exported(
     shown = (collate(encoded, its, features.sizes.pad_id) for its in cut)
     quantise(folder / "onnx" / NETWORK, folder / "onnx" / INT8_NETWORK, shown)
     if has_cuda():
-        halve(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
+        convert_to_fp16(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
     findings = measure(folder / "onnx", candidates(), val, metric)
     for found in findings:
         print(f"{found.engine}: {found.rows_per_cpu_second:,.0f} rows per CPU second, metric {found.metric:.4f}")
@@ -209,7 +211,7 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     columns = list(product.columns)
     fitted[columns].assign(target=fitted["late"].astype("int8")).to_parquet(folder / "train.parquet")
     night[columns].to_parquet(folder / "night.parquet")
-    tables_of = {name: tables.inputs(its, product) for name, its in (("train", fitted), ("val", val))}
+    tables_of = {name: model_inputs.inputs(its, product) for name, its in (("train", fitted), ("val", val))}
     y = {"train": fitted["late"].to_numpy(np.int64), "val": val["late"].to_numpy(np.int64)}
     settings = product.model.network_settings()
     features = Features.fit(product.columns, tables_of["train"], y["train"], "binary", max_tokens=settings.max_tokens)
@@ -229,7 +231,7 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     for _ in range(N_ROUNDS):
         started = time.perf_counter()
         read = pd.read_parquet(folder / "night.parquet")
-        scores = scorer.score(tables.inputs(read, product))
+        scores = scorer.score(model_inputs.inputs(read, product))
         read.assign(probability=scores).to_parquet(folder / "ours.parquet")
         seconds.setdefault(ours, []).append(time.perf_counter() - started)
         peer = peers.run("lightgbm", folder)

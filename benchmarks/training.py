@@ -22,15 +22,15 @@ import torch
 
 from benchmarks import peers
 from benchmarks.report import Result, Target
-from model import device
-from model.bert import load_bert
-from model.encoded import Encoded
-from model.features import Features
-from model.network import Network
+from model.compute import device
+from model.features.encoded import Encoded
+from model.features.fitted import Features
+from model.network.bert import load_bert
+from model.network.network import Network
 from model.settings import PRESETS, NetworkSettings, TrainingSettings
-from model.steps import epoch_batches
 from model.target import Target as Answer
-from model.training import train
+from model.training.optimisation import epoch_batches
+from model.training.train import train
 
 MAX_TOKENS, BATCH_ROWS, TABLE_ROWS = 192, 32, 1024
 SECONDS, ROUNDS = 8, 2
@@ -61,7 +61,10 @@ def run() -> Result:
     ]
     return Result(
         name="training",
-        tables={"Fine-tuning MiniLM-L6 (real tokens a second)": text, "Training on flights (rows a second)": table},
+        tables={
+            "Fine-tuning MiniLM-L6 (real tokens a second)": text,
+            "Training on flights (rows a second)": table,
+        },
         targets=targets,
         notes=notes,
     )
@@ -104,13 +107,14 @@ def _text(kind: str, folder: Path) -> list[dict]:
 
 
 def _flights(folder: Path) -> list[dict]:
-    from tasks import params, tables
+    from tasks import params
+    from tasks.rows import model_inputs
     from tasks.sources import flights
 
     product = params.load().product("flight-delays")
     frame = flights.rows(date(2013, 1, 1), date(2013, 6, 10)).dropna(subset=[product.target.name])
     columns = {name: kind for name, kind in product.columns.items() if kind in ("category", "number")}
-    table = {name: tables._array(_typed(frame[name], kind), kind) for name, kind in columns.items()}
+    table = {name: model_inputs._array(_typed(frame[name], kind), kind) for name, kind in columns.items()}
     y = frame[product.target.name].astype("float").to_numpy("int64")
     settings = NetworkSettings()
     features = Features.fit(columns, table, y, "binary", max_tokens=8)
@@ -169,7 +173,7 @@ class _Stopwatch:
 def tokens_per_second(
     network: Network, features: Features, encoded: Encoded, y: np.ndarray, batch_tokens: int, seconds: float = SECONDS
 ) -> float:
-    """Real tokens a second of `model.training.train`, once it is warm."""
+    """Real tokens a second of `model.training.train.train`, once it is warm."""
     watch = _Stopwatch(seconds)
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """WHEN and in what order: `train__<product>` and `predict__<product>` for every product of params.yaml.
 
-Each task does one stage in a workspace of the run (see `tasks.run`); what passes between tasks is the run's
+Each task does one stage in a workspace of the run (see `tasks.runs.steps`); what passes between tasks is the run's
 name and numbers. A parse reads params.yaml and imports nothing heavy. A task is retried where waiting can mend
 it, and fails at once where only a person can.
 """
@@ -16,9 +16,8 @@ from typing import Any
 from airflow.sdk import DAG, Param, chain, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from tasks import params
-from tasks.errors import PassingError, UserError
-from tasks.stage import STAGES
+from tasks import STAGES, params
+from tasks.runtime.errors import TransientError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_STAGES = STAGES[:-1]
@@ -41,7 +40,7 @@ def retried_if_useful(work: Callable[[], Any]) -> Any:
     except UserError as error:
         print(error, flush=True)
         raise AirflowFailException(str(error)) from None
-    except PassingError as error:
+    except TransientError as error:
         print(f"this may pass; waiting before another try: {error}", flush=True)
         raise
     except Exception as error:
@@ -54,7 +53,7 @@ def start(product: str, kind: str) -> dict[str, Any]:
     """Open the run: settle its as_of, revision and champion."""
     from dataclasses import asdict
 
-    from tasks.run import open_run
+    from tasks.runs.steps import open_run
 
     context = get_current_context()
     given = context["params"]
@@ -72,7 +71,8 @@ def start(product: str, kind: str) -> dict[str, Any]:
 @task
 def step(run: dict[str, Any], stage: str, approver: str | None = None) -> None:
     """Do one stage, or publish, gc or promote."""
-    from tasks.run import Run, step
+    from tasks.runs.experiments import Run
+    from tasks.runs.steps import step
 
     retried_if_useful(lambda: step(Run(**run), stage, approver))
 
@@ -80,7 +80,8 @@ def step(run: dict[str, Any], stage: str, approver: str | None = None) -> None:
 @task
 def judge(run: dict[str, Any]) -> str:
     """Measure the new model at the gates; what a person is asked to approve. One that fails is asked for no further."""
-    from tasks.run import Run, step
+    from tasks.runs.experiments import Run
+    from tasks.runs.steps import step
 
     said = str(retried_if_useful(lambda: step(Run(**run), "promote")))
     if "waits for a human's approval" not in said:
@@ -97,7 +98,8 @@ def shards(run: dict[str, Any]) -> list[int]:
 @task(map_index_template="shard {{ task.op_kwargs['number'] }}")
 def predict(run: dict[str, Any], number: int) -> dict[str, Any]:
     """Score one shard; returns its part's name, rows and hash."""
-    from tasks.run import Run, shard
+    from tasks.runs.experiments import Run
+    from tasks.runs.steps import shard
 
     return retried_if_useful(lambda: shard(Run(**run), number))
 
@@ -105,7 +107,8 @@ def predict(run: dict[str, Any], number: int) -> dict[str, Any]:
 @task
 def collect(run: dict[str, Any], parts: list[dict[str, Any]]) -> None:
     """Verify every shard and make the night of them."""
-    from tasks.run import Run, collect
+    from tasks.runs.experiments import Run
+    from tasks.runs.steps import collect
 
     retried_if_useful(lambda: collect(Run(**run), list(parts)))
 

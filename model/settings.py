@@ -1,7 +1,7 @@
 """Every knob of the network and of its two trainings, as frozen dataclasses that check themselves.
 
 Imports neither torch nor numpy: a scheduler reads this file while it parses. Holds no defaults that
-depend on the machine; what the hardware can do is found out in `model.device`.
+depend on the machine; what the hardware can do is found out in `model.compute.device`.
 """
 
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """Sizes of the encoder. Imported weights bring sizes of their own (see `model.bert`)."""
+    """Sizes of the encoder. Imported weights bring sizes of their own (see `model.network.bert`)."""
 
     d_model: int = 64
     """Width of a token."""
@@ -100,7 +100,7 @@ class TrainingSettings:
     """Supervised training with early stopping on the validation loss."""
 
     probe: bool = False
-    """Begin with a head fitted to what the encoder says as it is (see `model.probe`), not with a random one."""
+    """Begin with a head fitted to the unchanged encoder (see `model.training.closed_forms`), not with a random one."""
     epochs: float = 2.0
     """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is."""
     batch_tokens: int = 16384

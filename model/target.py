@@ -30,7 +30,7 @@ class Target:
     scale: tuple[float, ...] = ()
     """What the logits are multiplied by before they become probabilities, one for each or one for all; () is 1."""
     offset: tuple[float, ...] = ()
-    """What is added to them then, as many; `model.calibration` fits both."""
+    """What is added to them then, as many; `model.training.calibration` fits both."""
 
     def __post_init__(self) -> None:
         least = {"binary": 2, "multiclass": 2, "multilabel": 1, "regression": 0}

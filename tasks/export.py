@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks import stage, tables
-from tasks.errors import UserError
-from tasks.files import folder_sha256, whole_folder, write_json
+from tasks import stage
 from tasks.params import LOWER_IS_BETTER, MEASURED, Product
-from tasks.paths import Paths
+from tasks.rows import model_inputs
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, folder_sha256, write_json
+from tasks.runtime.paths import Paths
 
 if TYPE_CHECKING:
-    from model.engines import Engine
+    from model.scoring.engines import Engine
 
 TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target."""
@@ -39,13 +40,13 @@ def export(product: Product, as_of: date) -> str:
     Raises: UserError when ONNX and torch differ by more than TOLERANCE, or the engine that params.yaml names cannot
     be used.
     """
-    from model.export import export_onnx, parity
+    from model.scoring.export import export_onnx, parity
     from model.target import read_target
 
     paths, engines = Paths(product.name), _engines(product)
-    rows = tables.split_part(paths.splits, "test", product)
+    rows = model_inputs.split_part(paths.splits, "test", product)
     target = read_target(paths.trained)
-    with whole_folder(paths.onnx) as folder:
+    with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
         difference = parity(paths.trained, folder, rows) / target.deviation
         limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
@@ -71,28 +72,28 @@ def export(product: Product, as_of: date) -> str:
 
 def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[Engine]") -> dict[str, Any]:
     """Record in `folder` what scores with it; returns what was measured and why it was chosen."""
-    from model.choice import MAX_LOSS, MIN_GAIN, choose, measure
-    from model.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, SIMPLEST, Engine
-    from model.quantise import halve
-    from model.scoring import Scorer
+    from model.scoring.choice import MAX_LOSS, MIN_GAIN, choose, measure
+    from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, NETWORK, SIMPLEST, Engine
+    from model.scoring.quantise import convert_to_fp16
+    from model.scoring.scorer import Scorer
 
     metric = product.gates.metric
     exact = Scorer(folder, engine=SIMPLEST)
     (val, y_val), (test, y_test) = (
-        tables.split_part(paths.splits, part, product).sample(N_MEASURED_ROWS).answerable(exact.classes)
+        model_inputs.split_part(paths.splits, part, product).sample(N_MEASURED_ROWS).answerable(exact.classes)
         for part in ("val", "test")
     )
 
     @cache
     def held_out(engine: Engine) -> float | None:
-        scores = tables.scores(Scorer(folder, engine=engine), test)
-        return tables.gate_metric(product, y_test, scores, exact.classes)
+        scores = model_inputs.scores(Scorer(folder, engine=engine), test)
+        return model_inputs.gate_metric(product, y_test, scores, exact.classes)
 
     if any(engine.network == INT8_NETWORK for engine in engines):
         _quantise(product, paths, folder)
     if any(engine.network == FP16_NETWORK for engine in engines):
-        halve(folder / NETWORK, folder / FP16_NETWORK)
-    measured = partial(tables.gate_metric, product, y_val, classes=exact.classes)
+        convert_to_fp16(folder / NETWORK, folder / FP16_NETWORK)
+    measured = partial(model_inputs.gate_metric, product, y_val, classes=exact.classes)
     findings = measure(folder, engines, val.whole(), measured)
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
     chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain)
@@ -114,15 +115,15 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
 
 def _engines(product: Product) -> "list[Engine]":
     """The engines to measure, the simplest first."""
-    from model.choice import candidates
-    from model.engines import SIMPLEST, Engine, lacking
+    from model.scoring.choice import candidates
+    from model.scoring.engines import SIMPLEST, Engine, missing_requirement
 
     if product.model.engine == MEASURED:
         # In fp16 a number such as a price of 100,000 is infinite.
         is_number = product.target.task == "regression"
         return [engine for engine in candidates() if not (is_number and engine.precision == "fp16")]
     named = Engine.parse(product.model.engine)
-    if lacks := lacking(named):
+    if lacks := missing_requirement(named):
         raise UserError(
             f"params.yaml: products.{product.name}.model.engine must be one that this machine can run, got {named}, "
             f"and {lacks} here; use {MEASURED} or {SIMPLEST}"
@@ -132,13 +133,13 @@ def _engines(product: Product) -> "list[Engine]":
 
 def _quantise(product: Product, paths: Paths, folder: Path) -> None:
     """The int8 network, calibrated on training rows."""
-    from model.batches import batches, collate
-    from model.engines import INT8_NETWORK, NETWORK
-    from model.features import Features
-    from model.quantise import quantise
+    from model.features.batches import batches, collate
+    from model.features.fitted import Features
+    from model.scoring.engines import INT8_NETWORK, NETWORK
+    from model.scoring.quantise import quantise
 
     features = Features.load(folder)
-    rows = tables.split_part(paths.splits, "train", product).sample(N_CALIBRATION_ROWS)
+    rows = model_inputs.split_part(paths.splits, "train", product).sample(N_CALIBRATION_ROWS)
     encoded = features.encode(rows.whole())
     cut = batches(encoded, CALIBRATION_TOKENS)
     quantise(folder / NETWORK, folder / INT8_NETWORK, (collate(encoded, its, features.sizes.pad_id) for its in cut))

@@ -10,9 +10,11 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from tasks import crash, nights, stage
+from tasks import stage
 from tasks.params import Product
-from tasks.store import Store
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
+from tasks.runtime import faults
 
 _PART = re.compile(r"dt=(\d{4}-\d\d-\d\d)/run=[0-9a-f]+-(\d+)/[^/]+")
 
@@ -32,7 +34,7 @@ def collect_garbage(store: Store, product: Product, now: datetime) -> str:
         mine = {key: int(match[2]) for match, key in old if match[1] == dt}
         for key in _garbage(store, product, date.fromisoformat(dt), mine, before):
             store.delete(key)
-            crash.here("gc: a part is deleted")
+            faults.failpoint("gc: a part is deleted")
             deleted += 1
     days = product.publish.keep_days
     return f"{deleted:,} of {len(parts):,} parts deleted: no night that stood within {days} days needs them"
@@ -40,15 +42,15 @@ def collect_garbage(store: Store, product: Product, now: datetime) -> str:
 
 def _garbage(store: Store, product: Product, as_of: date, parts: dict[str, int], before: datetime) -> list[str]:
     """Those of a date's parts, given with their generations, that may be deleted."""
-    night = nights.standing_night(store, product.name, as_of)  # before the list: what it names stays in any case
+    night = manifests.current_manifest(store, product.name, as_of)  # before the list: what it names stays in any case
     if night is None:
         return []
-    manifest = nights.manifest_key(product.name, as_of)
-    written = store.list(f"{nights.night_key(product.name, as_of)}/")
+    manifest = manifests.manifest_key(product.name, as_of)
+    written = store.list(f"{manifests.night_key(product.name, as_of)}/")
     # A manifest was replaced when its successor was written; a copy in the history is never older than what it copies.
-    copies = sorted(key for key in written if f"/{nights.HISTORY}/" in key)
+    copies = sorted(key for key in written if f"/{manifests.HISTORY}/" in key)
     replaced = {key: written[successor] for key, successor in pairwise([*copies, manifest])}
-    kept = [content for key in copies if replaced[key] >= before and (content := nights.read_sealed(store, key)[0])]
+    kept = [content for key in copies if replaced[key] >= before and (content := manifests.read_checked(store, key)[0])]
     named = {store.key_of(part["key"]) for each in [night, *kept] for part in each["parts"]}
     return [key for key, generation in parts.items() if key not in named and generation <= night["generation"]]
 

@@ -17,14 +17,15 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import stage
-from tasks.errors import UserError
-from tasks.fetch import fetch
-from tasks.files import read_json, read_partitions, read_table, write_json, write_table
-from tasks.keys import row_hashes
 from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.paths import Paths, partition, partition_day
-from tasks.pii import protect
-from tasks.types import LABEL_SEPARATOR, as_text, cast_target, cell_text, event_day, is_told, parse_time
+from tasks.rows.casting import LABEL_SEPARATOR, as_text, cast_target, cell_text, event_day, has_label, parse_time
+from tasks.rows.keys import row_hashes
+from tasks.rows.partitions import partition, partition_day, read_partitions, read_table, write_table
+from tasks.rows.personal_data import protect
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import read_json, write_json
+from tasks.runtime.paths import Paths
+from tasks.sources.fetch import fetch
 
 
 def ingest(product: Product, as_of: date) -> str:
@@ -171,7 +172,7 @@ def _labels_by_day(
     """
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
-    keys, told = _keys(frame, product), is_told(frame[product.target.name])
+    keys, told = _keys(frame, product), has_label(frame[product.target.name])
     files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
     stored = read_partitions(files, [*product.key, product.target.name])
     then = _truths(stored, _keys(stored, product), product)

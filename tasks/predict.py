@@ -6,7 +6,6 @@ shard is an equal share of them, one after the other, and becomes one part file;
 one shard alone: Airflow runs them as separate tasks.
 """
 
-import hashlib
 import json
 import sys
 from collections import deque
@@ -18,23 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from model import processor
-from tasks import files, stage, tables
-from tasks.errors import UserError
-from tasks.files import (
-    file_sha256,
-    folder_sha256,
-    n_rows,
-    read_json,
-    read_pieces,
-    table_writer,
-    whole_folder,
-    write_json,
-)
+from model.compute import processor
+from tasks import stage
 from tasks.params import Product
-from tasks.paths import Paths, partition
+from tasks.publication.night import part_name, run_of, write_night
+from tasks.rows import casting, model_inputs
+from tasks.rows.partitions import n_rows, partition, read_pieces, table_writer
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, code_sha256, file_sha256, folder_sha256
+from tasks.runtime.paths import Paths
 
-NIGHT = "night.json"
+CODE = ("tasks/predict.py", "tasks/publication/night.py", "tasks/rows", "tasks/runtime/files.py", "model")
+"""All code that decides the bytes of a night."""
 
 
 def predict(product: Product, as_of: date) -> str:
@@ -43,7 +37,7 @@ def predict(product: Product, as_of: date) -> str:
 
     scorer = _scorer(product)
     run = night_inputs(product, as_of, scorer.engine)
-    with whole_folder(Paths(product.name).predictions) as folder:
+    with atomic_folder(Paths(product.name).predictions) as folder:
         shards = tqdm(range(product.predict.shards), desc="predict", unit="shard")
         parts = [_score_shard(product, as_of, scorer, shard, folder) for shard in shards]
         write_night(product, as_of, run, parts, folder)
@@ -69,7 +63,6 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[
     """Everything that decides the bytes of a night."""
     paths = Paths(product.name)
     rows = _rows_file(product, as_of)
-    code = [Path(__file__), Path(tables.__file__), Path(files.__file__), *sorted(Path("model").glob("*.py"))]
     return {
         "product": product.name,
         "as_of": as_of.isoformat(),
@@ -79,51 +72,9 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> dict[
         "rows_sha256": file_sha256(rows) if rows.exists() else None,
         "model_sha256": folder_sha256(paths.onnx),
         "engine": {**engine, "processor": processor.name()},
-        "code_sha256": hashlib.sha256("".join(file_sha256(file) for file in code).encode()).hexdigest(),
+        "code_sha256": code_sha256(*CODE),
         "environment_sha256": file_sha256(Path("constraints.txt")),
     }
-
-
-def run_of(inputs: dict[str, Any]) -> str:
-    """The name of the publication that these inputs make."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def part_name(shard: int) -> str:
-    """The file of one shard."""
-    return f"part-{shard:05d}.parquet"
-
-
-def write_night(
-    product: Product, as_of: date, inputs: dict[str, Any], parts: list[dict[str, Any]], folder: Path
-) -> None:
-    """night.json beside the parts. Raises UserError unless rows in = published + quarantined."""
-    report = read_json(Paths(product.name).report("validation.json"))
-    day = report["scored_day"]
-    rows = {
-        "in": day["rows_in"],
-        "published": sum(part["rows"] for part in parts),
-        "quarantined": day["rows_quarantined"],
-    }
-    if rows["in"] != rows["published"] + rows["quarantined"]:
-        raise UserError(
-            f"products.{product.name}: rows in must be published plus quarantined, got {rows}; "
-            f"run dvc repro --force validate@{product.name} predict@{product.name}"
-        )
-    write_json(
-        folder / NIGHT,
-        {
-            "run": run_of(inputs),
-            "as_of": as_of.isoformat(),
-            "scored_day": inputs["scored_day"],
-            "rows": rows,
-            "accepted": report.get("drift", {}).get("accepted"),
-            "schema": _schema(folder / parts[0]["name"]),
-            "parts": parts,
-            "model": {"sha256": inputs["model_sha256"]},
-            "inputs": inputs,
-        },
-    )
 
 
 def _rows_file(product: Product, as_of: date) -> Path:
@@ -132,7 +83,7 @@ def _rows_file(product: Product, as_of: date) -> Path:
 
 def _pieces(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
     """The rows of one shard, piece by piece; at first none of them, so that an empty part has its columns too."""
-    yield tables.no_rows(product)
+    yield model_inputs.no_rows(product)
     file = _rows_file(product, as_of)
     if file.exists():  # a day without rows is a night without predictions, not a failure
         n, shards = n_rows(file), product.predict.shards
@@ -147,7 +98,7 @@ def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder:
     def inputs() -> Iterator[dict[str, np.ndarray]]:
         for rows in _pieces(product, as_of, shard):
             unanswered.append(rows[list(dict.fromkeys([*product.key, product.time]))])
-            yield tables.inputs(rows, product)
+            yield model_inputs.inputs(rows, product)
 
     file, n_scored = folder / part_name(shard), 0
     with table_writer(file) as write:
@@ -175,7 +126,7 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
         case _:
             named = np.array(classes, dtype=object)
             said = scores >= product.predict.threshold
-            columns = {"prediction": [tables.LABEL_SEPARATOR.join(named[row]) for row in said]}
+            columns = {"prediction": [casting.LABEL_SEPARATOR.join(named[row]) for row in said]}
     columns = {
         name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()
     }
@@ -183,7 +134,7 @@ def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> 
 
 
 def _scorer(product: Product) -> Any:
-    from model.scoring import Scorer
+    from model.scoring.scorer import Scorer
     from model.target import read_target
 
     folder = Paths(product.name).onnx
@@ -193,18 +144,12 @@ def _scorer(product: Product) -> Any:
         scorer = Scorer(folder)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    if outdated := tables.outdated(scorer.features.kinds, read_target(folder), product):
+    if outdated := model_inputs.schema_mismatch(scorer.features.kinds, read_target(folder), product):
         raise UserError(
             f"params.yaml: products.{product.name} must declare what the model reads and answers, and the model "
             f"{outdated}; let train__{product.name} promote a model of what is declared now, or put that back"
         )
     return scorer
-
-
-def _schema(file: Path) -> list[dict[str, str]]:
-    import pyarrow.parquet
-
-    return [{"name": field.name, "type": str(field.type)} for field in pyarrow.parquet.read_schema(file)]
 
 
 def main() -> None:
@@ -215,7 +160,9 @@ def main() -> None:
     if given.shard is None:
         stage.run(predict, given.product)
     sys.exit(
-        stage.guarded("predict", lambda: print(json.dumps(predict_shard(*stage.declared(given.product), given.shard))))
+        stage.exit_code_of(
+            "predict", lambda: print(json.dumps(predict_shard(*stage.load_product(given.product), given.shard)))
+        )
     )
 
 

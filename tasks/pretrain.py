@@ -10,14 +10,13 @@ import importlib.util
 from datetime import date
 from pathlib import Path
 
-import pandas as pd
-
-from tasks import stage, tables
-from tasks.checkpoints import checkpoints
-from tasks.errors import UserError
-from tasks.files import whole_file, whole_folder
+from tasks import stage
 from tasks.params import Product
-from tasks.paths import Paths
+from tasks.rows import model_inputs
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.paths import Paths
+from tasks.training.checkpoints import checkpoints
 
 
 def pretrain(product: Product, as_of: date) -> str:
@@ -25,21 +24,21 @@ def pretrain(product: Product, as_of: date) -> str:
 
     Raises UserError where the weights named by `init` are absent or do not fit, and when training diverges.
     """
-    from model import ranks
-    from model.bert import load_bert
-    from model.encoded import on_disk
-    from model.features import Features
-    from model.network import Network
-    from model.store import save_model
-    from model.training import pretrain as masked_modelling
+    from model.compute import distributed
+    from model.features.encoded import on_disk
+    from model.features.fitted import Features
+    from model.network.bert import load_bert
+    from model.network.network import Network
+    from model.network.store import save_model
+    from model.training.train import pretrain as masked_modelling
 
     paths, settings = Paths(product.name), product.model.network_settings()
-    rows = tables.split_part(paths.splits, "train", product)
+    rows = model_inputs.split_part(paths.splits, "train", product)
     weights = weights_folder(product)
     features = Features.fit(
         product.columns,
         rows,
-        tables.targets(rows.truths, product, tables.classes(rows.truths, product)),
+        model_inputs.targets(rows.truths, product, model_inputs.classes(rows.truths, product)),
         product.target.task,
         max_tokens=settings.max_tokens,
         max_windows=settings.max_windows,
@@ -48,14 +47,14 @@ def pretrain(product: Product, as_of: date) -> str:
     )
     history: list[dict[str, float]] = []
     inputs = [paths.splits / "train.parquet", paths.splits / "pretrain.parquet"]
-    with ranks.together(), checkpoints("pretrain", product, inputs) as kept:
+    with distributed.together(), checkpoints("pretrain", product, inputs) as kept:
         if weights:
             try:
                 network = load_bert(weights, features.sizes, None, settings, seed=product.model.pretrain.seed)
             except ValueError as error:
                 raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
         elif product.model.init == "pretrain":
-            rows = tables.split_part(paths.splits, "pretrain", product)
+            rows = model_inputs.split_part(paths.splits, "pretrain", product)
             encoded = on_disk(map(features.encode, rows), paths.splits)
             try:
                 network, history = masked_modelling(
@@ -65,8 +64,8 @@ def pretrain(product: Product, as_of: date) -> str:
                 raise UserError(f"params.yaml: products.{product.name}.model.pretrain: {error}") from None
         else:
             network = Network(settings, features.sizes, seed=product.model.pretrain.seed)
-        if ranks.rank() == 0:
-            with whole_folder(paths.pretrained) as folder:
+        if distributed.rank() == 0:
+            with atomic_folder(paths.pretrained) as folder:
                 save_model(folder, network, features)
             write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
     n_weights = sum(weight.numel() for weight in network.parameters())
@@ -91,12 +90,6 @@ def weights_folder(product: Product) -> Path | None:
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{place}: must name a folder with model.safetensors, and {name} holds none; correct the path")
     return folder
-
-
-def write_history(path: Path, history: list[dict[str, float]], columns: list[str]) -> None:
-    """A training's history as CSV: one line per epoch."""
-    with whole_file(path) as aside:
-        pd.DataFrame(history, columns=columns).to_csv(aside, index=False, float_format="%.6f")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import registry, stage, tables
-from tasks.errors import PassingError, UserError
-from tasks.files import folder_sha256, read_json
+from tasks import stage
 from tasks.params import LOWER_IS_BETTER, Product
-from tasks.paths import Paths
-from tasks.workspace import ORIGIN, without_secret
+from tasks.rows import model_inputs
+from tasks.runs import registry
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import folder_sha256, read_json
+from tasks.runtime.git import redact_credentials
+from tasks.runtime.paths import Paths
+from tasks.runtime.settings import settings
 
 
 def promote(product: Product, as_of: date) -> str:
@@ -43,7 +46,7 @@ def promote(product: Product, as_of: date) -> str:
             if folder_sha256(theirs) == folder_sha256(paths.onnx):
                 registry.mirror(product)
                 return f"{leader.version} is this very model and stays the champion"
-            obstacle = _obstacle(theirs, product)
+            obstacle = incompatibility(theirs, product)
             held_out = None if obstacle else _score(theirs, product)
         standing = f"{leader.version} " + (f"not comparable, since it {obstacle}" if obstacle else f"{held_out:.4f}")
     elif leader:
@@ -77,13 +80,13 @@ def gate_failures(product: Product, challenger: float, baseline: float, champion
     ]  # not: NaN passes none
 
 
-def _obstacle(champion: Path, product: Product) -> str:
+def incompatibility(champion: Path, product: Product) -> str:
     """Why the champion cannot be measured beside the challenger; nothing where it can."""
-    from model.features import Features
+    from model.features.fitted import Features
     from model.target import read_target
 
     target = read_target(champion)
-    if outdated := tables.outdated(Features.load(champion).kinds, target, product):
+    if outdated := model_inputs.schema_mismatch(Features.load(champion).kinds, target, product):
         return outdated
     theirs, ours = target.classes, read_target(Paths(product.name).onnx).classes
     return f"answers with {', '.join(theirs)}" if ours and not set(ours) & set(theirs) else ""
@@ -91,25 +94,37 @@ def _obstacle(champion: Path, product: Product) -> str:
 
 def _score(champion: Path, product: Product) -> float:
     """The champion's metric on the rows that the challenger was measured on; what it does not know scores 0."""
-    from model.scoring import Scorer
+    from model.scoring.scorer import Scorer
     from model.target import read_target
 
     paths, scorer = Paths(product.name), Scorer(champion)
     classes = read_target(paths.onnx).classes
-    rows, y = tables.split_part(paths.splits, "test", product).answerable(classes)
-    scores = tables.scores(scorer, rows)
+    rows, y = model_inputs.split_part(paths.splits, "test", product).answerable(classes)
+    scores = model_inputs.scores(scorer, rows)
     if scores.ndim > 1:
         by_class = dict(zip(scorer.classes, scores.T, strict=True))
         scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
-    value = tables.gate_metric(product, y, scores, classes)
+    value = model_inputs.gate_metric(product, y, scores, classes)
     return math.nan if value is None else value
 
 
 def _fetch(commit: str, path: Path, into: Path) -> None:
-    command = [sys.executable, "-m", "dvc", "get", "--quiet", ORIGIN, str(path), "--rev", commit, "--out", str(into)]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "get",
+        "--quiet",
+        settings().origin,
+        str(path),
+        "--rev",
+        commit,
+        "--out",
+        str(into),
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise PassingError(without_secret(f"the champion's model could not be fetched: {answer.stderr.strip()}"))
+        raise TransientError(redact_credentials(f"the champion's model could not be fetched: {answer.stderr.strip()}"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Publish the night in data/predictions/<product> to the object store, whole or not at all.
 
 The parts are uploaded first; then the manifest moves in one conditional PUT, and the pointer follows: see
-`tasks.nights` for what lies where. Publishing the same night again changes nothing; another night of the same date
-can only stand beside it, then take its place in one step. A run publishes under the generation that it claimed when
-it was opened (LAMPLIGHTER_GENERATION); by hand, a new one is claimed here. Not a stage of dvc.yaml, because it is a
-side effect.
+`tasks.publication.manifests` for what lies where. Publishing the same night again changes nothing; another night of
+the same date can only stand beside it, then take its place in one step. A run publishes under the generation that it
+claimed when it was opened (LAMPLIGHTER_GENERATION); by hand, a new one is claimed here. Not a stage of dvc.yaml,
+because it is a side effect.
 """
 
 import os
@@ -14,12 +14,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tasks import crash, nights, registry, stage
-from tasks.errors import UserError
-from tasks.files import file_sha256, read_json
+from tasks import stage
 from tasks.params import Product
-from tasks.paths import Paths
-from tasks.store import Store
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
+from tasks.runs import registry
+from tasks.runtime import faults
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import file_sha256, read_json
+from tasks.runtime.paths import Paths
 
 
 def publish(product: Product, as_of: date) -> str:
@@ -31,23 +34,24 @@ def publish(product: Product, as_of: date) -> str:
     night = _verified_night(product, as_of)
     store = Store(product.publish.url)
     generation = int(
-        os.environ.get("LAMPLIGHTER_GENERATION") or nights.claim(store, product.name, as_of, f"by-hand-{uuid.uuid4()}")
+        os.environ.get("LAMPLIGHTER_GENERATION")
+        or manifests.acquire_generation(store, product.name, as_of, f"by-hand-{uuid.uuid4()}")
     )
-    crash.here("publish: the generation is claimed")
+    faults.failpoint("publish: the generation is claimed")
 
     def make() -> dict[str, Any]:
         return _manifest(product, as_of, night, generation, _upload(store, product, as_of, night, generation))
 
-    moved = nights.commit(store, product.name, as_of, night["run"], generation, make)
-    crash.here("publish: the manifest has moved")
-    nights.point_forward(store, product.name, as_of)
-    crash.here("publish: the pointer has moved")
-    nights.settle(store, product.name, as_of, generation)
-    crash.here("publish: the claim is settled")
+    moved = manifests.commit(store, product.name, as_of, night["run"], generation, make)
+    faults.failpoint("publish: the manifest has moved")
+    manifests.advance_latest(store, product.name, as_of)
+    faults.failpoint("publish: the pointer has moved")
+    manifests.release_generations(store, product.name, as_of, generation)
+    faults.failpoint("publish: the claim is settled")
     if os.environ.get("LAMPLIGHTER_MODEL_COMMIT"):  # a person may have gone back to another champion since its mirror
         registry.mirror(product)
     done = "published" if moved else "stood there already, unchanged"
-    uri = store.uri(nights.manifest_key(product.name, as_of))
+    uri = store.uri(manifests.manifest_key(product.name, as_of))
     return f"{night['rows']['published']:,} predictions in {len(night['parts'])} parts {done}: {uri}"
 
 
@@ -57,9 +61,9 @@ def _upload(
     """Bring every part to its place; returns what the manifest says of them."""
     parts = []
     for part in night["parts"]:
-        key = nights.part_key(product.name, as_of, night["run"], generation, part["name"])
+        key = manifests.part_key(product.name, as_of, night["run"], generation, part["name"])
         store.create_file(key, Paths(product.name).predictions / part["name"])
-        crash.here("publish: a part is uploaded")
+        faults.failpoint("publish: a part is uploaded")
         parts.append({**part, "key": store.full_key(key)})
     return parts
 
@@ -96,7 +100,7 @@ def _manifest(
 ) -> dict[str, Any]:
     told, model_commit = os.environ.get, os.environ.get("LAMPLIGHTER_MODEL_COMMIT")
     return {
-        "format": nights.FORMAT,
+        "format": manifests.FORMAT,
         "product": product.name,
         "dt": as_of.isoformat(),
         **night,

@@ -13,17 +13,17 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import nights
-from tasks.errors import UserError
 from tasks.params import parse_date
-from tasks.store import ATTEMPTS, Store
+from tasks.publication import manifests
+from tasks.publication.object_store import MAX_REQUEST_ATTEMPTS, Store
+from tasks.runtime.errors import UserError
 
 
 def read_manifest(url: str, product: str, dt: str | None = None) -> dict[str, Any]:
     """The manifest of one night, by default the newest. Raises UserError where there is none."""
     store = Store(url)
     if dt is None:
-        latest, _ = nights.read_sealed(store, f"{product}/{nights.LATEST}")
+        latest, _ = manifests.read_checked(store, f"{product}/{manifests.LATEST}")
         if latest is None:
             raise UserError(f"{store.uri(product)}: no night has been published; run make run PRODUCT={product}")
         dt = str(latest["dt"])
@@ -31,7 +31,7 @@ def read_manifest(url: str, product: str, dt: str | None = None) -> dict[str, An
         as_of = parse_date(dt)
     except ValueError as error:
         raise UserError(f"dt {error}; write it like 2013-06-30") from None
-    manifest = nights.standing_night(store, product, as_of)
+    manifest = manifests.current_manifest(store, product, as_of)
     if manifest is None:
         raise UserError(f"{store.uri(f'{product}/dt={dt}')}: this night has not been published; choose another dt")
     return manifest
@@ -43,7 +43,7 @@ def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFr
     Raises UserError where the night is not there or a part is not as its manifest says.
     """
     store, manifest = Store(url), read_manifest(url, product, dt)
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_REQUEST_ATTEMPTS):
         try:
             return pd.concat([_read_part(store, part) for part in manifest["parts"]], ignore_index=True)
         except UserError:
@@ -57,7 +57,7 @@ def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFr
 
 def _read_part(store: Store, part: dict[str, Any]) -> pd.DataFrame:
     key = store.key_of(part["key"])
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_REQUEST_ATTEMPTS):
         stored = store.read(key)
         if stored is None:
             break

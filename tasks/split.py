@@ -3,48 +3,32 @@
 No leak: rows of one group never straddle a split, and what is held out is absent from pretraining too.
 Within validation and test each group counts once, so that a text that came twice is not judged twice.
 
-Never holds the rows: all is decided on one truth, one date and two digests per row (see `tasks.keys`), then the rows
-pass by once more on their way to the parts, in order of date and key.
+Never holds the rows: all is decided on one truth, one date and two digests per row (see `tasks.rows.keys`), then
+the rows pass by once more on their way to the parts, in order of date and key.
 """
 
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from tasks import stage
-from tasks.errors import UserError
-from tasks.files import partitions, read_pieces, read_table, table_writer, whole_folder, write_json
-from tasks.keys import digests, key_text
-from tasks.params import Product, Split
-from tasks.paths import Paths, partition_day
-from tasks.types import as_text
-
-PARTS = ("train", "val", "test")
-TEST, VAL, TRAIN, NONE = 0, 1, 2, 3
-"""The parts as numbers, the most held-out first."""
-NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
-
-
-@dataclass(frozen=True)
-class Index:
-    """What is known of every row, in order of date and key, while its columns lie in files."""
-
-    day: np.ndarray
-    """datetime64[D] [n]."""
-    group: np.ndarray
-    """uint64 [n]: the digest of what must not straddle a split."""
-    truth: pd.Series
-    """The target's value, missing where none is known; a RangeIndex."""
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """bool [n]."""
-        return self.truth.notna().to_numpy()
+from tasks.params import Product
+from tasks.rows.partitions import partitions
+from tasks.rows.splitting import (
+    NONE,
+    NUMBER,
+    PARTS,
+    TRAIN,
+    check_parts,
+    days_of,
+    drop_straddlers,
+    index_rows,
+    split_by_hash,
+    split_by_time,
+    write_parts,
+)
+from tasks.runtime.files import atomic_folder, write_json
+from tasks.runtime.paths import Paths
 
 
 def split(product: Product, as_of: date) -> str:
@@ -54,13 +38,13 @@ def split(product: Product, as_of: date) -> str:
     """
     paths = Paths(product.name)
     files = partitions(paths.valid / "rows", as_of)
-    index = _index(files, partitions(paths.valid / "labels", as_of), product)
-    chosen = _by_time(index, product.split) if product.split.by == "time" else _by_hash(index, product.split)
-    part = _without_straddlers(np.where(index.labelled, chosen, NONE), index)
-    _check(index, part, product)
+    index = index_rows(files, partitions(paths.valid / "labels", as_of), product)
+    chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
+    part = drop_straddlers(np.where(index.labelled, chosen, NONE), index)
+    check_parts(index, part, product)
     unseen = ~np.isin(index.group, index.group[part < TRAIN])
-    with whole_folder(paths.splits) as folder:
-        _write(files, product, index, part, unseen, folder)
+    with atomic_folder(paths.splits) as folder:
+        write_parts(files, product, index, part, unseen, folder)
     counts = {**{name: int((part == NUMBER[name]).sum()) for name in PARTS}, "pretrain": int(unseen.sum())}
     n_labelled = int(index.labelled.sum())
     write_json(
@@ -70,121 +54,10 @@ def split(product: Product, as_of: date) -> str:
             "rows": counts,
             "rows_labelled": n_labelled,
             "rows_left_out": n_labelled - int((part != NONE).sum()),
-            "days": {name: _days(index.day[part == NUMBER[name]]) for name in PARTS},
+            "days": {name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
         },
     )
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def _index(rows: list[Path], labels: list[Path], product: Product) -> Index:
-    """Read the keys, groups and truths, file by file."""
-    key, target = list(product.key), product.target.name
-    wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
-    day, group, of_row = [], [np.empty(0, np.uint64)], [np.empty((0, 2), np.uint64)]
-    for file in rows:
-        table = read_table(file, wanted)
-        day.append(np.full(len(table), np.datetime64(partition_day(file))))
-        texts = key_text(table, key)
-        of_row.append(digests(texts))
-        group.append(digests(_groups(table, texts, product))[:, 0])
-    of_label, truths = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
-    for file in labels:
-        table = read_table(file, [*key, target])
-        of_label.append(digests(key_text(table, key)))
-        truths.append(table[target])
-    truth = pd.concat([each for each in truths if len(each)] or truths, ignore_index=True)
-    place = _places(np.concatenate(of_row), np.concatenate(of_label))
-    return Index(
-        day=np.concatenate([np.empty(0, "datetime64[D]"), *day]),
-        group=np.concatenate(group),
-        truth=truth.reindex(place).reset_index(drop=True),
-    )
-
-
-def _places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where each wanted digest stands among the known ones, -1 where it does not. Shapes: uint64 [n, 2], [m, 2]."""
-    if not len(known):
-        return np.full(len(wanted), -1)
-    order = np.argsort(known[:, 0])
-    at = np.searchsorted(known[order, 0], wanted[:, 0]).clip(max=len(known) - 1)
-    return np.where((known[order[at]] == wanted).all(axis=1), order[at], -1)
-
-
-def _groups(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
-    """One text per row that must not straddle a split: case and white space do not make two texts differ."""
-    if not product.split.group:
-        return keys
-    group = as_text(table[product.split.group])
-    if product.columns.get(product.split.group) == "text":
-        group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
-    return group.where(group.notna(), "\x1f" + keys)  # a row without a group stands for itself
-
-
-def _by_time(index: Index, rule: Split) -> np.ndarray:
-    """The newest labelled days are the test, those before them the validation, those before them the training."""
-    assert rule.test_days is not None
-    assert rule.val_days is not None
-    assert rule.train_days is not None
-    newest = index.day[index.labelled].max(initial=np.datetime64("0001-01-01"))
-    age_days = (newest - index.day).astype(int)
-    first_of_none = rule.test_days + rule.val_days + rule.train_days
-    return np.select(
-        [age_days < rule.test_days, age_days < rule.test_days + rule.val_days, age_days < first_of_none],
-        [TEST, VAL, TRAIN],
-        NONE,
-    )
-
-
-def _by_hash(index: Index, rule: Split) -> np.ndarray:
-    """A share of the groups, told by a hash of the group alone: a row stays where it is as data grows."""
-    assert rule.test_fraction is not None
-    assert rule.val_fraction is not None
-    share = (index.group / 2.0**64 - rule.start) % 1
-    return np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], [TEST, VAL], TRAIN)
-
-
-def _without_straddlers(part: np.ndarray, index: Index) -> np.ndarray:
-    """Each group in one part only (the most held-out one), and once in validation and test; the rest is NONE."""
-    table = pd.DataFrame({"part": part, "group": index.group})
-    straddles = table["part"] > table.groupby("group")["part"].transform("min")
-    again = table.duplicated() & (table["part"] < TRAIN)
-    return np.where(straddles | again, NONE, part)
-
-
-def _check(index: Index, part: np.ndarray, product: Product) -> None:
-    place = f"params.yaml: products.{product.name}.split"
-    for name in PARTS:
-        truths = index.truth[part == NUMBER[name]]
-        if truths.empty:
-            raise UserError(
-                f"{place}: every part must hold rows, and {name} has none of "
-                f"{index.labelled.sum():,} labelled rows; give it more days or a larger share, or a later as_of"
-            )
-        if product.target.task in ("binary", "multiclass") and truths.nunique() < 2:
-            raise UserError(
-                f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
-                f"{truths.nunique()} in {len(truths):,} rows; give it more days or a larger share"
-            )
-
-
-def _write(
-    files: list[Path], product: Product, index: Index, part: np.ndarray, unseen: np.ndarray, folder: Path
-) -> None:
-    """The second pass: every row to the parts it belongs to, with its truth."""
-    with ExitStack() as closing:
-        write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in (*PARTS, "pretrain")}
-        first = 0
-        for rows in (piece for file in files for piece in read_pieces(file)):
-            here = slice(first, first := first + len(rows))
-            for name in PARTS:
-                mine = part[here] == NUMBER[name]
-                truth = pa.array(index.truth[here][mine], from_pandas=True)
-                write[name](rows.filter(pa.array(mine)).append_column(product.target.name, truth))
-            write["pretrain"](rows.filter(pa.array(unseen[here])))
-
-
-def _days(days: np.ndarray) -> list[str]:
-    return [str(days.min()), str(days.max())]
 
 
 if __name__ == "__main__":

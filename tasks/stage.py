@@ -14,10 +14,7 @@ from datetime import date
 from typing import Any, NoReturn
 
 from tasks import params
-from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
-
-STAGES = ("ingest", "validate", "split", "pretrain", "train", "evaluate", "export", "predict")
-"""The stages in the order in which data flows through them; `publish` and `promote` are not stages but side effects."""
+from tasks.runtime.errors import EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
 
 Stage = Callable[[params.Product, date], str]
 
@@ -44,19 +41,19 @@ def run(stage: Stage, product: str) -> NoReturn:
 
     def work() -> None:
         started = time.monotonic()
-        summary = stage(*declared(product))
+        summary = stage(*load_product(product))
         print(f"{stage.__name__}: {summary} ({time.monotonic() - started:.1f} s)", flush=True)
 
-    sys.exit(guarded(stage.__name__, work))
+    sys.exit(exit_code_of(stage.__name__, work))
 
 
-def declared(product: str) -> tuple[params.Product, date]:
+def load_product(product: str) -> tuple[params.Product, date]:
     """A product of params.yaml and its as_of. Raises UserError."""
     everything = params.load()
     return everything.product(product), everything.as_of
 
 
-def guarded(name: str, work: Callable[[], object]) -> int:
+def exit_code_of(name: str, work: Callable[[], object]) -> int:
     """Do `work`; a failure that is no bug prints as one message. Returns the exit code that says its kind."""
     # A progress bar that no terminal shows is a line in a log: one every few seconds is enough.
     if not sys.stderr.isatty():
@@ -66,7 +63,7 @@ def guarded(name: str, work: Callable[[], object]) -> int:
     except UserError as error:
         print(f"{name} stopped:\n{error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except PassingError as error:
+    except TransientError as error:
         print(f"{name} could not finish now, and may later:\n{error}", file=sys.stderr)
-        return EXIT_PASSING
+        return EXIT_TRANSIENT
     return 0

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks import stage, tables
-from tasks.checkpoints import checkpoints
-from tasks.errors import UserError
-from tasks.files import whole_folder
+from tasks import stage
 from tasks.params import Product
-from tasks.paths import Paths
-from tasks.pretrain import write_history
+from tasks.rows import model_inputs
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.paths import Paths
+from tasks.training.checkpoints import checkpoints
 
 if TYPE_CHECKING:
-    from model.features import Features
-    from model.network import Network
+    from model.features.fitted import Features
+    from model.network.network import Network
 
 
 def train(
@@ -31,21 +31,21 @@ def train(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     refit: bool = True,
 ) -> str:
-    """Write the trained model and the history of its losses; `on_epoch` and `refit` are those of `model.training`.
+    """Write the trained model and the history of its losses; `on_epoch`, `refit`: see `model.training.train`.
 
     Raises UserError when training diverges.
     """
-    from model import ranks
-    from model.encoded import on_disk
-    from model.store import load_pretrained, save_model
+    from model.compute import distributed
+    from model.features.encoded import on_disk
+    from model.network.store import load_pretrained, save_model
     from model.target import Target
-    from model.training import train as fine_tune
-    from model.training import train_again
+    from model.training.train import train as fine_tune
+    from model.training.train import train_again
 
     paths, settings = Paths(product.name), product.model.train
-    train_rows, val_rows = (tables.split_part(paths.splits, name, product) for name in ("train", "val"))
-    classes = tables.classes(train_rows.truths, product)
-    y_train = tables.targets(train_rows.truths, product, classes)
+    train_rows, val_rows = (model_inputs.split_part(paths.splits, name, product) for name in ("train", "val"))
+    classes = model_inputs.classes(train_rows.truths, product)
+    y_train = model_inputs.targets(train_rows.truths, product, classes)
     # A class that only the validation rows hold cannot be learnt, and would have no index.
     val_rows, y_val = val_rows.answerable(classes)
     try:
@@ -58,11 +58,13 @@ def train(
     def start() -> "tuple[Network, Features]":
         return load_pretrained(paths.pretrained, target, product.model.network_settings(), seed=settings.seed)
 
-    def ages(*parts: tables.SplitPart) -> np.ndarray | None:
-        return tables.ages(np.concatenate([part.times for part in parts])) if settings.half_life_days else None
+    def ages(*parts: model_inputs.SplitPart) -> np.ndarray | None:
+        return (
+            model_inputs.age_days(np.concatenate([part.times for part in parts])) if settings.half_life_days else None
+        )
 
     network, features = start()
-    with ranks.together(), checkpoints("train", product, inputs) as state:
+    with distributed.together(), checkpoints("train", product, inputs) as state:
         parts = [on_disk(map(features.encode, rows), paths.splits) for rows in (train_rows, val_rows)]
         again = refit and settings.refit
         try:
@@ -94,8 +96,8 @@ def train(
                 )
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
-        if ranks.rank() == 0:
-            with whole_folder(paths.trained) as folder:
+        if distributed.rank() == 0:
+            with atomic_folder(paths.trained) as folder:
                 save_model(folder, network, features)
             write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
     kept = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])

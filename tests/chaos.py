@@ -38,7 +38,11 @@ def main() -> int:
         home = Path(scratch) / "home"
         home.mkdir()
         env = environment(home, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(HERE.parent))
-        call([sys.executable, "-c", "from tasks import embedded as e; e.start_store(e.environment())"], home, env)
+        call(
+            [sys.executable, "-c", "from tasks.commands import embedded as e; e.start_store(e.environment())"],
+            home,
+            env,
+        )
         try:
             kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
             os.environ.update({name: value for name, value in kept.items() if name.startswith("AWS_")})
@@ -49,7 +53,7 @@ def main() -> int:
                 for part in under_way:
                     rows.update(part.result())
         finally:
-            call([sys.executable, "-m", "tasks.embedded", "down"], HERE.parent, env)
+            call([sys.executable, "-m", "tasks.commands.embedded", "down"], HERE.parent, env)
     width = max(map(len, rows))
     print("\n" + "\n".join(f"{name:<{width}}  {count:>9,}" for name, count in rows.items()))
     print(f"\nnothing lost, nothing half published; {time.monotonic() - started:.0f} s, seed {given.seed}")

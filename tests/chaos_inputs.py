@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from test_params import declared
 
 from tasks import params
-from tasks.errors import UserError
-from tasks.files import folder_sha256, read_json, read_tables
 from tasks.ingest import ingest
 from tasks.params import Product
-from tasks.paths import DATA, Paths
+from tasks.rows.partitions import read_tables
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256, read_json
+from tasks.runtime.paths import DATA, Paths
 from tasks.validate import validate
 
 AS_OF = date(2024, 1, 3)

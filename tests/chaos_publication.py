@@ -25,11 +25,11 @@ import proxy
 from conftest import ROOT, environment
 from test_publish import N_PARTS, make_night, tiny
 
-from tasks import nights
-from tasks.errors import EXIT_PASSING, EXIT_USER_ERROR, PassingError, UserError
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_predictions
-from tasks.store import Store
+from tasks.runtime.errors import EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
 
 OLD, NEW = "old", "newer"
 """The models of the two nights; their names' lengths show in every probability: see make_night."""
@@ -113,31 +113,31 @@ class Campaign:
         return process
 
     def claim(self, as_of: date, name: str) -> int:
-        return nights.claim(Store(self.url), "tiny", as_of, name)
+        return manifests.acquire_generation(Store(self.url), "tiny", as_of, name)
 
     def retry_until_published(self, as_of: date, model: str, generation: int) -> None:
         """Go on as Airflow does: only what may pass is tried again."""
         for _ in range(RETRIES):
             process = self.start(as_of, model, generation)
             process.join()
-            assert process.exitcode in (0, EXIT_PASSING), f"a retry ended with {process.exitcode}"
+            assert process.exitcode in (0, EXIT_TRANSIENT), f"a retry ended with {process.exitcode}"
             if process.exitcode == 0:
                 return
         raise AssertionError(f"{RETRIES} retries did not publish")
 
     def assert_one_complete_night(self, as_of: date, models: tuple[str, ...] = (NEW,)) -> None:
         """The night that stands is one of `models`', all it names is there, and what it replaced is in the history."""
-        store = Store(self.url)
-        manifest = nights.standing_night(store, "tiny", as_of)
+        object_store = Store(self.url)
+        manifest = manifests.current_manifest(object_store, "tiny", as_of)
         assert manifest is not None
         assert manifest["model"]["sha256"] in models
         assert seen_model(self.url, as_of) == manifest["model"]["sha256"]
-        kept = nights.history(store, "tiny", as_of)
+        kept = manifests.history(object_store, "tiny", as_of)
         assert kept[0]["model"]["sha256"] == OLD
         assert [each["generation"] for each in kept] == sorted({each["generation"] for each in kept})
         for each in [manifest, *kept]:
             for part in each["parts"]:
-                assert store.sha256(store.key_of(part["key"])) == part["sha256"], "nothing may get lost"
+                assert object_store.sha256(object_store.key_of(part["key"])) == part["sha256"], "nothing may get lost"
 
 
 def under_faults(campaign: Campaign, sample: int | None = None) -> None:
@@ -169,7 +169,7 @@ def under_faults(campaign: Campaign, sample: int | None = None) -> None:
         first.join()
         what = f"{kind} at request {i + 1} {requests[i]}{', again and again' if often else ''}"
         assert faulty.injected.total() > before, f"{what}: was not injected"
-        assert first.exitcode in (0, EXIT_PASSING), f"{what}: the publisher ended with {first.exitcode}"
+        assert first.exitcode in (0, EXIT_TRANSIENT), f"{what}: the publisher ended with {first.exitcode}"
         faulty.reset()
         campaign.retry_until_published(as_of, NEW, generation)
         campaign.assert_one_complete_night(as_of)
@@ -220,7 +220,7 @@ def _five_runs_of_the_same_inputs(campaign: Campaign, as_of: date) -> None:
     racers = [campaign.start(as_of, NEW, campaign.claim(as_of, f"run {i}")) for i in range(5)]
     assert _exit_codes(racers) == [0] * 5
     campaign.assert_one_complete_night(as_of)
-    moves = [each["model"]["sha256"] for each in nights.history(Store(campaign.url), "tiny", as_of)]
+    moves = [each["model"]["sha256"] for each in manifests.history(Store(campaign.url), "tiny", as_of)]
     assert moves == [OLD] + [NEW] * (len(moves) - 1)
 
 
@@ -236,10 +236,10 @@ def _workers_of_three_runs(campaign: Campaign, as_of: date) -> None:
     assert codes[0] in (0, EXIT_USER_ERROR)
     assert codes[4] == 0, "the latest run is refused by nobody"
     campaign.assert_one_complete_night(as_of, (OLD,))
-    night = nights.standing_night(Store(campaign.url), "tiny", as_of)
+    night = manifests.current_manifest(Store(campaign.url), "tiny", as_of)
     assert night is not None
     assert night["generation"] == later
-    stood = any(each["model"]["sha256"] == NEW for each in nights.history(Store(campaign.url), "tiny", as_of))
+    stood = any(each["model"]["sha256"] == NEW for each in manifests.history(Store(campaign.url), "tiny", as_of))
     assert set(codes[1:4]) == {0 if stood else EXIT_USER_ERROR}, (stood, codes)
 
 
@@ -254,7 +254,7 @@ def labels_of(*modules: str) -> list[str]:
     return [
         label
         for module in modules
-        for label in re.findall(r'crash\.here\("([^"]+)"\)', (ROOT / "tasks" / f"{module}.py").read_text())
+        for label in re.findall(r'faults\.failpoint\("([^"]+)"\)', (ROOT / "tasks" / f"{module}.py").read_text())
     ]
 
 
@@ -334,8 +334,8 @@ def _publish(url: str, place: str, as_of: date, settings: dict[str, str]) -> Non
         publish(tiny(url), as_of)
     except UserError:
         os._exit(EXIT_USER_ERROR)
-    except PassingError:
-        os._exit(EXIT_PASSING)
+    except TransientError:
+        os._exit(EXIT_TRANSIENT)
     os._exit(0)
 
 
@@ -354,7 +354,7 @@ def _read_on(url: str, folder: str, number: int, settings: dict[str, str]) -> No
             model = seen_model(url, date.fromisoformat(dt))
             seen["reads"] += 1
             last = (dt, model)
-        except PassingError:
+        except TransientError:
             seen["refused"] += 1
         except (AssertionError, UserError) as error:
             seen["wrong"].append(f"{dt}, last seen {last}: {error}")
@@ -365,10 +365,10 @@ def _be_impatient(settings: dict[str, str]) -> None:
     """Wait briefly where a worker would wait for long: the campaign breaks requests by the hundred."""
     from botocore.retries.standard import ExponentialBackoff
 
-    from tasks import store
+    from tasks.publication import object_store
 
     os.environ.update(settings)
-    store.READ_SECONDS = store.CONNECT_SECONDS = proxy.HANG_SECONDS / 2  # type: ignore[assignment]
+    object_store.READ_SECONDS = object_store.CONNECT_SECONDS = proxy.HANG_SECONDS / 2  # type: ignore[assignment]
     ExponentialBackoff.delay_amount = lambda *_: 0.01  # type: ignore[method-assign]
 
 
@@ -384,7 +384,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     url = f"s3://lamplighter/chaos-{seed}-{os.getpid()}"
     with campaign(folder, url, seed) as here:
         under_faults(here)
-        under_kills(here, labels_of("publish", "nights"))
+        under_kills(here, labels_of("publish", "manifests"))
         killed_at_random(here, 60)
         against_each_other(here, 60)
     return here.tally.rows()

@@ -17,7 +17,7 @@ from pathlib import Path
 from chaos_publication import labels_of
 from conftest import call, environment, make_project
 
-from tasks.stage import STAGES
+from tasks import STAGES
 
 URL = "s3://lamplighter/predictions"
 KILLS_PER_TASK = 4
@@ -28,7 +28,8 @@ WORKER = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from tasks.run import Run, collect, open_run, shard, step
+from tasks.runs.experiments import Run
+from tasks.runs.steps import collect, open_run, shard, step
 what, file, *rest = sys.argv[1:]
 kept = Path(file)
 def run(): return Run(**json.loads(kept.read_text()))
@@ -106,7 +107,7 @@ class Project:
         call(["git", "commit", "--quiet", "--all", "-m", "Move on"], self.folder, self.env)
 
     def recreate(self, uri: str, *more: str, expect: int = 0) -> str:
-        return call([sys.executable, "-m", "tasks.recreate", uri, *more], self.folder, self.env, expect)
+        return call([sys.executable, "-m", "tasks.commands.recreate", uri, *more], self.folder, self.env, expect)
 
 
 def whole(folder: Path, seed: int) -> dict[str, int]:

@@ -156,10 +156,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server of this test session; yields the environment that reaches it."""
     home = tmp_path_factory.mktemp("store")
     env = environment(home, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
-    call([sys.executable, "-c", "from tasks import embedded as e; e.start_store(e.environment())"], home, env)
+    call([sys.executable, "-c", "from tasks.commands import embedded as e; e.start_store(e.environment())"], home, env)
     kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
     yield {name: value for name, value in kept.items() if name.startswith("AWS_")}
-    call([sys.executable, "-m", "tasks.embedded", "down"], ROOT, env)
+    call([sys.executable, "-m", "tasks.commands.embedded", "down"], ROOT, env)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from email.message import Message
 import pytest
 from conftest import ROOT
 
-from tasks.audit import judged, licence_of
-from tasks.errors import PassingError, UserError
+from tasks.commands.audit import judged, licence_of
+from tasks.runtime.errors import TransientError, UserError
 
 GOOD = {"name": "a", "version": "1", "vulns": []}
 BAD = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-2021-108", "fix_versions": ["3"]}]}
@@ -19,9 +19,9 @@ def test_vulnerability_is_told_and_what_was_not_audited_is_not_called_safe():
     assert judged([GOOD]) == "1 packages, none with a known vulnerability"
     with pytest.raises(UserError, match=r"b 2: PYSEC-2021-108, mended in 3"):
         judged([GOOD, BAD, SKIPPED])
-    with pytest.raises(PassingError, match=r"did not answer for 1 of 2 packages \(c ...\): they are not audited"):
+    with pytest.raises(TransientError, match=r"did not answer for 1 of 2 packages \(c ...\): they are not audited"):
         judged([GOOD, SKIPPED])
-    with pytest.raises(PassingError, match="0 of 0"):
+    with pytest.raises(TransientError, match="0 of 0"):
         judged([])
 
 

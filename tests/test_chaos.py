@@ -6,9 +6,9 @@ import chaos_publication as chaos
 import proxy
 import pytest
 
-from tasks.errors import UserError
-from tasks.probe import probe
-from tasks.store import Store
+from tasks.publication.conditional_writes import probe
+from tasks.publication.object_store import Store
+from tasks.runtime.errors import UserError
 
 
 def test_readers_see_complete_nights_whatever_breaks(s3_here, tmp_path):

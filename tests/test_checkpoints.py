@@ -11,10 +11,12 @@ import torch
 from conftest import ROOT, free_port
 from test_params import declared
 
-from tasks import checkpoints, params
-from tasks.checkpoints import CheckpointFolder
-from tasks.errors import UserError
-from tasks.files import sweep
+from tasks import params
+from tasks.runtime import settings
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import remove_older_than
+from tasks.training import checkpoints
+from tasks.training.checkpoints import CheckpointFolder
 
 KILLS = int(os.environ.get("LAMPLIGHTER_TEST_KILLS", "4"))
 """Processes killed before one is left to end; raise it for a longer campaign."""
@@ -27,12 +29,12 @@ from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)  # a process whose thread pool runs must not be forked
 from safetensors.torch import save
-from model import ranks
-from model.features import Features
+from model.compute import distributed
+from model.features.fitted import Features
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
-from model.training import pretrain, train, train_again
-from tasks.checkpoints import CheckpointFolder
+from model.training.train import pretrain, train, train_again
+from tasks.training.checkpoints import CheckpointFolder
 
 home, N = Path(sys.argv[1]), 160
 draw = np.random.default_rng(0)
@@ -95,8 +97,8 @@ print("figures", killed, half_written, ended, (home / "log").read_text().count("
 
 TOGETHER = """
 max_windows = int(sys.argv[3])
-import model.device
-model.device.has_fast_bfloat16 = lambda where: False  # whose rounding would hide what is compared
+import model.compute.device
+model.compute.device.has_fast_bfloat16 = lambda where: False  # whose rounding would hide what is compared
 alone, history = trained(None, 0.1, max_windows)
 children = []
 for number in range(2):
@@ -190,7 +192,7 @@ def test_checkpoint_that_is_broken_or_foreign_is_left_out_with_a_line(tmp_path, 
     [(None, False), (RuntimeError("a peer is gone"), True), (OSError("disk full"), True), (UserError("nan"), False)],
 )
 def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monkeypatch, failure, stays):
-    monkeypatch.setattr(checkpoints, "HOME", tmp_path)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     (tmp_path / "rows").write_text("some")
     product = params.parse(declared()).product("tiny")
     with (
@@ -206,7 +208,7 @@ def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monke
 def test_checkpoints_nobody_took_up_are_swept_by_age(tmp_path):
     kept(tmp_path / "checkpoints" / "old", 1)
     kept(tmp_path / "checkpoints" / "new", 1)
-    week_ago = time.time() - (checkpoints.KEPT_DAYS + 1) * 86400
+    week_ago = time.time() - (settings.KEPT_DAYS + 1) * 86400
     os.utime(tmp_path / "checkpoints" / "old", (week_ago, week_ago))
-    sweep(tmp_path / "checkpoints", checkpoints.KEPT_DAYS)
+    remove_older_than(tmp_path / "checkpoints", settings.KEPT_DAYS)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["new"]

@@ -12,9 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT, environment
 
-from tasks import params
-from tasks.errors import PassingError, UserError
-from tasks.stage import STAGES
+from tasks import STAGES, params
+from tasks.runtime.errors import TransientError, UserError
 
 DECLARED = params.load(ROOT / "params.yaml").products
 SERIALISE = """
@@ -157,7 +156,7 @@ def test_what_no_retry_can_mend_fails_at_once(module, final):
 
 def test_what_may_pass_is_left_to_a_retry(module):
     def fail():
-        raise PassingError("the store did not answer")
+        raise TransientError("the store did not answer")
 
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         module.retried_if_useful(fail)

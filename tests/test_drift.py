@@ -11,11 +11,12 @@ from conftest import ROOT
 from test_params import declared, mistakes
 
 from tasks import params
-from tasks.accept import ACCEPTED, RETAKE, answered
-from tasks.drift import _stability_index, compare, holds
-from tasks.errors import UserError
-from tasks.files import folder_sha256, read_table, write_table
-from tasks.paths import Paths, partition
+from tasks.commands.accept import ACCEPTED, RETAKE, answered
+from tasks.quality.drift import _stability_index, compare, holds
+from tasks.rows.partitions import partition, read_table, write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
 from tasks.validate import validate
 
 DAY = date(2024, 2, 10)

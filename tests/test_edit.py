@@ -5,10 +5,11 @@ import re
 import pytest
 from conftest import ROOT, TINY
 
-from tasks import params, workspace
-from tasks.accept import ACCEPTED, answered
-from tasks.edit import edited
-from tasks.errors import UserError
+from tasks import params
+from tasks.commands.accept import ACCEPTED, answered
+from tasks.params.edit import edited
+from tasks.runs import experiments, workspace
+from tasks.runtime.errors import UserError
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 RATE = ("products", "tiny", "model", "train", "learning_rate")
@@ -22,8 +23,8 @@ RATE = ("products", "tiny", "model", "train", "learning_rate")
 def test_run_has_its_date_and_shards_however_the_file_is_written(tmp_path, line, shards):
     file = tmp_path / "params.yaml"
     file.write_text(TINY.replace('as_of: "2024-02-10"', line))
-    run = workspace.Run(name="x", product="tiny", as_of="2024-02-29", revision="x", shards=shards)
-    workspace._declare(run, file)
+    run = experiments.Run(name="x", product="tiny", as_of="2024-02-29", revision="x", shards=shards)
+    workspace.declare_run(run, file)
     declared = params.load(file)
     assert (declared.as_of.isoformat(), declared.product("tiny").predict.shards) == ("2024-02-29", shards)
 

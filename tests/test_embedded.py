@@ -13,9 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import ROOT, call, environment, free_port, make_project
 
-from tasks import embedded
+from tasks.commands import embedded
+from tasks.runtime import settings
 
-START = "from tasks import embedded as e; print(e.start_store(e.environment()))"
+START = "from tasks.commands import embedded as e; print(e.start_store(e.environment()))"
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def home(tmp_path_factory):
     env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
     call([sys.executable, "-c", START], folder, env)
     yield folder
-    call([sys.executable, "-m", "tasks.embedded", "down"], ROOT, env)
+    call([sys.executable, "-m", "tasks.commands.embedded", "down"], ROOT, env)
 
 
-def settings(home) -> dict[str, str]:
+def kept_settings(home) -> dict[str, str]:
     return dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
 
 
@@ -41,7 +42,7 @@ def test_credentials_are_readable_by_their_owner_only(home):
 
 
 def test_the_store_refuses_a_wrong_key(home):
-    kept = settings(home)
+    kept = kept_settings(home)
     wrong = boto3.client(
         "s3",
         endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
@@ -54,7 +55,7 @@ def test_the_store_refuses_a_wrong_key(home):
 
 
 def test_the_ports_behind_the_gateway_give_no_object_away(home):
-    kept = settings(home)
+    kept = kept_settings(home)
     client = boto3.client(
         "s3",
         endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
@@ -71,16 +72,16 @@ def test_the_ports_behind_the_gateway_give_no_object_away(home):
 def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(home, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": "a person's", "AWS_SECRET_ACCESS_KEY": "own", "AWS_SESSION_TOKEN": "for another store"}
     elsewhere = {"AIRFLOW_HOME": "/elsewhere", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://elsewhere"}
-    monkeypatch.setattr(embedded, "HOME", home)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(home))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in (keys | elsewhere | {"PATH": "/usr/bin"}).items():
         monkeypatch.setenv(name, value)
     given = embedded.environment()
-    ours = {name: value for name, value in settings(home).items() if name.startswith("AWS_")}
+    ours = {name: value for name, value in kept_settings(home).items() if name.startswith("AWS_")}
     assert {name: value for name, value in given.items() if name.startswith("AWS_")} == ours
     assert given["AIRFLOW_HOME"] == str(home / "airflow")
-    assert shutil.which("airflow", path=given["PATH"]) == str(embedded.BIN / "airflow")
+    assert shutil.which("airflow", path=given["PATH"]) == str(settings.BIN / "airflow")
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in given
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
     given = embedded.environment()
@@ -90,14 +91,15 @@ def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(
 
 def test_command_that_enters_the_environment_has_nothing_else_left(home):
     env = environment(home, PYTHONPATH=str(ROOT), AWS_SESSION_TOKEN="for another store", AIRFLOW_HOME="/elsewhere")
-    code = "import os; from tasks import embedded as e; e.enter(); print(os.environ.get('AWS_SESSION_TOKEN'))"
+    enter = "from tasks.commands.embedded import export_environment; export_environment()"
+    code = f"import os; {enter}; print(os.environ.get('AWS_SESSION_TOKEN'))"
     assert call([sys.executable, "-c", code], home, env).split() == ["None"]
 
 
 def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
     """It would come up with keys of that store's, or with none."""
     env = environment(tmp_path, PYTHONPATH=str(ROOT), AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}")
-    printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+    printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
     assert "must answer the credentials of the environment" in printed
     assert not list(tmp_path.glob("store*"))
 
@@ -105,22 +107,24 @@ def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
 def test_starting_again_finds_the_same_store(home):
     before = (home / "store.pid").read_text()
     env = environment(home, PYTHONPATH=str(ROOT))
-    assert settings(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
+    assert kept_settings(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
     assert (home / "store.pid").read_text() == before
 
 
 def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
-    taken = settings(home)["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]
+    taken = kept_settings(home)["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]
     env = environment(tmp_path, LAMPLIGHTER_S3_PORT=taken)
-    printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+    printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
     assert f"port {taken} must be free" in printed
     assert "Traceback" not in printed
 
 
 def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_path):
     env = environment(tmp_path, PYTHONPATH=str(ROOT))
-    start = "import os; from tasks.embedded import _detach; _detach('{}', dict(os.environ), ['sleep', '60'])"
-    down = [sys.executable, "-m", "tasks.embedded", "down"]
+    start = (
+        "import os; from tasks.commands.embedded import start_daemon as s; s('{}', dict(os.environ), ['sleep', '60'])"
+    )
+    down = [sys.executable, "-m", "tasks.commands.embedded", "down"]
     for name in ("store", "airflow-standalone"):
         call([sys.executable, "-c", start.format(name)], ROOT, env)
     pid = int((tmp_path / "store.pid").read_text())
@@ -142,7 +146,7 @@ def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
-        printed = call([sys.executable, "-m", "tasks.embedded", "up"], ROOT, env, expect=65)
+        printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
     assert f"port {port} must be free for Airflow" in printed
 
 
@@ -159,7 +163,7 @@ def test_whatever_is_not_committed_is_named(tmp_path, monkeypatch, capsys):
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):
     printed = call(
-        [sys.executable, "-m", "tasks.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65
+        [sys.executable, "-m", "tasks.commands.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65
     )
     assert "did you mean flight-delays?" in printed
     assert not list(tmp_path.iterdir())

@@ -9,12 +9,14 @@ import pytest
 from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
-from model.metrics import evaluate_scores
-from model.scoring import TorchScorer
-from tasks import params, tables
-from tasks.evaluate import OF_PROBABILITIES, UNCALIBRATED, evaluate
-from tasks.files import write_table
-from tasks.paths import Paths
+from model.evaluation.metrics import evaluate_scores
+from model.scoring.scorer import TorchScorer
+from tasks import params
+from tasks.evaluate import evaluate
+from tasks.rows import model_inputs
+from tasks.rows.partitions import write_table
+from tasks.runtime.paths import Paths
+from tasks.training.measuring import OF_PROBABILITIES, UNCALIBRATED
 
 KINDS = {"colour": "category", "size": "number", "when": "time"}
 PATHS = Paths("tiny")
@@ -43,11 +45,11 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})
         write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random)))
     random_model(PATHS.trained, task, KINDS)
-    monkeypatch.setattr("tasks.evaluate.N_RESAMPLES", 20)
+    monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
     told = evaluate(product, date(2024, 2, 10))
 
     model = TorchScorer(PATHS.trained)
-    rows, y = tables.split_part(PATHS.splits, "test", product).answerable(model.classes)
+    rows, y = model_inputs.split_part(PATHS.splits, "test", product).answerable(model.classes)
     wanted = evaluate_scores(task, y, model.score(rows.whole()), model.classes, product.predict.threshold)
     full = json.loads(PATHS.report("evaluation.json").read_text())
     metrics = json.loads(PATHS.report("metrics.json").read_text())

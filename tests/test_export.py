@@ -9,14 +9,16 @@ import pytest
 from test_model_export import mixed, random_model
 from test_params import declared
 
-from model.engines import SIMPLEST
-from model.metrics import evaluate_scores
-from model.scoring import Scorer
-from tasks import params, tables
-from tasks.errors import UserError
+from model.evaluation.metrics import evaluate_scores
+from model.scoring.engines import SIMPLEST
+from model.scoring.scorer import Scorer
+from tasks import params
 from tasks.export import export
-from tasks.files import folder_sha256, write_table
-from tasks.paths import Paths
+from tasks.rows import model_inputs
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
 
 KINDS = {"colour": "category", "size": "number", "when": "time"}
 PATHS = Paths("tiny")
@@ -40,7 +42,7 @@ def trained(tmp_path, monkeypatch):
 
 
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
-    monkeypatch.setattr("model.choice.TIMED_BATCHES", 1)
+    monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     low = product("measured", gates__metric="f1", predict__threshold=0.3)
     said = export(low, AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())
@@ -51,7 +53,7 @@ def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     assert report["model_sha256"] == folder_sha256(PATHS.onnx)
     scorer = Scorer(PATHS.onnx)
     assert f"{scorer.engine['engine']}-{scorer.engine['precision']}" == report["engine"]
-    rows, y = tables.split_part(PATHS.splits, "test", low).answerable(scorer.classes)
+    rows, y = model_inputs.split_part(PATHS.splits, "test", low).answerable(scorer.classes)
     metric = evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes, 0.3)["f1"]
     assert metric != evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes)["f1"]
     assert report["held_out"][report["engine"]] == pytest.approx(metric, abs=1e-12)
@@ -59,7 +61,7 @@ def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
 
 
 def test_engine_that_this_machine_lacks_is_refused_before_anything_is_exported(trained, monkeypatch):
-    monkeypatch.setattr("model.processor.features", lambda: {"fpu"})
+    monkeypatch.setattr("model.compute.processor.features", lambda: {"fpu"})
     with pytest.raises(UserError, match=r"model\.engine must be one that this machine can run, got onnxruntime-int8"):
         export(product("onnxruntime-int8"), AS_OF)
     assert not PATHS.onnx.exists()

@@ -17,9 +17,9 @@ from conftest import free_port
 from test_params import declared
 
 from tasks import params
-from tasks.errors import PassingError, UserError
-from tasks.fetch import fetch
-from tasks.types import as_text
+from tasks.rows.casting import as_text
+from tasks.runtime.errors import TransientError, UserError
+from tasks.sources.fetch import fetch
 
 AS_OF = date(2024, 1, 2)
 TABLE = pd.DataFrame(
@@ -124,7 +124,7 @@ def test_file_that_is_not_there_is_told_wherever_it_should_be(kind, web, s3_here
 
 def test_server_that_ails_or_is_down_is_a_passing_failure(web):
     for url in (f"{web}/broken.csv", f"{web}/broken.csv?page=1", f"http://127.0.0.1:{free_port()}/rows.csv"):
-        with pytest.raises(PassingError, match="could not be read"):
+        with pytest.raises(TransientError, match="could not be read"):
             fetched(kind="csv", url=url)
 
 
@@ -258,7 +258,7 @@ def test_query_that_is_wrong_is_told(database, query, told):
 def test_database_that_is_locked_or_needs_a_driver_is_told(database):
     with sqlite3.connect("warehouse.db", isolation_level=None) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(PassingError, match="did not answer the query; database is locked"):
+        with pytest.raises(TransientError, match="did not answer the query; database is locked"):
             fetched(kind="sql", url=database + "?timeout=0.1", query="SELECT * FROM parcels")
         connection.execute("ROLLBACK")
     with pytest.raises(UserError, match="the query must run, and does not"):
@@ -281,7 +281,7 @@ def test_address_from_the_environment_is_used_and_never_shown(monkeypatch, web, 
         ("sql", "sqlite:////no/hunter2.db"),
     ):
         monkeypatch.setenv("WAREHOUSE", url)
-        with pytest.raises((UserError, PassingError)) as caught:
+        with pytest.raises((UserError, TransientError)) as caught:
             fetched(kind=kind, url_env="WAREHOUSE", **({"query": "SELECT 1"} if kind == "sql" else {}))
         assert "hunter2" not in str(caught.value)
 

@@ -14,24 +14,13 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from tasks.files import (
-    file_sha256,
-    folder_sha256,
-    read_json,
-    read_pieces,
-    read_table,
-    read_tables,
-    table_writer,
-    whole_file,
-    whole_folder,
-    write_json,
-    write_table,
-)
+from tasks.rows.partitions import read_pieces, read_table, read_tables, table_writer, write_table
+from tasks.runtime.files import atomic_file, atomic_folder, file_sha256, folder_sha256, read_json, write_json
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tasks.files import whole_file, whole_folder
+from tasks.runtime.files import atomic_file, atomic_folder
 with {writer}(Path("{name}")) as aside:
     (aside / "a" if aside.is_dir() else aside).write_text("new, and half of i")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -44,10 +33,10 @@ def names(folder):
 
 def test_file_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
     file = tmp_path / "deep" / "file"
-    with whole_file(file) as aside:
+    with atomic_file(file) as aside:
         aside.write_text("old")
         assert not file.exists()
-    with pytest.raises(TypeError), whole_file(file) as aside:
+    with pytest.raises(TypeError), atomic_file(file) as aside:
         aside.write_text("new", encoding=7)
     assert file.read_text() == "old"
     assert names(tmp_path) == ["deep", "deep/file"]
@@ -55,21 +44,21 @@ def test_file_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
 
 def test_folder_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
     folder = tmp_path / "folder"
-    with whole_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         (aside / "a").write_text("old")
         assert not folder.exists()
-    with pytest.raises(TypeError), whole_folder(folder) as aside:
+    with pytest.raises(TypeError), atomic_folder(folder) as aside:
         (aside / "b").write_text(str((aside / "c").write_text("new")), encoding=7)
     assert names(tmp_path) == ["folder", "folder/a"]
-    with whole_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         (aside / "b").write_text("new")
     assert names(tmp_path) == ["folder", "folder/b"]
 
 
-@pytest.mark.parametrize("writer", ["whole_file", "whole_folder"])
+@pytest.mark.parametrize("writer", ["atomic_file", "atomic_folder"])
 def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(tmp_path, writer):
     place = tmp_path / ("dt=2024-01-01.parquet" if writer == "whole_file" else "folder")
-    with (whole_file if writer == "whole_file" else whole_folder)(place) as aside:
+    with (atomic_file if writer == "whole_file" else atomic_folder)(place) as aside:
         (aside if writer == "whole_file" else aside / "a").write_text("old")
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path) if (tmp_path / name).is_file()}
     done = subprocess.run(
@@ -89,7 +78,7 @@ def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(
 @pytest.mark.parametrize("nth", [0, 1])
 def test_folder_whose_writer_was_killed_between_its_renames_is_put_back(tmp_path, nth):
     folder = tmp_path / "folder"
-    with whole_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         (aside / "a").write_text("old")
     moved = []
 
@@ -104,10 +93,10 @@ def test_folder_whose_writer_was_killed_between_its_renames_is_put_back(tmp_path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "rename", rename)
-        with pytest.raises(KilledError), whole_folder(folder) as aside:
+        with pytest.raises(KilledError), atomic_folder(folder) as aside:
             (aside / "b").write_text("new")
     assert folder.exists() == (nth == 0)
-    with whole_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         assert names(folder) == ["a"]
         (aside / "c").write_text("newer")
     assert names(tmp_path) == ["folder", "folder/c"]
@@ -173,7 +162,7 @@ def test_partitions_have_the_columns_that_are_asked_for_whatever_they_were_store
 
 
 def test_table_written_in_pieces_is_the_same_bytes_as_one_written_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 4)
     table = pd.DataFrame({"a": [f"x{i}" for i in range(11)], "b": pd.array([*range(10), None], "Int8")})
     write_table(tmp_path / "whole", table)
     for cuts in ([0, 11], [0, 0, 1, 2, 9, 11], [0, 4, 8, 11]):
@@ -186,7 +175,7 @@ def test_table_written_in_pieces_is_the_same_bytes_as_one_written_whole(tmp_path
 
 
 def test_pieces_of_a_table_are_its_row_groups_within_the_range(tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 4)
     write_table(tmp_path / "t", pd.DataFrame({"a": range(11)}))
     assert [piece["a"].to_pylist() for piece in read_pieces(tmp_path / "t", range(3, 9))] == [[3], [4, 5, 6, 7], [8]]
     assert [len(piece) for piece in read_pieces(tmp_path / "t")] == [4, 4, 3]

@@ -14,18 +14,20 @@ import pytest
 from conftest import AS_OF, FIRST_DAY, ROOT, call, environment, parcels
 from test_params import declared
 
-from tasks import folds, params
+from tasks import params
 from tasks.evaluate import evaluate
-from tasks.files import sweep, write_table
-from tasks.folds import mean_and_interval
-from tasks.paths import Paths, partition
 from tasks.pretrain import pretrain
+from tasks.rows.partitions import partition, write_table
+from tasks.runtime.files import remove_older_than
+from tasks.runtime.paths import Paths
 from tasks.split import split
 from tasks.train import train
+from tasks.training import cross_validation
+from tasks.training.cross_validation import mean_and_interval
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
-BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "folds": 3}
-BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "folds": 3}
+BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "cross_validation": 3}
+BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "cross_validation": 3}
 
 
 def tiny(rule):
@@ -37,8 +39,8 @@ def tiny(rule):
 def valid(tmp_path, monkeypatch):
     """The parcels as `validate` leaves them; truths are known a day later."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tasks.evaluate.N_RESAMPLES", 5)
-    monkeypatch.setattr(folds, "FOLDER", tmp_path / "home" / "folds")
+    monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 5)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     table = parcels()
     table = table[~table["weight_kg"].isin(["heavy", "-1"])].astype({"weight_kg": "float64", "late": "Int8"})
     table["handed_in"] = table["handed_in"].astype("datetime64[s]")
@@ -59,7 +61,7 @@ def test_interval_is_the_t_interval_widened_by_the_share_of_test_rows():
 
 def test_folds_by_hash_test_every_row_once(valid):
     tested = []
-    for fold, as_of in folds._folds(tiny(BY_HASH), TODAY):
+    for fold, as_of in cross_validation._folds(tiny(BY_HASH), TODAY):
         split(fold, as_of)
         parts = {
             name: set(pd.read_parquet(PATHS.splits / f"{name}.parquet")["parcel_id"])
@@ -88,7 +90,7 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
     before = {file: file.read_bytes() for file in [*PATHS.splits.iterdir(), *PATHS.trained.iterdir()]}
     told = evaluate(product, TODAY)
     full = json.loads(PATHS.report("evaluation.json").read_text())
-    each = full["folds"]["each"]
+    each = full["cross_validation"]["each"]
     assert [fold["as_of"] for fold in each] == [str(TODAY - timedelta(days=5 * i)) for i in range(3)]
     assert list(seen) == [TODAY - timedelta(days=5), TODAY - timedelta(days=10)]
     for as_of, days in seen.items():
@@ -96,14 +98,14 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
         assert days["pretrain"] <= as_of
     aucs = [fold["model"]["auc"] for fold in each]
     assert aucs[0] == round(full["model"]["auc"], 6)
-    assert full["folds"]["model"]["mean"] == pytest.approx(np.mean(aucs))
+    assert full["cross_validation"]["model"]["mean"] == pytest.approx(np.mean(aucs))
     ahead = [fold["model"]["auc"] - fold["baseline"]["auc"] for fold in each]
-    assert json.loads(PATHS.report("metrics.json").read_text())["folds"]["difference"] == pytest.approx(
+    assert json.loads(PATHS.report("metrics.json").read_text())["cross_validation"]["difference"] == pytest.approx(
         np.mean(ahead), abs=1e-6
     )
     assert f"3 folds: auc {np.mean(aucs):.4f}" in told
     assert before == {file: file.read_bytes() for file in before}
-    assert not list(folds.FOLDER.iterdir())
+    assert not list(cross_validation.folder().iterdir())
 
 
 def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(valid, monkeypatch):
@@ -115,30 +117,32 @@ def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(va
             raise KeyboardInterrupt
         return whole(home, i, product, as_of)
 
-    whole = folds._measured
+    whole = cross_validation._measured
     product, present = (
         tiny(BY_TIME),
         {"rows": {"train": 1, "test": 1}, "model": {"auc": 0.5}, "baseline": {"auc": 0.5}},
     )
-    monkeypatch.setattr(folds, "_measured", measured)
+    monkeypatch.setattr(cross_validation, "_measured", measured)
     with pytest.raises(KeyboardInterrupt):
-        folds.evaluate_folds(product, TODAY, present)
-    monkeypatch.setattr(folds, "_measured", whole)
-    (first,) = folds.FOLDER.glob("tiny-*/fold-1.json")
+        cross_validation.evaluate_folds(product, TODAY, present)
+    monkeypatch.setattr(cross_validation, "_measured", whole)
+    (first,) = cross_validation.folder().glob("tiny-*/fold-1.json")
     first.write_text(first.read_text().replace('"fold": 1', '"fold": 1, "kept": true'))
-    assert folds.evaluate_folds(product, TODAY, present)["each"][1]["kept"]
-    assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(product, TODAY - timedelta(days=1))
+    assert cross_validation.evaluate_folds(product, TODAY, present)["each"][1]["kept"]
+    assert cross_validation._inputs_sha256(product, TODAY) != cross_validation._inputs_sha256(
+        product, TODAY - timedelta(days=1)
+    )
     other = replace(product, model=replace(product.model, train=replace(product.model.train, seed=1)))
-    assert folds._inputs_sha256(product, TODAY) != folds._inputs_sha256(other, TODAY)
+    assert cross_validation._inputs_sha256(product, TODAY) != cross_validation._inputs_sha256(other, TODAY)
 
 
 def test_folds_outlive_the_workspace_and_what_nobody_took_up_again_does_not_last(valid):
-    code = "from tasks import folds; print(folds.FOLDER)"
+    code = "from tasks.training import cross_validation; print(cross_validation.folder())"
     env = environment(Path("/elsewhere"), PYTHONPATH=str(ROOT))
     assert call([sys.executable, "-c", code], Path.cwd(), env) == "/elsewhere/folds\n"
-    for name, days in (("old", folds.KEPT_DAYS + 1), ("new", 0)):
-        (folds.FOLDER / name).mkdir(parents=True)
+    for name, days in (("old", cross_validation.KEPT_DAYS + 1), ("new", 0)):
+        (cross_validation.folder() / name).mkdir(parents=True)
         then = time.time() - days * 86400
-        os.utime(folds.FOLDER / name, (then, then))
-    sweep(folds.FOLDER, folds.KEPT_DAYS)
-    assert [path.name for path in folds.FOLDER.iterdir()] == ["new"]
+        os.utime(cross_validation.folder() / name, (then, then))
+    remove_older_than(cross_validation.folder(), cross_validation.KEPT_DAYS)
+    assert [path.name for path in cross_validation.folder().iterdir()] == ["new"]

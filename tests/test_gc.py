@@ -4,11 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from test_publish import AS_OF, N_PARTS, attempt, by_id, claims, make_night, objects, tiny, two_nights, url  # noqa: F401
 
-from tasks import nights
 from tasks.gc import collect_garbage, gc
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
-from tasks.store import Store
 
 
 def parts(url):  # noqa: F811
@@ -32,7 +32,7 @@ def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_
     first, second = two_nights
     assert parts(url) == named(url, second)
     assert everything.keys() - objects(url).keys() == named(url, first), "manifests are kept"
-    assert nights.history(Store(url), "tiny", AS_OF) == [first]
+    assert manifests.history(Store(url), "tiny", AS_OF) == [first]
     assert collect(url, 60).startswith("0 of 3 parts deleted")
     assert len(read_predictions(url, "tiny")) == 10
 
@@ -62,8 +62,8 @@ def test_reader_slower_than_the_grace_goes_on_with_the_night_that_stands(url, tw
     first, second = two_nights
     collect(url, 31)
     told = iter([first])
-    real = nights.standing_night
-    monkeypatch.setattr(nights, "standing_night", lambda *given: next(told, None) or real(*given))
+    real = manifests.current_manifest
+    monkeypatch.setattr(manifests, "current_manifest", lambda *given: next(told, None) or real(*given))
     frame = read_predictions(url, "tiny")
     assert by_id(frame)["probability"][0] == len(second["model"]["sha256"]) / 1000
 
@@ -73,8 +73,8 @@ def test_parts_of_a_run_that_may_still_publish_are_kept_however_old(url, monkeyp
     attempt(monkeypatch, url, "first", first)
     product, _ = make_night(url, model="slow one")
     with monkeypatch.context() as patch:
-        patch.setattr(nights, "commit", lambda *given: (given[-1](), False)[1])  # uploads, and goes no further
-        patch.setattr(nights, "settle", lambda *_: None)
+        patch.setattr(manifests, "commit", lambda *given: (given[-1](), False)[1])  # uploads, and goes no further
+        patch.setattr(manifests, "release_generations", lambda *_: None)
         patch.setenv("LAMPLIGHTER_GENERATION", str(slow))
         publish(product, AS_OF)
     assert len(parts(url)) == 2 * N_PARTS

@@ -19,10 +19,11 @@ from chaos_inputs import Stopped, inputs, nightly
 from test_params import declared
 
 from tasks import params
-from tasks.errors import UserError
-from tasks.files import read_json, read_tables
-from tasks.paths import Paths
-from tasks.run import open_run
+from tasks.rows.partitions import read_tables
+from tasks.runs.steps import open_run
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import read_json
+from tasks.runtime.paths import Paths
 
 AS_OF = date(2024, 1, 2)
 HEADER = "parcel_id,day,depot,weight_kg,handed_in,late\n"

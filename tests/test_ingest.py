@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_params import declared
 
 from tasks import params
-from tasks.errors import UserError
 from tasks.ingest import _storable, ingest
-from tasks.paths import Paths
+from tasks.runtime.errors import UserError
+from tasks.runtime.paths import Paths
 
 RAW = Paths("tiny").raw
 

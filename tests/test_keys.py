@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.keys import digests, key_text, seen_before
+from tasks.rows.keys import digests, key_text, seen_before
 
 PARTS = st.one_of(st.none(), st.text(alphabet="1:a\x1f", max_size=4))
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.batches import batches, collate
-from model.encoded import Encoded
+from model.features.batches import batches, collate
+from model.features.encoded import Encoded
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=200).map(np.array)
 WINDOWS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=6), min_size=1, max_size=60)

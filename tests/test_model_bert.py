@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.batches import collate
-from model.bert import load_bert
-from model.features import Features
+from model.features.batches import collate
+from model.features.fitted import Features
+from model.network.bert import load_bert
 from model.settings import PRESETS
 
 TEXTS = np.array(["A short one.", "Rain in Rome, sun in Oslo: the unbelievable weather of 2013!", None, "x"], object)

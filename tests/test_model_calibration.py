@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from test_model_training import SMALL, fresh, prepared, toy  # noqa: F401
 
-from model.calibration import calibrated, uncalibrated
-from model.metrics import calibration_error, evaluate_scores
-from model.network import Network
-from model.scoring import TorchScorer
+from model.evaluation.metrics import calibration_error, evaluate_scores
+from model.network.network import Network
+from model.network.store import save_model
+from model.scoring.scorer import TorchScorer
 from model.settings import TrainingSettings
-from model.store import save_model
 from model.target import Target
-from model.training import train
+from model.training.calibration import calibrated, uncalibrated
+from model.training.train import train
 
 BINARY = Target(task="binary", classes=("no", "yes"))
 THREE = Target(task="multiclass", classes=("a", "b", "c"))

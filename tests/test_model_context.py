@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.context import EXPECTED_EFFECT, Context, fit_context
-from model.export import export_onnx, parity
-from model.features import Features
-from model.network import Network
-from model.scoring import TorchScorer
+from model.features.fitted import Features
+from model.network.context import Context
+from model.network.network import Network
+from model.network.store import save_model
+from model.scoring.export import export_onnx, parity
+from model.scoring.scorer import TorchScorer
 from model.settings import NetworkSettings, TrainingSettings
-from model.store import save_model
 from model.target import Target
-from model.training import train
+from model.training.closed_forms import EXPECTED_EFFECT, fit_context
+from model.training.train import train
 
 KINDS = {"size": "number", "damp": "context", "wind": "context"}
 SETTINGS = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from test_model_export import mixed, random_model
 
-from model import processor
-from model.batches import batches, collate
-from model.choice import MAX_LOSS, Finding, choose, keeps, measure
-from model.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, OnnxRuntime, has_cuda, lacking
-from model.export import export_onnx
-from model.features import Features
-from model.quantise import halve, quantise
-from model.safety import check_onnx
-from model.scoring import Scorer
+from model.compute import processor
+from model.features.batches import batches, collate
+from model.features.fitted import Features
+from model.network.safety import check_onnx
+from model.scoring.choice import MAX_LOSS, Measurement, choose, measure, within_tolerance
+from model.scoring.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, OnnxRuntime, has_cuda, missing_requirement
+from model.scoring.export import export_onnx
+from model.scoring.quantise import convert_to_fp16, quantise
+from model.scoring.scorer import Scorer
 
 TOLERANCE = {"fp32": 1e-6, "bf16": 0.02, "int8": 0.04}
 """Mean difference of a probability from fp32; the random network exaggerates it."""
@@ -25,7 +25,7 @@ ENGINES = [
     Engine.parse(name)
     for name in ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-bf16", "openvino-int8")
 ]
-HERE = [engine for engine in ENGINES if not lacking(engine)]
+HERE = [engine for engine in ENGINES if not missing_requirement(engine)]
 
 
 def calibrated(folder, n_rows=100):
@@ -52,7 +52,7 @@ def reordered(table, order):
 def test_fp16_scores_as_fp32_does_within_its_rounding(folder, tmp_path):
     """The file alone: a CPU rounds to fp16 after every operation, but does its sums in fp32; only a GPU gains."""
     half = Engine(name="onnxruntime", precision="fp16")
-    halve(folder / NETWORK, tmp_path / half.network)
+    convert_to_fp16(folder / NETWORK, tmp_path / half.network)
     assert (tmp_path / half.network).stat().st_size < 0.95 * (folder / NETWORK).stat().st_size
     check_onnx(tmp_path / half.network)
     for file in folder.glob("*.json"):
@@ -63,7 +63,7 @@ def test_fp16_scores_as_fp32_does_within_its_rounding(folder, tmp_path):
     scores, exact = OnnxRuntime(half, tmp_path).run(batch), Scorer(folder, engine=SIMPLEST).score(table)
     assert scores.dtype == exact.dtype
     assert 0 < np.abs(scores - exact).mean() < 0.005
-    assert (lacking(half) is None) == has_cuda()
+    assert (missing_requirement(half) is None) == has_cuda()
 
 
 @pytest.mark.parametrize("engine", HERE, ids=str)
@@ -118,13 +118,13 @@ def test_chosen_engine_is_the_one_that_scores(folder):
 )
 def test_engine_that_cannot_run_here_is_refused_and_never_replaced(folder, monkeypatch, engine, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("model.processor.features", lambda: {"fpu"})
+    monkeypatch.setattr("model.compute.processor.features", lambda: {"fpu"})
     with pytest.raises(ValueError, match=message):
         Scorer(folder, engine=Engine.parse(engine))
 
 
 def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypatch):
-    monkeypatch.setattr("model.choice.TIMED_BATCHES", 1)
+    monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     findings = measure(folder, HERE, mixed(60, seed=3), lambda scores: float(scores[0, 0]))
     assert [found.engine for found in findings] == HERE
     assert findings[0].max_difference == 0
@@ -132,7 +132,7 @@ def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypat
 
 
 def finding(name, speed, metric):
-    return Finding(engine=Engine.parse(name), rows_per_cpu_second=speed, metric=metric, max_difference=0.0)
+    return Measurement(engine=Engine.parse(name), rows_per_cpu_second=speed, metric=metric, max_difference=0.0)
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_choice_goes_by_a_clear_gain_at_no_loss(speeds, metrics, held_out, chose
 
 
 def test_an_error_may_rise_by_the_same_share_that_a_metric_may_fall():
-    assert keeps(10.0, 10 * (1 + MAX_LOSS / 2), True)
-    assert not keeps(10.0, 10 * (1 + MAX_LOSS * 2), True)
-    assert keeps(0.9, 0.9 - MAX_LOSS / 2, False)
-    assert not keeps(0.9, 0.9 - MAX_LOSS * 2, False)
+    assert within_tolerance(10.0, 10 * (1 + MAX_LOSS / 2), True)
+    assert not within_tolerance(10.0, 10 * (1 + MAX_LOSS * 2), True)
+    assert within_tolerance(0.9, 0.9 - MAX_LOSS / 2, False)
+    assert not within_tolerance(0.9, 0.9 - MAX_LOSS * 2, False)
 
 
 def test_processor_is_described():

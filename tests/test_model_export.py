@@ -5,13 +5,13 @@ import onnx
 import pytest
 import torch
 
-from model.engines import n_cuda_devices
-from model.export import export_onnx, parity
-from model.features import Features
-from model.network import ANSWERING, Network
-from model.scoring import Scorer, TorchScorer
+from model.features.fitted import Features
+from model.network.network import HEAD_PREFIXES, Network
+from model.network.store import load_model, load_pretrained, save_model
+from model.scoring.engines import n_cuda_devices
+from model.scoring.export import export_onnx, parity
+from model.scoring.scorer import Scorer, TorchScorer
 from model.settings import NetworkSettings
-from model.store import load_model, load_pretrained, save_model
 from model.target import FORMAT, Target
 
 KINDS = {
@@ -180,7 +180,7 @@ def test_onnx_is_one_file_that_names_no_path(exported):
     model = onnx.load(folder / "onnx" / "network.onnx", load_external_data=False)
     assert not any(weight.external_data for weight in model.graph.initializer)
     assert b"/site-packages/" not in (folder / "onnx" / "network.onnx").read_bytes()
-    assert b"model/network.py" not in (folder / "onnx" / "network.onnx").read_bytes()
+    assert b"model/network/network.py" not in (folder / "onnx" / "network.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("kinds", [{"size": "number"}, {"colour": "category", "when": "time"}, {"body": "text"}])
@@ -209,7 +209,7 @@ def test_training_starts_from_every_pretrained_weight(tmp_path):
     assert (start.settings.d_model, start.settings.pooling, start.settings.dropout) == (16, "mean", 0.3)
     assert its_features == features
     for name, weight in network.state_dict().items():
-        assert name.startswith(ANSWERING) or torch.equal(weight, start.state_dict()[name])
+        assert name.startswith(HEAD_PREFIXES) or torch.equal(weight, start.state_dict()[name])
 
 
 def test_model_without_a_head_does_not_score(tmp_path):

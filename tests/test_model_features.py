@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bins import bin_edges
-from model.encoded import on_disk
-from model.features import MISSING, UNKNOWN, Features
-from model.subwords import join, tokenise, train_tokenizer
+from model.features.bins import bin_edges
+from model.features.encoded import on_disk
+from model.features.fitted import MISSING, UNKNOWN, Features
+from model.features.subwords import join, tokenise, train_tokenizer
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
 
@@ -86,7 +86,7 @@ def test_fitting_on_pieces_is_fitting_on_the_whole(tmp_path):
 
 
 def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabulary(monkeypatch):
-    monkeypatch.setattr("model.features.MAX_FITTED_ROWS", 500)
+    monkeypatch.setattr("model.features.fitted.MAX_FITTED_ROWS", 500)
     random = np.random.default_rng(1)
     size = random.normal(size=3000)
     table = {"size": size, "colour": np.array([f"c{i % 300}" for i in range(3000)], object)}
@@ -103,7 +103,7 @@ def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabu
 
 
 def test_of_too_many_values_the_rarest_are_forgotten_while_they_are_counted(monkeypatch):
-    monkeypatch.setattr("model.features.MAX_COUNTED", 200)
+    monkeypatch.setattr("model.features.fitted.MAX_COUNTED", 200)
     pieces = [
         {"who": np.array([f"{i % 20}" if i % 2 else f"{part}-{i}" for i in range(300)], object)} for part in range(9)
     ]

@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from model.baseline import fit_baseline
-from model.metrics import N_BINS, bootstrap_interval, calibration_error, evaluate_scores, metrics_of, reliability
+from model.evaluation.baseline import fit_baseline
+from model.evaluation.metrics import (
+    N_BINS,
+    bootstrap_interval,
+    calibration_error,
+    evaluate_scores,
+    metrics_of,
+    reliability,
+)
 from tasks.params import METRICS
 
 BINARY = (np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.35, 0.8], np.float32))

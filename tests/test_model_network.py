@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.dropout import Dropout
-from model.embedding import PiecewiseLinear
-from model.encoded import Sizes
-from model.encoder import PLAIN_ATTENTION_TOKENS, Attention, Encoder
-from model.masking import Hidden, MaskedModel, hide
-from model.network import Network
+from model.features.encoded import Sizes
+from model.network.dropout import Dropout
+from model.network.embedding import PiecewiseLinear
+from model.network.encoder import PLAIN_ATTENTION_TOKENS, Attention, Encoder
+from model.network.network import Network
 from model.settings import NetworkSettings
 from model.target import Target
+from model.training.masking import Hidden, MaskedModel, hide
 
 SMALL = NetworkSettings(d_model=16, n_layers=2, n_heads=4, d_feedforward=32, dropout=0.0)
 SIZES = Sizes(

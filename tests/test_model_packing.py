@@ -13,9 +13,9 @@ import torch._dynamo
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import varlen
 
-import model.encoder
-from model.device import uncompiled
-from model.encoder import Encoder, _by_kernel
+import model.network.encoder
+from model.compute.device import eager
+from model.network.encoder import Encoder, _by_kernel
 from model.settings import NetworkSettings
 
 SHAPES = [(8, 20), (5, 13), (12, 20), (3, 7), (2, 9), (1, 5), (1, 1), (6, 1)]
@@ -64,7 +64,7 @@ def kernel_of_a_cpu():
 @pytest.fixture(params=[False, True], ids=["norm after", "norm first"])
 def encoders(request, monkeypatch):
     """The same encoder twice, the first as a GPU trains it; and what counts the first one's graphs."""
-    monkeypatch.setattr(model.encoder, "_packed_attention", _by_kernel)
+    monkeypatch.setattr(model.network.encoder, "_packed_attention", _by_kernel)
     torch._dynamo.reset()
     torch.manual_seed(0)
     sizes = NetworkSettings(d_model=16, n_layers=3, n_heads=2, d_feedforward=32, dropout=0.0, norm_first=request.param)
@@ -107,7 +107,7 @@ def test_batches_of_all_shapes_are_few_graphs_and_what_is_read_between_trainings
             tokens, real = rows(*shape)
             ours.train().packed(tokens, real, only_first).sum().backward()
         counts.append(counter.frame_count)
-        with uncompiled(torch.device("cuda")), torch.no_grad():
+        with eager(torch.device("cuda")), torch.no_grad():
             for shape, masked in itertools.product(SHAPES, (False, True)):
                 tokens, real = rows(*shape)
                 ours.eval()(tokens, real[:, None, None] if masked else None, only_first)

@@ -7,12 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from test_model_training import KINDS, toy
 from torch.nn import functional
 
-from model.features import Features
-from model.network import Head, Network
-from model.probe import SPREAD, STRENGTH, fit_probe
+from model.features.fitted import Features
+from model.network.network import Head, Network
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
-from model.training import train
+from model.training.closed_forms import PRIOR_WEIGHT, TANH_INPUT_RMS, fit_probe
+from model.training.train import train
 
 SETTINGS = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.3)
 PROBE = TrainingSettings(probe=True, epochs=0.0)
@@ -47,8 +47,8 @@ def test_the_head_is_the_logistic_regression_of_what_it_reads():
     truth = (pooled[:, 0] + random.normal(size=300) > 0).long() + (pooled[:, 1] > 3)
     head = Head(8, 3, 0.5)
     fit_probe(head, pooled, lambda logits: functional.cross_entropy(logits, truth, reduction="sum"))
-    rows = np.tanh(pooled.double() * SPREAD / pooled.double().square().mean().sqrt()).numpy()
-    strength = STRENGTH / (rows**2).sum(1).mean()
+    rows = np.tanh(pooled.double() * TANH_INPUT_RMS / pooled.double().square().mean().sqrt()).numpy()
+    strength = PRIOR_WEIGHT / (rows**2).sum(1).mean()
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(rows, truth)
     logits = head.eval()(pooled).detach().numpy()
     np.testing.assert_allclose(torch.from_numpy(logits).softmax(-1).numpy(), theirs.predict_proba(rows), atol=2e-3)

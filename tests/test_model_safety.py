@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from model.safety import MAX_HEADER_BYTES, check_onnx, check_safetensors
+from model.network.safety import MAX_HEADER_BYTES, check_onnx, check_safetensors
 
 
 def graph(domain="", inner=""):

@@ -10,17 +10,17 @@ import pytest
 import torch
 from test_model_batches import rows_of
 
-from model import steps
-from model.batches import collate
-from model.encoded import Sizes, on_disk
-from model.features import Features
-from model.loss import Loss, balanced, faded
-from model.network import Network
+from model.features.batches import collate
+from model.features.encoded import Sizes, on_disk
+from model.features.fitted import Features
+from model.network.network import Network
+from model.network.store import save_model
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
-from model.steps import Steps
-from model.store import save_model
 from model.target import Target
-from model.training import evaluate_loss, pretrain, train, train_again
+from model.training import optimisation
+from model.training.loss import Loss, balanced_class_weights, recency_weights
+from model.training.optimisation import Optimisation
+from model.training.train import evaluate_loss, pretrain, train, train_again
 
 NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)
@@ -230,10 +230,10 @@ def linear_steps(settings, loss=None):
         seen.append(model.weight.detach().clone())
         return loss(model) if loss else model.weight.sum() * 0 + model.bias.sum() * 0
 
-    steps = Steps(model, rows_of(np.full(64, 5)), settings, "test")
-    steps.n_steps = 3
-    steps.run(recorded, lambda: 0.0)
-    return before, model, [*seen[1:], model.weight.detach()], steps
+    optimisation = Optimisation(model, rows_of(np.full(64, 5)), settings, "test")
+    optimisation.n_steps = 3
+    optimisation.run(recorded, lambda: 0.0)
+    return before, model, [*seen[1:], model.weight.detach()], optimisation
 
 
 def test_weight_decay_and_l1_shrink_matrices_and_nothing_else():
@@ -256,12 +256,12 @@ def test_weight_decay_and_l1_shrink_matrices_and_nothing_else():
 
 def test_average_follows_the_weights_and_is_what_is_validated_and_kept():
     settings = TrainingSettings(ema_decay=0.2, learning_rate=0.1)
-    before, model, after, steps = linear_steps(settings, lambda model: model(torch.ones(3)).square().sum())
+    before, model, after, optimisation = linear_steps(settings, lambda model: model(torch.ones(3)).square().sum())
     average = before["weight"]
     for step, weights in enumerate(after, start=1):
         decay = min(0.2, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weights
-    assert torch.allclose(steps.best["weight"], average, atol=1e-6)
+    assert torch.allclose(optimisation.best["weight"], average, atol=1e-6)
     assert not torch.allclose(model.weight, average, atol=1e-4)
 
 
@@ -270,14 +270,14 @@ def test_balanced_weights_are_those_of_scikit_learn():
 
     y = np.random.default_rng(0).choice(3, 200, p=[0.7, 0.25, 0.05])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=y)
-    multiclass = balanced(Target(task="multiclass", classes=("a", "b", "c")), torch.from_numpy(y))
+    multiclass = balanced_class_weights(Target(task="multiclass", classes=("a", "b", "c")), torch.from_numpy(y))
     assert multiclass.numpy() == pytest.approx(expected)
     labels = (y[:, None] == np.arange(2)).astype(np.float32)
-    multilabel = balanced(Target(task="multilabel", classes=("a", "b")), torch.from_numpy(labels))
+    multilabel = balanced_class_weights(Target(task="multilabel", classes=("a", "b")), torch.from_numpy(labels))
     for label in range(2):
         expected = compute_class_weight("balanced", classes=np.arange(2), y=labels[:, label].astype(int))
         assert multilabel[:, label].numpy() == pytest.approx(expected)
-    assert balanced(Target(task="regression"), torch.zeros(3)) is None
+    assert balanced_class_weights(Target(task="regression"), torch.zeros(3)) is None
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
     table = {"colour": np.full(400, "red", object), "size": np.zeros(400), "note": np.full(400, None, object)}
     encoded, y = features.encode(table), (np.arange(400) % 5 == 0).astype(int)  # no column tells which
     shares = {}
-    for weights in ("none", "balanced"):
+    for weights in ("none", "balanced_class_weights"):
         settings = TrainingSettings(epochs=2, learning_rate=3e-3, class_weights=weights, calibrate=False)
         network, _ = train(fresh(features), features, encoded, y, encoded, y, settings)
         batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
@@ -319,16 +319,16 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
             scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
         shares[weights] = float(scores.mean())
     assert shares["none"] == pytest.approx(0.2, abs=0.1)
-    assert shares["balanced"] == pytest.approx(0.5, abs=0.1)
+    assert shares["balanced_class_weights"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_rows_weigh_half_for_every_half_life_and_one_in_the_mean():
-    weights = faded(np.array([0.0, 20, 40, 60]), 20)
+    weights = recency_weights(np.array([0.0, 20, 40, 60]), 20)
     assert (weights[0] / weights).tolist() == pytest.approx([1, 2, 4, 8])
     assert float(weights.mean()) == pytest.approx(1)
-    assert faded(np.zeros(3), 0) is None
+    assert recency_weights(np.zeros(3), 0) is None
     with pytest.raises(ValueError, match="age_days must be given for half_life_days"):
-        faded(None, 20)
+        recency_weights(None, 20)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
@@ -396,7 +396,7 @@ class InMemory:
 
 def test_training_stopped_after_any_checkpoint_goes_on_to_the_same_weights(prepared, monkeypatch):
     features, encoded, y = prepared
-    monkeypatch.setattr(steps, "MIN_STEPS_PER_EPOCH", 3)
+    monkeypatch.setattr(optimisation, "MIN_STEPS_PER_EPOCH", 3)
     settings = TrainingSettings(epochs=2.5, learning_rate=3e-3, ema_decay=0.5)
 
     def trained(checkpoints):

@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batches import collate
-from model.features import Features
-from model.network import Network
+from model.features.batches import collate
+from model.features.fitted import Features
+from model.features.subwords import bags, join, tokenise, train_tokenizer
+from model.network.network import Network
+from model.network.store import load_model, save_model
+from model.network.wide import Wide
 from model.settings import NetworkSettings, TrainingSettings
-from model.store import load_model, save_model
-from model.subwords import bags, join, tokenise, train_tokenizer
 from model.target import Target
-from model.training import train
-from model.wide import Wide, fit_mix, fit_wide
+from model.training.closed_forms import fit_mix, fit_wide
+from model.training.train import train
 
 KINDS = {"title": "text", "body": "text"}
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, max_tokens=8, wide_tokens=200)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.features import Features
-from model.network import Network
+from model.features.fitted import Features
+from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
-from model.training import evaluate_loss, pretrain, train
+from model.training.train import evaluate_loss, pretrain, train
 
 KINDS = {"colour": "category", "body": "text"}
 SMALL = NetworkSettings(

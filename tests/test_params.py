@@ -13,7 +13,7 @@ import yaml
 from conftest import ROOT, TINY
 
 from tasks import params
-from tasks.errors import UserError
+from tasks.runtime.errors import UserError
 
 HEAVY = ("torch", "pandas", "numpy", "great_expectations", "onnxruntime", "sklearn", "airflow")
 

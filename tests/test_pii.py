@@ -14,10 +14,10 @@ from conftest import ROOT, call
 from test_params import declared, mistakes
 
 from tasks import params
-from tasks.errors import UserError
 from tasks.ingest import ingest
-from tasks.paths import Paths
-from tasks.pii import _analyzer, protect
+from tasks.rows.personal_data import _analyzer, protect
+from tasks.runtime.errors import UserError
+from tasks.runtime.paths import Paths
 from tasks.validate import validate
 
 KEY = "a key of the tests, long enough"

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import AS_OF, call, environment, make_project
 
-from tasks.files import file_sha256
-from tasks.store import Store
+from tasks.publication.object_store import Store
+from tasks.runtime.files import file_sha256
 
 URL = "s3://lamplighter/predictions"
 SECRETS = {
@@ -27,7 +27,7 @@ def airflow_run(tmp_path_factory, s3):
     """The tiny product, trained and published by its DAGs."""
     project = make_project(tmp_path_factory.mktemp("project"))
     env = environment(project / ".lamplighter", **s3, **SECRETS)
-    printed = call([sys.executable, "-m", "tasks.embedded", "run", "tiny"], project, env)
+    printed = call([sys.executable, "-m", "tasks.commands.embedded", "run", "tiny"], project, env)
     return SimpleNamespace(project=project, env=env, printed=printed)
 
 
@@ -120,10 +120,10 @@ def test_a_run_ends_the_same_when_every_task_starts_on_an_empty_disk(airflow_run
     code = f"""
 import os, shutil, sys
 from pathlib import Path
-from tasks import workspace
-from tasks.run import open_run, step, shard, collect
+from tasks.runtime.settings import settings
+from tasks.runs.steps import open_run, step, shard, collect
 def empty_disk():
-    shutil.rmtree(workspace.HOME, ignore_errors=True); shutil.rmtree(workspace.CACHE, ignore_errors=True)
+    shutil.rmtree(settings().home, ignore_errors=True); shutil.rmtree(settings().cache, ignore_errors=True)
 run = open_run("tiny", "predict", "{AS_OF}", "another run")
 for stage in ("ingest", "validate"):
     empty_disk(); step(run, stage)
@@ -156,11 +156,13 @@ def test_the_way_back_is_told_and_leads_to_the_same_bytes_when_code_and_params_h
         assert old in text
         (moved / name).write_text(text.replace(old, new))
     env = airflow_run.env | {"LAMPLIGHTER_HOME": str(tmp_path / "home"), "LAMPLIGHTER_ORIGIN": str(airflow_run.project)}
-    told = call([sys.executable, "-m", "tasks.trace", uri], moved, env)
+    told = call([sys.executable, "-m", "tasks.commands.trace", uri], moved, env)
     head = call(["git", "rev-parse", "HEAD"], airflow_run.project, env).strip()
     for text in (f"{'code':<20}{head}", "tiny-2024-02-10-train-", "lamplighter", "md5", "20 rows in, 1 quarantined"):
         assert text in told, text
-    assert "3 parts, 19 rows: every sha256 is equal" in call([sys.executable, "-m", "tasks.recreate", uri], moved, env)
+    assert "3 parts, 19 rows: every sha256 is equal" in call(
+        [sys.executable, "-m", "tasks.commands.recreate", uri], moved, env
+    )
 
 
 def _objects(manifest: dict) -> dict[str, str]:
@@ -173,11 +175,11 @@ def _objects(manifest: dict) -> dict[str, str]:
 
 def test_a_remote_that_does_not_answer_is_left_to_a_retry_and_one_that_lost_data_is_not(airflow_run, tmp_path):
     code = f"""
-from tasks.errors import PassingError, UserError
-from tasks.run import open_run, step
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runs.steps import open_run, step
 try:
     step(open_run("tiny", "predict", "{AS_OF}", "a third run"), "ingest")
-except (PassingError, UserError) as error:
+except (TransientError, UserError) as error:
     print(type(error).__name__, error)
 """
     env = on_an_empty_disk(airflow_run, tmp_path)
@@ -186,7 +188,7 @@ except (PassingError, UserError) as error:
     assert "PassingError" in down
     config = (airflow_run.project / ".dvc" / "config").read_text()
     lost = in_project(
-        "import tasks.workspace as w\n"
+        "import tasks.runs.workspace as w\n"
         "clone = w._clone\n"
         "def elsewhere(run):\n"
         "    clone(run)\n"
@@ -214,9 +216,9 @@ def test_a_remote_that_gives_other_bytes_than_it_was_given_feeds_no_run(airflow_
             client.put_object(Bucket="lamplighter", Key=key.replace("dvc/", "damaged/", 1), Body=body)
     env = on_an_empty_disk(airflow_run, tmp_path)
     code = f"""
-import tasks.workspace as w
-from tasks.errors import PassingError, UserError
-from tasks.run import open_run, step
+from tasks.runtime.settings import settings
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runs.steps import open_run, step
 clone = w._clone
 def elsewhere(run):
     clone(run)
@@ -225,7 +227,7 @@ def elsewhere(run):
 w._clone = elsewhere
 try:
     step(open_run("tiny", "predict", "{AS_OF}", "a fifth run"), "ingest")
-except (PassingError, UserError) as error:
+except (TransientError, UserError) as error:
     print("stopped:", type(error).__name__, error)
 """
     said = in_project(code, airflow_run.project, env)
@@ -237,7 +239,7 @@ def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_
     """SIGKILL in the middle of a stage, and a lock of git's left behind; the retry must still finish the stage."""
     env = on_an_empty_disk(airflow_run, tmp_path)
     code = f"""
-from tasks.run import open_run, step
+from tasks.runs.steps import open_run, step
 run = open_run("tiny", "train", "{AS_OF}", "a killed run")
 step(run, "ingest")
 """
@@ -285,9 +287,9 @@ def test_secrets_of_the_environment_reach_nothing_that_a_run_leaves(airflow_run,
 
 def test_model_that_is_not_the_registered_one_scores_nothing(airflow_run, tmp_path):
     code = f"""
-import tasks.workspace as w
-from tasks.errors import UserError
-from tasks.run import open_run, shard, step
+from tasks.runtime.settings import settings
+from tasks.runtime.errors import UserError
+from tasks.runs.steps import open_run, shard, step
 run = open_run("tiny", "predict", "{AS_OF}", "a run with another model")
 step(run, "ingest")
 step(run, "validate")

@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
-from model.export import export_onnx
-from model.scoring import Scorer
-from model.store import load_model, save_model
-from tasks import params, tables
-from tasks.errors import UserError
-from tasks.files import folder_sha256, write_json, write_table
-from tasks.paths import Paths, partition
-from tasks.predict import _pieces, part_name, predict, predict_shard, run_of, write_night
+from model.network.store import load_model, save_model
+from model.scoring.export import export_onnx
+from model.scoring.scorer import Scorer
+from tasks import params
+from tasks.predict import _pieces, predict, predict_shard
+from tasks.publication.night import part_name, run_of, write_night
 from tasks.publish import publish
 from tasks.read import read_predictions
+from tasks.rows import model_inputs
+from tasks.rows.partitions import partition, write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256, write_json
+from tasks.runtime.paths import Paths
 
 KINDS = {"colour": "category", "size": "number", "when": "time"}
 METRIC = {"binary": "auc", "multiclass": "macro_f1", "multilabel": "macro_f1", "regression": "rmse"}
@@ -101,7 +104,7 @@ def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monk
     own = tmp_path / f"{n_rows}-{n_shards}"  # an example sees nothing of the one before
     own.mkdir(exist_ok=True)
     monkeypatch.chdir(own)
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 7)
     columns = {"colour": "a", "size": 1.0, "when": pd.Timestamp("2024-02-11"), "day": pd.Timestamp("2024-02-11")}
     rows = pd.DataFrame({"parcel_id": [f"{i:03d}" for i in range(n_rows)], "depot": "A"}).assign(**columns)
     if n_rows:
@@ -113,7 +116,7 @@ def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monk
 
 
 def test_shard_reads_its_own_row_groups_only(night, monkeypatch):
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 5)
     wanted, _ = night()
     read = []
     whole = pq.ParquetFile.read_row_group
@@ -135,7 +138,7 @@ def test_every_row_is_scored_once_and_as_if_it_were_alone(night, task):
     assert all(len(part) for part in parts())
     assert all(part["parcel_id"].is_monotonic_increasing for part in parts())
     scorer = Scorer(PATHS.onnx)
-    alone = np.concatenate([scorer.score(tables.inputs(rows.iloc[[i]], wanted)) for i in range(N_ROWS)])
+    alone = np.concatenate([scorer.score(model_inputs.inputs(rows.iloc[[i]], wanted)) for i in range(N_ROWS)])
     given_back = {"binary": ["probability"], "regression": ["prediction"]}.get(
         task, [f"probability_{name}" for name in TASKS[task]]
     )
@@ -218,7 +221,7 @@ def test_night_in_many_pieces_has_the_scores_of_a_night_in_one(night, monkeypatc
     wanted, _ = night("multiclass")
     predict(wanted, AS_OF)
     whole = whole_night()
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 4)
     rows = pd.read_parquet(partition(PATHS.valid / "rows", SCORED))
     write_table(partition(PATHS.valid / "rows", SCORED), rows)
     predict(wanted, AS_OF)

@@ -10,9 +10,10 @@ from conftest import AS_OF, ROOT
 from test_params import declared
 
 from tasks import params
-from tasks.files import folder_sha256, write_table
-from tasks.paths import Paths
 from tasks.pretrain import pretrain
+from tasks.rows.partitions import write_table
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
 
 PATHS = Paths("tiny")
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"]
@@ -22,7 +23,7 @@ DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]
 def splits(tmp_path, monkeypatch):
     """A few labelled rows."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tasks.checkpoints.HOME", tmp_path / "home")
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     weight = np.random.default_rng(0).gamma(2.0, 3.0, 40)
     rows = pd.DataFrame(
         {

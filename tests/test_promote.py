@@ -10,13 +10,14 @@ from sklearn.metrics import f1_score
 from test_model_export import TASKS, mixed, random_model
 from test_params import declared
 
-from model.export import export_onnx
-from model.scoring import Scorer
-from tasks import params, predict, promote, tables
-from tasks.errors import UserError
-from tasks.files import write_table
-from tasks.paths import Paths
+from model.scoring.export import export_onnx
+from model.scoring.scorer import Scorer
+from tasks import params, predict, promote
 from tasks.promote import gate_failures
+from tasks.rows import model_inputs
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.paths import Paths
 
 PATHS = Paths("tiny")
 KINDS = {"colour": "category", "size": "number", "when": "time"}
@@ -118,7 +119,7 @@ def champion(tmp_path, monkeypatch):
 
 def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champion):
     rows = pd.read_parquet(PATHS.splits / "test.parquet")
-    said = Scorer(champion).score(tables.inputs(rows, topics(KINDS))).argmax(1)
+    said = Scorer(champion).score(model_inputs.inputs(rows, topics(KINDS))).argmax(1)
     wanted = f1_score(rows["late"], np.array(TASKS["multiclass"])[said], average="macro")
     assert promote._score(champion, topics(KINDS)) == pytest.approx(wanted)
     known = rows[rows["late"] != "d"]
@@ -126,12 +127,12 @@ def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champ
 
 
 def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
-    assert promote._obstacle(champion, topics(KINDS)) == ""
+    assert promote.incompatibility(champion, topics(KINDS)) == ""
     described = json.loads((PATHS.onnx / "network.json").read_text())
     described["target"]["classes"] = ["d", "e", "f"]
     (PATHS.onnx / "network.json").write_text(json.dumps(described))
-    assert promote._obstacle(champion, topics(KINDS)) == "answers with a, b, c"
-    assert promote._obstacle(champion, topics({"size": "number", "when": "time"})) == "reads colour as category"
+    assert promote.incompatibility(champion, topics(KINDS)) == "answers with a, b, c"
+    assert promote.incompatibility(champion, topics({"size": "number", "when": "time"})) == "reads colour as category"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
     ],
 )
 def test_model_of_other_columns_is_named_and_neither_scores_nor_stops_a_new_one(champion, columns, told):
-    assert promote._obstacle(champion, topics(columns)) == told
+    assert promote.incompatibility(champion, topics(columns)) == told
     if told:
         with pytest.raises(UserError, match=f"must declare what the model .*, and the model {told}; let train__tiny"):
             predict._scorer(topics(columns))
@@ -165,6 +166,6 @@ def test_model_of_another_target_neither_scores_nor_stops_a_new_one(champion, ch
         (folder / "network.json").write_text(json.dumps(described))
     given = {"columns": KINDS, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
     product = params.parse(declared(**{**given, **changes})).product("tiny")
-    assert promote._obstacle(champion, product) == told
+    assert promote.incompatibility(champion, product) == told
     with pytest.raises(UserError, match=f"and the model {told}; let train__tiny promote"):
         predict._scorer(product)

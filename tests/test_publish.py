@@ -12,14 +12,16 @@ import pytest
 from conftest import ROOT, environment
 from test_params import declared
 
-from tasks import nights, params
-from tasks.errors import PassingError, UserError
-from tasks.files import file_sha256, write_json, write_table
-from tasks.paths import Paths
-from tasks.predict import part_name, write_night
+from tasks import params
+from tasks.publication import manifests
+from tasks.publication.night import part_name, write_night
+from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
-from tasks.store import Store
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import file_sha256, write_json
+from tasks.runtime.paths import Paths
 
 AS_OF = date(2024, 2, 10)
 N_PARTS = 3
@@ -85,7 +87,7 @@ def objects(url):
     store = Store(url)
     answer = boto3.session.Session().client("s3").list_objects_v2(Bucket=store.bucket, Prefix=store.full_key(""))
     tags = {each["Key"].removeprefix(store.full_key("")): each["ETag"] for each in answer.get("Contents", [])}
-    return {key: tag for key, tag in tags.items() if nights.CLAIMS not in key}
+    return {key: tag for key, tag in tags.items() if manifests.CLAIMS not in key}
 
 
 def by_id(frame):
@@ -134,7 +136,7 @@ def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
     assert after["tiny/dt=2024-02-10/_history/000001.json"] == before[moved] != after[moved]
     second = read_manifest(url, "tiny")
     assert second["supersedes"] == first["run"] != second["run"]
-    assert nights.history(Store(url), "tiny", AS_OF) == [first]
+    assert manifests.history(Store(url), "tiny", AS_OF) == [first]
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
@@ -144,11 +146,11 @@ def test_earlier_inputs_published_again_take_their_place_again_and_the_history_t
         product, table = make_night(url, model=model)
         publish(product, AS_OF)
         stood.append(read_manifest(url, "tiny"))
-        history = {key: tag for key, tag in objects(url).items() if nights.HISTORY in key}
+        history = {key: tag for key, tag in objects(url).items() if manifests.HISTORY in key}
         assert kept.items() <= history.items(), "the history is never written again"
         kept = history
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
-    assert nights.history(Store(url), "tiny", AS_OF) == stood[:-1]
+    assert manifests.history(Store(url), "tiny", AS_OF) == stood[:-1]
     assert [manifest["generation"] for manifest in stood] == [1, 2, 3, 4]
 
 
@@ -188,7 +190,7 @@ def test_other_writers_who_keep_winning_are_a_passing_failure(url, monkeypatch):
     product, _ = make_night(url)
     monkeypatch.setenv("LAMPLIGHTER_GENERATION", "1")
     monkeypatch.setattr(Store, "replace", lambda *_: False)
-    with pytest.raises(PassingError, match="other writers moved the manifest 25 times while we tried"):
+    with pytest.raises(TransientError, match="other writers moved the manifest 25 times while we tried"):
         publish(product, AS_OF)
 
 
@@ -233,7 +235,7 @@ def attempt(monkeypatch, url, model, generation):
 
 
 def claims(url, *names):
-    return [nights.claim(Store(url), "tiny", AS_OF, name) for name in names]
+    return [manifests.acquire_generation(Store(url), "tiny", AS_OF, name) for name in names]
 
 
 def test_claim_is_higher_than_all_before_and_the_same_for_a_retry(url, monkeypatch):
@@ -289,7 +291,7 @@ def test_publisher_overtaken_before_it_had_its_answer_is_told_that_it_published(
 
     def losing(store, key, body, standing):
         done = replace(store, key, body, standing)
-        if key.endswith(nights.MANIFEST) and not overtaken:
+        if key.endswith(manifests.MANIFEST) and not overtaken:
             overtaken.append(key)
             attempt(monkeypatch, url, "theirs", theirs)
             return False
@@ -300,4 +302,4 @@ def test_publisher_overtaken_before_it_had_its_answer_is_told_that_it_published(
     monkeypatch.setattr(Store, "replace", losing)
     assert "parts published" in publish(product, AS_OF)
     assert read_manifest(url, "tiny")["model"]["sha256"] == "theirs"
-    assert [manifest["model"]["sha256"] for manifest in nights.history(Store(url), "tiny", AS_OF)] == ["mine"]
+    assert [manifest["model"]["sha256"] for manifest in manifests.history(Store(url), "tiny", AS_OF)] == ["mine"]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from test_publish import AS_OF, by_id, make_night, objects, url  # noqa: F401 (url is a fixture)
 
-from tasks.errors import UserError
+from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
-from tasks.store import Store
+from tasks.runtime.errors import UserError
 
 
 @pytest.fixture

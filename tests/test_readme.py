@@ -10,12 +10,12 @@ import pytest
 import yaml
 from conftest import ROOT, call, environment
 
-from tasks import params
-from tasks.files import file_sha256, write_table
-from tasks.paths import Paths
-from tasks.predict import part_name, write_night
+from tasks import STAGES, params
+from tasks.publication.night import part_name, write_night
 from tasks.publish import publish
-from tasks.stage import STAGES
+from tasks.rows.partitions import write_table
+from tasks.runtime.files import file_sha256
+from tasks.runtime.paths import Paths
 
 README = (ROOT / "README.md").read_text("utf-8")
 

@@ -9,13 +9,14 @@ import pytest
 from conftest import ROOT
 from test_publish import AS_OF, make_night, two_nights, url  # noqa: F401
 
-from tasks import recreate as module
-from tasks.errors import UserError
-from tasks.files import file_sha256, read_json, write_table
-from tasks.nights import history_key
-from tasks.paths import Paths
-from tasks.store import Store
-from tasks.trace import find
+from tasks.commands import recreate as module
+from tasks.commands.trace import find
+from tasks.publication.manifests import history_key
+from tasks.publication.object_store import Store
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import file_sha256, read_json
+from tasks.runtime.paths import Paths
 
 
 def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # noqa: F811

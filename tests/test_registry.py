@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tasks import registry, workspace
-from tasks.errors import PassingError, UserError
-from tasks.registry import Champion
+from tasks.runs import registry
+from tasks.runs.registry import Champion
+from tasks.runtime import git
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.settings import settings
 
 
 @pytest.fixture
@@ -20,16 +22,15 @@ def commits(tmp_path, monkeypatch):
     """Three commits of experiments in an origin, whose clone is the working directory."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
-        workspace.git("init", "--quiet", str(each))
-        workspace.git("config", "user.name", "Ada", cwd=each)
-        workspace.git("config", "user.email", "ada@localhost", cwd=each)
+        git.git("init", "--quiet", str(each))
+        git.git("config", "user.name", "Ada", cwd=each)
+        git.git("config", "user.email", "ada@localhost", cwd=each)
     made = []
     for i in range(3):
-        workspace.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {i}", cwd=origin)
-        made.append(workspace.git("rev-parse", "HEAD", cwd=origin).strip())
-    workspace.git("fetch", "--quiet", str(origin), "HEAD", cwd=clone)
-    for module in (registry, workspace):
-        monkeypatch.setattr(module, "ORIGIN", str(origin))
+        git.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {i}", cwd=origin)
+        made.append(git.git("rev-parse", "HEAD", cwd=origin).strip())
+    git.git("fetch", "--quiet", str(origin), "HEAD", cwd=clone)
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
     monkeypatch.chdir(clone)
     return made
 
@@ -44,14 +45,14 @@ def promote(commit, over, why="approved by the gates", as_of=DAY):
 def by_hand(command):
     """A command that a person types in a clone of the origin, which has its tags."""
     program, *arguments = shlex.split(command)
-    workspace.git("fetch", "--quiet", "--tags", "--force", registry.ORIGIN)
+    git.git("fetch", "--quiet", "--tags", "--force", settings().origin)
     subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, capture_output=True)
-    workspace.git("push", "--quiet", "--tags", registry.ORIGIN)
+    git.git("push", "--quiet", "--tags", settings().origin)
 
 
 def keep_as_experiment(commit, as_of):
     name = f"tiny-{as_of}-train-{commit[:8]}"
-    workspace.git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", commit, cwd=Path(registry.ORIGIN))
+    git.git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", commit, cwd=Path(settings().origin))
 
 
 def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_path):
@@ -61,7 +62,9 @@ def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_pat
     second = promote(commits[1], first, "approved by Grace")
     assert second == registry.champion("tiny") == Champion(version="v2.0.0", commit=commits[1])
     assert promote(commits[1], None, "again") == second, "a retry finds it done"
-    with pytest.raises(PassingError, match=r"v2.0.0 has become the champion while this one was judged against another"):
+    with pytest.raises(
+        TransientError, match=r"v2.0.0 has become the champion while this one was judged against another"
+    ):
         promote(commits[2], first, "judged against what was the champion before")
     assert registry.champion("tiny") == second
     told = registry.approval(tmp_path / "origin", "tiny", commits[1])
@@ -91,20 +94,20 @@ def test_version_is_a_new_one_whatever_was_registered_or_deleted_by_hand(commits
     by_hand(f"gto register tiny {commits[2]} --version v3.0.0")
     first = promote(commits[0], None)
     assert first == registry.champion("tiny") == Champion(version="v4.0.0", commit=commits[0])
-    workspace.git("tag", "--delete", "tiny@v3.0.0", cwd=Path(registry.ORIGIN))
+    git.git("tag", "--delete", "tiny@v3.0.0", cwd=Path(settings().origin))
     assert promote(commits[1], first).version == "v5.0.0"
 
 
 def test_tags_of_a_try_that_was_killed_stop_no_further_one(commits):
-    workspace.git("tag", "-a", "tiny@v1.0.0", "-m", "of the killed try", commits[2])
-    workspace.git("tag", "-a", "tiny#prod#1", "-m", "of the killed try", commits[2])
+    git.git("tag", "-a", "tiny@v1.0.0", "-m", "of the killed try", commits[2])
+    git.git("tag", "-a", "tiny#prod#1", "-m", "of the killed try", commits[2])
     assert promote(commits[0], None) == registry.champion("tiny")
     assert registry.champion("tiny").commit == commits[0]
 
 
 def test_assignment_whose_version_is_missing_is_told(commits):
     promote(commits[0], None)
-    workspace.git("tag", "--delete", "tiny@v1.0.0", cwd=Path(registry.ORIGIN))
+    git.git("tag", "--delete", "tiny@v1.0.0", cwd=Path(settings().origin))
     with pytest.raises(UserError, match=r"must have a tag tiny@v\.\.\., and has none in the origin; push that tag too"):
         registry.champion("tiny")
 

@@ -10,11 +10,13 @@ import pytest
 from chaos_inputs import nightly
 from test_params import declared
 
-from tasks import params, requeue
-from tasks.corrections import file_of
-from tasks.errors import UserError
-from tasks.files import folder_sha256, read_json, read_tables
-from tasks.paths import Paths
+from tasks import params
+from tasks.commands import requeue
+from tasks.rows.corrections import file_of
+from tasks.rows.partitions import read_tables
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256, read_json
+from tasks.runtime.paths import Paths
 
 AS_OF, DAY = date(2024, 1, 2), date(2024, 1, 1)
 PATHS = Paths("tiny")
@@ -33,8 +35,7 @@ LINES = [
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("requeue", "workspace"):
-        monkeypatch.setattr(f"tasks.{module}.HOME", tmp_path / "home")
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     Path("rows").write_text(HEADER + "".join(LINES))
     return tmp_path
 

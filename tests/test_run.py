@@ -6,10 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from conftest import AS_OF, TINY
 
-from tasks import nights, registry, workspace
-from tasks.errors import UserError
-from tasks.run import open_run
-from tasks.store import Store
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
+from tasks.runs import experiments, registry
+from tasks.runs.steps import open_run
+from tasks.runtime import git
+from tasks.runtime.errors import UserError
 
 
 @pytest.fixture
@@ -17,12 +19,11 @@ def origin(s3_here, tmp_path, monkeypatch):
     """An origin that declares the tiny product, published to a place of its own; the working directory is a clone."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
-        workspace.git("init", "--quiet", str(each))
-        workspace.git("config", "user.name", "Ada", cwd=each)
-        workspace.git("config", "user.email", "ada@localhost", cwd=each)
-    for module in ("tasks.workspace", "tasks.registry"):
-        monkeypatch.setattr(f"{module}.ORIGIN", str(origin))
-    monkeypatch.setattr("tasks.probe.HOME", tmp_path)
+        git.git("init", "--quiet", str(each))
+        git.git("config", "user.name", "Ada", cwd=each)
+        git.git("config", "user.email", "ada@localhost", cwd=each)
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     (origin / "params.yaml").write_text(TINY.replace("s3://lamplighter/", f"s3://lamplighter/{uuid.uuid4().hex}/"))
     commit(origin, "Declare a product")
     monkeypatch.chdir(clone)
@@ -30,16 +31,16 @@ def origin(s3_here, tmp_path, monkeypatch):
 
 
 def commit(origin, what):
-    workspace.git("add", "--all", cwd=origin)
-    workspace.git("commit", "--quiet", "--allow-empty", "-m", what, cwd=origin)
-    return workspace.git("rev-parse", "HEAD", cwd=origin).strip()
+    git.git("add", "--all", cwd=origin)
+    git.git("commit", "--quiet", "--allow-empty", "-m", what, cwd=origin)
+    return git.git("rev-parse", "HEAD", cwd=origin).strip()
 
 
 def promote(origin, leader):
     """Make a model the champion: that of an experiment, whose commit is on no branch."""
     made = commit(origin, "An experiment")
-    workspace.git("fetch", "--quiet", str(origin), "HEAD")
-    workspace.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
+    git.git("fetch", "--quiet", str(origin), "HEAD")
+    git.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
     return registry.promote("tiny", made, date.fromisoformat(AS_OF), leader, "approved by the gates")
 
 
@@ -60,13 +61,13 @@ def test_run_that_is_opened_again_is_the_same_until_head_or_champion_have_change
 
 def test_run_is_opened_as_the_commit_declares_it_and_not_as_the_working_tree_does(origin):
     promote(origin, None)
-    revision, declared = workspace.head()
+    revision, declared = experiments.head()
     file = origin / "params.yaml"
     committed = declared.product("tiny")
     file.write_text(file.read_text().replace("shards: 3", "shards: 5").replace("/predictions", "/elsewhere"))
     run = open_run("tiny", "predict", AS_OF, "a run of Airflow's")
     assert (run.revision, run.shards, run.generation) == (revision, 3, 1)
-    again = nights.claim(Store(committed.publish.url), "tiny", date.fromisoformat(AS_OF), run.name)
+    again = manifests.acquire_generation(Store(committed.publish.url), "tiny", date.fromisoformat(AS_OF), run.name)
     assert again == run.generation, "it is claimed where the night will be published"
     assert Store(committed.publish.url.replace("/predictions", "/elsewhere")).list("") == {}
 
@@ -81,11 +82,11 @@ def test_run_of_a_day_that_has_not_come_is_refused(origin):
 
 
 def mirrored(store):
-    return nights.opened(store.read("tiny/_champion.json"))
+    return manifests.decode_checked(store.read("tiny/_champion.json"))
 
 
 def test_night_without_a_champion_is_refused_and_readers_learn_that_none_predicts(origin):
-    product = workspace.head()[1].product("tiny")
+    product = experiments.head()[1].product("tiny")
     store = Store(product.publish.url)
     with pytest.raises(UserError, match="must have been promoted, and none has"):
         open_run("tiny", "predict", AS_OF, "a run of Airflow's")
@@ -93,8 +94,8 @@ def test_night_without_a_champion_is_refused_and_readers_learn_that_none_predict
     leader = promote(origin, None)
     registry.mirror(product)
     assert mirrored(store)["version"] == leader.version
-    for tag in workspace.git("tag", "--list", cwd=origin).split():
-        workspace.git("tag", "--delete", tag, cwd=origin)
+    for tag in git.git("tag", "--list", cwd=origin).split():
+        git.git("tag", "--delete", tag, cwd=origin)
     with pytest.raises(UserError, match="must have been promoted, and none has"):
         open_run("tiny", "predict", AS_OF, "a run of Airflow's")
     assert mirrored(store) == {"product": "tiny", "version": None, "commit": None, "experiment": None}

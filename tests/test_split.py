@@ -13,10 +13,12 @@ from test_params import declared
 
 from tasks import params
 from tasks import split as split_module
-from tasks.errors import UserError
-from tasks.files import folder_sha256, write_table
-from tasks.paths import Paths, partition
-from tasks.split import PARTS, _places, split
+from tasks.rows.partitions import partition, write_table
+from tasks.rows.splitting import PARTS, group_places
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
+from tasks.split import split
 
 PATHS = Paths("tiny")
 FIRST = date(2024, 1, 1)
@@ -244,7 +246,7 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
     read = []
     pieces = split_module.read_pieces
     monkeypatch.setattr(split_module, "read_pieces", lambda file: (read.append(len(p)) or p for p in pieces(file)))
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 2)
     deliver(rows(per_day=9))
     for name, part in made(BY_HASH).items():
         pd.testing.assert_frame_equal(part, whole[name])
@@ -254,6 +256,6 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
 def test_truth_of_a_key_is_found_by_its_whole_digest():
     known = np.array([[7, 1], [3, 2], [5, 9]], np.uint64)
     wanted = np.array([[5, 9], [7, 2], [8, 8], [7, 1]], np.uint64)
-    assert _places(wanted, known).tolist() == [2, -1, -1, 0]
-    assert _places(wanted, known[:0]).tolist() == [-1] * 4
-    assert _places(wanted[:0], known).tolist() == []
+    assert group_places(wanted, known).tolist() == [2, -1, -1, 0]
+    assert group_places(wanted, known[:0]).tolist() == [-1] * 4
+    assert group_places(wanted[:0], known).tolist() == []

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from conftest import free_port
 
-from tasks.errors import PassingError, UserError
-from tasks.store import Store
+from tasks.publication.object_store import Store
+from tasks.runtime.errors import TransientError, UserError
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def test_file_whose_answer_was_lost_is_read_back(store, file, lose):
 
 def test_write_that_took_no_effect_is_a_passing_failure(store, file):
     lose_answers(store, "PutObject", 2, effect=False)
-    with pytest.raises(PassingError, match="the store did not answer"):
+    with pytest.raises(TransientError, match="the store did not answer"):
         store.replace("key", b"1", None)
-    with pytest.raises(PassingError, match="the store did not answer"):
+    with pytest.raises(TransientError, match="the store did not answer"):
         store.create_file("part", file)
     assert store.read("key") is None
     assert store.read("part") is None
@@ -129,7 +129,7 @@ def test_lost_answer_and_lost_race_together_are_a_lost_race(store):
         raise ReadTimeoutError(endpoint_url="http://store")
 
     store._client.meta.events.register_first("after-call.s3.PutObject", overtake)
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         store.replace("key", b"ours", None)
     assert store.read("key").body == b"theirs"
 
@@ -141,7 +141,7 @@ def test_upload_that_arrives_damaged_is_refused(store, file):
         params["Body"] = b"damaged"
 
     store._client.meta.events.register_first("before-parameter-build.s3.PutObject", damage)
-    with pytest.raises((PassingError, UserError)):
+    with pytest.raises((TransientError, UserError)):
         store.create_file("part", file)
     assert Store(store.url).read("part") is None
 
@@ -172,7 +172,7 @@ def test_absent_credentials_are_a_mistake_of_a_person(store, monkeypatch, tmp_pa
 def test_server_that_is_down_is_a_passing_failure(monkeypatch, s3_here):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
-    with pytest.raises(PassingError, match="the store did not answer"):
+    with pytest.raises(TransientError, match="the store did not answer"):
         Store("s3://lamplighter/x").read("key")
 
 
@@ -181,7 +181,7 @@ def test_conflict_with_another_writer_passes(store, s3_here, monkeypatch, file):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", faulty.url)
         there = Store(store.url)
         faulty.reset(lambda request: proxy.CONFLICT if request.number == 1 else None)
-        with pytest.raises(PassingError, match="another writer was at it, and nothing stands there yet"):
+        with pytest.raises(TransientError, match="another writer was at it, and nothing stands there yet"):
             there.create_file("part", file)
         assert there.create_file("part", file)
         faulty.reset(lambda request: proxy.CONFLICT if request.method == "PUT" and request.number < 4 else None)
@@ -212,7 +212,7 @@ def test_body_that_breaks_on_its_way_is_asked_for_again(store, s3_here, monkeypa
             assert read() == content
             assert len(faulty.requests) == 3
         faulty.reset(lambda _: fault)
-        with pytest.raises(PassingError, match="the store did not answer"):
+        with pytest.raises(TransientError, match="the store did not answer"):
             there.read("key")
     assert faulty.injected[fault] == 2 * 3 + 5
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from test_params import declared
 
-from tasks import params, tables
-from tasks.errors import UserError
-from tasks.files import write_table
+from tasks import params
+from tasks.rows import model_inputs
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import UserError
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "note": "text"}
 N = 25
@@ -16,11 +17,11 @@ N = 25
 @pytest.fixture
 def part(tmp_path, monkeypatch):
     """A product, and one part of its split in row groups of four rows."""
-    monkeypatch.setattr("tasks.files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 4)
     product = params.parse(
         declared(columns=KINDS, expectations=[], target__task="multiclass", gates__metric="macro_f1", split__group=None)
     ).product("tiny")
-    rows = tables.no_rows(product).reindex(range(N))
+    rows = model_inputs.no_rows(product).reindex(range(N))
     rows["parcel_id"] = [f"{i:02d}" for i in range(N)]
     rows["colour"] = pd.Series([None if i % 5 == 0 else f"c{i % 3}" for i in range(N)], dtype="str")
     rows["size"] = [np.nan if i % 7 == 0 else i / 3 for i in range(N)]
@@ -44,8 +45,8 @@ def same(one, other):
 
 def test_pieces_of_a_part_are_the_part_and_can_be_read_again(part):
     product, folder = part
-    pieces = tables.split_part(folder, "test", product)
-    whole = tables.inputs(pd.read_parquet(folder / "test.parquet"), product)
+    pieces = model_inputs.split_part(folder, "test", product)
+    whole = model_inputs.inputs(pd.read_parquet(folder / "test.parquet"), product)
     for _ in range(2):
         same(joined(pieces), whole)
     assert max(len(piece["size"]) for piece in pieces) == 4
@@ -58,21 +59,21 @@ def test_dates_of_a_part_are_counted_once_each(part):
     rows = pd.read_parquet(folder / "test.parquet")
     rows[product.time] = pd.date_range("2024-01-01T00:00", periods=N, freq="6h").astype("datetime64[s]")
     write_table(folder / "test.parquet", rows)
-    assert tables.split_part(folder, "test", product).n_days == 7
+    assert model_inputs.split_part(folder, "test", product).n_days == 7
 
 
 def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
     product, folder = part
     known = ("class 1", "class 3")
-    pieces, y = tables.split_part(folder, "test", product).answerable(known)
+    pieces, y = model_inputs.split_part(folder, "test", product).answerable(known)
     rows = pd.read_parquet(folder / "test.parquet")
-    same(joined(pieces), tables.inputs(rows[rows["late"].isin(known)], product))
+    same(joined(pieces), model_inputs.inputs(rows[rows["late"].isin(known)], product))
     assert y.tolist() == [i % 4 // 2 for i in range(N) if i % 2]
     assert len(pieces) == len(pieces.truths) == len(y)
-    some, y_some = tables.split_part(folder, "test", product).sample(10).answerable(known)
+    some, y_some = model_inputs.split_part(folder, "test", product).sample(10).answerable(known)
     assert list(some.truths["late"]) == [known[its] for its in y_some]
     with pytest.raises(UserError, match=r"must hold a row whose truth the training rows tell of, and holds none"):
-        tables.split_part(folder, "test", product).answerable(("class 9",))
+        model_inputs.split_part(folder, "test", product).answerable(("class 9",))
     fewer = pieces.sample(4)
     assert len(fewer) == 4
     assert set(fewer.truths["late"]) <= set(known)
@@ -80,7 +81,7 @@ def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
 
 def test_rows_without_a_row_have_columns_with_their_types(part):
     product, _ = part
-    nothing = tables.inputs(tables.no_rows(product), product)
+    nothing = model_inputs.inputs(model_inputs.no_rows(product), product)
     assert {name: column.dtype.kind for name, column in nothing.items()} == {
         "colour": "O",
         "size": "f",
@@ -91,7 +92,7 @@ def test_rows_without_a_row_have_columns_with_their_types(part):
 
 def test_sample_is_some_rows_with_their_truths_and_always_the_same(part):
     product, folder = part
-    everything = tables.split_part(folder, "test", product)
+    everything = model_inputs.split_part(folder, "test", product)
     some = everything.sample(10)
     places = np.flatnonzero(some.keep)
     assert len(places) == 10
@@ -107,8 +108,8 @@ def test_age_is_told_of_the_rows_that_are_meant(part):
     rows = pd.read_parquet(folder / "test.parquet")
     days = pd.Series(pd.date_range("2024-01-01", periods=N).to_numpy("datetime64[s]"))
     write_table(folder / "test.parquet", rows.assign(day=days.sample(frac=1, random_state=0).to_numpy()))
-    everything = tables.split_part(folder, "test", product)
+    everything = model_inputs.split_part(folder, "test", product)
     days = pd.read_parquet(folder / "test.parquet")["day"]
-    assert tables.ages(everything.times).tolist() == [(days.max() - day).days for day in days]
+    assert model_inputs.age_days(everything.times).tolist() == [(days.max() - day).days for day in days]
     some = everything.sample(10)
-    assert tables.ages(some.times).tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]
+    assert model_inputs.age_days(some.times).tolist() == [(days[some.keep].max() - day).days for day in days[some.keep]]

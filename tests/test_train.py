@@ -9,11 +9,12 @@ import torch
 from conftest import AS_OF, FIRST_DAY
 from test_params import declared
 
-from model.store import load_model
+from model.network.store import load_model
 from tasks import params
-from tasks.files import folder_sha256, write_table
-from tasks.paths import Paths
 from tasks.pretrain import pretrain
+from tasks.rows.partitions import write_table
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
 from tasks.train import train
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
@@ -23,7 +24,7 @@ PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
 def parts(tmp_path, monkeypatch):
     """Labelled rows of twelve days, and of the three after them, whose truth is another."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tasks.checkpoints.HOME", tmp_path / "home")
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     random, parts = np.random.default_rng(0), {}
     for name, first, n_days in (("train", 0, 12), ("val", 12, 3)):
         n = 20 * n_days

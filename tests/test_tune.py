@@ -18,10 +18,11 @@ import yaml
 from conftest import AS_OF, ROOT, TINY, environment, make_project
 from test_params import declared
 
-from tasks import knobs, params, scratch, tune
-from tasks.errors import UserError
-from tasks.files import write_table
-from tasks.paths import Paths
+from tasks import params
+from tasks.rows.partitions import write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.paths import Paths
+from tasks.training import scratch, search_space, tuning
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
 BACK = {"train.learning_rate": 0.00012, "network.dropout": 0.2, "train.epochs": 3.0, "pretrain.mask_fraction": 0.4}
@@ -62,13 +63,15 @@ def trials():
 @pytest.mark.parametrize("preset", params.PRESETS)
 def test_both_ends_of_every_range_are_settings(init, preset):
     product = params.parse(declared(model__init=init, model__preset=preset, model__network={})).product("tiny")
-    space = knobs.space(product)
+    space = search_space.search_space(product)
     assert len({knob.place for knob in space}) == len(space) >= 5
     for end in (min, max):
         settings = {knob.place: end(knob.choices or (knob.low, knob.high)) for knob in space}
-        changed = knobs.changed(product.model, settings)
+        changed = search_space.with_values(product.model, settings)
         changed.network_settings()
-        assert {knob.place: knobs.present(replace(product, model=changed), knob) for knob in space} == settings
+        assert {
+            knob.place: search_space.current_value(replace(product, model=changed), knob) for knob in space
+        } == settings
 
 
 @pytest.mark.parametrize("file", ["shipped", "tiny", "block"])
@@ -77,7 +80,7 @@ def test_patch_changes_the_named_settings_of_that_product_and_no_other_line(tmp_
     if file == "block":
         text = text.replace("      network: {}\n", "      network:  # sizes\n        n_layers:   3\n", 1)
     product = "tiny" if file == "tiny" else "flight-delays"
-    patch = knobs.proposal(text, product, BACK)
+    patch = search_space.patch(text, product, BACK)
     (tmp_path / "params.yaml").write_text(text)
     (tmp_path / "p.patch").write_text(patch)
     subprocess.run(["git", "apply", "p.patch"], cwd=tmp_path, check=True)
@@ -91,7 +94,7 @@ def test_patch_changes_the_named_settings_of_that_product_and_no_other_line(tmp_
 
 
 def test_killed_search_goes_on_where_it_was_and_leaves_the_project_as_it_found_it(split):
-    command = [sys.executable, "-m", "tasks.tune", "tiny", "--trials", "50", "--knobs", "train.l"]
+    command = [sys.executable, "-m", "tasks.training.tuning", "tiny", "--trials", "50", "--knobs", "train.l"]
     running = subprocess.Popen(command, env=environment(split, OMP_NUM_THREADS="1"), start_new_session=True)
     while running.poll() is None and n_complete() < 1:
         time.sleep(0.1)
@@ -100,18 +103,18 @@ def test_killed_search_goes_on_where_it_was_and_leaves_the_project_as_it_found_i
     done = {trial.number: trial.datetime_complete for trial in trials() if trial.state.is_finished()}
     assert done
     product = params.load().product("tiny")
-    told = tune.tune(product, TODAY, len(done) + 1, "train.l")
+    told = tuning.tune(product, TODAY, len(done) + 1, "train.l")
     after = trials()
     assert {trial.number: trial.datetime_complete for trial in after if trial.number in done} == done
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in after) == len(done) + 1
-    present = [trial for trial in after if tune.PRESENT in trial.user_attrs]
+    present = [trial for trial in after if tuning.PRESENT in trial.user_attrs]
     assert [trial.number for trial in present] == [0]
     assert len({tuple(trial.params.values()) for trial in after}) == len(after)
     status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     assert status == ""
     assert not PATHS.trained.exists()
     assert ("git apply" in told) == Path(".lamplighter/tune/tiny/params.patch").exists()
-    assert tune.tune(product, TODAY, 1, "train.l") == told  # enough trials are there: only told again
+    assert tuning.tune(product, TODAY, 1, "train.l") == told  # enough trials are there: only told again
 
 
 def n_complete():
@@ -124,7 +127,7 @@ def n_complete():
 
 def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatch):
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
-    tune.tune(tiny(), TODAY, 2, "train")
+    tuning.tune(tiny(), TODAY, 2, "train")
     first, second = trials()
     assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
     assert list(second.intermediate_values) == [1]
@@ -134,38 +137,38 @@ def test_setting_that_is_zero_is_searched_as_well_as_any(split):
     product = params.parse(
         declared(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
     ).product("tiny")
-    tune.tune(product, TODAY, 3, "train.weight_decay")
+    tuning.tune(product, TODAY, 3, "train.weight_decay")
     first, *others = trials()
-    assert first.user_attrs[tune.SETTINGS] == {"train.weight_decay": 0.0}
+    assert first.user_attrs[tuning.SETTINGS] == {"train.weight_decay": 0.0}
     assert all(0 <= trial.params["train.weight_decay"] <= 0.3 for trial in others)
     assert len({trial.params["train.weight_decay"] for trial in others}) == 2
-    later = replace(product, model=knobs.changed(product.model, {"train.weight_decay": 0.05}))
-    assert "trial" not in tune.tune(later, TODAY, 1, "train.weight_decay")  # by factors again: another search
+    later = replace(product, model=search_space.with_values(product.model, {"train.weight_decay": 0.05}))
+    assert "trial" not in tuning.tune(later, TODAY, 1, "train.weight_decay")  # by factors again: another search
 
 
 def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):
     with pytest.raises(UserError, match=r"knobs must be .* got 'trian'; use one of train\.weight_decay, "):
-        tune.tune(tiny(), TODAY, 1, "trian")
+        tuning.tune(tiny(), TODAY, 1, "trian")
     with (
-        tune._alone(tune.FOLDER / "tiny"),
+        tuning._alone(tuning.FOLDER / "tiny"),
         pytest.raises(UserError, match="must serve one search at a time, and one is at work; wait for its end"),
     ):
-        tune.tune(tiny(), TODAY, 1)
+        tuning.tune(tiny(), TODAY, 1)
     (PATHS.splits / "val.parquet").unlink()
     with pytest.raises(UserError, match=r"has no val\.parquet; run dvc repro split@tiny"):
-        tune.tune(tiny(), TODAY, 1)
+        tuning.tune(tiny(), TODAY, 1)
 
 
 def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searched_one_does_not(split):
-    searched = [knob for knob in knobs.space(tiny()) if knob.place.startswith("train")]
-    name = tune._inputs_sha256(tiny(), searched)
-    assert tune._inputs_sha256(tiny(model__network={"d_model": 24, "n_heads": 2}), searched) != name
+    searched = [knob for knob in search_space.search_space(tiny()) if knob.place.startswith("train")]
+    name = tuning._inputs_sha256(tiny(), searched)
+    assert tuning._inputs_sha256(tiny(model__network={"d_model": 24, "n_heads": 2}), searched) != name
     changed = tiny()
-    changed = replace(changed, model=knobs.changed(changed.model, {"train.label_smoothing": 0.05}))
-    assert tune._inputs_sha256(changed, searched) == name
+    changed = replace(changed, model=search_space.with_values(changed.model, {"train.label_smoothing": 0.05}))
+    assert tuning._inputs_sha256(changed, searched) == name
     table = pd.read_parquet(PATHS.splits / "val.parquet")
     write_table(PATHS.splits / "val.parquet", table.head(30))
-    assert tune._inputs_sha256(tiny(), searched) != name
+    assert tuning._inputs_sha256(tiny(), searched) != name
 
 
 def test_weights_named_by_a_relative_path_are_found_from_another_folder(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.settings import COLUMN_KINDS
 from tasks.params import Target
-from tasks.types import as_text, cast_column, cast_target, event_day, parse_time
+from tasks.rows.casting import as_text, cast_column, cast_target, event_day, parse_time
 
 GARBAGE = st.one_of(
     st.none(),

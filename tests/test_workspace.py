@@ -1,4 +1,4 @@
-"""Oracle: the promises of tasks/workspace.py, on real folders, locks and exit codes."""
+"""Oracle: the promises of tasks/runs/workspace.py, on real folders, locks and exit codes."""
 
 import fcntl
 import os
@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tasks import workspace
-from tasks.errors import PassingError, UserError
+from tasks.runs import dvc, experiments, locks, workspace
+from tasks.runtime import git
+from tasks.runtime.errors import TransientError, UserError
 
-RUN = workspace.Run(
+RUN = experiments.Run(
     name="tiny-2024-02-10-train-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3
 )
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(workspace, "HOME", tmp_path)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     return tmp_path / "runs"
 
 
@@ -40,7 +41,7 @@ def test_old_workspaces_make_room_but_not_those_at_work_or_of_other_products(hom
     with (home / f"{names[0]}.lock").open("w") as busy, (home / f"{names[1]}.shared-lock").open("w") as scoring:
         fcntl.flock(busy, fcntl.LOCK_EX)
         fcntl.flock(scoring, fcntl.LOCK_SH)
-        workspace._sweep(RUN)
+        workspace.evict_workspaces(RUN)
     kept = {path.name for path in home.iterdir() if path.is_dir()}
     assert kept == {*names[:2], *names[-workspace.KEPT_WORKSPACES :], *others}
 
@@ -50,13 +51,13 @@ def test_workspace_that_a_kill_left_half_made_is_not_deleted_under_a_shard_that_
     retried = threading.Event()
 
     def retry():
-        with workspace.shared(RUN, "predict"):
+        with workspace.shared_workspace(RUN, "predict"):
             retried.set()
 
     sibling = threading.Thread(target=retry)
-    with workspace.shared(RUN, "predict"), workspace.shared(RUN, "predict"):
+    with workspace.shared_workspace(RUN, "predict"), workspace.shared_workspace(RUN, "predict"):
         (RUN.workspace / "scored").touch()
-        workspace._at_work(RUN).touch()  # as a shard that was killed while it restored
+        locks.dirty_flag(RUN).touch()  # as a shard that was killed while it restored
         sibling.start()
         assert not retried.wait(0.5)
         assert (RUN.workspace / "scored").exists()
@@ -70,17 +71,17 @@ def test_workspace_that_a_kill_left_half_made_is_not_deleted_under_a_shard_that_
     [
         (65, ["validate stopped:", "a rule"], UserError),
         (255, ["ERROR: failed to run: python -m tasks.validate tiny, exited with 65"], UserError),
-        (255, ["ERROR: failed to run: python -m tasks.publish tiny, exited with 75"], PassingError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with -9"], PassingError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 137"], PassingError),
-        (-9, [], PassingError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 1"], workspace.CommandFailed),
-        (1, ["a bug"], workspace.CommandFailed),
+        (255, ["ERROR: failed to run: python -m tasks.publish tiny, exited with 75"], TransientError),
+        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with -9"], TransientError),
+        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 137"], TransientError),
+        (-9, [], TransientError),
+        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 1"], dvc.CommandFailed),
+        (1, ["a bug"], dvc.CommandFailed),
     ],
 )
 def test_an_exit_code_says_whether_a_retry_can_help(code, lines, kind):
     with pytest.raises(kind):
-        workspace._raise_for(code, lines)
+        dvc.raise_for(code, lines)
 
 
 def test_a_message_for_a_person_is_passed_on_without_what_dvc_says_of_it():
@@ -91,11 +92,11 @@ def test_a_message_for_a_person_is_passed_on_without_what_dvc_says_of_it():
         "ERROR: failed to reproduce 'x'",
     ]
     with pytest.raises(UserError, match=r"^validate stopped:\nparams.yaml: mend me$"):
-        workspace._raise_for(65, lines)
+        dvc.raise_for(65, lines)
 
 
 def test_success_raises_nothing():
-    workspace._raise_for(0, ["exited with 65"])
+    dvc.raise_for(0, ["exited with 65"])
 
 
 @pytest.mark.parametrize("link", ["data", "data/raw", "data/raw/tiny"])
@@ -128,19 +129,19 @@ def test_model_must_be_the_one_that_dvc_recorded(home):
 
 def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(tmp_path, monkeypatch):
     """Two clones of one run, as on two disks: what the retry has pushed stays."""
-    origin, git = tmp_path / "origin", workspace.git
-    git("init", "--quiet", "--bare", str(origin))
-    monkeypatch.setattr(workspace, "ORIGIN", str(origin))
+    origin, run_git = tmp_path / "origin", git.git
+    run_git("init", "--quiet", "--bare", str(origin))
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
     identity = ("-c", "user.name=T", "-c", "user.email=t@localhost")
 
     def made(where: str, text: str) -> str:
         """A workspace on a disk of its own, in which a stage has been done."""
-        monkeypatch.setattr(workspace, "HOME", tmp_path / where)
+        monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / where))
         RUN.workspace.mkdir(parents=True, exist_ok=True)
-        git("init", "--quiet", cwd=RUN.workspace)
-        git(*identity, "commit", "--quiet", "--allow-empty", "-m", text, cwd=RUN.workspace)
-        git("update-ref", RUN.reference, "HEAD", cwd=RUN.workspace)
-        return git("rev-parse", "HEAD", cwd=RUN.workspace).strip()
+        run_git("init", "--quiet", cwd=RUN.workspace)
+        run_git(*identity, "commit", "--quiet", "--allow-empty", "-m", text, cwd=RUN.workspace)
+        run_git("update-ref", RUN.reference, "HEAD", cwd=RUN.workspace)
+        return run_git("rev-parse", "HEAD", cwd=RUN.workspace).strip()
 
     made("zombie", "the first attempt")
     (RUN.workspace / ".git" / "lamplighter").write_text("begun")
@@ -150,24 +151,27 @@ def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(
     (RUN.workspace / ".git" / "lamplighter").write_text(retried)
     further = made("retry", "the next stage")
     workspace._push_experiment(RUN)
-    monkeypatch.setattr(workspace, "HOME", tmp_path / "zombie")
-    with pytest.raises(PassingError, match="git push"):
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "zombie"))
+    with pytest.raises(TransientError, match="git push"):
         workspace._push_experiment(RUN)
-    assert git("ls-remote", str(origin), RUN.reference).split()[0] == further
+    assert run_git("ls-remote", str(origin), RUN.reference).split()[0] == further
 
 
 ENDED = """
 import os, signal, sys, threading
 from pathlib import Path
-from tasks import workspace
+from tasks.runs import dvc
+from tasks.runs import experiments
+from tasks.runs import workspace
+from tasks.runtime import settings
 
-workspace.HOME = Path(sys.argv[1])
+os.environ["LAMPLIGHTER_HOME"] = sys.argv[1]
 workspace._restore = lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True)
-run = workspace.Run(name=sys.argv[2], product="tiny", as_of="2024-02-10", revision="x", shards=3)
+run = experiments.Run(name=sys.argv[2], product="tiny", as_of="2024-02-10", revision="x", shards=3)
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit("time is up"))
 threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-with workspace.restored(run, "train"):
-    workspace.call(run, ["sh", "-c", "sleep 900 & echo $!; wait"])
+with workspace.exclusive_workspace(run, "train"):
+    dvc.call(run, ["sh", "-c", "sleep 900 & echo $!; wait"])
 """
 
 
@@ -180,30 +184,30 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, t
     for _ in range(50):
         time.sleep(0.1 * inner.exists())
     assert not inner.exists()
-    assert workspace._at_work(RUN).exists()
+    assert locks.dirty_flag(RUN).exists()
 
 
 def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(home):
     RUN.workspace.mkdir(parents=True)
-    told = workspace.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])
+    told = dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])
     assert told == [str(os.getpgrp())]
 
 
 def test_password_of_the_origin_is_in_no_message(monkeypatch):
-    monkeypatch.setattr(workspace, "ORIGIN", "https://bob:s3cr3t@127.0.0.1:1/x.git")
-    with pytest.raises(PassingError, match=r"git ls-remote https://127\.0\.0\.1:1/x\.git .*failed") as caught:
-        workspace.experiments("tiny")
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", "https://bob:s3cr3t@127.0.0.1:1/x.git")
+    with pytest.raises(TransientError, match=r"git ls-remote https://127\.0\.0\.1:1/x\.git .*failed") as caught:
+        experiments.experiments("tiny")
     assert "s3cr3t" not in str(caught.value)
 
 
 def test_git_that_hangs_is_ended_with_what_it_started_and_its_workspace_made_anew(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(workspace, "GIT_SECONDS", 0.5)
+    monkeypatch.setattr(git, "GIT_SECONDS", 0.5)
     hang = f"alias.hang=!echo $$ > {tmp_path}/pid; exec sleep 60"
-    monkeypatch.setattr(workspace, "_restore", lambda run, reads: workspace.git("-c", hang, "hang"))
-    with pytest.raises(PassingError, match=r"did not end within 0.5 s"), workspace.restored(RUN, "train"):
+    monkeypatch.setattr(workspace, "_restore", lambda run, reads: git.git("-c", hang, "hang"))
+    with pytest.raises(TransientError, match=r"did not end within 0.5 s"), workspace.exclusive_workspace(RUN, "train"):
         pass
     inner = Path("/proc") / (tmp_path / "pid").read_text().strip()
     for _ in range(50):
         time.sleep(0.1 * inner.exists())
     assert not inner.exists()
-    assert workspace._at_work(RUN).exists()
+    assert locks.dirty_flag(RUN).exists()

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.holiday import USFederalHolidayCalendar
 
-from tasks.errors import UserError
+from tasks.runtime.errors import UserError
 
 LATE_MINUTES = 15
 KNOWN_AFTER_DAYS = 2

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.errors import UserError
+from tasks.runtime.errors import UserError
 
 FIRST_DAY = date(2013, 1, 1)
 ARTICLES_PER_DAY = 12

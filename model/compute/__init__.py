@@ -1,0 +1,1 @@
+"""Devices, processors and processes that compute together."""

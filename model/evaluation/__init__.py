@@ -1,0 +1,1 @@
+"""Metrics, and the baseline that a model is measured beside."""

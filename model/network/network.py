@@ -1,0 +1,182 @@
+"""The network: a row's tokens, one encoder, and a head that answers.
+
+What it predicts is a `model.target.Target`; without one it is an encoder alone, as masked modelling
+leaves it. Training and files are elsewhere.
+
+Shape legend: b rows, w windows of them (as many, where each is one), n tokens, d width, o outputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.features.batches import INPUTS, collate
+from model.features.encoded import Encoded, Sizes
+from model.network.context import Context
+from model.network.dropout import Dropout
+from model.network.embedding import NumberTokens, RowEmbedding, TimeTokens
+from model.network.encoder import Encoder
+from model.network.wide import Wide
+from model.settings import NetworkSettings
+from model.target import Target
+
+NORM_EPSILON = 1e-12
+INITIAL_DEVIATION = 0.02
+HEAD_PREFIXES = ("head.", "wide.", "context.")
+"""Beginnings of the names of weights that belong to a target."""
+
+
+class Head(nn.Module):
+    """From the pooled row to logits."""
+
+    def __init__(self, d_model: int, n_outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.dropout = Dropout(dropout, of="rows")
+        self.out = nn.Linear(d_model, n_outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Shapes: [b, d] -> [b, o]."""
+        return self.out(self.dropout(torch.tanh(self.dense(self.dropout(pooled)))))
+
+
+class Network(nn.Module):
+    """Embeddings, encoder and, with a target, a head. Weights depend on `seed` alone."""
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        sizes: Sizes,
+        target: Target | None = None,
+        *,
+        seed: int = 0,
+        norm_epsilon: float = NORM_EPSILON,
+    ) -> None:
+        super().__init__()
+        self.settings, self.sizes, self.target, self.norm_epsilon = settings, sizes, target, norm_epsilon
+        self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
+        self.encoder = Encoder(settings, norm_epsilon)
+        self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
+        is_wide = target and sizes.n_texts and settings.wide_tokens
+        self.wide = Wide(sizes.n_subwords, target.n_outputs) if target and is_wide else None
+        self.context = Context(sizes.n_context, target.n_outputs) if target and sizes.n_context else None
+        initialise(self, seed)
+
+    def answering(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
+        """A network with this one's embeddings and encoder and a fresh head.
+
+        Of `settings` only what has no weights (dropout, pooling) is taken over; the sizes stay.
+        """
+        its = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
+        network = Network(its, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
+        weights = self.state_dict()
+        inherited = {name: weights[name] for name in weights if not name.startswith(HEAD_PREFIXES)}
+        fresh, unexpected = network.load_state_dict(inherited, strict=False)
+        assert not unexpected
+        assert all(name.startswith(HEAD_PREFIXES) for name in fresh)
+        return network
+
+    @property
+    def where(self) -> torch.device:
+        """Where its weights lie."""
+        return self.embeddings.word_embeddings.weight.device
+
+    def batch_of(self, encoded: Encoded, rows: np.ndarray) -> dict[str, Tensor]:
+        """The given rows as `forward` reads them, beside the weights."""
+        batch = collate(encoded, rows, self.sizes.pad_id)
+        return {name: torch.from_numpy(array).to(self.where, non_blocking=True) for name, array in batch.items()}
+
+    def encode(
+        self, batch: Mapping[str, Tensor], hidden_columns: Tensor | None = None, only_first: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encoded tokens and which of them are real (None: all).
+
+        Shapes: batch as `batches.collate` makes it; returns [w, n, d], or [w, 1, d] with `only_first`, and
+        bool [w, n].
+        """
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        tokens = self.embeddings(**inputs, hidden_columns=hidden_columns)
+        if "text" not in batch:
+            return self.encoder(tokens, None, only_first), None
+        text = batch["text"]
+        n_before = tokens.shape[1] - text.shape[1]
+        real = nn.functional.pad(text != self.sizes.pad_id, (n_before, 0), value=True)
+        return self.encoder(tokens, real[:, None, None], only_first), real
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
+        logits = self.deep(batch)
+        if self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then
+            logits = self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
+        return logits if self.context is None else logits.float() + self.context(batch["context"])
+
+    def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The logits of encoder and head alone. Shapes: as in `forward`."""
+        assert self.head is not None, "a network without a target has nothing to answer"
+        return self.head(self.pooled(batch))
+
+    def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the head reads of every row: the mean over its windows. Shapes: as in `encode` -> [b, d]."""
+        if "pooled" in batch:
+            return batch["pooled"]
+        pooled = self._pooled_windows(batch)
+        if "windows" not in batch:
+            return pooled
+        windows = batch["windows"].to(pooled.dtype)
+        return windows @ pooled / windows.sum(1, keepdim=True)
+
+    def _pooled_windows(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The [CLS] token of every window, or the mean of all its tokens. Shapes: as in `encode` -> [w, d]."""
+        if self.settings.pooling == "cls":
+            tokens, _ = self.encode(batch, only_first=True)
+            return tokens[:, 0]
+        tokens, real = self.encode(batch)
+        return tokens.mean(1) if real is None else _mean(tokens, real)
+
+    def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities, calibrated as the target says, or predictions in the target's own units.
+
+        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C].
+        """
+        assert self.target is not None, "a network without a target has no scores"
+        logits = self(batch).float()
+        if self.target.scale:
+            logits = logits * logits.new_tensor(self.target.scale) + logits.new_tensor(self.target.offset)
+        match self.target.task:
+            case "binary":
+                return logits[:, 0].sigmoid()
+            case "multiclass":
+                return logits.softmax(-1)
+            case "multilabel":
+                return logits.sigmoid()
+            case _:
+                return logits[:, 0] * self.target.deviation + self.target.mean
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int) -> None:
+    """Give every weight its first value; nothing else in the package does."""
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        match module:
+            case nn.Linear():
+                nn.init.xavier_uniform_(module.weight, generator=random)
+                nn.init.zeros_(module.bias)
+            case nn.LayerNorm():
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            case nn.Embedding():
+                nn.init.normal_(module.weight, std=INITIAL_DEVIATION, generator=random)
+            case NumberTokens() | TimeTokens():
+                for weight in (module.weight, module.bias, module.missing):
+                    nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
+            case RowEmbedding():
+                nn.init.normal_(module.column_masks, std=INITIAL_DEVIATION, generator=random)
+
+
+def _mean(tokens: Tensor, real: Tensor) -> Tensor:
+    weight = real[..., None].to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1)

@@ -1,0 +1,57 @@
+"""A network and its features as a folder.
+
+It holds `network.safetensors`, `network.json`, `features.json` and, with text, `tokenizer.json`. Never
+pickles. Writes plainly into the folder it is given: making it appear whole or not at all is the caller's
+part.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from model.features.fitted import Features
+from model.network.network import Network
+from model.network.safety import check_safetensors
+from model.settings import NetworkSettings
+from model.target import FORMAT, Target, described_target, read_description
+
+
+def save_model(folder: Path, network: Network, features: Features) -> None:
+    """Write the weights and everything that is needed to use them."""
+    features.save(folder)
+    weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
+    save_file(weights, folder / "network.safetensors")
+    description = {
+        "format": FORMAT,
+        "settings": asdict(network.settings),
+        "norm_epsilon": network.norm_epsilon,
+        "target": asdict(network.target) if network.target else None,
+    }
+    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+    (folder / "network.json").write_text(text, "utf-8")
+
+
+def load_model(folder: Path) -> tuple[Network, Features]:
+    """Read back what `save_model` wrote; the network comes ready to score.
+
+    Raises: ValueError when the folder is of another format.
+    """
+    described = read_description(folder)
+    features = Features.load(folder)
+    network = Network(
+        NetworkSettings(**described["settings"]),
+        features.sizes,
+        described_target(described),
+        norm_epsilon=described["norm_epsilon"],
+    )
+    check_safetensors(folder / "network.safetensors")
+    network.load_state_dict(load_file(folder / "network.safetensors"))
+    return network.eval(), features
+
+
+def load_pretrained(folder: Path, target: Target, settings: NetworkSettings, *, seed: int) -> tuple[Network, Features]:
+    """The starting point of a training: everything pretrained, a fresh head, and the pretrained features."""
+    network, features = load_model(folder)
+    return network.answering(target, settings, seed=seed), features

@@ -1,0 +1,1 @@
+"""Scoring: engines, export to ONNX, quantisation, and the choice between them."""

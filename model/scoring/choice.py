@@ -1,0 +1,116 @@
+"""Which engine scores an exported network: measured on validation rows, decided by a clear margin.
+
+An engine that rounds may score only if the metric that decides about the product falls by no more than
+MAX_LOSS, on the exported file, by the engine itself. Of those that may, a faster one is taken only where it is
+MIN_GAIN times as fast as the simpler one before it, so that the noise of a clock does not decide.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.features.fitted import Table
+from model.scoring.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_cuda, missing_requirement
+from model.scoring.scorer import Scorer
+
+MAX_LOSS = 0.002
+"""Of a metric such as AUC or F1; of an error or a loss, this share of it."""
+MIN_GAIN = 1.15
+TIMED_BATCHES = 8
+N_ROUNDS = 2
+
+Metric = Callable[[np.ndarray], float | None]
+"""Scores of rows to the metric that decides about the product; None where the rows do not define it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was measured of one engine."""
+
+    engine: Engine
+    rows_per_cpu_second: float
+    """Validation rows that one core, or the GPU, scores in a second."""
+    metric: float | None
+    """On the validation rows."""
+    max_difference: float | None
+    """Largest difference of a validation row's score from ONNX Runtime's in fp32; None where one is no number."""
+
+
+def candidates() -> list[Engine]:
+    """The engines that this machine can run, the simplest first."""
+    if has_cuda():
+        return [SIMPLEST, Engine(name=ONNXRUNTIME, precision="fp16")]
+    bf16 = Engine(name=OPENVINO, precision="bf16")
+    fastest_float = Engine(name=OPENVINO, precision="fp32") if missing_requirement(bf16) else bf16
+    int8 = [Engine(name=name, precision="int8") for name in (ONNXRUNTIME, OPENVINO)]
+    return [SIMPLEST, *(engine for engine in (int8[0], fastest_float, int8[1]) if not missing_requirement(engine))]
+
+
+def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metric) -> list[Measurement]:
+    """Speed and metric of each engine on the rows of `table`; the first is what the others are compared with.
+
+    The engines take turns, and a round counts in processor time, so that a busy machine judges as an idle one does;
+    where a GPU computes, in time.
+    """
+    scorers = [Scorer(folder, engine=engine) for engine in engines]
+    encoded = scorers[0].features.encode(table)
+    n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.n_tokens.mean()))
+    timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
+    scores = [scorer.score_encoded(encoded) for scorer in scorers]
+    seconds = np.empty((N_ROUNDS, len(scorers)))
+    clock = time.perf_counter if has_cuda() else time.process_time
+    for turn in np.ndindex(seconds.shape):
+        started = clock()
+        scorers[turn[1]].score_encoded(timed)
+        seconds[turn] = clock() - started
+    return [
+        Measurement(
+            engine=engine,
+            rows_per_cpu_second=n_timed / fastest,
+            metric=metric(its),
+            max_difference=_difference(its, scores[0]),
+        )
+        for engine, its, fastest in zip(engines, scores, seconds.min(0), strict=True)
+    ]
+
+
+def choose(
+    findings: Sequence[Measurement],
+    held_out: Callable[[Engine], float | None],
+    lower_is_better: bool,
+    min_gain: float = MIN_GAIN,
+) -> Engine:
+    """The engine to score with; `findings` go from the simplest engine to the least simple one.
+
+    Chosen on the validation rows; if its metric on held-out rows then falls too far, it is out.
+    """
+    simplest = findings[0]
+    best = _fastest(findings, lower_is_better, min_gain)
+    if best is simplest or within_tolerance(held_out(simplest.engine), held_out(best.engine), lower_is_better):
+        return best.engine
+    return choose([finding for finding in findings if finding is not best], held_out, lower_is_better, min_gain)
+
+
+def within_tolerance(exact: float | None, rounded: float | None, lower_is_better: bool) -> bool:
+    """Whether the metric of an engine that rounds is good enough beside the exact one; an unknown one never is."""
+    if exact is None or rounded is None:
+        return False
+    return rounded <= exact * (1 + MAX_LOSS) if lower_is_better else rounded >= exact - MAX_LOSS
+
+
+def _difference(scores: np.ndarray, exact: np.ndarray) -> float | None:
+    largest = float(np.abs(scores - exact).max(initial=0.0))
+    return largest if np.isfinite(largest) else None
+
+
+def _fastest(findings: Sequence[Measurement], lower_is_better: bool, min_gain: float) -> Measurement:
+    simplest, *others = findings
+    best = simplest
+    for other in others:
+        fast = other.rows_per_cpu_second >= min_gain * best.rows_per_cpu_second
+        if fast and within_tolerance(simplest.metric, other.metric, lower_is_better):
+            best = other
+    return best

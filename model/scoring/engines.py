@@ -1,0 +1,207 @@
+"""What runs an exported network: ONNX Runtime, or OpenVINO where it is installed; both read the same ONNX file.
+
+`engine.json` beside the network says which of them scores with it, and how precisely: chosen when the model is
+exported (see `model.scoring.choice`), kept from then on. A batch is computed by one thread, and as many batches at
+once as there are cores, so that the number of cores changes no bit of a score. Imports no torch.
+"""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from model.compute import processor
+from model.features.batches import Batch
+from model.network.safety import check_onnx
+from model.target import read_description
+
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+FILE = "engine.json"
+BATCH_NUMBERS, MOST_TOKENS = 1024 * 384, 4096
+"""Of a batch on a CPU: what its cache holds beside the weights, and where more tokens gain nothing."""
+KEPT_KERNELS = 100
+"""Of each thread of OpenVINO, made for a shape of batch. By default it keeps thousands: for MiniLM 2.6 MB a shape, and
+1.4 GiB in a night of a million sentences; it is no faster for it. With none kept it computes other bits."""
+NETWORK, INT8_NETWORK, FP16_NETWORK = "network.onnx", "network.int8.onnx", "network.fp16.onnx"
+NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
+"""What a processor must have one of, as Linux names it: without, int8 products overflow and bf16 is emulated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Which engine scores, and how precisely."""
+
+    name: str
+    """onnxruntime or openvino."""
+    precision: str
+    """fp32, bf16 (matrix products of rounded fp32 weights), or int8 or fp16 (a file of its own each)."""
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.precision}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Engine":
+        """The engine that `str` gives as `text`."""
+        name, _, precision = text.partition("-")
+        return cls(name=name, precision=precision)
+
+    @property
+    def network(self) -> str:
+        """The file that it reads."""
+        return {"int8": INT8_NETWORK, "fp16": FP16_NETWORK}.get(self.precision, NETWORK)
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the network."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Engine":
+        """The engine chosen for the network in `folder`; ONNX Runtime in fp32 where none was."""
+        file = folder / FILE
+        return cls(**json.loads(file.read_text("utf-8"))) if file.exists() else SIMPLEST
+
+
+SIMPLEST = Engine(name=ONNXRUNTIME, precision="fp32")
+
+
+class Runner(Protocol):
+    """A network that is loaded and ready."""
+
+    n_parallel: int
+    """Batches that may run at once."""
+    batch_tokens: int
+    """Tokens of a batch, for speed."""
+    described: dict[str, str]
+    """What computes: engine, version, provider, precision."""
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch; may be called from `n_parallel` threads at once."""
+        ...
+
+
+class OnnxRuntime:
+    """ONNX Runtime, on a GPU when there is one."""
+
+    def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
+        """`n_threads` 0 takes all cores."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if has_cuda():
+            onnxruntime.preload_dlls()
+            # Its own default rounds the inputs of fp32 products to 10 bits.
+            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
+        self.session = onnxruntime.InferenceSession(folder / engine.network, options, providers=providers)
+        provider = self.session.get_providers()[0]  # the CPU, where a GPU's libraries are not all there
+        on_cpu = provider == "CPUExecutionProvider"
+        self.n_parallel = (n_threads or processor.n_cores()) if on_cpu else 1
+        self.batch_tokens = _batch_tokens(folder) if on_cpu else 65_536
+        self.described = {
+            "engine": engine.name,
+            "version": onnxruntime.__version__,
+            "provider": provider,
+            "precision": engine.precision,
+        }
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch."""
+        return self.session.run(["scores"], batch)[0]
+
+
+class OpenVino:
+    """OpenVINO on the CPU: one stream for each batch that runs at once."""
+
+    def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
+        """`n_threads` 0 takes all cores."""
+        import openvino
+
+        self.n_parallel = n_threads or processor.n_cores()
+        self.batch_tokens = _batch_tokens(folder)
+        compiled = openvino.Core().compile_model(
+            folder / engine.network,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32" if engine.precision == "fp32" else "bf16",
+                "NUM_STREAMS": self.n_parallel,
+                "INFERENCE_NUM_THREADS": self.n_parallel,
+                "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
+            },
+        )
+        self.requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.n_parallel):
+            self.requests.put(compiled.create_infer_request())
+        self.described = {
+            "engine": engine.name,
+            "version": importlib.metadata.version("openvino"),
+            "provider": "CPU",
+            "precision": engine.precision,
+        }
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Scores of one padded batch."""
+        request = self.requests.get()
+        try:
+            request.infer(batch, share_inputs=True)
+            return request.get_output_tensor(0).data.copy()
+        finally:
+            self.requests.put(request)
+
+
+def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
+    """The network of `folder`, ready to run.
+
+    Raises: ValueError where this machine lacks the library, or the processor what the precision needs, and for a file
+    that names other files or code.
+    """
+    if lacks := missing_requirement(engine):
+        raise ValueError(
+            f"{folder} must be scored by {engine}, chosen when it was exported, and {lacks} here; score it on a "
+            f"machine like that one, or set model.engine to {SIMPLEST} and export again"
+        )
+    for file in sorted(folder.glob("*.onnx")):
+        check_onnx(file)
+    return (OpenVino if engine.name == OPENVINO else OnnxRuntime)(engine, folder, n_threads)
+
+
+def _batch_tokens(folder: Path) -> int:
+    """Tokens of a batch on a CPU: the narrower the network, the more."""
+    return min(MOST_TOKENS, BATCH_NUMBERS // int(read_description(folder)["settings"]["d_model"]))
+
+
+def missing_requirement(engine: Engine) -> str | None:
+    """What this machine lacks for the engine, in words; None when it can run it."""
+    if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed (pip install openvino)"
+    if engine.precision == "fp16" and not has_cuda():
+        return "ONNX Runtime has no GPU"
+    needed = NEEDED.get(engine.precision, ())
+    if needed and not processor.features() & set(needed):
+        return f"the processor has none of {', '.join(needed)}"
+    return None
+
+
+def has_cuda() -> bool:
+    """Whether ONNX Runtime computes on a GPU here."""
+    return n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def n_cuda_devices() -> int:
+    """GPUs that the CUDA driver sees; 0 without a driver.
+
+    ONNX Runtime's list of providers says what it was built with, not what the machine has.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,228 @@
+"""A trained model as one self-contained ONNX file, dynamic in rows and length; its check against torch."""
+
+import copy
+import logging
+import math
+import shutil
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from model.features.batches import collate
+from model.features.fitted import Features, Table
+from model.network.encoder import Attention, Block
+from model.network.network import Network
+from model.network.store import load_model
+from model.scoring.engines import SIMPLEST
+from model.scoring.scorer import Scorer, TorchScorer
+
+HIDDEN = -1e4
+"""Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
+NARROW = 128
+"""Tokens this wide or less leave a product of their own width too little to do."""
+RAGGED = ("text", "bag", "bag_weights")
+OF_ROWS = ("context", "bag", "bag_weights")
+"""Inputs that have one entry a row where the others have one a window."""
+CARRIED = ("network.json", "features.json", "tokenizer.json")
+
+
+class _Scores(nn.Module):
+    """A network whose forward gives scores: what an exporter can trace."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        categories: Tensor | None = None,
+        numbers: Tensor | None = None,
+        times: Tensor | None = None,
+        text: Tensor | None = None,
+        windows: Tensor | None = None,
+        context: Tensor | None = None,
+        bag: Tensor | None = None,
+        bag_weights: Tensor | None = None,
+    ) -> Tensor:
+        tokens = {"categories": categories, "numbers": numbers, "times": times, "text": text}
+        inputs = {**tokens, "windows": windows, "context": context, "bag": bag, "bag_weights": bag_weights}
+        return self.network.scores({name: given for name, given in inputs.items() if given is not None})
+
+
+class _PlainAttention(nn.Module):
+    """`model.network.encoder.Attention` spelt out: what engines recognise and fuse.
+
+    Torch's own kernel is exported with a guard against rows that are hidden whole, which engines do not see
+    through; no row here is one, since [CLS] is always read.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = attention.n_heads, attention.d_head
+        self.query, self.key, self.value = copy.deepcopy(attention.query), attention.key, attention.value
+        self.output = attention.output
+        for part in self.query.parameters():
+            part.data /= math.sqrt(self.d_head)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
+        assert n_queries is None
+        query, key, value = self._together(tokens) if tokens.shape[-1] <= NARROW else self._apart(tokens)
+        weights = query @ key
+        if mask is not None:
+            weights = weights + torch.where(mask, 0.0, HIDDEN)
+        return self.output((weights.softmax(-1) @ value).transpose(1, 2).flatten(2))
+
+    def _apart(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every head, by three products.
+
+        Shapes: [b, n, d] -> [b, h, n, e], [b, h, e, n], [b, h, n, e].
+        """
+        query, key, value = (
+            part(tokens).unflatten(-1, (self.n_heads, self.d_head)) for part in (self.query, self.key, self.value)
+        )
+        return query.transpose(1, 2), key.permute(0, 2, 3, 1), value.transpose(1, 2)
+
+    def _together(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by one product, and moved by one transposition."""
+        parts = (self.query, self.key, self.value)
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        each = nn.functional.linear(tokens, weight, bias).unflatten(-1, (3, self.n_heads, self.d_head))
+        query, key, value = each.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key.transpose(-1, -2), value
+
+
+class _FirstTokenAttention(nn.Module):
+    """The same where the first token alone asks: it reads the tokens themselves, not keys and values of each.
+
+    A key's product with the one query is the token's with that query taken through the key's map, and a weighted mean
+    of values is the value of the mean. So these maps are taken once a row, folded into those beside them; the keys'
+    bias moves all weights alike and drops out.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        heads = (attention.n_heads, attention.d_head)
+        query, key, value, output = (
+            copy.deepcopy(part).double() for part in (attention.query, attention.key, attention.value, attention.output)
+        )
+        # Letters: h heads, e width of one, d and f widths of a token.
+        keys = key.weight.unflatten(0, heads) / math.sqrt(attention.d_head)
+        asked = torch.einsum("hed,hef->hdf", keys, query.weight.unflatten(0, heads)).flatten(0, 1)
+        asked_bias = torch.einsum("hed,he->hd", keys, query.bias.unflatten(0, heads)).flatten()
+        answered = torch.einsum("fhe,hed->fhd", output.weight.unflatten(1, heads), value.weight.unflatten(0, heads))
+        self.n_heads = attention.n_heads
+        self.asked = _linear(asked, asked_bias)
+        self.answered = _linear(answered.flatten(1), output.weight @ value.bias + output.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
+        """Shapes: [b, n, d] -> [b, 1, d]."""
+        assert n_queries == 1
+        weights = self.asked(tokens[:, 0]).unflatten(-1, (self.n_heads, -1)) @ tokens.transpose(1, 2)
+        if mask is not None:
+            weights = weights + torch.where(mask[:, 0], 0.0, HIDDEN)
+        return self.answered((weights.softmax(-1) @ tokens).flatten(1))[:, None]
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    n_out, n_in = weight.shape
+    linear = nn.Linear(n_in, n_out)
+    linear.weight.data, linear.bias.data = weight.detach().float(), bias.detach().float()
+    return linear
+
+
+def export_onnx(trained: Path, folder: Path) -> None:
+    """Write `network.onnx` and the JSON files beside it, all that `Scorer` needs.
+
+    Inputs are those of `model.features.batches.collate`; the output is `scores`.
+    """
+    network, features = load_model(trained)
+    for block in network.encoder.layer:
+        assert isinstance(block, Block)
+        only_first = network.settings.pooling == "cls" and block is network.encoder.layer[-1]
+        block.add_module("attention", (_FirstTokenAttention if only_first else _PlainAttention)(block.attention))
+    folder.mkdir(parents=True, exist_ok=True)
+    model = _traced(network, _example(features))
+    _strip(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / "network.onnx")
+    for name in CARRIED:
+        if (trained / name).exists():
+            shutil.copyfile(trained / name, folder / name)
+
+
+def parity(trained: Path, exported: Path, tables: Iterable[Table]) -> float:
+    """Largest absolute difference between the scores of torch and of ONNX Runtime, over tables that are read twice.
+
+    NaN where a score is.
+    """
+    scorers = TorchScorer(trained), Scorer(exported, engine=SIMPLEST)
+    pairs = zip(*(scorer.score_stream(tables) for scorer in scorers), strict=True)
+    return float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs], initial=0.0))
+
+
+def _example(features: Features) -> dict[str, Tensor]:
+    """Two rows with everything missing, one of them in two windows if rows have windows: only shapes matter."""
+    nans = np.full(2, np.nan)
+    empty = {"number": nans, "context": nans, "time": np.full(2, "NaT", "datetime64[s]")}
+    nothing = np.full(2, None, object)
+    encoded = features.encode({name: empty.get(kind, nothing) for name, kind in features.kinds.items()})
+    batch = collate(encoded, np.arange(2), features.sizes.pad_id)
+    example = {name: torch.from_numpy(array) for name, array in batch.items()}
+    if "text" in example:
+        # A length of one would be taken for a constant.
+        example |= {name: example[name].repeat(1, 4) for name in RAGGED if name in example}
+    if "windows" in example:
+        # A number of windows that is the number of rows would be taken for it.
+        of = torch.tensor([0, 0, 1])
+        example = {name: column if name in OF_ROWS else column[of] for name, column in example.items()}
+        example["windows"] = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return example
+
+
+def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
+    rows = torch.export.Dim("rows")
+    windows = torch.export.Dim("n_windows") if "windows" in example else rows
+    shapes: dict[str, dict] = {name: {0: rows if name in OF_ROWS else windows} for name in example}
+    if "text" in example:
+        shapes["text"][1] = torch.export.Dim("subwords", max=network.sizes.max_tokens)
+    if "windows" in example:
+        shapes["windows"] = {0: rows, 1: windows}
+    if "bag" in example:
+        shapes["bag"][1] = shapes["bag_weights"][1] = torch.export.Dim("bag_subwords")
+    with warnings.catch_warnings():
+        # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            _Scores(network).eval(),
+            kwargs=example,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=list(example),
+            output_names=["scores"],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes about the code it traced: paths and lines differ between machines."""
+    graphs = [model.graph, *model.functions]
+    for part in [
+        model,
+        *graphs,
+        *(node for graph in graphs for node in graph.node),
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

@@ -1,0 +1,1 @@
+"""Pretraining, fine-tuning and what is fitted in closed form."""

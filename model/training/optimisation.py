@@ -1,0 +1,272 @@
+"""The steps of a training: AdamW with warm-up, linear decay and clipped gradients, epoch by epoch.
+
+Everything random in a step follows from the seed and the step's number, so a training that was killed resumes from
+its weights, its optimiser and a number, and ends with the bytes it would have had. Where that state is kept is the
+caller's (see `Checkpoints`). What is learnt from is the caller's, too: a function from row numbers to a loss.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model.compute import distributed
+from model.compute.device import autocast
+from model.features.batches import batches
+from model.features.encoded import Encoded
+from model.settings import PretrainingSettings, TrainingSettings
+
+MAX_GRADIENT_NORM = 1.0
+MIN_STEPS_PER_EPOCH = 32
+STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 16}
+"""How often the losses are looked at; on a GPU each look waits for it."""
+
+History = list[dict[str, float]]
+Loss = Callable[[np.ndarray], Tensor]
+"""Row numbers of a batch to the part of its mean loss that is this process's."""
+
+
+class Checkpoints(Protocol):
+    """Where a training's state is kept from time to time."""
+
+    every_seconds: float
+    """Least time between two of them."""
+
+    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last state that was kept whole, if any."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+        """Keep a state, whole or not at all."""
+
+
+class Optimisation:
+    """A model under way through its steps."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        encoded: Encoded,
+        settings: PretrainingSettings | TrainingSettings,
+        name: str,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        """Raises: ValueError when there is no row."""
+        if not len(encoded):
+            raise ValueError(f"{name} must be given at least one row, got 0; widen the dates")
+        self.model, self.encoded, self.settings, self.name = model, encoded, settings, name
+        self.steps_per_epoch = len(epoch_batches(encoded, settings, 0))
+        self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.where = self.weights[0].device
+        self.optimiser = torch.optim.AdamW(
+            _decayed_matrices(self.weights, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True
+        )
+        self.l1 = settings.l1 if isinstance(settings, TrainingSettings) else 0.0
+        self.ema_decay = settings.ema_decay if isinstance(settings, TrainingSettings) else 0.0
+        self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
+        self.keeps_last = isinstance(settings, TrainingSettings) and settings.keep == "last"
+        self.checkpoints, self.saved_at = checkpoints, time.monotonic()
+        self.step = 0
+        self.losses: list[float] = []
+        self.unread: list[Tensor] = []
+        self.history: History = []
+        self.best: dict[str, Tensor] = {}
+
+    def run(
+        self,
+        loss: Loss,
+        validate: Callable[[], float] | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> History:
+        """Take every step that is left, or fewer: until the loss of `validate` has not fallen for patience_epochs.
+
+        `best` then holds the weights that `settings.keep` names, the best only with `validate`; `on_epoch` sees each
+        entry, and may raise to stop.
+        Raises: FloatingPointError when the loss is no longer finite.
+        """
+        self._resume()
+        quiet = distributed.rank() > 0
+        with tqdm(total=self.n_steps, initial=self.step, desc=self.name, unit="step", disable=quiet) as progress:
+            while self.step < self.n_steps and not self._out_of_patience():
+                self._epoch(loss, progress)
+                self._close_epoch(validate)
+                if self.step < self.n_steps:
+                    self._save()
+                if on_epoch is not None:
+                    on_epoch(self.history[-1])
+        return self.history
+
+    def _epoch(self, loss: Loss, progress: "tqdm") -> None:
+        """The steps that are left of the epoch under way."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        left = epoch_batches(self.encoded, self.settings, epoch)[done : self.n_steps - epoch * self.steps_per_epoch]
+        for number, rows in enumerate(left, start=1):
+            self._step(loss, rows)
+            progress.set_postfix(loss=f"{self.losses[-1] if self.losses else math.nan:.4f}", refresh=False)
+            progress.update()
+            # After an epoch's last step it must be closed first.
+            if number < len(left) and self._is_due():
+                self._save()
+        self._look()
+
+    def _step(self, loss: Loss, rows: np.ndarray) -> None:
+        self.model.train()
+        seed_step(self.settings.seed, self.step)
+        with autocast(self.where):
+            value = loss(rows)
+        value.backward()
+        total = value.detach().float()
+        distributed.all_reduce_sum([total, *(weight.grad for weight in self.weights if weight.grad is not None)])
+        nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM)
+        rate = self.settings.learning_rate * self._share_of_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self._shrink(rate)
+        self._track()
+        self.unread.append(total)
+        if len(self.unread) >= STEPS_BETWEEN_LOOKS[self.where.type]:
+            self._look()
+
+    def _share_of_rate(self) -> float:
+        """Share of the peak rate: up in a line, then down to zero in a line."""
+        warmup = max(1, round(self.settings.warmup_fraction * self.n_steps))
+        return min((self.step + 1) / warmup, (self.n_steps - self.step) / max(1, self.n_steps - warmup))
+
+    @torch.no_grad()
+    def _shrink(self, rate: float) -> None:
+        """Move every element of every matrix by `rate * l1` towards zero, and not beyond."""
+        if self.l1:
+            for weight in self.weights:
+                if weight.ndim > 1:
+                    weight.copy_(F.softshrink(weight, rate * self.l1))
+
+    @torch.no_grad()
+    def _track(self) -> None:
+        """Move the average a step towards the weights; faster at first, when it knows little."""
+        if self.average:
+            decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.average, list(self.weights), 1 - decay)
+
+    def _look(self) -> None:
+        """Read the losses of the latest steps."""
+        for number in torch.stack(self.unread).tolist() if self.unread else []:
+            self.losses.append(number)
+            if not math.isfinite(number):
+                epoch = (self.step - 1) // self.steps_per_epoch
+                raise FloatingPointError(
+                    f"the loss of {self.name} must stay finite, got {number} at step "
+                    f"{epoch * self.steps_per_epoch + len(self.losses)} of {self.n_steps}; "
+                    f"use a learning_rate below {self.settings.learning_rate:g}"
+                )
+        self.unread = []
+
+    def _close_epoch(self, validate: Callable[[], float] | None) -> None:
+        entry = {"epoch": self.step / self.steps_per_epoch, "train_loss": math.fsum(self.losses) / len(self.losses)}
+        self.losses = []
+        with self._averaged():
+            if validate is not None:
+                entry["val_loss"] = validate()
+                if not math.isfinite(entry["val_loss"]):
+                    raise FloatingPointError(
+                        f"the validation loss of {self.name} must stay finite, got {entry['val_loss']} after epoch "
+                        f"{entry['epoch']:g}; use a learning_rate below {self.settings.learning_rate:g}"
+                    )
+            if self.keeps_last or (
+                validate is not None and all(entry["val_loss"] < before["val_loss"] for before in self.history)
+            ):
+                self.best = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
+        self.history.append(entry)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights, if an average is kept."""
+        own = [weight.detach().clone() for weight in self.weights] if self.average else []
+        _assign(self.weights, self.average)
+        try:
+            yield
+        finally:
+            _assign(self.weights, own)
+
+    def _out_of_patience(self) -> bool:
+        if not isinstance(self.settings, TrainingSettings) or self.keeps_last or not self.history:
+            return False
+        losses = [entry["val_loss"] for entry in self.history]
+        return len(losses) - 1 - losses.index(min(losses)) >= self.settings.patience_epochs
+
+    def _is_due(self) -> bool:
+        return self.checkpoints is not None and time.monotonic() - self.saved_at >= self.checkpoints.every_seconds
+
+    def _save(self) -> None:
+        if self.checkpoints is None or distributed.rank() > 0:
+            return
+        self._look()
+        tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        tensors |= {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
+        tensors |= {f"average.{number}": weight for number, weight in enumerate(self.average)}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": its for name, its in state.items()}
+        self.checkpoints.save(self.step, tensors, {"step": self.step, "history": self.history})
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint; where the processes found different ones, from the start."""
+        found = self.checkpoints.newest() if self.checkpoints else None
+        step = found[1]["step"] if found else 0
+        if not distributed.all_equal(step) or found is None:
+            return
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}, "optimiser": {}}
+        losses = found[0].pop("losses")
+        for name, tensor in found[0].items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor.to(self.where, copy=True)
+        self.model.load_state_dict(parts["model"])
+        self.best = parts["best"]
+        self.average = [parts["average"][str(number)] for number in range(len(self.average))]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimiser"].items():
+            number, _, which = name.partition(".")
+            state.setdefault(int(number), {})[which] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.losses, self.history = step, losses.tolist(), found[1]["history"]
+        print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
+
+
+def epoch_batches(encoded: Encoded, settings: PretrainingSettings | TrainingSettings, epoch: int) -> list[np.ndarray]:
+    """The row numbers of each step of an epoch."""
+    # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
+    few = math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH)
+    return batches(encoded, min(settings.batch_tokens, few), settings.seed + epoch)
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Fix what torch draws in a step: on the CPU the same in every process, on GPUs its own in each."""
+    number = (seed * 1_000_003 + step) * 1_009
+    torch.manual_seed(number % 2**63)
+    if distributed.n_ranks() > 1:
+        torch.cuda.manual_seed((number + distributed.rank()) % 2**63)
+
+
+def _assign(weights: list[nn.Parameter], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, values, strict=False):
+            weight.copy_(value)
+
+
+def _decayed_matrices(weights: list[nn.Parameter], weight_decay: float) -> list[dict]:
+    """Vectors are left out of weight decay; those that stand together in one, as each column's own do, are not."""
+    return [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,1 @@
+"""What people type beside the stages: run, tune, trace, recreate, decide, audit."""

@@ -1,0 +1,95 @@
+"""What the project depends on: known vulnerabilities of every pin, and every package's licence.
+
+`python -m tasks.commands.audit` asks PyPI's vulnerability database through pip-audit; `--licences` writes LICENCES.md
+from what the installed packages say of themselves.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasks import stage
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import atomic_file
+
+PINS, LICENCES = Path("constraints.txt"), Path("LICENCES.md")
+PIP_AUDIT = "pip-audit==2.10.1"
+
+
+def audit() -> str:
+    """Raises UserError where a pin has a known vulnerability, PassingError where the database did not answer."""
+    uv = Path(sys.executable).parent / "uv"
+    arguments = ["-r", str(PINS), "--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
+    command = [str(uv), "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit", *arguments]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return judged(json.loads(asked.stdout)["dependencies"])
+    except (ValueError, KeyError):
+        raise TransientError(f"pip-audit gave no answer; {asked.stderr.strip()[-500:]}") from None
+
+
+def judged(packages: list[dict[str, Any]]) -> str:
+    """What pip-audit's answer means; a package that it skipped is not one without vulnerabilities."""
+    found = [
+        f"  {each['name']} {each['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'no version'}"
+        for each in packages
+        for one in each.get("vulns", [])
+    ]
+    if found:
+        raise UserError("constraints.txt must pin no version with a known vulnerability:\n" + "\n".join(found))
+    skipped = [each["name"] for each in packages if "skip_reason" in each]
+    if skipped or not packages:
+        raise TransientError(
+            f"the vulnerability database did not answer for {len(skipped)} of {len(packages)} packages "
+            f"({', '.join(skipped[:3])} ...): they are not audited; run it where pypi.org can be reached"
+        )
+    return f"{len(packages)} packages, none with a known vulnerability"
+
+
+def licences() -> str:
+    """Write LICENCES.md: every pin that is installed, with its licence."""
+    names = re.findall(r"^([A-Za-z0-9._-]+)==", PINS.read_text("utf-8"), flags=re.MULTILINE)
+    rows, absent = [], []
+    for name in names:
+        try:
+            about = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+        else:
+            rows.append(f"| {name} | {about['Version']} | {licence_of(about)} |")
+    lines = [
+        "# Licences\n",
+        "What the pinned packages say of themselves; `make licences` writes this file.",
+        f"Not installed where it was written: {', '.join(absent) or 'none'}.\n",
+        "| package | version | licence |\n|---|---|---|",
+        *rows,
+    ]
+    with atomic_file(LICENCES) as aside:
+        aside.write_text("\n".join(lines) + "\n", "utf-8")
+    return f"{LICENCES}: {len(rows)} packages"
+
+
+def licence_of(about: Any) -> str:
+    """A package's licence by its expression, its classifiers, or its own words, in that order."""
+    if about["License-Expression"]:
+        return str(about["License-Expression"])
+    classified = [line.rpartition(":: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License")]
+    own = (about["License"] or "").strip().splitlines()
+    return ", ".join(classified) or (own[0][:80] if own else "not told")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.commands.audit", description=__doc__)
+    parser.add_argument("--licences", action="store_true", help="write LICENCES.md instead")
+    given = parser.parse_args()
+    sys.exit(stage.exit_code_of("audit", lambda: print(licences() if given.licences else audit())))
+
+
+if __name__ == "__main__":
+    main()

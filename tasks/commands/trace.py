@@ -1,0 +1,209 @@
+"""The way back from a published night or part: model, experiment, code, data, what was validated, who approved.
+
+    make trace URI=s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json
+
+Takes the address of a manifest, of one in the history, or of a part file. Reads the store, the origin's git and,
+for the validation report, the DVC remote; changes nothing.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tasks import stage
+from tasks.commands.embedded import export_environment
+from tasks.publication import manifests
+from tasks.publication.object_store import Store
+from tasks.runs.dvc import lock_at
+from tasks.runs.experiments import experiments
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import read_json
+from tasks.runtime.git import git, redact_credentials
+from tasks.runtime.paths import Paths
+from tasks.runtime.settings import settings
+
+_ADDRESS = re.compile(r"(s3://.+)/([a-z][a-z0-9-]*[a-z0-9])/dt=(\d{4}-\d\d-\d\d)/(.+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What an address leads to."""
+
+    store: Store
+    """Where the product's nights lie."""
+    manifest: dict[str, Any]
+    """The manifest that the address names, or that names it."""
+    stands: bool
+    """Whether this manifest is the night's now; else another one has taken its place."""
+    part: dict[str, Any] | None
+    """The part, where the address names one."""
+
+    @property
+    def product(self) -> str:
+        """The product's name."""
+        return str(self.manifest["product"])
+
+
+def find(uri: str) -> Published:
+    """What lies at an address of the store. Raises UserError where no manifest is there, or names it."""
+    match = _ADDRESS.fullmatch(uri)
+    as_of = _day(match[3]) if match else None
+    if not match or not as_of:
+        raise UserError(
+            f"URI must be the address of a manifest or a part, got {uri!r}; use for example "
+            "s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json"
+        )
+    store, product, rest = Store(match[1]), match[2], match[4]
+    night = manifests.current_manifest(store, product, as_of)
+    if rest == manifests.MANIFEST and night:
+        return Published(store=store, manifest=night, stands=True, part=None)
+    known = [*manifests.history(store, product, as_of), *([night] if night else [])]
+    for manifest in reversed(known):
+        found = {"store": store, "manifest": manifest, "stands": manifest is night}
+        if store.uri(manifests.history_key(product, as_of, manifest["generation"])) == uri:
+            return Published(**found, part=None)
+        for part in manifest["parts"]:
+            if f"s3://{store.bucket}/{part['key']}" == uri:
+                return Published(**found, part=part)
+    raise UserError(
+        f"{uri}: must be a manifest or a part that one names, and is not; look at the folder's {manifests.MANIFEST}"
+    )
+
+
+def _day(text: str) -> date | None:
+    with suppress(ValueError):
+        return date.fromisoformat(text)
+    return None
+
+
+def trace(uri: str) -> str:
+    """The way back, for a person to read. Raises UserError for an address that leads nowhere."""
+    published = find(uri)
+    manifest = published.manifest
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder)
+        git("clone", "--quiet", "--bare", settings().origin, str(repository))
+        lines = {
+            **_of_the_night(published),
+            **_of_the_model(published),
+            **_of_the_code(repository, manifest),
+            **_of_the_data(repository, published),
+            "engine": ", ".join(f"{name} {value}" for name, value in sorted(manifest["inputs"]["engine"].items())),
+            "environment": f"constraints.txt of that revision (sha256 {manifest['inputs']['environment_sha256'][:12]})",
+            "re-create it": f"make recreate URI={uri}",
+        }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def experiment_commit(repository: Path, product: str, name: str | None, commit: str | None) -> str | None:
+    """Fetch an experiment into a repository; its commit, or None where the origin has it no more.
+
+    Its name may mean another commit by now, where the run was saved again: the one that is asked for wins.
+    """
+    wanted = [each for each in experiments(product) if each.commit == commit or each.name == name]
+    wanted.sort(key=lambda each: each.commit != commit)
+    for source in [*([commit] if commit else []), *(each.reference for each in wanted)]:
+        fetched = subprocess.run(
+            ["git", "fetch", "--quiet", "--no-tags", settings().origin, source],
+            cwd=repository,
+            capture_output=True,
+            check=False,
+        )
+        if fetched.returncode == 0:
+            return git("rev-parse", "FETCH_HEAD", cwd=repository).strip()
+    return None
+
+
+def _of_the_night(published: Published) -> dict[str, str]:
+    manifest, part = published.manifest, published.part
+    rows = manifest["rows"]
+    now = "stands" if published.stands else "was replaced, and is kept in the history"
+    lines = {
+        "night": f"{published.product} of {manifest['dt']}: {now}",
+        "run": f"{manifest['run']}, generation {manifest['generation']}",
+        f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['published']:,} published in "
+        f"{len(manifest['parts'])} parts + {rows['quarantined']:,} quarantined",
+    }
+    return {"part": f"{part['name']}: {part['rows']:,} rows, sha256 {part['sha256']}", **lines} if part else lines
+
+
+def _of_the_model(published: Published) -> dict[str, str]:
+    model = published.manifest["model"]
+    made = [each.name for each in experiments(published.product) if each.commit == model["commit"]]
+    return {
+        "model": f"{model['version']}, sha256 {model['sha256']}",
+        "trained by": f"{made[0] if made else 'an experiment that the origin lists no more'}, commit {model['commit']}",
+        "approval": model["approval"] or "none recorded",
+    }
+
+
+def _of_the_code(repository: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    revision = manifest["git_revision"]
+    commit = experiment_commit(repository, manifest["product"], manifest["experiment"], manifest["experiment_commit"])
+    shown = subprocess.run(
+        ["git", "show", "-s", "--format=%ci, %an: %s", revision],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "experiment": f"{manifest['experiment']}, commit {commit or 'not in the origin any more'}",
+        "code": f"{revision} ({shown.stdout.strip() or 'not in the origin any more'})",
+    }
+
+
+def _of_the_data(repository: Path, published: Published) -> dict[str, str]:
+    manifest, product = published.manifest, published.product
+    lines = {"rows scored": f"sha256 {manifest['inputs']['rows_sha256']}"}
+    commit = experiment_commit(repository, product, manifest["experiment"], manifest["experiment_commit"])
+    if commit is None:
+        return lines
+    outs = {
+        out["path"]: out["md5"]
+        for entry in lock_at(repository, commit)["stages"].values()
+        for out in entry.get("outs", [])
+    }
+    paths, report = Paths(product), Paths(product).report("validation.json")
+    for name, path in (("raw data", paths.raw), ("valid data", paths.valid), ("quarantined", paths.quarantine)):
+        lines[name] = f"{path}, md5 {outs.get(str(path), 'not recorded')}"
+    return {
+        **lines,
+        "validation": f"{report}, md5 {outs.get(str(report), 'not recorded')}: {_validation(commit, report)}",
+    }
+
+
+def _validation(commit: str, report: Path) -> str:
+    """What the validation report said, in a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "dvc", "get", "--quiet", settings().origin, str(report), "--rev", commit]
+        got = subprocess.run([*command, "--out", f"{folder}/report"], capture_output=True, text=True, check=False)
+        if got.returncode:
+            return (
+                f"could not be fetched from the DVC remote ({redact_credentials(got.stderr.strip()).splitlines()[-1:]})"
+            )
+        day = read_json(Path(folder) / "report")["scored_day"]
+    return f"{day['rows_in']:,} rows in, {day['rows_quarantined']:,} quarantined on the day that was scored"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.commands.trace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("uri", help="s3:// address of a manifest or a part")
+    given = parser.parse_args()
+    export_environment()
+    return stage.exit_code_of("trace", lambda: print(trace(given.uri)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

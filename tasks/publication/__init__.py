@@ -1,0 +1,1 @@
+"""What the object store holds of a product, and how it changes."""

@@ -1,0 +1,142 @@
+"""Cells as delivered, made into the declared types; a cell that does not fit becomes missing and is told of.
+
+Never a changed value: text stays as it is, and what a 64-bit float cannot hold, such as 1e999 or an integer past 2^53
+that it would round, is not a number here: such a column is a category.
+"""
+
+import re
+from datetime import date, timedelta
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+import pandas as pd
+
+from model.settings import NUMERIC_KINDS
+from tasks.params import Target
+
+LABEL_SEPARATOR = "|"
+_DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
+_SURPLUS = r"([.,][0-9]{6})[0-9]+"
+"""Digits of a second that one cell may have, and for which pandas would read all the others to the nanosecond: then it
+knows no year beyond 2262."""
+_EXACT = 2**53
+"""From here on a 64-bit float skips integers."""
+_TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+
+
+def parse_time(values: pd.Series) -> pd.Series:
+    """ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none.
+
+    A value must name its day: neither a year or month alone nor a word such as `today` is a date. Parts of a
+    second are cut off, and a time without a zone is taken for UTC.
+    """
+    if pd.api.types.is_numeric_dtype(values):  # a bare number is no date, though pandas would take it for one
+        return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s]")
+    if values.dtype == object:
+        values = values.where(values.map(_may_be_time), None)
+        values = values.map(lambda cell: re.sub(_SURPLUS, r"\1", cell) if isinstance(cell, str) else cell)
+    elif not pd.api.types.is_datetime64_any_dtype(values):
+        values = as_text(values)
+        values = values.where(values.str.fullmatch(_DAY_FIRST, na=False), None)
+        values = values.str.replace(_SURPLUS, r"\1", regex=True)
+    parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    parsed = parsed.dt.tz_localize(None).astype("datetime64[s]")
+    return parsed.where(parsed.dt.year.between(1, 9999))
+
+
+def _may_be_time(cell: object) -> bool:
+    return isinstance(cell, date | np.datetime64) or (
+        isinstance(cell, str) and re.fullmatch(_DAY_FIRST, cell) is not None
+    )
+
+
+def event_day(values: pd.Series) -> pd.Series:
+    """The dates of a time column as YYYY-MM-DD, missing where a value is no date."""
+    return parse_time(values).dt.strftime("%Y-%m-%d")
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Text of each cell, whatever type a reader chose for it: a whole float, made so by a gap, reads as an integer."""
+    if pd.api.types.is_float_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+        values = values.astype(object).where(values.notna(), None)
+    if values.dtype == object:
+        return values.map(cell_text, na_action="ignore").astype("str")
+    return values.astype("str").where(values.notna(), None).astype("str")
+
+
+def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
+    """`values` as a column of its kind, and which of them did not fit (bool, same index)."""
+    present = values.notna()
+    if kind in NUMERIC_KINDS:
+        if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
+            values = as_text(values)
+        if values.dtype == object:
+            values = values.where(~values.map(lambda cell: isinstance(cell, date | timedelta | bytes)), "")
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        numbers = numbers.where(np.isfinite(numbers) & ~_rounded(values, numbers))
+        return numbers, present & numbers.isna()
+    if kind == "time":
+        times = parse_time(values)
+        return times, present & times.isna()
+    texts = _text(values)
+    return texts, present & texts.isna()
+
+
+def _rounded(values: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Which cells a 64-bit float would change: long integers, and what it takes for zero."""
+    suspect = numbers.abs() >= _EXACT
+    if pd.api.types.is_float_dtype(values):
+        return suspect & False
+    if not pd.api.types.is_numeric_dtype(values):
+        zero = numbers == 0
+        suspect[zero] = as_text(values[zero]).str.contains("[1-9]", na=False)
+    changed = [_differ(cell, number) for cell, number in zip(values[suspect], numbers[suspect], strict=True)]
+    suspect[suspect] = np.array(changed, bool)
+    return suspect
+
+
+def _differ(cell: object, number: float) -> bool:
+    if isinstance(cell, float) or not np.isfinite(number):
+        return False
+    try:
+        exact = Decimal(str(cell).strip())
+    except InvalidOperation:
+        return False
+    return exact != Decimal(number) if "e" not in str(cell).lower() else number == 0 != exact
+
+
+def has_label(truths: pd.Series) -> pd.Series:
+    """Which cells of a target say something: one that is blank, or no number, is not known yet."""
+    blank = truths.map(lambda cell: isinstance(cell, str) and cell.strip() in ("", "NaN"), na_action="ignore")
+    return truths.notna() & ~blank.fillna(False).astype(bool)
+
+
+def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
+    """The truth as int8 (binary), text (multiclass, and multilabel joined by `|`) or float64 (regression)."""
+    if target.task == "regression":
+        return cast_column(values, "number")
+    if target.task == "binary":
+        truth = values.astype("str").str.lower().map(_TRUTH)
+        return truth.astype("Int8"), values.notna() & truth.isna()
+    if target.task == "multilabel":
+        values = values.map(_joined, na_action="ignore")
+    return cast_column(values, "category")
+
+
+def _text(values: pd.Series) -> pd.Series:
+    """Text of each value; containers have none."""
+    if values.dtype == object:
+        values = values.where(~values.map(lambda cell: isinstance(cell, list | dict | np.ndarray | bytes)), None)
+    return as_text(values)
+
+
+def cell_text(cell: object) -> str:
+    """Text of one cell that is not missing."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+        return str(int(cell))
+    return str(cell)
+
+
+def _joined(value: object) -> object:
+    labels = value if isinstance(value, list | np.ndarray) else str(value).split(LABEL_SEPARATOR) if value else []
+    return LABEL_SEPARATOR.join(sorted({str(label).strip() for label in labels} - {""}))

@@ -1,0 +1,1 @@
+"""What the training stages do: pretraining, fine-tuning, measuring, folds, tuning, checkpoints."""
