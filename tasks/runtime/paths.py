@@ -1,6 +1,7 @@
-"""The only place that knows where things lie under `data/`.
+"""Name the files and folders of a product under `data/`: the only place that knows where things lie.
 
-Every path is relative to the working directory, which is the root of the repository or of a run's workspace.
+Paths are relative to the working directory, which is the root of the repository or of a run's workspace, unless
+another root is given, such as that of a fold or a trial.
 """
 
 from dataclasses import dataclass
@@ -14,47 +15,50 @@ class Paths:
     """The files and folders of one product."""
 
     product: str
+    """The product's name."""
+    root: Path = DATA
+    """The folder that holds raw/, valid/, models/ and the others."""
 
     @property
     def raw(self) -> Path:
         """As delivered: rows/dt=D.parquet, labels/dt=D.parquet and index.json. Append-only."""
-        return DATA / "raw" / self.product
+        return self.root / "raw" / self.product
 
     @property
     def valid(self) -> Path:
         """What passed validation: rows/dt=D.parquet and labels/dt=D.parquet, typed."""
-        return DATA / "valid" / self.product
+        return self.root / "valid" / self.product
 
     @property
     def quarantine(self) -> Path:
         """What did not: rows.parquet and labels.parquet, with the reasons."""
-        return DATA / "quarantine" / self.product
+        return self.root / "quarantine" / self.product
 
     @property
     def splits(self) -> Path:
         """train.parquet, val.parquet, test.parquet (labelled) and pretrain.parquet (all but the held-out rows)."""
-        return DATA / "splits" / self.product
+        return self.root / "splits" / self.product
 
     @property
     def pretrained(self) -> Path:
         """Weights that `train` starts from."""
-        return DATA / "models" / self.product / "pretrained"
+        return self.root / "models" / self.product / "pretrained"
 
     @property
     def trained(self) -> Path:
         """The fine-tuned weights."""
-        return DATA / "models" / self.product / "trained"
+        return self.root / "models" / self.product / "trained"
 
     @property
     def onnx(self) -> Path:
         """What `predict` runs."""
-        return DATA / "models" / self.product / "onnx"
+        return self.root / "models" / self.product / "onnx"
 
     @property
     def predictions(self) -> Path:
         """part-00000.parquet ... and night.json."""
-        return DATA / "predictions" / self.product
+        return self.root / "predictions" / self.product
 
     def report(self, name: str) -> Path:
         """A report: validation.json, split.json, pretraining.csv, training.csv, metrics.json, export.json ..."""
-        return DATA / "reports" / self.product / name
+        return self.root / "reports" / self.product / name
