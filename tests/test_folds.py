@@ -26,8 +26,8 @@ from tasks.training import cross_validation
 from tasks.training.cross_validation import mean_and_interval
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
-BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "cross_validation": 3}
-BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "cross_validation": 3}
+BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "folds": 3}
+BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "folds": 3}
 
 
 def tiny(rule):
@@ -90,7 +90,7 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
     before = {file: file.read_bytes() for file in [*PATHS.splits.iterdir(), *PATHS.trained.iterdir()]}
     told = evaluate(product, TODAY)
     full = json.loads(PATHS.report("evaluation.json").read_text())
-    each = full["cross_validation"]["each"]
+    each = full["folds"]["each"]
     assert [fold["as_of"] for fold in each] == [str(TODAY - timedelta(days=5 * i)) for i in range(3)]
     assert list(seen) == [TODAY - timedelta(days=5), TODAY - timedelta(days=10)]
     for as_of, days in seen.items():
@@ -98,9 +98,9 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
         assert days["pretrain"] <= as_of
     aucs = [fold["model"]["auc"] for fold in each]
     assert aucs[0] == round(full["model"]["auc"], 6)
-    assert full["cross_validation"]["model"]["mean"] == pytest.approx(np.mean(aucs))
+    assert full["folds"]["model"]["mean"] == pytest.approx(np.mean(aucs))
     ahead = [fold["model"]["auc"] - fold["baseline"]["auc"] for fold in each]
-    assert json.loads(PATHS.report("metrics.json").read_text())["cross_validation"]["difference"] == pytest.approx(
+    assert json.loads(PATHS.report("metrics.json").read_text())["folds"]["difference"] == pytest.approx(
         np.mean(ahead), abs=1e-6
     )
     assert f"3 folds: auc {np.mean(aucs):.4f}" in told

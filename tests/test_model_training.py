@@ -311,7 +311,7 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
     table = {"colour": np.full(400, "red", object), "size": np.zeros(400), "note": np.full(400, None, object)}
     encoded, y = features.encode(table), (np.arange(400) % 5 == 0).astype(int)  # no column tells which
     shares = {}
-    for weights in ("none", "balanced_class_weights"):
+    for weights in ("none", "balanced"):
         settings = TrainingSettings(epochs=2, learning_rate=3e-3, class_weights=weights, calibrate=False)
         network, _ = train(fresh(features), features, encoded, y, encoded, y, settings)
         batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
@@ -319,7 +319,7 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
             scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
         shares[weights] = float(scores.mean())
     assert shares["none"] == pytest.approx(0.2, abs=0.1)
-    assert shares["balanced_class_weights"] == pytest.approx(0.5, abs=0.1)
+    assert shares["balanced"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_rows_weigh_half_for_every_half_life_and_one_in_the_mean():

@@ -52,7 +52,7 @@ def part_key(product: str, as_of: date, run: str, generation: int, name: str) ->
 
 def encode_checked(content: dict[str, Any]) -> bytes:
     """Readable JSON that says itself whether it arrived whole."""
-    return (json.dumps({**content, "encode_checked": _digest(content)}, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps({**content, "seal": _digest(content)}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def decode_checked(stored: StoredObject) -> dict[str, Any]:
