@@ -6,6 +6,7 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 
 from tasks.params.schema import (
     APPROVALS,
+    ARRIVED,
     ENGINES,
     LOWER_IS_BETTER,
     MAX_SHARDS,
@@ -14,6 +15,7 @@ from tasks.params.schema import (
     PARAMS_FILE,
     PII_WAYS,
     RAW_ROW,
+    ROW_ID,
     SEVERITIES,
     SOURCE_KINDS,
     UNREADABLE_COLUMNS,
@@ -39,6 +41,7 @@ from tasks.params.schema import (
 
 __all__ = [
     "APPROVALS",
+    "ARRIVED",
     "ENGINES",
     "LOWER_IS_BETTER",
     "MAX_SHARDS",
@@ -47,6 +50,7 @@ __all__ = [
     "PARAMS_FILE",
     "PII_WAYS",
     "RAW_ROW",
+    "ROW_ID",
     "SEVERITIES",
     "SOURCE_KINDS",
     "UNREADABLE_COLUMNS",

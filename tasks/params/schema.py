@@ -72,6 +72,10 @@ UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """What `tasks.sources.fetch` adds to rows that it cannot read: what is wrong, on which line, and its text."""
 RAW_ROW = "raw_row"
 """What `tasks.rows.corrections` calls a row by."""
+ROW_ID = "row_id"
+"""The column that names the rows of a product without a key."""
+ARRIVED = "arrived"
+"""The column with the as_of on which a row was first seen, of a product without a time."""
 _OURS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 
@@ -453,6 +457,10 @@ class Product:
     """Where the nights go."""
     name: str = ""
     """The entry's key in params.yaml."""
+    has_key: bool = True
+    """Whether `key` is declared; without one it is ("row_id",), a column that `tasks.ingest` adds."""
+    has_time: bool = True
+    """Whether `time` is declared; without it, it is "arrived", a column that `tasks.ingest` adds."""
 
     def __post_init__(self) -> None:
         _complain(_mistakes_between(vars(self)))
@@ -652,7 +660,11 @@ def parse(content: Any, file: str = str(PARAMS_FILE)) -> Params:
                 "products: a name must be 2 to 64 lower-case letters, digits and hyphens, "
                 f"starting with a letter, got {name!r}; rename it"
             )
-        product = _read(Product, entry, place, mistakes, fixed={"name": str(name)})
+        declared = {"has_key": True, "has_time": True}
+        if isinstance(entry, dict):
+            declared = {"has_key": "key" in entry, "has_time": "time" in entry}
+            entry = {"key": [ROW_ID], "time": ARRIVED, **entry}
+        product = _read(Product, entry, place, mistakes, fixed={"name": str(name), **declared})
         if product is not None:
             products[str(name)] = product
     if mistakes:
