@@ -19,7 +19,7 @@ import pyarrow as pa
 from tasks import stage
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.rows.casting import LABEL_SEPARATOR, as_text, cast_target, cell_text, event_day, has_label, parse_time
-from tasks.rows.keys import row_hashes
+from tasks.rows.keys import key_text, row_hashes
 from tasks.rows.partitions import partition, partition_day, read_partitions, read_table, write_table
 from tasks.rows.personal_data import protect
 from tasks.runtime.errors import UserError
@@ -172,10 +172,10 @@ def _labels_by_day(
     """
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
-    keys, told = _keys(frame, product), has_label(frame[product.target.name])
+    keys, told = key_text(frame, product.key), has_label(frame[product.target.name])
     files = [partition(paths.raw / "labels", date.fromisoformat(day)) for day in index["labels"]]
     stored = read_partitions(files, [*product.key, product.target.name])
-    then = _truths(stored, _keys(stored, product), product)
+    then = _truths(stored, key_text(stored, product.key), product)
     again = keys.isin(then.index)
     # Compared as dates: the truth of the last day of 9999 is known in a year of five digits.
     due = told & (known.dt.normalize() <= pd.Timestamp(as_of))
@@ -225,7 +225,7 @@ def _changed_days(
             then = _dated(then.reindex(columns=now.columns), product)
             if _digest(now[shared]) == _digest(then[shared]):
                 continue
-            keys_now, keys_then = set(_keys(now, product)), set(_keys(then, product))
+            keys_now, keys_then = set(key_text(now, product.key)), set(key_text(then, product.key))
             same = set(row_hashes(now[shared])) & set(row_hashes(then[shared]))
             changed[day] = {
                 "added": len(keys_now - keys_then),
@@ -254,14 +254,6 @@ def _storable(values: pd.Series) -> pd.Series:
             na_action="ignore",
         )
     return values
-
-
-def _keys(table: pd.DataFrame, product: Product) -> pd.Series:
-    """One text per row that names it."""
-    key = as_text(table[product.key[0]])
-    for name in product.key[1:]:
-        key = key + "\x1f" + as_text(table[name])
-    return key
 
 
 def _digest(table: pd.DataFrame) -> str:

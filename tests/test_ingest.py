@@ -433,6 +433,22 @@ def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():
     assert stored("rows")["2024-01-04"]["parcel_id"].astype(object)[0] is not None
 
 
+def test_labels_of_keys_that_join_to_one_text_are_all_stored():
+    kinds = {"k": "category", "l": "category", "weight_kg": "number"}
+    pairs = {"2024-01-01": [("a\x1f", "b")], "2024-01-02": [("a", "\x1fb"), ("c", "d")]}
+    lines = [
+        {"k": first, "l": second, "day": day, "weight_kg": "1", "late": "1"}
+        for day, keys in pairs.items()
+        for first, second in keys
+    ]
+    deliver(pd.DataFrame(lines))
+    for as_of in ("2024-01-01", "2024-01-02"):
+        run(as_of, key=["k", "l"], columns=kinds, expectations=[], target__delay_days=0, split__group=None)
+    assert report()["labels_new"] == 2
+    stored_keys = {day: set(zip(table["k"], table["l"], strict=True)) for day, table in stored("labels").items()}
+    assert stored_keys == {day: {*keys} for day, keys in pairs.items()}
+
+
 def test_key_may_hold_the_time_and_a_column_called_day():
     frame = rows(each=1).assign(store=["1", "2", "3", "4"])
     deliver(frame)
