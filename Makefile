@@ -26,7 +26,7 @@ setup: .venv/ready-demo  ## the virtual environment, everything pinned
 pii: .venv/ready-pii  ## what a product with `pii: redact` needs besides
 
 run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
-	@$(BIN)/python -m tasks.commands.embedded run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
+	@$(BIN)/python -m tasks.commands run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
 	@$(BIN)/python -m tasks.training.tuning $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
@@ -41,16 +41,16 @@ chaos: .venv/ready-test  ## break every request, kill at every label, feed hosti
 	@$(BIN)/python tests/chaos.py $(PART)
 
 trace: .venv/ready-demo  ## the way back from the night or part at URI: model, experiment, code, data, who approved
-	@$(BIN)/python -m tasks.commands.trace "$(URI)"
+	@$(BIN)/python -m tasks.commands trace "$(URI)"
 
 recreate: .venv/ready-demo  ## make the night at URI again, compare every byte; FROM=data trains its model again too
-	@$(BIN)/python -m tasks.commands.recreate "$(URI)" $(if $(FROM),--from $(FROM)) $(if $(ENVIRONMENT),--environment $(ENVIRONMENT))
+	@$(BIN)/python -m tasks.commands recreate "$(URI)" $(if $(FROM),--from $(FROM)) $(if $(ENVIRONMENT),--environment $(ENVIRONMENT))
 
 up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints address, user and password
-	@$(BIN)/python -m tasks.commands.embedded up
+	@$(BIN)/python -m tasks.commands up
 
 down: .venv/ready-demo  ## stop them
-	@$(BIN)/python -m tasks.commands.embedded down
+	@$(BIN)/python -m tasks.commands down
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.commands.accept $(PRODUCT) "$$DT" "$$REASON"
@@ -68,10 +68,10 @@ lint: .venv/ready-test  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/mypy
 
 audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages
-	@$(BIN)/python -m tasks.commands.audit
+	@$(BIN)/python -m tasks.commands audit
 
 licences: .venv/ready-test  ## write LICENCES.md from what the packages say of themselves
-	@$(BIN)/python -m tasks.commands.audit --licences
+	@$(BIN)/python -m tasks.commands licences
 
 constraints: .venv/ready-demo  ## pin the newest versions that pyproject.toml admits
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 --upgrade -o .venv/pins

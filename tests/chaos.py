@@ -53,7 +53,7 @@ def main() -> int:
                 for part in under_way:
                     rows.update(part.result())
         finally:
-            call([sys.executable, "-m", "tasks.commands.embedded", "down"], HERE.parent, env)
+            call([sys.executable, "-m", "tasks.commands", "down"], HERE.parent, env)
     width = max(map(len, rows))
     print("\n" + "\n".join(f"{name:<{width}}  {count:>9,}" for name, count in rows.items()))
     print(f"\nnothing lost, nothing half published; {time.monotonic() - started:.0f} s, seed {given.seed}")

@@ -107,7 +107,7 @@ class Project:
         call(["git", "commit", "--quiet", "--all", "-m", "Move on"], self.folder, self.env)
 
     def recreate(self, uri: str, *more: str, expect: int = 0) -> str:
-        return call([sys.executable, "-m", "tasks.commands.recreate", uri, *more], self.folder, self.env, expect)
+        return call([sys.executable, "-m", "tasks.commands", "recreate", uri, *more], self.folder, self.env, expect)
 
 
 def whole(folder: Path, seed: int) -> dict[str, int]:

@@ -159,7 +159,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     call([sys.executable, "-c", "from tasks.commands import embedded as e; e.start_store(e.environment())"], home, env)
     kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
     yield {name: value for name, value in kept.items() if name.startswith("AWS_")}
-    call([sys.executable, "-m", "tasks.commands.embedded", "down"], ROOT, env)
+    call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)
 
 
 @pytest.fixture

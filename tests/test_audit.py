@@ -7,7 +7,7 @@ from email.message import Message
 import pytest
 from conftest import ROOT
 
-from tasks.commands.audit import judged, licence_of
+from tasks.commands.audit import licence_of, report_vulnerabilities
 from tasks.runtime.errors import TransientError, UserError
 
 GOOD = {"name": "a", "version": "1", "vulns": []}
@@ -15,14 +15,14 @@ BAD = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-2021-108", "fix_vers
 SKIPPED = {"name": "c", "skip_reason": "Dependency not found on PyPI and could not be audited: c (1)"}
 
 
-def test_vulnerability_is_told_and_what_was_not_audited_is_not_called_safe():
-    assert judged([GOOD]) == "1 packages, none with a known vulnerability"
+def test_vulnerability_is_named_and_what_was_not_audited_is_not_called_safe():
+    assert report_vulnerabilities([GOOD]) == "1 packages, none with a known vulnerability"
     with pytest.raises(UserError, match=r"b 2: PYSEC-2021-108, mended in 3"):
-        judged([GOOD, BAD, SKIPPED])
+        report_vulnerabilities([GOOD, BAD, SKIPPED])
     with pytest.raises(TransientError, match=r"did not answer for 1 of 2 packages \(c ...\): they are not audited"):
-        judged([GOOD, SKIPPED])
+        report_vulnerabilities([GOOD, SKIPPED])
     with pytest.raises(TransientError, match="0 of 0"):
-        judged([])
+        report_vulnerabilities([])
 
 
 def test_licence_is_the_expression_or_the_classifier_or_the_first_words():

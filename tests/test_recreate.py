@@ -21,10 +21,10 @@ from tasks.runtime.paths import Paths
 
 def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # noqa: F811
     first, second = two_nights
-    standing = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
-    assert (standing.manifest, standing.stands, standing.part) == (second, True, None)
+    current = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
+    assert (current.manifest, current.is_current, current.part) == (second, True, None)
     before = find(Store(url).uri(history_key("tiny", AS_OF, 1)))
-    assert (before.manifest, before.stands) == (first, False)
+    assert (before.manifest, before.is_current) == (first, False)
     for manifest in two_nights:
         found = find(f"s3://lamplighter/{manifest['parts'][2]['key']}")
         assert (found.manifest, found.part) == (manifest, manifest["parts"][2])
@@ -39,7 +39,7 @@ def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # 
         "/tiny/dt=2024-13-01/_manifest.json",
     ],
 )
-def test_address_that_leads_nowhere_is_told(s3_here, end):
+def test_address_that_leads_nowhere_is_refused(s3_here, end):
     with pytest.raises(UserError, match=r"must be (the address of )?a manifest or a part"):
         find(f"s3://lamplighter/{uuid.uuid4().hex}{end}")
 
@@ -77,7 +77,7 @@ def test_differences_are_shown_from_cause_to_row(url, two_nights):  # noqa: F811
     assert "in the store no more" in module._differences(published, night, folder)[1]
 
 
-def test_packages_that_a_revision_pins_otherwise_are_told(tmp_path):
+def test_packages_that_a_revision_pins_otherwise_are_named(tmp_path):
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, tmp_path / name)
     assert module._differing_pins(tmp_path) == [], "what is installed is what is pinned"

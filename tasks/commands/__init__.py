@@ -1,1 +1,1 @@
-"""What people type beside the stages: run, tune, trace, recreate, decide, audit."""
+"""The commands that people type beside the stages: `python -m tasks.commands --help`."""

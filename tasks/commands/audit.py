@@ -1,19 +1,17 @@
-"""What the project depends on: known vulnerabilities of every pin, and every package's licence.
+"""Audit the packages that the project depends on: known vulnerabilities of every pin, and every package's licence.
 
-`python -m tasks.commands.audit` asks PyPI's vulnerability database through pip-audit; `--licences` writes LICENCES.md
-from what the installed packages say of themselves.
+make audit       asks PyPI's vulnerability database through pip-audit
+make licences    writes LICENCES.md from the installed packages' own metadata
 """
 
-import argparse
 import json
 import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from tasks import stage
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import atomic_file
 
@@ -21,20 +19,42 @@ PINS, LICENCES = Path("constraints.txt"), Path("LICENCES.md")
 PIP_AUDIT = "pip-audit==2.10.1"
 
 
+class Vulnerability(TypedDict):
+    """A known vulnerability of a package, as pip-audit reports it."""
+
+    id: str
+    fix_versions: list[str]
+
+
+class Audited(TypedDict):
+    """A package in pip-audit's answer; one that it skipped has neither version nor vulnerabilities."""
+
+    name: str
+    version: NotRequired[str]
+    vulns: NotRequired[list[Vulnerability]]
+    skip_reason: NotRequired[str]
+
+
 def audit() -> str:
-    """Raises UserError where a pin has a known vulnerability, PassingError where the database did not answer."""
+    """Look every pin up in the vulnerability database.
+
+    Raises UserError where a pin has a known vulnerability, TransientError where the database did not answer.
+    """
     uv = Path(sys.executable).parent / "uv"
     arguments = ["-r", str(PINS), "--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
     command = [str(uv), "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit", *arguments]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        return judged(json.loads(asked.stdout)["dependencies"])
+        return report_vulnerabilities(json.loads(done.stdout)["dependencies"])
     except (ValueError, KeyError):
-        raise TransientError(f"pip-audit gave no answer; {asked.stderr.strip()[-500:]}") from None
+        raise TransientError(f"pip-audit gave no answer; {done.stderr.strip()[-500:]}") from None
 
 
-def judged(packages: list[dict[str, Any]]) -> str:
-    """What pip-audit's answer means; a package that it skipped is not one without vulnerabilities."""
+def report_vulnerabilities(packages: list[Audited]) -> str:
+    """Sum up pip-audit's answer; a package that it skipped is not one without vulnerabilities.
+
+    Raises as `audit` does.
+    """
     found = [
         f"  {each['name']} {each['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'no version'}"
         for each in packages
@@ -52,7 +72,7 @@ def judged(packages: list[dict[str, Any]]) -> str:
 
 
 def licences() -> str:
-    """Write LICENCES.md: every pin that is installed, with its licence."""
+    """Write LICENCES.md: every pin that is installed, with its licence; return a line about it."""
     names = re.findall(r"^([A-Za-z0-9._-]+)==", PINS.read_text("utf-8"), flags=re.MULTILINE)
     rows, absent = [], []
     for name in names:
@@ -69,27 +89,15 @@ def licences() -> str:
         "| package | version | licence |\n|---|---|---|",
         *rows,
     ]
-    with atomic_file(LICENCES) as aside:
-        aside.write_text("\n".join(lines) + "\n", "utf-8")
+    with atomic_file(LICENCES) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
     return f"{LICENCES}: {len(rows)} packages"
 
 
-def licence_of(about: Any) -> str:
-    """A package's licence by its expression, its classifiers, or its own words, in that order."""
+def licence_of(about: metadata.PackageMetadata) -> str:
+    """Return a package's licence by its expression, its classifiers, or its own words, in that order."""
     if about["License-Expression"]:
         return str(about["License-Expression"])
     classified = [line.rpartition(":: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License")]
     own = (about["License"] or "").strip().splitlines()
     return ", ".join(classified) or (own[0][:80] if own else "not told")
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.commands.audit", description=__doc__)
-    parser.add_argument("--licences", action="store_true", help="write LICENCES.md instead")
-    given = parser.parse_args()
-    sys.exit(stage.exit_code_of("audit", lambda: print(licences() if given.licences else audit())))
-
-
-if __name__ == "__main__":
-    main()

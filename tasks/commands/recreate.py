@@ -4,14 +4,13 @@
     make recreate URI=... FROM=data       trains the model again as well
     make recreate URI=... ENVIRONMENT=installed
 
-A clean clone of the night's own revision, with a DVC cache of its own: nothing of the working tree, the workspaces or
-the shared cache takes part. Data and model come from the remote by their hashes, then that revision's own code runs.
-With FROM=data the rows are validated and the model is trained again from the raw data. Where the revision pins other
-packages than are installed, its own environment is built first (minutes, 2.2 GB, kept in .lamplighter/environments);
-ENVIRONMENT=installed goes on with what is installed, and says what differs.
+It works in a clean clone of the night's own revision, with a DVC cache of its own: nothing of the working tree, the
+workspaces or the shared cache takes part. Data and model come from the remote by their hashes, then that revision's
+own code runs. With FROM=data the rows are validated and the model is trained again from the raw data. Where the
+revision pins other packages than are installed, its own environment is built first (minutes, 2.2 GB, kept in
+.lamplighter/environments); ENVIRONMENT=installed goes on with what is installed, and says what differs.
 """
 
-import argparse
 import hashlib
 import importlib.metadata
 import os
@@ -24,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import stage
-from tasks.commands.embedded import export_environment
 from tasks.commands.trace import Published, experiment_commit, find
 from tasks.params import PARAMS_FILE
 from tasks.params.edit import edited
@@ -49,34 +46,34 @@ class Clone:
     """A clean clone at an experiment's commit."""
 
     folder: Path
-    """Its root."""
+    """The clone's root."""
     product: str
     """The product's name."""
     python: Path
-    """The interpreter that runs its code."""
+    """The interpreter that runs the clone's code."""
 
     def lock(self) -> dict[str, Any]:
-        """The stages of its dvc.lock as it is now."""
+        """Return the stages of the clone's dvc.lock as it is now."""
         stages: dict[str, Any] = read_lock(self.folder)["stages"]
         return stages
 
     def outs(self, name: str) -> dict[str, str]:
-        """What a stage made, by its dvc.lock: path and hash."""
+        """Return path and hash of all that a stage made, by dvc.lock."""
         return {out["path"]: out["md5"] for out in self.lock()[f"{name}@{self.product}"].get("outs", [])}
 
-    def pull_what_it_reads(self, name: str) -> None:
+    def pull_dependencies(self, name: str) -> None:
         """Bring a stage's data from the remote, by the hashes of dvc.lock."""
         made = {out["path"] for entry in self.lock().values() for out in entry.get("outs", [])}
         reads = [dep["path"] for dep in self.lock()[f"{name}@{self.product}"]["deps"]]
         self.run("-m", "dvc", "pull", "--quiet", *[path for path in reads if path in made])
 
     def redo(self, name: str) -> None:
-        """Run a stage with its own code, whatever the cache holds."""
+        """Run a stage with the clone's code, whatever the cache holds."""
         self.run("-m", "dvc", "repro", "--quiet", "--force", "--single-item", f"{name}@{self.product}")
 
     def run(self, *arguments: str) -> None:
-        """Run a Python program in it. Raises UserError with what it printed where it fails."""
-        answer = subprocess.run(
+        """Run a Python program in the clone. Raises UserError with its last lines where it fails."""
+        done = subprocess.run(
             [self.python, *arguments],
             cwd=self.folder,
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -87,50 +84,50 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        if answer.returncode:
+        if done.returncode:
             raise UserError(
                 f"{' '.join(arguments[1:])} failed in the clean clone, so the night could not be re-created:\n"
-                + "\n".join(answer.stdout.strip().splitlines()[-15:])
+                + "\n".join(done.stdout.strip().splitlines()[-15:])
             )
 
 
 def recreate(uri: str, *, retrain: bool = False, installed: bool = False) -> str:
-    """Re-create the night that an address leads to; returns what was equal.
+    """Re-create the night that an address leads to; return a report of all that is equal.
 
-    Raises UserError where anything differs, telling what, or where something that is needed is nowhere to be had.
+    Raises UserError with every difference, or where something that is needed is nowhere to be had.
     """
     published = find(uri)
-    manifest, said = published.manifest, []
+    manifest, report = published.manifest, []
     settings().home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recreate-", dir=settings().home) as folder:
         night = _clean_clone(
             published, Path(folder) / "night", manifest["experiment"], manifest["experiment_commit"], installed
         )
-        night.pull_what_it_reads("predict")
+        night.pull_dependencies("predict")
         if retrain:
-            said.append(_retrain(published, night, Path(folder), installed))
-        _tell(f"predict@{night.product} again")
+            report.append(_retrain(published, night, Path(folder), installed))
+        _print_progress(f"predict@{night.product} again")
         night.redo("predict")
         made = night.folder / Paths(night.product).predictions
         differences = _differences(published, read_json(made / "night.json"), made)
     if differences:
-        raise UserError("\n".join([f"{uri}: the night made again is another one", *said, *differences]))
+        raise UserError("\n".join([f"{uri}: the night made again is another one", *report, *differences]))
     rows = sum(part["rows"] for part in manifest["parts"])
-    said.append(f"{len(manifest['parts'])} parts, {rows:,} rows: every sha256 is equal")
-    return "\n".join(said)
+    report.append(f"{len(manifest['parts'])} parts, {rows:,} rows: every sha256 is equal")
+    return "\n".join(report)
 
 
 def _retrain(published: Published, night: Clone, folder: Path, installed: bool) -> str:
-    """Make the model again from raw data, and put it and newly validated rows where the night's predict reads them."""
+    """Train the model again from raw data; put it and newly validated rows where the night's predict reads them."""
     manifest, product = published.manifest, published.product
     model = _clean_clone(published, folder / "model", None, manifest["model"]["commit"], installed)
     recorded = {name: model.outs(name) for name in RETRAINED}
-    model.pull_what_it_reads("validate")
+    model.pull_dependencies("validate")
     _pin_engine(model, night.folder / Paths(product).onnx)
     for name in RETRAINED:
-        _tell(f"{name}@{product} again")
+        _print_progress(f"{name}@{product} again")
         model.redo(name)
-    night.pull_what_it_reads("validate")
+    night.pull_dependencies("validate")
     night.redo("validate")
     onnx = Paths(product).onnx
     shutil.rmtree(night.folder / onnx)
@@ -143,12 +140,12 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
     ]
     if others:
         return f"trained again, and these differ from what was recorded: {', '.join(others)}"
-    n_equal = sum(Path(path).name != TIMED for its in recorded.values() for path in its)
+    n_equal = sum(Path(path).name != TIMED for outs in recorded.values() for path in outs)
     return f"{n_equal} outputs of {', '.join(RETRAINED)}: every hash is equal"
 
 
 def _pin_engine(model: Clone, onnx: Path) -> None:
-    """Let export keep the engine that was chosen then: which is the fastest here says nothing of the past."""
+    """Let export keep the engine that was chosen then: the fastest one of this machine says nothing of the past."""
     from model.scoring.engines import FILE, Engine
 
     if not (onnx / FILE).exists():
@@ -159,7 +156,7 @@ def _pin_engine(model: Clone, onnx: Path) -> None:
 
 
 def _clean_clone(published: Published, folder: Path, name: str | None, commit: str | None, installed: bool) -> Clone:
-    """A clone at an experiment's commit, with a DVC cache of its own and the present address of the remote."""
+    """Clone an experiment's commit, with a DVC cache of its own and the present address of the remote."""
     if not name and not commit:
         raise UserError(
             "the night must have been published by a run, and was by hand: its manifest names no experiment"
@@ -173,24 +170,26 @@ def _clean_clone(published: Published, folder: Path, name: str | None, commit: s
         )
     git("checkout", "--quiet", "--detach", found, cwd=folder)
     shutil.copy2(ROOT / ".dvc" / "config", folder / ".dvc" / "config.local")
-    _tell(f"clean clone of {git('show', '-s', '--format=%h of %cs: %s', 'HEAD^', cwd=folder).strip()}")
+    _print_progress(f"clean clone of {git('show', '-s', '--format=%h of %cs: %s', 'HEAD^', cwd=folder).strip()}")
     clone = Clone(folder, published.product, _interpreter(folder, installed))
     clone.run("-m", "dvc", "cache", "dir", "--local", str(folder / ".dvc" / "cache"))
     return clone
 
 
 def _interpreter(clone: Path, installed: bool) -> Path:
-    """An interpreter with the packages that the clone pins: ours where they are the same, else one built for it."""
+    """Return an interpreter with the clone's pins: this one where they are the same, else one that is built for it."""
     others = _differing_pins(clone)
     if not others:
         return Path(sys.executable)
     listed = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
     if installed:
-        _tell(f"this revision pins other packages than are installed, and goes on with those: {listed}")
+        _print_progress(f"this revision pins other packages than are installed, and goes on with those: {listed}")
         return Path(sys.executable)
     named = hashlib.sha256("".join(file_sha256(clone / name) for name in BUILT_FROM).encode()).hexdigest()[:16]
     environment = settings().home / "environments" / named
-    _tell(f"this revision pins other packages than are installed ({listed}); building its environment in {environment}")
+    _print_progress(
+        f"this revision pins other packages than are installed ({listed}); building its environment in {environment}"
+    )
     if not environment.exists():
         with atomic_folder(environment) as folder:
             for name in BUILT_FROM:
@@ -207,13 +206,13 @@ def _interpreter(clone: Path, installed: bool) -> Path:
 
 
 def _differing_pins(clone: Path) -> list[str]:
-    """The packages of the clone's constraints.txt that are installed here in another version, or not at all.
+    """Return the packages of the clone's constraints.txt that are installed in another version, or not at all.
 
-    What only an extra needs may be absent.
+    A package that only an extra needs may be absent.
     """
     import tomllib
 
-    here = {_normal(each.metadata["Name"]): each.version for each in importlib.metadata.distributions()}
+    installed = {_normal(each.metadata["Name"]): each.version for each in importlib.metadata.distributions()}
     project = tomllib.loads((clone / "pyproject.toml").read_text("utf-8"))["project"]
     needed = {_normal(re.split(r"[\[;=<>!~ ]", each, maxsplit=1)[0]) for each in project["dependencies"]}
     constraints = (clone / "constraints.txt").read_text("utf-8")
@@ -221,19 +220,20 @@ def _differing_pins(clone: Path) -> list[str]:
         _normal(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;#]+)", constraints, re.MULTILINE)
     }
     return [
-        f"{name} {version} (installed: {here.get(name, 'none')})"
+        f"{name} {version} (installed: {installed.get(name, 'none')})"
         for name, version in sorted(pinned.items())
-        if (name in here and here[name].partition("+")[0] != version) or (name not in here and name in needed)
+        if (name in installed and installed[name].partition("+")[0] != version)
+        or (name not in installed and name in needed)
     ]
 
 
 def _normal(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
+    """Return a package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower().strip()
 
 
 def _differences(published: Published, night: dict[str, Any], folder: Path) -> list[str]:
-    """What is not as the manifest says, from causes to effects."""
+    """Return all that is not as the manifest records it, from causes to effects."""
     manifest, found = published.manifest, []
     for name, (then, now) in _changed(manifest["inputs"], night["inputs"]).items():
         found.append(f"input {name}: was {then}, is {now}")
@@ -247,7 +247,7 @@ def _differences(published: Published, night: dict[str, Any], folder: Path) -> l
 
 
 def _changed(then: dict[str, Any], now: dict[str, Any], before: str = "") -> dict[str, tuple[Any, Any]]:
-    """The leaves in which two nested dicts differ."""
+    """Return the leaves in which two nested dicts differ."""
     changed: dict[str, tuple[Any, Any]] = {}
     for name in sorted(then.keys() | now.keys()):
         old, new = then.get(name), now.get(name)
@@ -259,7 +259,7 @@ def _changed(then: dict[str, Any], now: dict[str, Any], before: str = "") -> dic
 
 
 def _compared(store: Any, part: dict[str, Any], file: Path) -> str:
-    """In which columns and rows a part that was made again differs from the one that was published."""
+    """Return the columns and rows in which a part that was made again differs from the published one."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as folder:
@@ -270,39 +270,17 @@ def _compared(store: Any, part: dict[str, Any], file: Path) -> str:
         return f"columns were {list(then.columns)}, are {list(now.columns)}"
     if len(then) != len(now):
         return f"rows were {len(then):,}, are {len(now):,}"
-    told = []
+    differences = []
     for name in then.columns:
         differs = ~((then[name] == now[name]) | (then[name].isna() & now[name].isna()))
         if differs.any():
             first = int(differs.to_numpy().argmax())
-            told.append(
+            differences.append(
                 f"{name} in {differs.sum():,} of {len(then):,} rows, first in row {first}: "
                 f"was {then[name].iloc[first]!r}, is {now[name].iloc[first]!r}"
             )
-    return "; ".join(told) or "the same values in other bytes: another version wrote the file"
+    return "; ".join(differences) or "the same values in other bytes: another version wrote the file"
 
 
-def _tell(what: str) -> None:
-    print(f"recreate: {what}", flush=True)
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.commands.recreate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("uri", help="s3:// address of a manifest or a part")
-    parser.add_argument("--from", dest="start", choices=("model", "data"), default="model", help="what to start from")
-    parser.add_argument("--environment", choices=("own", "installed"), default="own", help="the packages to run with")
-    given = parser.parse_args()
-    export_environment()
-    return stage.exit_code_of(
-        "recreate",
-        lambda: print(recreate(given.uri, retrain=given.start == "data", installed=given.environment == "installed")),
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _print_progress(text: str) -> None:
+    print(f"recreate: {text}", flush=True)

@@ -1,4 +1,4 @@
-"""What came out of a run, in the few lines that a person wants to read."""
+"""Sum up a run in the few lines that a person wants to read."""
 
 import math
 import os
@@ -15,14 +15,14 @@ from tasks.runtime.settings import ROOT, settings
 from tasks.training.measuring import format_metric
 
 
-def summary(product: Product, as_of: str, experiments: dict[str, str], env_file: Path | None) -> str:
-    """The metric with the baseline's, the experiments, the rows, the manifest, and a line that reads the night.
+def summarise(product: Product, as_of: str, experiments: dict[str, str], credentials: Path | None) -> str:
+    """Return the metric beside the baseline's, the experiments, the rows, the manifest and a line that reads the night.
 
-    `experiments` has the run of `train` and that of `predict`, whose workspaces are on this disk. `settings` holds the
-    store's address and keys; None where the shell does.
+    `experiments` has the run of `train` and that of `predict`, whose workspaces are on this disk. `credentials` is the
+    file with the store's address and keys; None where the shell has them.
     """
-    reports = {kind: settings().home / "runs" / name for kind, name in experiments.items()}
-    measured = read_json(reports["train"] / Paths(product.name).report("evaluation.json"))
+    workspaces = {kind: settings().home / "runs" / name for kind, name in experiments.items()}
+    measured = read_json(workspaces["train"] / Paths(product.name).report("evaluation.json"))
     metric, manifest = product.gates.metric, read_manifest(product.publish.url, product.name, as_of)
     low, high = measured["model"][f"{metric}_interval_95"] or (math.nan, math.nan)
     rows = manifest["rows"]
@@ -39,13 +39,13 @@ def summary(product: Product, as_of: str, experiments: dict[str, str], env_file:
     width = max(map(len, lines))
     return "\n".join(
         [f"{name:<{width}}  {text}" for name, text in lines.items()]
-        + ["read it:", f"  {reading_line(product, as_of, env_file)}"]
+        + ["read it:", f"  {reading_line(product, as_of, credentials)}"]
     )
 
 
-def reading_line(product: Product, as_of: str, env_file: Path | None) -> str:
-    """One line for a shell at the repository's root that prints the night."""
-    sourced = f"set -a; . ./{os.path.relpath(env_file, ROOT)}; set +a; " if env_file else ""
+def reading_line(product: Product, as_of: str, credentials: Path | None) -> str:
+    """Return one line for a shell at the repository's root that prints the night."""
+    sourced = f"set -a; . ./{os.path.relpath(credentials, ROOT)}; set +a; " if credentials else ""
     return (
         f'{sourced}.venv/bin/python -c "from tasks.read import read_predictions; '
         f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\""

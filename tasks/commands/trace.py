@@ -1,4 +1,4 @@
-"""The way back from a published night or part: model, experiment, code, data, what was validated, who approved.
+"""Lead back from a published night or part: model, experiment, code, data, validation, approval.
 
     make trace URI=s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json
 
@@ -6,7 +6,6 @@ Takes the address of a manifest, of one in the history, or of a part file. Reads
 for the validation report, the DVC remote; changes nothing.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tasks import stage
-from tasks.commands.embedded import export_environment
 from tasks.publication import manifests
 from tasks.publication.object_store import Store
 from tasks.runs.dvc import lock_at
@@ -34,25 +31,25 @@ _ADDRESS = re.compile(r"(s3://.+)/([a-z][a-z0-9-]*[a-z0-9])/dt=(\d{4}-\d\d-\d\d)
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What an address leads to."""
+    """A published manifest or part that an address leads to."""
 
     store: Store
     """Where the product's nights lie."""
     manifest: dict[str, Any]
     """The manifest that the address names, or that names it."""
-    stands: bool
-    """Whether this manifest is the night's now; else another one has taken its place."""
+    is_current: bool
+    """Whether the manifest is the night's now; else another one has taken its place."""
     part: dict[str, Any] | None
     """The part, where the address names one."""
 
     @property
     def product(self) -> str:
-        """The product's name."""
+        """Return the product's name."""
         return str(self.manifest["product"])
 
 
 def find(uri: str) -> Published:
-    """What lies at an address of the store. Raises UserError where no manifest is there, or names it."""
+    """Return the manifest or part at an address. Raises UserError where no manifest lies at it or names it."""
     match = _ADDRESS.fullmatch(uri)
     as_of = _day(match[3]) if match else None
     if not match or not as_of:
@@ -63,10 +60,10 @@ def find(uri: str) -> Published:
     store, product, rest = Store(match[1]), match[2], match[4]
     night = manifests.current_manifest(store, product, as_of)
     if rest == manifests.MANIFEST and night:
-        return Published(store=store, manifest=night, stands=True, part=None)
+        return Published(store=store, manifest=night, is_current=True, part=None)
     known = [*manifests.history(store, product, as_of), *([night] if night else [])]
     for manifest in reversed(known):
-        found = {"store": store, "manifest": manifest, "stands": manifest is night}
+        found = {"store": store, "manifest": manifest, "is_current": manifest is night}
         if store.uri(manifests.history_key(product, as_of, manifest["generation"])) == uri:
             return Published(**found, part=None)
         for part in manifest["parts"]:
@@ -84,7 +81,7 @@ def _day(text: str) -> date | None:
 
 
 def trace(uri: str) -> str:
-    """The way back, for a person to read. Raises UserError for an address that leads nowhere."""
+    """Return the way back, for a person to read. Raises UserError for an address that leads nowhere."""
     published = find(uri)
     manifest = published.manifest
     with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +101,9 @@ def trace(uri: str) -> str:
 
 
 def experiment_commit(repository: Path, product: str, name: str | None, commit: str | None) -> str | None:
-    """Fetch an experiment into a repository; its commit, or None where the origin has it no more.
+    """Fetch an experiment into a repository; return its commit, or None where the origin has it no more.
 
-    Its name may mean another commit by now, where the run was saved again: the one that is asked for wins.
+    A name may mean another commit by now, where the run was saved again: the commit that is asked for wins.
     """
     wanted = [each for each in experiments(product) if each.commit == commit or each.name == name]
     wanted.sort(key=lambda each: each.commit != commit)
@@ -125,9 +122,9 @@ def experiment_commit(repository: Path, product: str, name: str | None, commit: 
 def _of_the_night(published: Published) -> dict[str, str]:
     manifest, part = published.manifest, published.part
     rows = manifest["rows"]
-    now = "stands" if published.stands else "was replaced, and is kept in the history"
+    status = "stands" if published.is_current else "was replaced, and is kept in the history"
     lines = {
-        "night": f"{published.product} of {manifest['dt']}: {now}",
+        "night": f"{published.product} of {manifest['dt']}: {status}",
         "run": f"{manifest['run']}, generation {manifest['generation']}",
         f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['published']:,} published in "
         f"{len(manifest['parts'])} parts + {rows['quarantined']:,} quarantined",
@@ -136,11 +133,11 @@ def _of_the_night(published: Published) -> dict[str, str]:
 
 
 def _of_the_model(published: Published) -> dict[str, str]:
-    model = published.manifest["model"]
-    made = [each.name for each in experiments(published.product) if each.commit == model["commit"]]
+    model, unlisted = published.manifest["model"], "an experiment that the origin lists no more"
+    names = [each.name for each in experiments(published.product) if each.commit == model["commit"]]
     return {
         "model": f"{model['version']}, sha256 {model['sha256']}",
-        "trained by": f"{made[0] if made else 'an experiment that the origin lists no more'}, commit {model['commit']}",
+        "trained by": f"{names[0] if names else unlisted}, commit {model['commit']}",
         "approval": model["approval"] or "none recorded",
     }
 
@@ -182,28 +179,12 @@ def _of_the_data(repository: Path, published: Published) -> dict[str, str]:
 
 
 def _validation(commit: str, report: Path) -> str:
-    """What the validation report said, in a line."""
+    """Return a line about the rows of the validation report."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "dvc", "get", "--quiet", settings().origin, str(report), "--rev", commit]
-        got = subprocess.run([*command, "--out", f"{folder}/report"], capture_output=True, text=True, check=False)
-        if got.returncode:
-            return (
-                f"could not be fetched from the DVC remote ({redact_credentials(got.stderr.strip()).splitlines()[-1:]})"
-            )
+        done = subprocess.run([*command, "--out", f"{folder}/report"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            message = redact_credentials(done.stderr.strip()).splitlines()[-1:]
+            return f"could not be fetched from the DVC remote ({message})"
         day = read_json(Path(folder) / "report")["scored_day"]
     return f"{day['rows_in']:,} rows in, {day['rows_quarantined']:,} quarantined on the day that was scored"
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.commands.trace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("uri", help="s3:// address of a manifest or a part")
-    given = parser.parse_args()
-    export_environment()
-    return stage.exit_code_of("trace", lambda: print(trace(given.uri)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

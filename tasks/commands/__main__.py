@@ -1,0 +1,92 @@
+"""The one command line for people: `python -m tasks.commands <command>`, or `make <command>`.
+
+The only file that knows typer. Each command is a door to a plain function, imported when it is called, so that --help
+is quick. Exit codes are those of the stages: 65 for a mistake that a person mends, 75 for one that waiting mends.
+"""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from tasks.stage import exit_code_of
+
+app = typer.Typer(
+    name="python -m tasks.commands",
+    help="What people do beside the stages; a stage is python -m tasks.<stage> <product>.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
+Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
+AsOf = Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: as_of of params.yaml")]
+
+
+@app.command()
+def run(product: Product, as_of: AsOf = None) -> None:
+    """Train PRODUCT and publish its night of --as-of, through Airflow."""
+    from tasks.commands.run import run
+
+    run(product, as_of)
+
+
+@app.command()
+def up() -> None:
+    """Start Airflow and the object store on loopback; print address, user and password."""
+    from tasks.commands.embedded import up
+
+    up()
+
+
+@app.command()
+def down() -> None:
+    """Stop the servers that `up` and `run` started."""
+    from tasks.commands.embedded import down
+
+    down()
+
+
+@app.command()
+def trace(uri: Uri) -> None:
+    """Print the way back from a night or a part: model, experiment, code, data, who approved."""
+    from tasks.commands.environment import export_environment
+    from tasks.commands.trace import trace
+
+    export_environment()
+    print(trace(uri))
+
+
+@app.command()
+def recreate(
+    uri: Uri,
+    start: Annotated[Literal["model", "data"], typer.Option("--from", help="what to start from")] = "model",
+    environment: Annotated[Literal["own", "installed"], typer.Option(help="the packages to run with")] = "own",
+) -> None:
+    """Make a published night again, from git and the DVC remote alone, and compare every byte."""
+    from tasks.commands.environment import export_environment
+    from tasks.commands.recreate import recreate
+
+    export_environment()
+    print(recreate(uri, retrain=start == "data", installed=environment == "installed"))
+
+
+@app.command()
+def audit() -> None:
+    """Look up known vulnerabilities of the pinned packages."""
+    from tasks.commands.audit import audit
+
+    print(audit())
+
+
+@app.command()
+def licences() -> None:
+    """Write LICENCES.md from what the installed packages say of themselves."""
+    from tasks.commands.audit import licences
+
+    print(licences())
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(next(iter(sys.argv[1:]), "commands"), app))

@@ -1,0 +1,96 @@
+"""Hold the environment of the embedded servers and of every process that `make run` starts.
+
+Credentials are made on first use and kept in .lamplighter/env (mode 600, not in git). With AWS_ENDPOINT_URL_S3 in the
+environment, an object store elsewhere takes the embedded one's place: then all AWS_* and S3_BUCKET come from the
+environment, and else none. The embedded Airflow reads no AIRFLOW* of the environment: they are for another one, such as
+that of docker/.
+"""
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+from tasks.runtime.settings import BIN, ROOT, settings
+
+BUCKET = "lamplighter"
+ADDRESS = "AWS_ENDPOINT_URL_S3"
+"""The variable that names an object store in place of the embedded one."""
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of every process; what is set already wins, but two stores' or Airflows' never mix."""
+    settings().home.mkdir(parents=True, exist_ok=True)
+    settings().home.chmod(0o700)  # Airflow, too, writes a password there
+    given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    kept = kept_settings()
+    if ADDRESS in given:
+        kept = _without_store(kept)
+    else:
+        given = _without_store(given)
+    # Airflow calls itself by name, and must be found whether or not somebody has activated .venv.
+    places = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(settings().home)}
+    return {**kept, **airflow_settings(), **given, **places}
+
+
+def export_environment() -> dict[str, str]:
+    """Make `environment()` the environment of this process as well, and return it."""
+    env = environment()
+    os.environ.clear()
+    os.environ.update(env)
+    return env
+
+
+def env_file() -> Path:
+    """Return the file with the embedded servers' credentials."""
+    return settings().home / "env"
+
+
+def kept_settings() -> dict[str, str]:
+    """Return the variables of the credentials file; it is made on first use."""
+    if not env_file().exists():
+        write_secret(env_file(), "".join(f"{name}={value}\n" for name, value in _fresh_settings().items()))
+    return dict(line.split("=", 1) for line in env_file().read_text().splitlines() if "=" in line)
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    temporary.rename(file)
+
+
+def airflow_settings() -> dict[str, str]:
+    """Return the settings of the embedded Airflow that are no secrets."""
+    return {
+        "AIRFLOW_HOME": str(settings().home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(settings().ui_port),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{settings().ui_port}",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{settings().ui_port}/execution/",
+        # A stage that takes every core may starve the heartbeat for minutes, and is not dead for that.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
+    }
+
+
+def _fresh_settings() -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "S3_BUCKET": BUCKET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        ADDRESS: f"http://127.0.0.1:{settings().s3_port}",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+    }
+
+
+def _without_store(env: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith(("AWS_", "S3_BUCKET"))}

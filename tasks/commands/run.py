@@ -1,0 +1,71 @@
+"""Train a product and publish one night of it, each by its DAG, in this terminal.
+
+    make run PRODUCT=flight-delays AS_OF=2013-06-30
+
+Both runs are made from the origin's last commit; changes that are not committed are named and left out. The object
+store is started where none is given; no Airflow server is needed, since `airflow dags test` runs a DAG without one.
+"""
+
+import getpass
+import json
+import os
+import subprocess
+import time
+
+from tasks import params
+from tasks.commands.embedded import start_store
+from tasks.commands.environment import ADDRESS, env_file, export_environment
+from tasks.commands.summary import summarise
+from tasks.runs.experiments import experiments, head
+from tasks.runs.steps import parse_as_of
+from tasks.runtime.errors import UserError
+from tasks.runtime.git import git
+from tasks.runtime.settings import BIN, ROOT
+
+
+def run(product: str, as_of: str | None) -> None:
+    """Run train__<product> and predict__<product> once, and print a summary of what came out."""
+    params.load().product(product)
+    _print_uncommitted()
+    declared = head()[1]
+    as_of = as_of or declared.as_of.isoformat()
+    parse_as_of(as_of)
+    credentials = None if ADDRESS in os.environ else env_file()
+    env = export_environment()
+    started = time.monotonic()
+    print(f"object store: {start_store(env)}", flush=True)
+    _airflow(env, "db", "migrate", quiet=True)
+    names = {kind: _run_dag(env, product, kind, as_of) for kind in ("train", "predict")}
+    summary = summarise(declared.product(product), as_of, names, credentials)
+    print(f"\n{summary}\n\nin {time.monotonic() - started:.0f} s")
+
+
+def _run_dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
+    """Run one DAG in this terminal and return its experiment. Raises UserError when it fails: the log has said why."""
+    print(f"\n{kind}__{product}, as_of {as_of}", flush=True)
+    before = {experiment.name for experiment in experiments(product)}
+    # The tasks print what a person needs; Airflow's own log lines would bury it.
+    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL", "PYTHONWARNINGS": "ignore"}
+    # Whoever types `make run` is the human that gates.approval may ask for: nobody could answer a task of this run.
+    quiet["LAMPLIGHTER_APPROVER"] = f"{getpass.getuser()}, who ran it by hand,"
+    _airflow(env | quiet, "dags", "test", f"{kind}__{product}", "--conf", json.dumps({"as_of": as_of}))
+    return next(e.name for e in experiments(product) if e.name not in before and e.kind == kind and e.as_of == as_of)
+
+
+def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
+    done = subprocess.run([BIN / "airflow", *arguments], env=env, text=True, check=False, capture_output=quiet)
+    if done.returncode:
+        raise UserError(
+            f"airflow {' '.join(arguments[:3])} failed"
+            + (f":\n{done.stderr}" if quiet else "; the lines above say why")
+        )
+
+
+def _print_uncommitted() -> None:
+    changed = git("status", "--porcelain", cwd=ROOT).splitlines()
+    if changed:
+        print(
+            f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "
+            + ", ".join(line[3:] for line in changed[:5]),
+            flush=True,
+        )
