@@ -105,7 +105,7 @@ for number in range(2):
     child = os.fork()
     if child == 0:
         os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
-        with ranks.together():
+        with distributed.together():
             weights, its = trained(None, 0.1, max_windows)
         (home / f"hash-{number}").write_text(sha256(save(weights)).hexdigest())
         # A key's bias moves all scores of a query alike, so its gradient is rounding alone.

@@ -296,7 +296,7 @@ def test_what_the_airflow_image_installs_is_enough_to_parse_the_dags(tmp_path):
 
 @pytest.mark.parametrize("missing", [None, "great-expectations", "jsonschema", "croniter", "pyyaml"])
 def test_params_yaml_loads_with_what_the_image_names_and_not_without(missing, tmp_path):
-    code = f"from tasks import params; params.load(params.Path({str(ROOT / 'params.yaml')!r}))"
+    code = f"from pathlib import Path; from tasks import params; params.load(Path({str(ROOT / 'params.yaml')!r}))"
     done = run_seeing_only(airflow_image() - {missing}, code, tmp_path)
     assert (done.returncode == 0) == (missing is None), done.stderr[-3000:]
     assert missing is None or {"pyyaml": "yaml"}.get(missing, missing) in done.stderr.splitlines()[-1]

@@ -160,7 +160,7 @@ def test_training_ends_with_probabilities_that_fit_the_validation_rows(prepared,
         scores[calibrate] = TorchScorer(tmp_path / str(calibrate)).score(table)
     before, after = (evaluate_scores("binary", y_val, scores[calibrate], ("no", "yes")) for calibrate in (False, True))
     assert after["log_loss"] < before["log_loss"]
-    assert after["auc"] == pytest.approx(before["auc"], abs=1e-4)  # float32 may make two scores one
+    assert after["auc"] == pytest.approx(before["auc"], abs=2e-4)  # float32 may make two scores one
     target = TorchScorer(tmp_path / "True").network.target
     np.testing.assert_allclose(uncalibrated(target, scores[True]), scores[False], atol=1e-5)
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 
+from model.settings import PRESETS
 from tasks import params
 from tasks.runtime.errors import UserError
 
@@ -67,7 +68,7 @@ def test_tiny_file_is_read_as_it_is_written():
 
 def test_defaults_of_the_preset_stand_where_network_says_nothing():
     changed = params.parse(declared(model__network={"d_model": 32})).product("tiny").model.network_settings()
-    preset = params.PRESETS["small"]
+    preset = PRESETS["small"]
     assert (changed.d_model, changed.n_layers, changed.max_tokens) == (32, preset.n_layers, preset.max_tokens)
 
 
@@ -130,7 +131,7 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path):
 
 
 def test_check_of_the_file_imports_nothing_heavy():
-    code = f"import sys, tasks.params as p; assert p.main() == 0; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys; from tasks.params.__main__ import main; assert main() == 0; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -1,12 +1,8 @@
 """Search better settings of a product and propose them as a patch of params.yaml."""
 
 import sys
-import typing
 
 from tasks import stage
-
-if typing.TYPE_CHECKING:
-    pass
 from tasks.training.tuning import tune
 
 
@@ -21,3 +17,7 @@ def main() -> None:
         print(f"tune: {tune(*stage.load_product(given.product), given.trials, given.knobs)}", flush=True)
 
     sys.exit(stage.exit_code_of("tune", work))
+
+
+if __name__ == "__main__":
+    main()

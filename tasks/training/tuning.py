@@ -1,6 +1,6 @@
 """Search better settings of a product's network and trainings, judged on the validation rows.
 
-`python -m tasks.training.tuning <product> --trials 20`, or `make tune PRODUCT=... TRIALS=20`, needs what `dvc repro
+`python -m tasks.commands.tune <product> --trials 20`, or `make tune PRODUCT=... TRIALS=20`, needs what `dvc repro
 split@<product>` writes. A trial runs the stages pretrain and train in a folder apart; its score is the gates'
 metric on the validation rows, never on the test rows. The first trial is params.yaml as it stands. Trials are kept
 in .lamplighter/tune: killed and started again, the search goes on until there are as many as asked for. The best
@@ -34,7 +34,6 @@ from tasks.training.search_space import Parameter
 
 if typing.TYPE_CHECKING:
     import optuna
-from tasks.commands.tune import main
 
 FOLDER = Path(".lamplighter/tune")
 SHOWN = 5
@@ -296,7 +295,3 @@ def _data_sha256(product: Product) -> str:
 
 def _sha256(told: Any) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-if __name__ == "__main__":
-    main()
