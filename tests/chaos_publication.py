@@ -384,7 +384,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     url = f"s3://lamplighter/chaos-{seed}-{os.getpid()}"
     with campaign(folder, url, seed) as here:
         under_faults(here)
-        under_kills(here, labels_of("publish", "manifests"))
+        under_kills(here, labels_of("publish", "publication/manifests"))
         killed_at_random(here, 60)
         against_each_other(here, 60)
     return here.tally.rows()

@@ -115,7 +115,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     made = make_project(folder / "project")
     project = Project(made, environment(made / ".lamplighter", **keys))
-    labels = labels_of("run", "workspace", "registry", "nights", "publish")
+    labels = labels_of("runs/steps", "runs/workspace", "runs/registry", "publication/manifests", "publish")
     project.left = [label for label in labels if label not in ELSEWHERE and not label.startswith("gc")]
     project.train("2024-02-08", "train")
     uris = [project.predict(as_of, f"night-{as_of}") for as_of in ("2024-02-08", "2024-02-09")]

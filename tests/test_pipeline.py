@@ -185,7 +185,7 @@ except (TransientError, UserError) as error:
     env = on_an_empty_disk(airflow_run, tmp_path)
     nobody = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     down = in_project(code, airflow_run.project, env | nobody)
-    assert "PassingError" in down
+    assert "TransientError" in down
     config = (airflow_run.project / ".dvc" / "config").read_text()
     lost = in_project(
         "import tasks.runs.workspace as w\n"
@@ -216,7 +216,7 @@ def test_a_remote_that_gives_other_bytes_than_it_was_given_feeds_no_run(airflow_
             client.put_object(Bucket="lamplighter", Key=key.replace("dvc/", "damaged/", 1), Body=body)
     env = on_an_empty_disk(airflow_run, tmp_path)
     code = f"""
-from tasks.runtime.settings import settings
+import tasks.runs.workspace as w
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runs.steps import open_run, step
 clone = w._clone
@@ -287,7 +287,7 @@ def test_secrets_of_the_environment_reach_nothing_that_a_run_leaves(airflow_run,
 
 def test_model_that_is_not_the_registered_one_scores_nothing(airflow_run, tmp_path):
     code = f"""
-from tasks.runtime.settings import settings
+import tasks.runs.workspace as w
 from tasks.runtime.errors import UserError
 from tasks.runs.steps import open_run, shard, step
 run = open_run("tiny", "predict", "{AS_OF}", "a run with another model")
