@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from model.network.safety import MAX_HEADER_BYTES, check_onnx, check_safetensors
+from model.network.safety import check_onnx, load_weights
 
 
 def graph(domain="", inner=""):
@@ -92,12 +92,15 @@ def tensors(header, data=bytes(8)):
 WEIGHT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
-def test_what_safetensors_writes_passes(tmp_path):
+def test_what_safetensors_writes_is_read(tmp_path):
     file = tmp_path / "w.safetensors"
-    save_file({"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.int8), "c": np.ones(0)}, file, {"k": "v"})
-    check_safetensors(file)
+    arrays = {"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.int8), "c": np.ones(0)}
+    save_file(arrays, file, {"k": "v"})
+    read = load_weights(file)
+    assert read.keys() == arrays.keys()
+    assert all(np.array_equal(read[name], array) for name, array in arrays.items())
     file.write_bytes(tensors({"a": WEIGHT}))
-    check_safetensors(file)
+    assert load_weights(file)["a"].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_what_safetensors_writes_passes(tmp_path):
         b"",
         b"\xff" * 8,
         struct.pack("<Q", 2**62) + b"{}",
-        struct.pack("<Q", MAX_HEADER_BYTES + 1) + b" " * (MAX_HEADER_BYTES + 9),
+        struct.pack("<Q", 10**6 + 1) + b" " * (10**6 + 9),
         tensors(b"[" * 99999),
         tensors([WEIGHT]),
         tensors({"a": {**WEIGHT, "shape": [2**61]}}),
@@ -120,5 +123,5 @@ def test_what_safetensors_writes_passes(tmp_path):
 )
 def test_safetensors_that_claim_what_is_not_there_are_refused(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"w.safetensors must (be|hold)"):
-        check_safetensors(tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w.safetensors must be a safetensors file, and is not: .+; use another file"):
+        load_weights(tmp_path / "w.safetensors")

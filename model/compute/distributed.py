@@ -7,6 +7,8 @@ everything here does nothing. All processes hold the same weights: gradients are
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,13 +20,10 @@ from model.features.batches import INPUTS
 Axis = Literal["rows", "windows"]
 """What a tensor's first dimension counts; the same where each row is one window."""
 
-_newest_share: dict[str, tuple[slice, int]] = {}
-"""This process's rows and windows of the batch that all work on, and how many of them that has."""
-
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Inside, the processes that torchrun started know of each other."""
+    """Connect the processes that torchrun started with each other, inside of the context."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -39,46 +38,72 @@ def together() -> Iterator[None]:
 
 
 def rank() -> int:
-    """This process's number; 0 writes."""
+    """Return this process's number; 0 writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def n_ranks() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def shard_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], slice, float]:
-    """This process's part of a batch, which rows that are, and 1; with fewer rows than processes, some row and 0.
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One process's part of a batch."""
 
-    A process with nothing to do still takes part in every sum. `mine` goes by the newest call.
-    Shapes: as of `batches.collate`.
-    """
-    if n_ranks() == 1:
-        return batch, slice(None), 1.0
-    whose = batch.get("windows")
-    n_rows = n_windows = len(next(iter(batch.values())) if whose is None else whose)
+    batch: dict[str, Tensor]
+    """As of `batches.collate`, of this process's rows alone."""
+    rows: slice = field(default_factory=lambda: slice(None))
+    """Which rows of the whole batch these are."""
+    weight: float = 1.0
+    """0 where the rows are mere filler, since a process with nothing to do still takes part in every sum; else 1."""
+    windows: slice = field(default_factory=lambda: slice(None))
+    """Which windows of the whole batch these are."""
+    n_rows: int = 0
+    """Rows of the whole batch."""
+    n_windows: int = 0
+    """Windows of the whole batch."""
+
+
+_current_shard: ContextVar[Shard | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def shard_batch(batch: dict[str, Tensor]) -> Iterator[Shard]:
+    """Yield this process's part of a batch; inside, `local_slice` draws for the rows and windows of that part."""
+    shard = Shard(batch=batch) if n_ranks() == 1 else _shard_of(batch)
+    token = _current_shard.set(shard)
+    try:
+        yield shard
+    finally:
+        _current_shard.reset(token)
+
+
+def _shard_of(batch: dict[str, Tensor]) -> Shard:
+    owners = batch.get("windows")
+    n_rows = n_windows = len(next(iter(batch.values())) if owners is None else owners)
     start, end = (n_rows * each // n_ranks() for each in (rank(), rank() + 1))
     rows, weight = (slice(start, end), 1.0) if start < end else (slice(0, 1), 0.0)
     windows = rows
-    if whose is not None:
-        ends = [0, *whose.sum(1).long().cumsum(0).tolist()]
+    if owners is not None:
+        ends = [0, *owners.sum(1).long().cumsum(0).tolist()]
         windows, n_windows = slice(ends[rows.start], ends[rows.stop]), ends[-1]
-    _newest_share.update(rows=(rows, n_rows), windows=(windows, n_windows))
     part = {name: column[windows if name in INPUTS else rows] for name, column in batch.items()}
-    if whose is not None:
+    if owners is not None:
         part["windows"] = part["windows"][:, windows]
-    return part, rows, weight
+    return Shard(batch=part, rows=rows, weight=weight, windows=windows, n_rows=n_rows, n_windows=n_windows)
 
 
 def local_slice(draw: Callable[[torch.Size], Tensor], shape: torch.Size, of: Axis) -> Tensor:
-    """This process's part of what is drawn for all: each row gets what it would get in one process.
+    """Return this process's part of what is drawn for all: each row gets what it would get in one process.
 
     Shapes: `shape` [rows or windows of this process, ...], as is returned.
     """
     if n_ranks() == 1:
         return draw(shape)
-    part, n_of_all = _newest_share[of]
+    shard = _current_shard.get()
+    assert shard is not None, "several processes draw together only for a batch that is sharded"
+    part, n_of_all = (shard.rows, shard.n_rows) if of == "rows" else (shard.windows, shard.n_windows)
     return draw(torch.Size([n_of_all, *shape[1:]]))[part]
 
 
@@ -94,10 +119,10 @@ def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
 
 
 def all_equal(number: int) -> bool:
-    """Whether all processes hold the same number."""
+    """Return whether all processes hold the same number."""
     if n_ranks() == 1:
         return True
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    least_and_most = torch.tensor([-number, number], device=where)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    least_and_most = torch.tensor([-number, number], device=device)
     dist.all_reduce(least_and_most, dist.ReduceOp.MAX)
     return int(-least_and_most[0]) == int(least_and_most[1])

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from model.features.encoded import Sizes
 from model.network.network import Network
-from model.network.safety import check_safetensors
+from model.network.safety import load_weights
 from model.settings import NetworkSettings
 from model.target import Target
 
@@ -95,8 +94,7 @@ def load_bert(
     _check_sizes(folder, config, sizes, first_position)
     epsilon = float(config.get("layer_norm_eps", EPSILON))
     network = Network(bert_settings(folder, settings), sizes, target, seed=seed, norm_epsilon=epsilon)
-    check_safetensors(folder / "model.safetensors")
-    weights = _renamed(load_file(folder / "model.safetensors"), family)
+    weights = _renamed(load_weights(folder / "model.safetensors"), family)
     needed = {name: weight for name, weight in network.state_dict().items() if _is_bert(name)}
     _fit_embeddings(weights, needed, first_position)
     _check_weights(folder, weights, needed)

@@ -1,28 +1,28 @@
-"""Files of weights are looked at before a library is given them: nothing in them may reach outside, or run.
+"""Files of weights from elsewhere: nothing in them may reach outside of their folder, or run.
 
-An ONNX file may name other files and other code; a safetensors file may claim any size. What is checked here is
-what the formats allow and no model of ours needs. That a file is the very one that was exported is `predict`'s
-part: it knows the hash.
+An ONNX file may name other files and other code, which no exported model needs: both are refused. A safetensors file
+may claim any size; the library refuses what does not fit. Whether a file is the one that was exported is not checked
+here: `predict` compares its hash.
 """
 
-import json
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 OPERATORS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 """Domains whose operators are part of ONNX and ONNX Runtime: any other needs a library of its author's."""
-MAX_HEADER_BYTES = 1_000_000
-"""Of a safetensors file; a network of ten thousand weights needs as much."""
-_DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-_DTYPE_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 def check_onnx(file: Path) -> None:
-    """Raises ValueError where the file names other files outside its folder, or operators that are not standard."""
+    """Refuse an ONNX file that reaches outside of its folder or of the standard.
+
+    Raises: ValueError where the file names other files outside its folder, or operators that are not standard.
+    """
     try:
         model = onnx.load(file, load_external_data=False)
     except Exception as error:  # protobuf's errors have no common class
@@ -42,41 +42,19 @@ def check_onnx(file: Path) -> None:
             _check_place(file, {entry.key: entry.value for entry in tensor.external_data}.get("location", ""))
 
 
-def check_safetensors(file: Path) -> None:
-    """Raises ValueError where the header is too long, is no JSON, or does not fit the file's size."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        start = opened.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise ValueError(
-                f"{file} must be safetensors with a header of at most {MAX_HEADER_BYTES:,} bytes, got {length:,} "
-                f"in a file of {size:,}; use another file"
-            )
-        try:
-            header = json.loads(opened.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            spans = sorted(tuple(_span(entry)) for entry in tensors.values())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(f"{file} must be safetensors, and its header is not; use another file") from None
-    ends = [0, *(end for _, end in spans)]
-    if [start for start, _ in spans] != ends[:-1] or ends[-1] != size - 8 - length:
-        raise ValueError(
-            f"{file} must hold its tensors one after another and nothing else, and does not; use another file"
-        )
+def load_weights(file: Path) -> "dict[str, Tensor]":
+    """Return the tensors of a safetensors file by name.
 
+    Raises: ValueError where the file is not one whole safetensors file and nothing else.
+    """
+    # An exported model is scored without torch.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-def _span(entry: dict[str, Any]) -> list[int]:
-    """Where a tensor lies. Raises ValueError where its shape says another size."""
-    start, end = entry["data_offsets"]
-    size = _DTYPE_BYTES[entry["dtype"]]
-    for length in entry["shape"]:
-        if not isinstance(length, int) or length < 0:
-            raise ValueError
-        size *= length
-    if not 0 <= start <= end or end - start != size:
-        raise ValueError
-    return [start, end]
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} must be a safetensors file, and is not: {error}; use another file") from error
 
 
 def _check_place(file: Path, location: str) -> None:
@@ -90,7 +68,7 @@ def _check_place(file: Path, location: str) -> None:
 
 
 def _nodes(parts: list[Any]) -> Iterator[Any]:
-    """Every node of graphs and functions, those of branches and loops included."""
+    """Yield every node of graphs and functions, those of branches and loops included."""
     for part in parts:
         for node in part.node:
             yield node
@@ -99,7 +77,7 @@ def _nodes(parts: list[Any]) -> Iterator[Any]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor, wherever the format lets one lie."""
+    """Yield every tensor, wherever the format lets one lie."""
     parts: list[Any] = [model.graph, *model.functions]
     graphs = [model.graph]
     for node in _nodes(parts):

@@ -9,11 +9,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from model.features.fitted import Features
 from model.network.network import Network
-from model.network.safety import check_safetensors
+from model.network.safety import load_weights
 from model.settings import NetworkSettings
 from model.target import FORMAT, Target, described_target, read_description
 
@@ -46,8 +46,7 @@ def load_model(folder: Path) -> tuple[Network, Features]:
         described_target(described),
         norm_epsilon=described["norm_epsilon"],
     )
-    check_safetensors(folder / "network.safetensors")
-    network.load_state_dict(load_file(folder / "network.safetensors"))
+    network.load_state_dict(load_weights(folder / "network.safetensors"))
     return network.eval(), features
 
 

@@ -50,10 +50,10 @@ def pretrain(
         batch = network.batch_of(encoded, rows)
         batch = {name: batch[name] for name in INPUTS if name in batch}
         hidden = hide(batch, network, settings.mask_fraction)
-        part, mine, weight = distributed.shard_batch(drop_categories(batch))
-        its = hidden.of(mine)
-        value = model(part, its)
-        return value if distributed.n_ranks() == 1 else value * (weight * its.count / hidden.count)
+        with distributed.shard_batch(drop_categories(batch)) as shard:
+            hidden_part = hidden.of(shard.rows)
+            value = model(shard.batch, hidden_part)
+        return value if distributed.n_ranks() == 1 else value * (shard.weight * hidden_part.count / hidden.count)
 
     with deterministic(settings.seed):
         history = Optimisation(model, encoded, settings, "pretrain", checkpoints).run(loss)
@@ -215,10 +215,12 @@ class Fit:
         explain_by_context(self.network, self.parts[0], self.truth, self.settings.batch_tokens, self.class_weights)
 
     def _mean_loss(self, rows: np.ndarray) -> Tensor:
-        part, mine, weight = distributed.shard_batch(drop_categories(self.network.batch_of(self.parts[0], rows)))
-        its = rows[mine]
-        weights = None if self.row_weights is None else self.row_weights[its]
-        return self.loss(self.network(part), self.truth[its], weights) * (weight / len(rows))
+        batch = drop_categories(self.network.batch_of(self.parts[0], rows))
+        with distributed.shard_batch(batch) as shard:
+            logits = self.network(shard.batch)
+        chosen = rows[shard.rows]
+        weights = None if self.row_weights is None else self.row_weights[chosen]
+        return self.loss(logits, self.truth[chosen], weights) * (shard.weight / len(rows))
 
 
 @torch.no_grad()
