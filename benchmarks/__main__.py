@@ -1,14 +1,15 @@
 """Measure Lamplighter beside its peers: `make bench`, or `make bench BENCH=scoring`.
 
 Each benchmark is a module of this folder with `run() -> Result`; it prints its tables and writes
-benchmarks/results/<name>.json. Ours and the peers' work runs on the same rows, on one machine, in turns; compare the
-ratios, since the absolute figures of a shared machine are noisy. No timing ever fails a test.
+benchmarks/results/<name>.json and docs/benchmarks.md. Lamplighter and the peers work on the same rows, on one machine,
+in turns; compare the ratios, since the absolute figures of a shared machine are noisy. No timing ever fails a test.
 """
 
 import argparse
 import importlib
 import os
 
+from benchmarks.page import write_page
 from benchmarks.report import show, write
 
 NAMES = ("scoring", "training", "quality", "scale")
@@ -33,6 +34,7 @@ def main() -> None:
         result = importlib.import_module(f"benchmarks.{name}").run()
         show(result)
         print(f"\nwritten: {write(result).name} in benchmarks/results")
+        write_page()
 
 
 if __name__ == "__main__":

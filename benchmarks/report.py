@@ -1,11 +1,11 @@
-"""What a benchmark found: a table for people, JSON for machines, and the machine that it was measured on."""
+"""Report a benchmark: a table for people, JSON for machines, and the machine that it was measured on."""
 
 import json
 import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "numpy", "sc
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One promise, and what was measured."""
+    """One promise, and the figure that was measured."""
 
     name: str
     wanted: str
@@ -38,15 +38,11 @@ class Result:
 
 
 def show(result: Result) -> None:
-    """Print the tables and what became of the targets."""
+    """Print the tables and whether the targets were met."""
     for title, rows in result.tables.items():
-        print(f"\n{title}\n{_table(rows)}")
+        print(f"\n{title}\n{markdown_table(rows)}")
     if result.targets:
-        rows = [
-            {"target": t.name, "wanted": t.wanted, "measured": t.measured, "met": "yes" if t.met else "no"}
-            for t in result.targets
-        ]
-        print(f"\n{_table(rows)}")
+        print(f"\n{target_table(result.targets)}")
     for note in result.notes:
         print(f"* {note}")
 
@@ -61,7 +57,7 @@ def write(result: Result, folder: Path = RESULTS) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, memory and libraries at hand; no name by which a machine could be found."""
+    """Return the processor, memory and libraries at hand; no name by which a machine could be found."""
     features = processor.features()
     return {
         "processor": processor.name(),
@@ -70,12 +66,22 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": _gpu(),
         "python": platform.python_version(),
-        "libraries": {name: its for name in LIBRARIES if (its := _version(name))},
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Rows as Markdown, the columns aligned."""
+def target_table(targets: list[Target]) -> str:
+    """Return the targets as Markdown."""
+    return markdown_table(
+        [
+            {"target": t.name, "wanted": t.wanted, "measured": t.measured, "met": "yes" if t.met else "no"}
+            for t in targets
+        ]
+    )
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as Markdown, the columns aligned."""
     columns = list(rows[0])
     cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -105,7 +111,7 @@ def _cell(value: Any) -> str:
 
 def _version(name: str) -> str | None:
     try:
-        return version(name)
+        return metadata.version(name)
     except ModuleNotFoundError:  # PackageNotFoundError is one
         return None
 
@@ -117,12 +123,12 @@ def _gpu() -> str | None:
 
 
 def _revision() -> str:
-    """The commit, and whether anything but results differs from it."""
+    """Return the commit, marked where anything but results and their page differs from it."""
     commit, changed = (
         subprocess.run(["git", *command], cwd=RESULTS, capture_output=True, text=True, check=False).stdout.strip()
         for command in (
             ["describe", "--always"],
-            ["status", "--porcelain", "--", ":(top)", f":(top,exclude){RESULTS.parent.name}/{RESULTS.name}"],
+            ["status", "--porcelain", "--", ":(top)", ":(top,exclude)benchmarks/results", ":(top,exclude)docs"],
         )
     )
     return f"{commit}-dirty" if changed else commit
