@@ -50,7 +50,8 @@ def _section(folder: Path, name: str) -> str:
     parts = [
         f"## {TITLES[name]}",
         f"Measured at revision {result['revision']} on {machine['cores']} cores ({machine['processor']}: "
-        f"{', '.join(machine['features'])}), {machine['memory_gib']} GiB, {gpu}, Python {machine['python']}, {libraries}.",
+        f"{', '.join(machine['features'])}), {machine['memory_gib']} GiB, {gpu}, "
+        f"Python {machine['python']}, {libraries}.",
     ]
     remarks = folder / f"{name}.md"
     if remarks.exists():

@@ -1,4 +1,4 @@
-"""Oracle: git's own list of tags, on a real repository with GTO; its own commands, as the README gives them."""
+"""Oracle: git's own list of tags, on a real repository with GTO; its own commands, as docs/operations.md gives them."""
 
 import re
 import shlex
@@ -72,10 +72,11 @@ def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_pat
     assert registry.approval(tmp_path / "origin", "tiny", commits[2]) == "no tag of the origin"
 
 
-def test_rollback_is_the_command_of_the_readme_and_may_itself_be_undone(commits):
+def test_rollback_is_the_command_of_the_documents_and_may_itself_be_undone(commits):
     first = promote(commits[0], None)
     second = promote(commits[1], first)
-    command = re.search(r"`(gto assign [^`]*?) &&", " ".join((ROOT / "README.md").read_text().split()))[1]
+    documented = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    command = re.search(r"^(gto assign .*?) &&", documented, flags=re.MULTILINE)[1]
     by_hand(command.replace("flight-delays", "tiny"))
     assert registry.champion("tiny") == first
     assert promote(commits[1], first) == second == registry.champion("tiny")
