@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -12,7 +13,8 @@ from test_params import declared, mistakes
 
 from tasks import params
 from tasks.commands.accept import ACCEPTED, RETAKE, answered
-from tasks.quality.drift import _stability_index, compare, holds
+from tasks.quality.checked_table import Counts
+from tasks.quality.drift import Figure, compare, stability_index
 from tasks.rows.partitions import partition, read_table, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
@@ -54,15 +56,15 @@ def days(last, n_before=28):
         weekend = day.weekday() >= 5
         table = last if i == 0 else rows(100 if weekend else 200, "AB" if weekend else "AAB", seed=i)
         write_table(partition(PATHS.valid / "rows", day), table)
-        by_date[day.isoformat()] = {"rows_in": len(table), "rows_valid": len(table), "rows_quarantined": 0}
+        by_date[day.isoformat()] = Counts(rows_in=len(table), rows_valid=len(table))
     return by_date
 
 
 def beyond(last, n_before=28, quarantined=0, **changes):
     by_date = days(last, n_before)
-    by_date[DAY.isoformat()]["rows_quarantined"] = quarantined
-    told = compare(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
-    return [each["name"] for each in told["figures"] if not holds(each)]
+    by_date[DAY.isoformat()] = replace(by_date[DAY.isoformat()], rows_quarantined=quarantined)
+    drift = compare(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
+    return [figure.name for figure in drift.figures if not figure.holds]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +100,10 @@ def test_nothing_is_judged_before_there_is_a_usual():
     assert beyond(rows(5), n_before=7) == ["rows"]
 
 
-def test_stability_index_is_the_sum_of_its_formula():
+def teststability_index_is_the_sum_of_its_formula():
     p, q = [(3.5, 1.5), (10.5, 10.5)]
     wanted = sum((a / 5 - b / 21) * math.log((a / 5) / (b / 21)) for a, b in zip(p, q, strict=True))
-    assert _stability_index(np.array([3, 1]), np.array([10, 10])) == pytest.approx(wanted)
+    assert stability_index(np.array([3, 1]), np.array([10, 10])) == pytest.approx(wanted)
 
 
 def deliver(n_last, n_before=10):
@@ -126,7 +128,7 @@ def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
     validate(tiny(day={"accepted": {"2024-02-10": "a sale (Ann)"}}), DAY)
     drift = json.loads(PATHS.report("validation.json").read_text())["drift"]
     assert drift["accepted"] == "a sale (Ann)"
-    assert not holds(drift["figures"][0])
+    assert not Figure(**drift["figures"][0]).holds
 
 
 def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from test_params import declared
 
 from tasks import params
-from tasks.ingest import _storable, ingest
+from tasks.ingest import ingest
+from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 
@@ -388,7 +389,7 @@ def test_cells_of_mixed_types_are_stored_as_text():
 def test_text_of_a_decimal_does_not_depend_on_its_neighbours():
     cells = pd.Series([Decimal("2"), Decimal("3.50"), None, 1.0, "x"], dtype=object)
     for some in (cells, cells[:3], cells[:1]):
-        assert _storable(some).dropna().tolist() == ["2", "3.50", "1", "x"][: some.notna().sum()]
+        assert storable(some).dropna().tolist() == ["2", "3.50", "1", "x"][: some.notna().sum()]
 
 
 def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():

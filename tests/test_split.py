@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_params import declared
 
 from tasks import params
-from tasks import split as split_module
+from tasks.rows import splitting
 from tasks.rows.partitions import partition, write_table
 from tasks.rows.splitting import PARTS, group_places
 from tasks.runtime.errors import UserError
@@ -244,8 +244,8 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
     deliver(rows(per_day=9))
     whole = made(BY_HASH)
     read = []
-    pieces = split_module.read_pieces
-    monkeypatch.setattr(split_module, "read_pieces", lambda file: (read.append(len(p)) or p for p in pieces(file)))
+    pieces = splitting.read_pieces
+    monkeypatch.setattr(splitting, "read_pieces", lambda file: (read.append(len(p)) or p for p in pieces(file)))
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 2)
     deliver(rows(per_day=9))
     for name, part in made(BY_HASH).items():

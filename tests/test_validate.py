@@ -398,7 +398,7 @@ def test_judging_a_few_dates_at_a_time_gives_what_judging_all_at_once_gives(monk
     )
     seen = []
     for n_rows in (1000, 1):
-        monkeypatch.setattr("tasks.quality.checks.ROWS_JUDGED_AT_ONCE", n_rows)
+        monkeypatch.setattr("tasks.quality.checks.ROWS_CHECKED_AT_ONCE", n_rows)
         validate(wanted, AS_OF)
         seen.append((report(), folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)))
     assert seen[0] == seen[1]
@@ -419,7 +419,7 @@ def test_date_stored_before_a_column_was_declared_has_it_empty():
 @pytest.mark.parametrize("n_rows", [1000, 1], ids=["together", "date by date"])
 def test_dates_stored_with_other_columns_become_one_table(n_rows, monkeypatch):
     """Added, dropped, in another order, and of another kind; a row of each date is quarantined."""
-    monkeypatch.setattr("tasks.quality.checks.ROWS_JUDGED_AT_ONCE", n_rows)
+    monkeypatch.setattr("tasks.quality.checks.ROWS_CHECKED_AT_ONCE", n_rows)
     stored = [
         ["parcel_id", "day", "depot"],
         ["parcel_id", "day", "handed_in", "weight_kg", "depot", "colour"],

@@ -1,9 +1,7 @@
 """Hold a table while it is checked: its rows as delivered and typed, and the reasons against each."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -16,7 +14,7 @@ class CheckedTable:
     """A typed table and, for each of its rows, the rules that it breaks."""
 
     delivered: pd.DataFrame
-    """As it came, with its date as `dt`; a RangeIndex."""
+    """The rows as delivered, with their date as `dt`; a RangeIndex."""
     typed: pd.DataFrame
     """The same rows with declared types."""
     reasons: pd.Series = field(init=False)
@@ -25,55 +23,99 @@ class CheckedTable:
     def __post_init__(self) -> None:
         self.reasons = pd.Series("", index=self.delivered.index, dtype=object)
 
-    def blame(self, bad: "pd.Series | pd.Index", column: str, rule: str) -> None:
+    def add_violation(self, bad: "pd.Series | pd.Index", column: str, rule: str) -> None:
         """Add a reason to the rows of `bad` (a boolean mask, or index labels)."""
         index = bad[bad].index if isinstance(bad, pd.Series) else bad
         earlier = self.reasons[index]
         self.reasons[index] = earlier.where(earlier == "", earlier + "; ") + f"{column}: {rule}"
 
-    def blame_also(self, reasons: pd.Series) -> None:
+    def add_violations(self, reasons: pd.Series) -> None:
         """Add the reasons found elsewhere for the same rows, in the same order."""
         found = reasons[reasons != ""]
         for reason, index in found.groupby(found).groups.items():
             column, _, rule = str(reason).partition(": ")
-            self.blame(pd.Index(index), column, rule)
+            self.add_violation(pd.Index(index), column, rule)
 
     @property
     def is_valid(self) -> pd.Series:
-        """True for the rows without a reason."""
+        """Return True for the rows without a reason."""
         return self.reasons == ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Rows, or labels, by what became of them: in = valid + quarantined."""
+
+    rows_in: int = 0
+    """As delivered."""
+    rows_valid: int = 0
+    """Passed on."""
+    rows_quarantined: int = 0
+    """Kept back with the reasons."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the sums."""
+        return Counts(
+            rows_in=self.rows_in + other.rows_in,
+            rows_valid=self.rows_valid + other.rows_valid,
+            rows_quarantined=self.rows_quarantined + other.rows_quarantined,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The outcome of one expectation, without any value of a row."""
+
+    type: str
+    """The expectation, such as expect_column_values_to_be_between."""
+    columns: str
+    """The columns that it names, joined by `+`, or `table`."""
+    severity: str
+    """critical, warning or info."""
+    kwargs: dict[str, Any]
+    """The arguments as declared."""
+    success: bool
+    """Whether it holds."""
+    rows_seen: int | None
+    """Rows that were judged; None where the whole table is."""
+    rows_missing: int
+    """Rows without a cell to judge."""
+    rows_unexpected: int | None
+    """Rows that break it; None where the whole table is judged."""
+    error: str | None
+    """The reason why it could not be evaluated."""
+    observed: int | float | str | None = None
+    """The number or time observed of a whole table or column, such as its mean."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the report; `observed` only where there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "observed" or value is not None}
 
 
 @dataclass
 class ValidationSummary:
-    """What was seen of all rows, or of all labels, without the rows themselves."""
+    """Counts, reasons and outcomes of all rows, or of all labels, without the rows themselves."""
 
-    by_date: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_date: dict[str, Counts] = field(default_factory=dict)
     """Rows in, valid and quarantined."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many rows break each rule."""
-    results: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     """The outcome of each expectation, in the order declared."""
     n_corrected: int = 0
-    """Rows that hold what a person corrected."""
+    """Rows that hold a person's corrections."""
 
-    def count(self, judged: "CheckedTable") -> None:
-        """Add whole dates that have been judged."""
-        self.n_corrected += int(judged.delivered[RAW_ROW].notna().sum())
-        table = pd.DataFrame({"dt": judged.delivered["dt"], "valid": judged.is_valid})
-        groups = table.groupby("dt", sort=True)["valid"].agg(["size", "sum"])
-        for day, size, valid in groups.itertuples():
-            counts = {"rows_in": int(size), "rows_valid": int(valid), "rows_quarantined": int(size - valid)}
+    def add(self, table: CheckedTable) -> None:
+        """Add whole dates that have been checked."""
+        self.n_corrected += int(table.delivered[RAW_ROW].notna().sum())
+        valid = pd.DataFrame({"dt": table.delivered["dt"], "valid": table.is_valid})
+        for day, size, n_valid in valid.groupby("dt", sort=True)["valid"].agg(["size", "sum"]).itertuples():
+            counts = Counts(rows_in=int(size), rows_valid=int(n_valid), rows_quarantined=int(size - n_valid))
             self.by_date[str(day)] = counts
-        for reasons, n in judged.reasons[~judged.is_valid].value_counts().items():
+        for reasons, n in table.reasons[~table.is_valid].value_counts().items():
             self.reasons.update(dict.fromkeys(str(reasons).split("; "), int(n)))
 
     @property
-    def totals(self) -> dict[str, int]:
-        """The sums over the dates."""
-        return {kind: sum(day[kind] for day in self.by_date.values()) for kind in NOTHING}
-
-
-Read = Callable[[list[Path], list[str]], pd.DataFrame]
-"""Reads some columns of files of dates: `tasks.rows.corrections.read_corrected` with its corrections."""
-NOTHING = {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
+    def totals(self) -> Counts:
+        """Return the sums over the dates."""
+        return sum(self.by_date.values(), Counts())

@@ -1,139 +1,163 @@
-"""Does the day whose rows have just arrived differ in kind from the days before it?
+"""Compare the day whose rows have just arrived with the days before it: does it differ in kind?
 
-Judged are its number of rows, the shares that are missing or quarantined, and the mix of each category, against the
-28 days before. Numbers are not: one that tells of the calendar, such as days to a holiday, differs every day. What
-those days themselves did is usual: a limit says how far beyond it a day may go, and what chance does to few rows is
-allowed for. It does not judge the worth of single rows: that is `validate`.
+Compared are its number of rows, the shares that are missing or quarantined, and the mix of each category, with those
+of the 28 days before. Numbers are not: one that follows the calendar, such as days to a holiday, differs every day.
+Those days' own extremes are usual: a limit says how far beyond them a day may go, and chance in few rows is allowed
+for. Single rows are not judged by it: that is `tasks.quality.checks`.
 
 A day that a person has accepted, `day.accepted` in params.yaml, is reported and passes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tasks.params import Product
+from tasks.quality.checked_table import Counts
 from tasks.rows.partitions import partition, read_table
 from tasks.runtime.errors import UserError
 
 WINDOW_DAYS = 28
 MIN_DAYS = 7
-"""With fewer days before it nothing is usual yet, and nothing is judged."""
+"""With fewer days before it nothing is usual yet, and nothing is compared."""
 CATEGORIES_TOLD_APART = 20
 SIGMAS = 3
-Counts = dict[str, dict[str, int]]
 
 
-def compare(product: Product, as_of: date, valid: Path, by_date: Counts) -> dict[str, Any]:
-    """What was seen of the scored day and what is usual. `valid` holds the typed rows, `by_date` the rows counted.
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure of the day, beside the limits."""
 
-    Returns `figures` (name, seen, and the least and most that may be), `days_before` and `accepted`, the reason
-    with which a person let the day pass.
-    """
-    day = product.scored_day(as_of)
+    name: str
+    """Such as `depot: shift`."""
+    seen: float
+    """Of the day."""
+    least: float
+    """The least that may be."""
+    most: float
+    """The most that may be."""
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the figure lies within its limits."""
+        return self.least <= self.seen <= self.most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How the scored day compares with the days before it."""
+
+    date: str
+    """The scored day."""
+    days_before: int
+    """Days with rows among the 28 before it."""
+    accepted: str | None
+    """The reason with which a person let the day pass."""
+    figures: list[Figure] = field(default_factory=list)
+    """Empty with fewer than MIN_DAYS days before."""
+
+
+def compare(product: Product, as_of: date, valid: Path, by_date: dict[str, Counts]) -> Drift:
+    """Return the scored day's figures beside their limits. `valid` holds the typed rows, `by_date` their counts."""
+    day, limits = product.scored_day(as_of), product.day
     first = min(by_date, default=day.isoformat())
     window = [day - timedelta(days=i) for i in range(1, WINDOW_DAYS + 1)]
     before = [each for each in window if each.isoformat() >= first]
     stored = [each for each in before if each.isoformat() in by_date]
-    told = {
-        "date": day.isoformat(),
-        "days_before": len(stored),
-        "accepted": product.day.accepted.get(day.isoformat()),
-        "figures": [],
-    }
-    if len(stored) < MIN_DAYS:
-        return told
-    categories = [name for name, kind in product.columns.items() if kind == "category"]
-    now, *then = [_rows(valid, each, product, by_date) for each in [day, *stored]]
-    figures = [_volume(day, before, by_date, product.day.max_volume_ratio)]
-    figures.append(_quarantined(day, stored, by_date, product.day.max_share_change))
-    full = [rows for rows in then if len(rows)]
-    if len(now) and full:
-        figures += [_missing(name, now, full, product.day.max_share_change) for name in product.columns]
-        figures += [_shift(name, now, full, product.day.max_shift) for name in categories]
-    return {**told, "figures": figures}
+    figures: list[Figure] = []
+    if len(stored) >= MIN_DAYS:
+        now, *then = [_rows(valid, each, product) for each in [day, *stored]]
+        figures.append(_volume(day, before, by_date, limits.max_volume_ratio))
+        figures.append(_quarantined(day, stored, by_date, limits.max_share_change))
+        full = [rows for rows in then if len(rows)]
+        if len(now) and full:
+            categories = [name for name, kind in product.columns.items() if kind == "category"]
+            figures += [_missing(name, now, full, limits.max_share_change) for name in product.columns]
+            figures += [_shift(name, now, full, limits.max_shift) for name in categories]
+    return Drift(
+        date=day.isoformat(),
+        days_before=len(stored),
+        accepted=limits.accepted.get(day.isoformat()),
+        figures=figures,
+    )
 
 
-def stop_on_drift(product: Product, told: dict[str, Any], report: Path) -> None:
-    """Raises UserError with the figures that do not hold, unless the day has been accepted."""
-    beyond = [figure for figure in told["figures"] if not holds(figure)]
-    if not beyond or told["accepted"]:
+def stop_on_drift(product: Product, drift: Drift, report: Path) -> None:
+    """Raise UserError with the figures beyond their limits, unless the day has been accepted."""
+    beyond = [figure for figure in drift.figures if not figure.holds]
+    if not beyond or drift.accepted:
         return
-    lines = [f"  {each['name']}: {each['seen']:g}, and {each['least']:g} to {each['most']:g} may be" for each in beyond]
+    lines = [f"  {each.name}: {each.seen:g}, and {each.least:g} to {each.most:g} may be" for each in beyond]
     raise UserError(
-        f"products.{product.name}: the rows of {told['date']} must be of the same kind as those of the "
-        f"{told['days_before']} days before, and nothing was passed on:\n"
+        f"products.{product.name}: the rows of {drift.date} must be of the same kind as those of the "
+        f"{drift.days_before} days before, and nothing was passed on:\n"
         + "\n".join(lines)
         + f"\nLook at {report}; let the day pass: "
-        f'make accept PRODUCT={product.name} DT={told["date"]} REASON="why it is right", '
+        f'make accept PRODUCT={product.name} DT={drift.date} REASON="why it is right", '
         "or mend the source and have the day fetched anew: make retake, likewise"
     )
 
 
-def holds(figure: dict[str, Any]) -> bool:
-    """Whether what was seen lies between the least and the most that may be."""
-    return bool(figure["least"] <= figure["seen"] <= figure["most"])
-
-
-def _rows(valid: Path, day: date, product: Product, by_date: Counts) -> pd.DataFrame:
+def _rows(valid: Path, day: date, product: Product) -> pd.DataFrame:
     columns = list(product.columns)
     file = partition(valid, day)
     return read_table(file, columns) if file.exists() else pd.DataFrame(columns=columns)
 
 
-def _figure(name: str, seen: float, least: float, most: float) -> dict[str, Any]:
-    return {"name": name, "seen": round(seen, 4), "least": round(least, 4), "most": round(most, 4)}
+def _figure(name: str, seen: float, least: float, most: float) -> Figure:
+    return Figure(name=name, seen=round(seen, 4), least=round(least, 4), most=round(most, 4))
 
 
-def _volume(day: date, before: list[date], by_date: Counts, ratio: float) -> dict[str, Any]:
-    def n(each: date) -> int:
-        return by_date.get(each.isoformat(), {"rows_in": 0})["rows_in"]
+def _counts(day: date, by_date: dict[str, Counts]) -> Counts:
+    return by_date.get(day.isoformat(), Counts())
 
-    usual, seen = [n(each) for each in before], n(day)
+
+def _volume(day: date, before: list[date], by_date: dict[str, Counts], ratio: float) -> Figure:
+    usual, seen = [_counts(each, by_date).rows_in for each in before], _counts(day, by_date).rows_in
     chance = SIGMAS * np.sqrt(seen + 1)
     return _figure("rows", seen, max(0.0, min(usual) / ratio - chance), max(usual) * ratio + chance)
 
 
-def _quarantined(day: date, stored: list[date], by_date: Counts, change: float) -> dict[str, Any]:
-    def share(each: date) -> tuple[int, int]:
-        counts = by_date.get(each.isoformat(), {"rows_quarantined": 0, "rows_in": 0})
-        return counts["rows_quarantined"], counts["rows_in"]
+def _quarantined(day: date, stored: list[date], by_date: dict[str, Counts], change: float) -> Figure:
+    now, *then = [
+        (counts.rows_quarantined, counts.rows_in) for counts in (_counts(each, by_date) for each in [day, *stored])
+    ]
+    return _share("share quarantined", now, then, change)
 
-    return _share("share quarantined", share(day), [share(each) for each in stored], change)
 
-
-def _missing(name: str, now: pd.DataFrame, then: list[pd.DataFrame], change: float) -> dict[str, Any]:
+def _missing(name: str, now: pd.DataFrame, then: list[pd.DataFrame], change: float) -> Figure:
     def share(rows: pd.DataFrame) -> tuple[int, int]:
         return int(rows[name].isna().sum()), len(rows)
 
     return _share(f"{name}: share missing", share(now), [share(rows) for rows in then], change)
 
 
-def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change: float) -> dict[str, Any]:
-    usual = [some / n for some, n in then if n]
-    some, n = now
-    likely = (some + 1) / (n + 2)  # Laplace: no row of few is not no row of any number
+def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change: float) -> Figure:
+    """Compare a share, given as its rows and all rows, with those of the days before."""
+    usual = [part / n for part, n in then if n]
+    part, n = now
+    likely = (part + 1) / (n + 2)  # Laplace: no row of few is not no row of any number
     chance = SIGMAS * float(np.sqrt(likely * (1 - likely) / max(n, 1)))
     least, most = min(usual, default=0.0), max(usual, default=1.0)
-    return _figure(name, some / max(n, 1), max(0.0, least - change - chance), min(1.0, most + change + chance))
+    return _figure(name, part / max(n, 1), max(0.0, least - change - chance), min(1.0, most + change + chance))
 
 
-def _shift(name: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> dict[str, Any]:
-    """The population stability index of the day's mix against that of all days before, beside their own."""
+def _shift(name: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> Figure:
+    """Compare the day's mix with that of all days before by the population stability index, beside those days' own."""
     pooled = pd.concat([rows[name] for rows in then])
     binned = _bins(pooled)
     usual = binned(pooled)
-    shifts = [_stability_index(binned(rows[name]), usual) for rows in then]
+    shifts = [stability_index(binned(rows[name]), usual) for rows in then]
     chance = (len(usual) - 1) / len(now)
-    return _figure(f"{name}: shift", _stability_index(binned(now[name]), usual), 0.0, max(shifts) + limit + chance)
+    return _figure(f"{name}: shift", stability_index(binned(now[name]), usual), 0.0, max(shifts) + limit + chance)
 
 
 def _bins(pooled: pd.Series) -> Callable[[pd.Series], np.ndarray]:
-    """A function that counts values by category, with bins for the rarer ones and those that are missing."""
+    """Return a function that counts values by category, with bins for the rarer ones and those that are missing."""
     known = pooled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     index = pd.Index(known.index[:CATEGORIES_TOLD_APART])
 
@@ -144,7 +168,11 @@ def _bins(pooled: pd.Series) -> Callable[[pd.Series], np.ndarray]:
     return counts
 
 
-def _stability_index(counts: np.ndarray, usual: np.ndarray) -> float:
-    """Sum of (p - q) ln(p / q), each bin with half a row more, so that none is empty."""
+def stability_index(counts: np.ndarray, usual: np.ndarray) -> float:
+    """Return the sum of (p - q) ln(p / q), each bin with half a row more, so that none is empty.
+
+    >>> round(stability_index(np.array([3, 1]), np.array([10, 10])), 4)
+    0.1695
+    """
     p, q = ((each + 0.5) / (each + 0.5).sum() for each in (counts, usual))
     return float(((p - q) * np.log(p / q)).sum())

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, parse_date
-from tasks.rows.keys import row_hashes
+from tasks.rows.keys import row_ids
 from tasks.rows.partitions import partition_day, read_partitions, read_table
 from tasks.runtime.errors import UserError
 
@@ -110,6 +110,4 @@ def names(rows: pd.DataFrame) -> list[str]:
     It depends on the file alone, which never changes, and not on the columns that are declared today. Of equal rows the
     last has turn 0, so that a row's name can be told without those before it.
     """
-    hashes = pd.Series([f"{value:016x}" for value in row_hashes(rows)], dtype=object)
-    turns = hashes.groupby(hashes).cumcount(ascending=False)
-    return hashes.where(turns == 0, hashes + "#" + turns.astype(str)).tolist()
+    return row_ids(rows, from_last=True).tolist()

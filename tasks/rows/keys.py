@@ -1,4 +1,4 @@
-"""What names a row, and digests that stand for names where the names themselves would fill the memory."""
+"""Name rows by their keys or their cells, and by digests where the names themselves would fill the memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ from tasks.rows.casting import as_text
 
 
 def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
-    """One text per row that names it, missing where a part of its key is; keys that differ have texts that differ."""
+    """Return one text per row, missing where a part of its key is; keys that differ have texts that differ.
+
+    Each part but the last follows its length:
+
+    >>> key_text(pd.DataFrame({"a": ["x", "x1"], "b": ["1:y", "y"]}), ["a", "b"]).tolist()
+    ['1:x1:y', '2:x1y']
+    """
     *before, last = [as_text(table[name]) for name in key]
     text = pd.Series("", index=table.index, dtype="str")
     for part in before:
@@ -22,13 +28,13 @@ def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
 
 
 def digests(texts: pd.Series) -> np.ndarray:
-    """The first 128 bits of each text's SHA-256; a missing text counts as empty. Shapes: uint64 [n, 2]."""
+    """Return the first 128 bits of each text's SHA-256; a missing text counts as empty. Shapes: uint64 [n, 2]."""
     joined = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts.fillna("").tolist())
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def seen_before(found: np.ndarray) -> np.ndarray:
-    """Whether an earlier row has the same digest. Shapes: uint64 [n, 2] -> bool [n]."""
+    """Return whether an earlier row has the same digest. Shapes: uint64 [n, 2] -> bool [n]."""
     suspects = pd.Series(found[:, 0]).duplicated(keep=False).to_numpy()
     result = np.zeros(len(found), bool)
     result[suspects] = pd.DataFrame(found[suspects]).duplicated().to_numpy()
@@ -36,9 +42,9 @@ def seen_before(found: np.ndarray) -> np.ndarray:
 
 
 def row_hashes(table: pd.DataFrame) -> list[int]:
-    """64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
+    """Return 64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
 
-    A row that cannot be read is what stands there, wherever in the file it does.
+    A row that cannot be read is hashed by its raw text, wherever in the file it is.
     """
     if table.empty:
         return []
@@ -49,3 +55,17 @@ def row_hashes(table: pd.DataFrame) -> list[int]:
         text = table[RAW_TEXT_COLUMN]
         hashes = hashes.where(text.isna(), pd.util.hash_pandas_object(as_text(text).astype(object), index=False))
     return [int(value) for value in hashes]
+
+
+def row_ids(table: pd.DataFrame, *, from_last: bool = False) -> pd.Series:
+    """Return an id per row: a hash of its cells and, for the second and later ones of equal rows, `#` and a number.
+
+    Equal rows are numbered from the first, so that ids stay when rows are appended, or with `from_last` from the last,
+    so that the ids of a table's last rows need none of the earlier ones.
+
+    >>> row_ids(pd.DataFrame({"a": ["x", "y", "x"]})).str.partition("#")[2].tolist()
+    ['', '', '1']
+    """
+    hashes = pd.Series([f"{value:016x}" for value in row_hashes(table)], index=table.index, dtype="str")
+    number = hashes.groupby(hashes).cumcount(ascending=not from_last).astype("str")
+    return hashes.where(number == "0", hashes + "#" + number)

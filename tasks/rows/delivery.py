@@ -1,0 +1,181 @@
+"""Turn what a source delivered into new rows and labels by date, and store them beside a report.
+
+A row of event date D is known `horizon_days` before D and lies in rows/dt=D; its label is known `delay_days` after D
+and lies in labels/ under the date on which it became known.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pandas as pd
+
+from tasks.params import UNREADABLE_COLUMNS, Product
+from tasks.rows.casting import as_text, cast_target, event_day, has_label, parse_time
+from tasks.rows.keys import key_text
+from tasks.rows.partitions import read_partitions
+from tasks.rows.raw_archive import ChangedDay, RawIndex, undated_row_ids
+from tasks.runtime.errors import UserError
+
+DAYS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestReport:
+    """The content of ingest.json: how many rows and labels came, and which stored dates differ now."""
+
+    as_of: str
+    """The run's as_of."""
+    rows_delivered: int
+    """All rows of the delivery: the sum of the four counts below."""
+    rows_new: int
+    """Rows stored by this run."""
+    rows_of_stored_days: int
+    """Rows of dates that were stored before."""
+    rows_waiting_without_a_date: int
+    """Rows without an event date that are stored with the next new date."""
+    rows_later_than_the_night: int
+    """Rows of dates after the scored day."""
+    days_new: list[str]
+    """Dates stored by this run."""
+    days_retaken: dict[str, str]
+    """Dates that were fetched again, each with the reason."""
+    labels_new: int
+    """Labels stored by this run."""
+    labels_changed: int
+    """Stored labels that the source withdraws or delivers with another value now."""
+    rows_total: int
+    """All stored rows."""
+    changed_past: dict[str, ChangedDay]
+    """Stored dates that the source delivers otherwise now."""
+    labels_total: int
+    """All stored labels."""
+
+    def summary(self) -> str:
+        """Return the stage's line."""
+        text = f"{self.rows_new:,} new rows on {len(self.days_new)} days, {self.labels_new:,} new labels"
+        if self.changed_past:
+            days = list(self.changed_past)
+            shown = ", ".join(days[:DAYS_SHOWN])
+            shown += f" and {len(days) - DAYS_SHOWN} more" if len(days) > DAYS_SHOWN else ""
+            text += f"; THE PAST HAS CHANGED on {len(days)} stored days (kept as stored): {shown}"
+        if self.labels_changed:
+            text += f"; {self.labels_changed:,} STORED LABELS ARE TOLD DIFFERENTLY NOW (kept as stored)"
+        return text
+
+
+def first_day_to_fetch(product: Product, index: RawIndex, refetched: Mapping[str, str]) -> date | None:
+    """Return the first event date that a Python source is asked for; None for all.
+
+    Asked for are new dates, those whose labels are due, those that are compared with what is stored, and those that a
+    person has fetched again.
+    """
+    if not index.rows or product.source.kind != "python":
+        return None
+    settled = product.predict.horizon_days + product.target.delay_days + product.source.recheck_days
+    first = date.fromisoformat(max(index.rows)) - timedelta(days=settled)
+    return min([first, *map(date.fromisoformat, refetched)])
+
+
+def declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Return the declared columns and those that describe unreadable rows. Raises UserError where one is missing."""
+    wanted = [*product.input_columns, product.target.name]
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        source = f"params.yaml: products.{product.name}.source"
+        if len(missing) == len(wanted):  # the names may be the cells of a row, and are not shown
+            raise UserError(
+                f"{source} must deliver every declared column, and delivers none of {', '.join(wanted)} in its "
+                f"{len(frame.columns)} columns; is its first line a header, and source.delimiter right?"
+            )
+        raise UserError(
+            f"{source} must deliver every declared column, and lacks "
+            f"{', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+        )
+    return frame[[*wanted, *(name for name in UNREADABLE_COLUMNS if name in frame.columns)]]
+
+
+def store_delivery(
+    frame: pd.DataFrame, product: Product, as_of: date, start: date | None, index: RawIndex, refetched: dict[str, str]
+) -> IngestReport:
+    """Store the new dates of a delivery that was fetched from `start` on, and commit the index.
+
+    Raises UserError where nothing is stored and the delivery has no row up to the scored day.
+    """
+    last = product.scored_day(as_of).isoformat()
+    rows = frame.drop(columns=product.target.name).assign(dt=event_day(frame[product.time]))
+    dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
+    if dated.empty and not any(day <= last for day in index.rows):
+        raise UserError(
+            f"params.yaml: products.{product.name}.source knows no row up to {last}; check as_of and the source"
+        )
+    if index.as_of:
+        index.remove_uncommitted()
+    index.forget_partitions(refetched, product)
+    changed = index.changed_days(dated, product, start, last)
+    ids = undated_row_ids(undated, product)
+    arriving = assign_undated_rows(undated, ids, dated, index)
+    n_waiting = int((~ids.isin(index.undated)).sum())
+    new_rows = index.append(pd.concat([dated, arriving], ignore_index=True), "rows", product)
+    labels, n_labels_changed = due_labels(frame, product, as_of, index)
+    new_labels = index.append(labels, "labels", product)
+    index.note_refetched(refetched)
+    index.as_of = max(index.as_of, as_of.isoformat())
+    index.save()
+    index.remove_uncommitted()  # a date that was fetched again, and of which the source knows no row any more
+    return IngestReport(
+        as_of=as_of.isoformat(),
+        rows_delivered=len(rows),
+        rows_new=len(new_rows),
+        rows_of_stored_days=len(dated) + len(undated) - len(new_rows) - n_waiting,
+        rows_waiting_without_a_date=n_waiting,
+        rows_later_than_the_night=len(rows) - len(dated) - len(undated),
+        days_new=sorted(set(new_rows["dt"])),
+        days_retaken=refetched,
+        labels_new=len(new_labels),
+        labels_changed=n_labels_changed,
+        rows_total=index.total("rows"),
+        changed_past=changed,
+        labels_total=index.total("labels"),
+    )
+
+
+def assign_undated_rows(undated: pd.DataFrame, ids: pd.Series, dated: pd.DataFrame, index: RawIndex) -> pd.DataFrame:
+    """Put the rows without an event date that are not stored yet into the newest new partition.
+
+    With no new partition they are held back: a partition of undated rows alone would be closed before its own rows
+    arrive.
+    """
+    new_days = dated["dt"][~dated["dt"].isin(index.rows)]
+    new = ~ids.isin(index.undated) & (len(new_days) > 0)
+    index.undated |= {*ids[new]}
+    return undated[new].assign(dt=new_days.max())
+
+
+def due_labels(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> tuple[pd.DataFrame, int]:
+    """Return the labels known on as_of and not stored yet, with the date on which they became known as `dt`.
+
+    Beside them, how many of the stored labels have another value now, or none.
+    """
+    known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
+    labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
+    keys, labelled = key_text(frame, product.key), has_label(frame[product.target.name])
+    stored = read_partitions(index.files("labels"), [*product.key, product.target.name])
+    then = _first_labels(stored, key_text(stored, product.key), product)
+    is_stored = keys.isin(then.index)
+    # Compared as dates: the label of the last day of 9999 is known in a year of five digits.
+    due = labelled & (known.dt.normalize() <= pd.Timestamp(as_of))
+    now = _first_labels(labels[is_stored & due], keys[is_stored & due], product)
+    withdrawn = set(keys[is_stored & ~labelled].dropna()) - set(keys[labelled])
+    n_changed = int((now != then[now.index]).sum()) + len(withdrawn)
+    labels = labels[due & ~is_stored]
+    # A label that comes later than it should became known now: what was known on earlier dates does not change.
+    late = labels["dt"].isin(index.labels) | (labels["dt"] <= index.as_of)
+    return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat())), n_changed
+
+
+def _first_labels(labels: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
+    """Return the first label of each key, as text whatever type a reader chose for it; by the key's text."""
+    texts = as_text(cast_target(labels[product.target.name], product.target)[0])
+    values = texts.where(texts.notna(), "").set_axis(keys)
+    return values[~values.index.duplicated()]
