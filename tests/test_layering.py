@@ -68,9 +68,8 @@ def test_model_knows_no_files_of_products_and_no_scheduler(file):
 def test_only_params_reads_the_declaration():
     for file in FILES:
         parses = any(name.startswith("yaml.") and "load" in name for name, _ in calls(file.read_text()))
-        assert not parses or relative(file) in ("tasks/params/schema.py", "tasks/runs/dvc.py", "tasks/runs/workspace.py"), (
-            "params.yaml has one reader"
-        )
+        readers = ("tasks/params/schema.py", "tasks/runs/dvc.py", "tasks/runs/workspace.py")
+        assert not parses or relative(file) in readers, "params.yaml has one reader"
 
 
 def test_airflow_is_imported_by_the_dags_only_and_from_its_sdk():
