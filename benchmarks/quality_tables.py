@@ -205,7 +205,7 @@ def _tumour_scores(kinds: dict[str, str], fitted: pd.DataFrame, scored: pd.DataF
         return {name: rows[name].to_numpy(float) for name in kinds}
 
     learnt, validation = ((arrays(rows), rows["target"].to_numpy(int)) for rows in (fitted, _newest(fitted)))
-    target, training = Truth.fit("binary", model_inputs.BINARY_CLASSES, learnt[1]), replace(TUMOUR_TRAINING, seed=seed)
+    target, training = Truth.fit("binary", ("0", "1"), learnt[1]), replace(TUMOUR_TRAINING, seed=seed)
     return scores_of(*_trained(kinds, target, learnt, validation, TUMOUR_NETWORK, None, training), arrays(scored))
 
 

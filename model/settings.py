@@ -7,7 +7,6 @@ depend on the machine; what the hardware can do is found out in `model.compute.d
 from dataclasses import dataclass, fields
 from typing import Any
 
-TASKS = ("binary", "multiclass", "multilabel", "regression")
 COLUMN_KINDS = ("category", "number", "time", "text", "context")
 NUMERIC_KINDS = ("number", "context")
 """Kinds whose values are numbers."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.heads import LOWER_IS_BETTER, head_of
 from tasks import stage
-from tasks.params import LOWER_IS_BETTER, MEASURED, Product
+from tasks.params import MEASURED, Product
 from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256, write_json
@@ -120,8 +121,8 @@ def _engines(product: Product) -> "list[Engine]":
 
     if product.model.engine == MEASURED:
         # In fp16 a number such as a price of 100,000 is infinite.
-        is_number = product.target.task == "regression"
-        return [engine for engine in candidates() if not (is_number and engine.precision == "fp16")]
+        holds_scores = head_of(product.target.task).has_probabilities
+        return [engine for engine in candidates() if holds_scores or engine.precision != "fp16"]
     named = Engine.parse(product.model.engine)
     if lacks := missing_requirement(named):
         raise UserError(

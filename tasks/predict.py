@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from model.compute import processor
+from model.heads import head_of
 from tasks import stage
 from tasks.params import Product
 from tasks.publication.night import part_name, run_of, write_night
-from tasks.rows import casting, model_inputs
+from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows, partition, read_pieces, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, code_sha256, file_sha256, folder_sha256
@@ -108,29 +109,15 @@ def _score_shard(product: Product, as_of: date, scorer: Any, shard: int, folder:
                     f"products.{product.name}: scores must be finite, and {(~np.isfinite(scores)).sum():,} of "
                     f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
                 )
-            write(unanswered.popleft().assign(**_answers(product, scores, scorer.classes)))
+            write(unanswered.popleft().assign(**prediction_columns(product, scores, scorer.classes)))
             n_scored += len(scores)
     return {"name": file.name, "rows": n_scored, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
-def _answers(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The columns of a prediction: `prediction`, and probabilities where there are any."""
-    match product.target.task:
-        case "regression":
-            return {"prediction": scores.astype("float64")}
-        case "binary":
-            return {"prediction": scores >= product.predict.threshold, "probability": scores}
-        case "multiclass":
-            best = scores.argmax(1) if len(scores) else np.zeros(0, int)
-            columns = {"prediction": np.array(classes, dtype=object)[best], "probability": scores.max(1, initial=0)}
-        case _:
-            named = np.array(classes, dtype=object)
-            said = scores >= product.predict.threshold
-            columns = {"prediction": [casting.LABEL_SEPARATOR.join(named[row]) for row in said]}
-    columns = {
-        name: pd.array(values, dtype="str") if name == "prediction" else values for name, values in columns.items()
-    }
-    return columns | {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
+def prediction_columns(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of a prediction, as the task has them."""
+    columns = head_of(product.target.task).night_columns(scores, classes, product.predict.threshold)
+    return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}
 
 
 def _scorer(product: Product) -> Any:

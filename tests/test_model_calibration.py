@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from test_model_training import SMALL, fresh, prepared, toy  # noqa: F401
 
-from model.evaluation.metrics import calibration_error, evaluate_scores
+from model.evaluation.metrics import evaluate_scores
+from model.heads.measures import calibration_error
 from model.network.network import Network
 from model.network.store import save_model
 from model.scoring.scorer import TorchScorer

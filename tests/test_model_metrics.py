@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
 from model.evaluation.baseline import fit_baseline
-from model.evaluation.metrics import (
-    N_BINS,
-    bootstrap_interval,
-    calibration_error,
-    evaluate_scores,
-    metrics_of,
-    reliability,
-)
-from tasks.params import METRICS
+from model.evaluation.metrics import bootstrap_interval, evaluate_scores
+from model.heads import METRICS, head_of
+from model.heads.measures import N_BINS, calibration_error, reliability
 
 BINARY = (np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.35, 0.8], np.float32))
 
@@ -49,7 +43,7 @@ def test_threshold_moves_the_decisions_and_nothing_else():
 
 @pytest.mark.parametrize("task", METRICS)
 def test_every_metric_can_be_a_gate(task):
-    assert set(METRICS[task]) == set(metrics_of(task))
+    assert set(METRICS[task]) == set(head_of(task).metrics(0.5))
 
 
 def test_multiclass_metrics_equal_hand_worked_values():
@@ -94,9 +88,7 @@ def test_rows_that_define_no_metric_give_null_and_never_nan(task, n):
     y = np.zeros((n, 3) if task == "multilabel" else n)
     got = evaluate_scores(task, y, np.full(shape, 0.3, np.float32), ("a", "b", "c"))
     assert json.loads(json.dumps(got, allow_nan=False)) == got
-    interval = bootstrap_interval(
-        task, y, np.full(shape, 0.3, np.float32), ("a", "b", "c"), next(iter(metrics_of(task))), 5, 0
-    )
+    interval = bootstrap_interval(task, y, np.full(shape, 0.3, np.float32), METRICS[task][0], 5, 0)
     assert interval is None or interval[0] <= interval[1]
 
 
@@ -208,21 +200,19 @@ def test_interval_of_accuracy_is_that_of_a_proportion():
     random = np.random.default_rng(0)
     y = random.integers(0, 2, 2000)
     scores = np.where(random.random(2000) < 0.8, y, 1 - y).astype(np.float32)
-    low, high = bootstrap_interval("binary", y, scores, ("no", "yes"), "accuracy", 400, 0)
+    low, high = bootstrap_interval("binary", y, scores, "accuracy", 400, 0)
     accuracy = (y == scores).mean()
     spread = 1.96 * np.sqrt(accuracy * (1 - accuracy) / 2000)
     assert (low, high) == pytest.approx((accuracy - spread, accuracy + spread), abs=0.004)
 
 
 def test_interval_is_repeatable():
-    assert bootstrap_interval("binary", *BINARY, ("no", "yes"), "f1", 50, 3) == bootstrap_interval(
-        "binary", *BINARY, ("no", "yes"), "f1", 50, 3
-    )
+    assert bootstrap_interval("binary", *BINARY, "f1", 50, 3) == bootstrap_interval("binary", *BINARY, "f1", 50, 3)
 
 
 def test_metric_of_another_task_is_refused():
     with pytest.raises(ValueError, match=r"metric must be one of auc, .* for a binary target, got 'rmse'; use auc"):
-        bootstrap_interval("binary", *BINARY, ("no", "yes"), "rmse", 10, 0)
+        bootstrap_interval("binary", *BINARY, "rmse", 10, 0)
 
 
 @pytest.mark.parametrize("with_text", [False, True])

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from model.features.fitted import TIME_PARTS, Table, finite, time_parts
+from model.heads import head_of
+from model.heads.base import Head
 from model.settings import NUMERIC_KINDS
 
 MAX_CATEGORIES = 250
@@ -27,38 +25,27 @@ MAX_CATEGORIES = 250
 class Baseline:
     """A fitted baseline with the `score` of `model.scoring.scorer.Scorer`."""
 
-    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, task: str, n_classes: int) -> None:
-        self.inputs, self.estimator, self.task, self.n_classes = inputs, estimator, task, n_classes
+    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, head: Head, n_classes: int) -> None:
+        self.inputs, self.estimator, self.head, self.n_classes = inputs, estimator, head, n_classes
 
     def score(self, table: Table) -> np.ndarray:
-        """Shapes: float32 [n] for binary and regression, else [n, C]."""
-        rows = self.inputs.transform(table)
-        if self.task == "regression":
-            return self.estimator.predict(rows).astype(np.float32)
-        shares = self.estimator.predict_proba(rows)
-        if self.task == "multilabel" and self.n_classes > 1:
-            return shares.astype(np.float32)
-        # A class that no training row has is absent from the estimator: its score is 0.
-        scores = np.zeros((len(shares), max(2, self.n_classes)), np.float32)
-        scores[:, self.estimator.classes_.astype(int)] = shares
-        return {"binary": scores[:, 1], "multilabel": scores[:, 1:]}.get(self.task, scores)
+        """Return the scores of rows. Shapes: float32 [n, *score_shape] of the task's head."""
+        return self.head.estimator_scores(self.estimator, self.inputs.transform(table), self.n_classes)
 
 
-def fit_baseline(
-    kinds: dict[str, str], table: Table, target: np.ndarray, task: str, n_classes: int, seed: int
-) -> Baseline:
+def fit_baseline(kinds: dict[str, str], table: Table, y: np.ndarray, task: str, n_classes: int, seed: int) -> Baseline:
     """Fit on the rows of `table`; text anywhere makes it linear. Of `n_classes` these rows need not hold all.
 
-    Shapes: target as in `model.training.train.train`.
+    Shapes: y as of `Head.label_array`.
     """
+    head = head_of(task)
     inputs = _LinearInputs(kinds) if "text" in kinds.values() else _TreeInputs(kinds)
     rows = inputs.fit_transform(table)
-    estimator = _trees(task, inputs.is_category, target, seed) if isinstance(inputs, _TreeInputs) else _linear(task)
-    if task == "multilabel":
-        estimator, target = (OneVsRestClassifier(estimator), target) if n_classes > 1 else (estimator, target[:, 0])
-    if task != "regression" and target.ndim == 1 and len(np.unique(target)) == 1:
-        estimator = DummyClassifier()
-    return Baseline(inputs, estimator.fit(rows, target), task, n_classes)
+    if isinstance(inputs, _TreeInputs):
+        estimator = head.tree_estimator(inputs.is_category, y, seed)
+    else:
+        estimator = head.linear_estimator()
+    return Baseline(inputs, head.fit_estimator(estimator, rows, y, n_classes), head, n_classes)
 
 
 class _TreeInputs:
@@ -131,21 +118,6 @@ class _LinearInputs:
         if (numeric := _numeric(self.kinds, table)).shape[1]:
             parts.append(sparse.csr_matrix(self.scaler.transform(numeric)))
         return sparse.hstack(parts, format="csr")
-
-
-def _trees(task: str, is_category: list[bool], target: np.ndarray, seed: int) -> Any:
-    knobs = {"categorical_features": is_category, "random_state": seed}
-    if task == "regression":
-        return HistGradientBoostingRegressor(**knobs)
-    # To know when to stop they hold out rows of each class, where there are many rows; of one row they cannot.
-    rarest = min(np.unique(column, return_counts=True)[1].min() for column in target.reshape(len(target), -1).T)
-    return HistGradientBoostingClassifier(**knobs, early_stopping="auto" if rarest > 1 else False)
-
-
-def _linear(task: str) -> Any:
-    if task == "regression":
-        return Ridge()
-    return LogisticRegression(C=10, max_iter=1000)
 
 
 def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:

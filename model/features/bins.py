@@ -7,6 +7,8 @@ section 3.2.2 (edges from a decision tree on the target) and 3.2.1 (quantiles).
 
 import numpy as np
 
+from model.heads import head_of
+
 N_BINS = 32
 MIN_ROWS_PER_BIN = 64
 
@@ -45,7 +47,7 @@ def _tree_thresholds(values: np.ndarray, target: np.ndarray, task: str) -> np.nd
     if n_rows < 2:
         return np.empty(0)
     leaf = max(1, min(MIN_ROWS_PER_BIN, n_rows // N_BINS))
-    kind = DecisionTreeClassifier if task in ("binary", "multiclass") else DecisionTreeRegressor
+    kind = DecisionTreeClassifier if head_of(task).one_class_per_row else DecisionTreeRegressor
     tree = kind(max_leaf_nodes=N_BINS, min_samples_leaf=leaf, random_state=0)
     tree.fit(values[usable, None], truth[usable].squeeze(axis=1) if truth.shape[1] == 1 else truth[usable])
     is_split = tree.tree_.children_left != -1

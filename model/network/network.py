@@ -142,18 +142,7 @@ class Network(nn.Module):
         Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C].
         """
         assert self.target is not None, "a network without a target has no scores"
-        logits = self(batch).float()
-        if self.target.scale:
-            logits = logits * logits.new_tensor(self.target.scale) + logits.new_tensor(self.target.offset)
-        match self.target.task:
-            case "binary":
-                return logits[:, 0].sigmoid()
-            case "multiclass":
-                return logits.softmax(-1)
-            case "multilabel":
-                return logits.sigmoid()
-            case _:
-                return logits[:, 0] * self.target.deviation + self.target.mean
+        return self.target.head.scores(self(batch).float(), self.target)
 
 
 @torch.no_grad()

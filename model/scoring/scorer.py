@@ -37,7 +37,7 @@ class _Scoring(ABC):
         """Scores of one padded batch."""
 
     def score(self, table: Table) -> np.ndarray:
-        """Shapes: float32 [n] for binary and regression, else [n, C]."""
+        """Return the scores of rows, in their order. Shapes: float32 [n, *score_shape] of the task's head."""
         return np.concatenate(list(self.score_stream(_chunks(table))))
 
     def score_stream(self, tables: Iterable[Table]) -> Iterator[np.ndarray]:
@@ -117,7 +117,7 @@ class TorchScorer(_Scoring):
 def _answers(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Class names, and the shape of one row's scores."""
     target = read_target(folder)
-    return target.classes, (target.n_outputs,) if target.task in ("multiclass", "multilabel") else ()
+    return target.classes, target.head.score_shape(len(target.classes))
 
 
 def _chunks(table: Table) -> Iterator[Table]:

@@ -19,7 +19,7 @@ from model.network.context import Context
 from model.network.network import Head, Network
 from model.network.wide import N_FIELDS, Wide
 from model.training.inference import predict_in_batches
-from model.training.loss import Loss, regression_targets
+from model.training.loss import Loss
 from model.training.optimum import minimise
 
 MAX_PROBED_ROWS = 100_000
@@ -56,9 +56,10 @@ def fit_linear(
     """
     if network.wide is not None:
         assert network.target is not None
-        scale = 1.0 if network.target.task == "regression" else RIDGE_TO_LOGITS
+        head = network.target.head
+        outputs = head.outputs(truth, network.target.n_outputs).numpy()
         weights = None if row_weights is None else row_weights.numpy()
-        fit_wide(network.wide, parts, regression_targets(network.target, truth), penalty, scale, weights)
+        fit_wide(network.wide, parts, outputs, penalty, head.ridge_scale, weights)
 
 
 def mix_linear(
@@ -72,10 +73,8 @@ def mix_linear(
     if wide is None:
         return
     assert network.target is not None
-    is_number = network.target.task == "regression"
-    # Logits of two models add up, as far as their errors differ; numbers have a mean.
-    drawn_to = 0.5 if is_number else 1.0
-    if not (is_number or (truth != truth[:1]).any()):
+    drawn_to = network.target.head.mix_prior
+    if network.target.head.has_classes and not (truth != truth[:1]).any():
         wide.mix.fill_(drawn_to)
         return
 
@@ -94,26 +93,11 @@ def explain_by_context(
     if network.context is None:
         return
     assert network.target is not None
-    chosen, task = chosen_rows(len(encoded), MAX_FITTED_ROWS), network.target.task
-    means = predict_in_batches(network, network, encoded, batch_tokens, chosen).double()
-    if task != "regression":
-        means = means.softmax(-1) if task == "multiclass" else means.sigmoid()
-    wanted = torch.from_numpy(regression_targets(network.target, truth[chosen]))
-    errors, weights = wanted - means, torch.ones(1, dtype=torch.float64)
-    if class_weights is not None:
-        many = task == "multiclass"
-        no, yes = (0.0, class_weights) if many else class_weights
-        weights = torch.where(wanted > 0.5, yes, no).double()
-        weights = weights.sum(1, keepdim=True) if many else weights
-    match task:
-        case "regression":
-            weights = 1 / errors.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
-            slopes = torch.ones_like(means)
-        case "multiclass":
-            slopes = means  # not means * (1 - means): what one class gains the others lose, all in one move
-        case _:
-            slopes = means * (1 - means)
-    fit_context(network.context, encoded.context[chosen], (weights * errors).numpy(), (weights * slopes).numpy())
+    head, chosen = network.target.head, chosen_rows(len(encoded), MAX_FITTED_ROWS)
+    logits = predict_in_batches(network, network, encoded, batch_tokens, chosen).double()
+    outputs = head.outputs(truth[chosen], network.target.n_outputs)
+    scores, informations = head.score_and_information(logits, outputs, class_weights)
+    fit_context(network.context, encoded.context[chosen], scores.numpy(), informations.numpy())
 
 
 TANH_INPUT_RMS = 0.25
@@ -139,10 +123,6 @@ def fit_probe(head: Head, pooled: Tensor, loss: Callable[[Tensor], Tensor]) -> N
     with torch.no_grad():
         head.out.weight.copy_(weight)
         head.out.bias.copy_(bias)
-
-
-RIDGE_TO_LOGITS = 8.0
-"""About what turns a ridge regression's answers, 0 for no and 1 for yes, into logits."""
 
 
 def fit_wide(

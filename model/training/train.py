@@ -19,7 +19,7 @@ from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.training.calibration import calibrate, calibration_after_refit
 from model.training.closed_forms import explain_by_context, fit_head, fit_linear, mix_linear, read_once
-from model.training.loss import Loss, balanced_class_weights, loss_targets, recency_weights
+from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
 from model.training.masking import MaskedModel, hide
 from model.training.optimisation import Checkpoints, History, Optimisation
 
@@ -227,7 +227,7 @@ class Fit:
 def evaluate_loss(
     network: Network, encoded: Encoded, truth: Tensor, batch_tokens: int, class_weights: Tensor | None = None
 ) -> float:
-    """Mean loss per row, without smoothing or dropout. Shapes: truth as of `model.training.loss.loss_targets`."""
+    """Mean loss per row, without smoothing or dropout. Shapes: truth as of `model.training.loss.loss_labels`."""
     network.eval()
     assert network.target is not None
     loss, where = Loss(target=network.target, class_weights=class_weights), network.where
@@ -261,7 +261,7 @@ def drop_categories(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def _truths(network: Network, encoded: Encoded, y: np.ndarray, name: str) -> Tensor:
     """What the rows called `name` have for labels, checked."""
     assert network.target is not None
-    truth = loss_targets(network.target, y)
+    truth = loss_labels(network.target, y)
     if len(encoded) == 0 or len(encoded) != len(truth):
         raise ValueError(
             f"{name} rows must be at least one and each have a label, "

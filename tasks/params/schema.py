@@ -25,27 +25,14 @@ from typing import Any, Union, get_args, get_origin
 
 import yaml
 
-from model.settings import COLUMN_KINDS, PRESETS, TASKS, NetworkSettings, PretrainingSettings, TrainingSettings
+from model.heads import LOWER_IS_BETTER as LOWER_IS_BETTER
+from model.heads import METRICS, TASKS, head_of
+from model.settings import COLUMN_KINDS, PRESETS, NetworkSettings, PretrainingSettings, TrainingSettings
 from tasks.runtime.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
 SEVERITIES = ("critical", "warning", "info")
-METRICS = {
-    "binary": (
-        *("auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1"),
-        *("log_loss", "brier", "ece"),
-    ),
-    "multiclass": (
-        *("macro_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_average_precision"),
-        *("log_loss", "brier", "ece"),
-    ),
-    "multilabel": (
-        *("macro_f1", "micro_f1", "macro_precision", "macro_recall", "macro_average_precision"),
-        *("log_loss", "brier", "ece"),
-    ),
-    "regression": ("rmse", "mae", "r2"),
-}
 MEASURED = "measured"
 ENGINES = (
     MEASURED,
@@ -56,7 +43,6 @@ ENGINES = (
     "openvino-bf16",
     "openvino-int8",
 )
-LOWER_IS_BETTER = ("log_loss", "brier", "ece", "rmse", "mae")
 APPROVALS = ("none", "human")
 MAX_SHARDS = 64
 PII_WAYS = ("drop", "hash", "redact")
@@ -545,19 +531,20 @@ def _mistakes_between(given: dict[str, Any]) -> list[str]:
     if target and gates:
         mistakes += [f"gates.{line}" for line in _one_of(METRICS[target.task], metric=gates.metric)]
     predict = given["predict"]
-    if target and predict and predict.threshold != 0.5 and target.task not in ("binary", "multilabel"):
+    head = head_of(target.task) if target else None
+    if head and predict and predict.threshold != 0.5 and not head.has_threshold:
         mistakes.append(
-            f"predict.threshold must not be given for a {target.task} target, got {predict.threshold}; delete it"
+            f"predict.threshold must not be given for a {head.task} target, got {predict.threshold}; delete it"
         )
-    if target and target.task == "regression" and given["model"] and given["model"].engine == "onnxruntime-fp16":
+    if head and not head.has_probabilities and given["model"] and given["model"].engine == "onnxruntime-fp16":
         mistakes.append(
-            f"model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use {MEASURED}"
+            f"model.engine must not be onnxruntime-fp16 for a {head.task}, whose numbers it cannot hold; use {MEASURED}"
         )
     train = given["model"].train if given["model"] else None
     undone = train and train.class_weights == "balanced" and train.calibrate
-    if undone and target and target.task in ("binary", "multilabel"):
+    if undone and head and head.calibrates_offset:
         mistakes.append(
-            f"model.train.calibrate must be false with class_weights: balanced for a {target.task} target, since "
+            f"model.train.calibrate must be false with class_weights: balanced for a {head.task} target, since "
             "probabilities fitted to the rows as they come undo the weights, got true; set it to false, or leave "
             "class_weights out and set predict.threshold"
         )

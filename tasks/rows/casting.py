@@ -11,17 +11,16 @@ from decimal import Decimal, InvalidOperation
 import numpy as np
 import pandas as pd
 
+from model.heads import head_of
 from model.settings import NUMERIC_KINDS
 from tasks.params import Target
 
-LABEL_SEPARATOR = "|"
 _DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
 _SURPLUS = r"([.,][0-9]{6})[0-9]+"
 """Digits of a second that one cell may have, and for which pandas would read all the others to the nanosecond: then it
 knows no year beyond 2262."""
 _EXACT = 2**53
 """From here on a 64-bit float skips integers."""
-_TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 def parse_time(values: pd.Series) -> pd.Series:
@@ -112,15 +111,17 @@ def has_label(truths: pd.Series) -> pd.Series:
 
 
 def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
-    """The truth as int8 (binary), text (multiclass, and multilabel joined by `|`) or float64 (regression)."""
-    if target.task == "regression":
-        return cast_column(values, "number")
-    if target.task == "binary":
-        truth = values.astype("str").str.lower().map(_TRUTH)
-        return truth.astype("Int8"), values.notna() & truth.isna()
-    if target.task == "multilabel":
-        values = values.map(_joined, na_action="ignore")
-    return cast_column(values, "category")
+    """Return labels as their task has them, and which cells did not fit (bool, same index).
+
+    Int8 of a closed set of labels; text of classes; float64 of numbers.
+    """
+    head = head_of(target.task)
+    if head.label_values:
+        labels = values.astype("str").str.lower().map(head.label_values)
+        return labels.astype("Int8"), values.notna() & labels.isna()
+    if head.normalises_labels:
+        values = values.map(head.normalise_label, na_action="ignore")
+    return cast_column(values, head.label_kind)
 
 
 def _text(values: pd.Series) -> pd.Series:
@@ -135,8 +136,3 @@ def cell_text(cell: object) -> str:
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return str(int(cell))
     return str(cell)
-
-
-def _joined(value: object) -> object:
-    labels = value if isinstance(value, list | np.ndarray) else str(value).split(LABEL_SEPARATOR) if value else []
-    return LABEL_SEPARATOR.join(sorted({str(label).strip() for label in labels} - {""}))

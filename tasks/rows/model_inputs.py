@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.heads import head_of
 from model.settings import NUMERIC_KINDS
 from model.target import Target
 from tasks.params import Product
-from tasks.rows.casting import LABEL_SEPARATOR, cast_column
+from tasks.rows.casting import cast_column
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
-
-BINARY_CLASSES = ("0", "1")
 
 
 def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
@@ -31,33 +30,13 @@ def no_rows(product: Product) -> pd.DataFrame:
 
 
 def classes(frame: pd.DataFrame, product: Product) -> tuple[str, ...]:
-    """The classes in the truths of `frame`, sorted; none for regression."""
-    if product.target.task == "regression":
-        return ()
-    if product.target.task == "binary":
-        return BINARY_CLASSES
-    truths = frame[product.target.name]
-    if product.target.task == "multilabel":
-        truths = truths.str.split(LABEL_SEPARATOR, regex=False).explode()
-    return tuple(sorted(set(truths.dropna()) - {""}))
+    """Return the names of the classes in the labels of `frame`; none where labels are numbers."""
+    return head_of(product.target.task).classes(frame[product.target.name].dropna().unique())
 
 
 def targets(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> np.ndarray:
-    """The truths of `frame`: int64 [n] class indices (binary, multiclass), float32 [n, C] or float64 [n].
-
-    A class that is not among `known` has index -1: the training rows do not hold it.
-    """
-    truths = frame[product.target.name]
-    match product.target.task:
-        case "regression":
-            return truths.to_numpy("float64")
-        case "binary":
-            return truths.to_numpy("int64")
-        case "multiclass":
-            return pd.Index(known).get_indexer(pd.Index(truths)).astype("int64")
-        case _:
-            sets = truths.str.split(LABEL_SEPARATOR, regex=False)
-            return np.array([[name in labels for name in known] for labels in sets], dtype="float32")
+    """Return the labels of `frame` as the model takes them: see `Head.label_array`."""
+    return head_of(product.target.task).label_array(frame[product.target.name].to_numpy(), known)
 
 
 @dataclass(frozen=True)
@@ -107,7 +86,7 @@ class SplitPart:
         Raises UserError where there is none.
         """
         y = targets(self.truths, self.product, known)
-        can_be = y >= 0 if self.product.target.task == "multiclass" else np.ones(len(y), bool)
+        can_be = head_of(self.product.target.task).is_known(y)
         if not can_be.any():
             raise UserError(
                 f"{self.file} must hold a row whose truth the training rows tell of, and holds none; "

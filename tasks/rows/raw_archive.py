@@ -15,8 +15,9 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
+from model.heads.multilabel import LABEL_SEPARATOR
 from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.rows.casting import LABEL_SEPARATOR, cell_text, parse_time
+from tasks.rows.casting import cell_text, parse_time
 from tasks.rows.keys import key_text, row_hashes, row_ids
 from tasks.rows.partitions import partition, partition_day, read_table, write_table
 from tasks.runtime.files import read_json, write_json

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.heads import head_of
 from tasks.params import Product, Split
 from tasks.rows.casting import as_text
 from tasks.rows.keys import digests, key_text
@@ -122,7 +123,7 @@ def check_parts(index: Index, part: np.ndarray, product: Product) -> None:
                 f"{place}: every part must hold rows, and {name} has none of "
                 f"{index.labelled.sum():,} labelled rows; give it more days or a larger share, or a later as_of"
             )
-        if product.target.task in ("binary", "multiclass") and truths.nunique() < 2:
+        if head_of(product.target.task).one_class_per_row and truths.nunique() < 2:
             raise UserError(
                 f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
                 f"{truths.nunique()} in {len(truths):,} rows; give it more days or a larger share"

@@ -26,7 +26,7 @@ def measured_scores(
     task, metric, threshold = product.target.task, product.gates.metric, product.predict.threshold
     measured = {name: evaluate_scores(task, y, values, classes, threshold) for name, values in scores.items()}
     for name, values in final_scores(scores).items():
-        interval = bootstrap_interval(task, y, values, classes, metric, N_RESAMPLES, SEED, threshold)
+        interval = bootstrap_interval(task, y, values, metric, N_RESAMPLES, SEED, threshold)
         measured[name][f"{metric}_interval_95"] = interval
     if UNCALIBRATED in scores:
         measured[UNCALIBRATED] = {name: measured[UNCALIBRATED][name] for name in OF_PROBABILITIES}

@@ -1,0 +1,232 @@
+"""The protocol of a head: everything that depends on the task of a product, asked for by the rest of the package.
+
+Heads hold no state: what is fitted lies in a `model.target.Target`. Heavy libraries are imported inside methods.
+
+Shape legend: b rows of a batch, n rows of a table, o outputs of the network, C classes or labels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Metric = Callable[["np.ndarray", "np.ndarray"], float]
+"""Labels and scores to a number; NaN where these rows do not define it."""
+
+RIDGE_TO_LOGITS = 8.0
+"""About what turns the predictions of a ridge regression on 0 for no and 1 for yes into logits."""
+
+
+class Fitted(Protocol):
+    """The numbers of a `model.target.Target` that heads read."""
+
+    @property
+    def mean(self) -> float:
+        """Return the mean of the training labels, 0 where labels are classes."""
+
+    @property
+    def deviation(self) -> float:
+        """Return their standard deviation, 1 where labels are classes."""
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Return the factors of the calibration; () without one."""
+
+    @property
+    def offset(self) -> tuple[float, ...]:
+        """Return the offsets of the calibration, as many."""
+
+
+@dataclass(frozen=True)
+class CalibrationPart:
+    """One scale and one offset to be fitted."""
+
+    logits: Tensor
+    """float64, of the rows that it is fitted to."""
+    loss: Callable[[Tensor], Tensor] | None
+    """Moved logits to the loss, summed over the rows; None where the rows hold one class and say nothing."""
+    has_offset: bool = True
+    """Whether an offset is fitted beside the scale."""
+
+
+class Head(ABC):
+    """A task. The defaults are those of a prediction without classes and without probabilities."""
+
+    task: ClassVar[str]
+    """Its name in params.yaml and network.json."""
+
+    # Labels in tables.
+    label_kind: ClassVar[str] = "category"
+    """Column kind that cells of the target are cast as."""
+    label_values: ClassVar[Mapping[str, int]] = {}
+    """Where labels are a closed set: what each text, in lower case, stands for; empty where they are not."""
+    normalises_labels: ClassVar[bool] = False
+    """Whether cells pass through `normalise_label` before they are cast."""
+    min_classes: ClassVar[int] = 0
+    """Classes that a target must name at least."""
+    max_classes: ClassVar[int | None] = None
+    """And at most; None for any number."""
+    one_class_per_row: ClassVar[bool] = False
+    """Whether a label is exactly one of several classes: trees then split by class, and rows must hold two."""
+
+    # Scores.
+    has_probabilities: ClassVar[bool] = False
+    """Whether scores are probabilities, which can be calibrated, and lie within the range of half precision."""
+    has_threshold: ClassVar[bool] = False
+    """Whether a probability counts as predicted from a threshold on."""
+    calibrates_offset: ClassVar[bool] = False
+    """Whether calibration moves the level of the probabilities, which undoes class weights."""
+    ridge_scale: ClassVar[float] = RIDGE_TO_LOGITS
+    """What turns the predictions of a ridge regression on `outputs` into outputs of the network."""
+    mix_prior: ClassVar[float] = 1.0
+    """Weight of each of two models, encoder and linear model, before any row is seen: logits add up."""
+
+    # Metrics.
+    metric_names: ClassVar[tuple[str, ...]]
+    """Keys of `metrics`; the first is the default of the gates."""
+    lower_is_better: ClassVar[tuple[str, ...]] = ()
+    """Those of the metrics that are losses or errors."""
+    plots: ClassVar[tuple[str, ...]] = ()
+    """Names of the plots of an evaluation, as `tasks.training.plots` has them."""
+    reliability_label: ClassVar[str] = "share of positives"
+    """What the bins of the reliability plot show of their rows."""
+
+    @property
+    def has_classes(self) -> bool:
+        """Return whether labels are classes that have names."""
+        return self.min_classes > 0
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise ValueError unless a target may have these classes."""
+        too_many = self.max_classes is not None and len(classes) > self.max_classes
+        if len(classes) < self.min_classes or too_many:
+            raise ValueError(
+                f"classes must name {self.min_classes} for a {self.task} target, "
+                f"got {list(classes)}; check the labels of the training rows"
+            )
+
+    def normalise_label(self, cell: object) -> object:
+        """Return a cell such that two that mean the same are equal."""
+        return cell
+
+    def classes(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of the classes in the different labels of the training rows, in the order of the scores."""
+        return ()
+
+    @abstractmethod
+    def label_array(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """Return the labels of a table's column as the array `y` that training and metrics take.
+
+        Shapes: labels [n]; returns [n] or [n, C].
+        """
+
+    def is_known(self, y: np.ndarray) -> np.ndarray:
+        """Return which labels a model of the training rows' classes can predict. Shapes: bool [n]."""
+        import numpy as np
+
+        return np.ones(len(y), bool)
+
+    def standardisation(self, y: np.ndarray) -> tuple[float, float]:
+        """Return mean and standard deviation by which the network's labels are standardised."""
+        return 0.0, 1.0
+
+    def n_outputs(self, n_classes: int) -> int:
+        """Return the width of the network's last layer."""
+        return 1
+
+    def score_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return the shape of one row's scores."""
+        return ()
+
+    @abstractmethod
+    def loss_labels(self, y: np.ndarray, target: Fitted) -> Tensor:
+        """Return `y` as the loss takes it. Shapes: [n] or [n, C]."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+        """Return the loss of each row, the mean over its outputs.
+
+        `smoothing` is the share of a label's mass that is spread over all classes; class_weights as `class_weights`
+        gives them. Shapes: logits float32 [b, o]; labels as of `loss_labels`; returns [b].
+        """
+
+    def class_weights(self, labels: Tensor, n_outputs: int) -> Tensor | None:
+        """Return weights under which all classes weigh alike, 1 in the mean over the rows; None without classes.
+
+        Shapes: labels as of `loss_labels`.
+        """
+        return None
+
+    def outputs(self, labels: Tensor, n_outputs: int) -> Tensor:
+        """Return what a linear regression should predict of each row. Shapes: -> float64 [n, o]."""
+        return labels.reshape(len(labels), n_outputs).double()
+
+    @abstractmethod
+    def score_and_information(
+        self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return first and second derivative of each row's log-likelihood in its logits, the second negated.
+
+        Shapes: logits float64 [n, o]; outputs as of `outputs`; returns twice float64 [n, o].
+        """
+
+    def scores(self, logits: Tensor, target: Fitted) -> Tensor:
+        """Return the scores of rows, calibrated as the target says. Shapes: [b, o] -> [b, *score_shape]."""
+        if target.scale:
+            logits = logits * logits.new_tensor(target.scale) + logits.new_tensor(target.offset)
+        return self.activation(logits, target)
+
+    @abstractmethod
+    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
+        """Return the scores of calibrated logits. Shapes: as of `scores`."""
+
+    def calibration_parts(self, logits: Tensor, labels: Tensor) -> list[CalibrationPart]:
+        """Return what is fitted so that probabilities come true on rows; nothing without probabilities.
+
+        Shapes: logits float64 [n, o]; labels [n] or [n, C], as `label_array` gives them.
+        """
+        return []
+
+    def uncalibrated(self, scores: np.ndarray, target: Fitted) -> np.ndarray:
+        """Return the probabilities as they would be without the calibration of `target`."""
+        return scores
+
+    @abstractmethod
+    def metrics(self, threshold: float) -> dict[str, Metric]:
+        """Return every metric of `metric_names`."""
+
+    def per_class(
+        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], threshold: float
+    ) -> dict[str, dict[str, float]] | None:
+        """Return precision, recall, F1 and support by class; None where classes are no part of the report."""
+        return None
+
+    def reliability(self, y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the events that probabilities were given of, 0 or 1, and these. Shapes: [events] twice."""
+        return y, scores
+
+    @abstractmethod
+    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> Any:
+        """Return scikit-learn's boosted trees for these labels; `is_category` says which columns are categories."""
+
+    @abstractmethod
+    def linear_estimator(self) -> Any:
+        """Return scikit-learn's linear model."""
+
+    def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
+        """Return the estimator fitted to the rows, of whose `n_classes` classes these need not hold all."""
+        return estimator.fit(rows, y)
+
+    @abstractmethod
+    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
+        """Return what `fit_estimator` gave as scores. Shapes: float32 [n, *score_shape]."""
+
+    @abstractmethod
+    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
+        """Return the columns of a night: `prediction`, and the probabilities if there are any."""

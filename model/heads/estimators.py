@@ -1,0 +1,48 @@
+"""scikit-learn's estimators as the baselines of several tasks use them; imported only where a baseline is fitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+
+
+def boosted_classifier(is_category: Sequence[bool], y: np.ndarray, seed: int) -> HistGradientBoostingClassifier:
+    """Return boosted trees for the labels y, which may be several columns with one model each."""
+    # To know when to stop they hold out rows of each class, where there are many rows; of one row they cannot.
+    rarest = min(np.unique(column, return_counts=True)[1].min() for column in y.reshape(len(y), -1).T)
+    early_stopping = "auto" if rarest > 1 else False
+    return HistGradientBoostingClassifier(
+        categorical_features=is_category, random_state=seed, early_stopping=early_stopping
+    )
+
+
+def boosted_regressor(is_category: Sequence[bool], seed: int) -> HistGradientBoostingRegressor:
+    """Return boosted trees for numbers."""
+    return HistGradientBoostingRegressor(categorical_features=is_category, random_state=seed)
+
+
+def logistic_regression() -> LogisticRegression:
+    """Return the linear model of texts."""
+    return LogisticRegression(C=10, max_iter=1000)
+
+
+def one_for_each(estimator: Any) -> OneVsRestClassifier:
+    """Return a model of several labels: one estimator for each."""
+    return OneVsRestClassifier(estimator)
+
+
+def fit_classifier(estimator: Any, rows: Any, y: np.ndarray) -> Any:
+    """Return the fitted estimator, or one that always predicts the only class there is. Shapes: y [n]."""
+    return (DummyClassifier() if len(np.unique(y)) == 1 else estimator).fit(rows, y)
+
+
+def class_probabilities(estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
+    """Return the probability of each class, 0 for one that no fitted row had. Shapes: float32 [n, at least 2]."""
+    shares = estimator.predict_proba(rows)
+    scores = np.zeros((len(shares), max(2, n_classes)), np.float32)
+    scores[:, estimator.classes_.astype(int)] = shares
+    return scores

@@ -1,0 +1,114 @@
+"""What the metrics of several tasks are made of, over scikit-learn; imported only where something is measured.
+
+A metric that the rows do not define (an AUC where all labels are one class) is NaN here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn import metrics as sk
+
+from model.heads.base import Metric
+
+N_BINS = 15
+"""Bins of the calibration error and of the reliability plot."""
+
+Decide = Callable[[np.ndarray], np.ndarray]
+"""Scores to predicted classes: int [n], or 0 and 1 [n, C]."""
+
+
+def reliability(y: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean probability, share of positives and number of rows, by bin of probability.
+
+    The N_BINS bins hold equally many rows; equal probabilities share a bin, so the order of rows does not matter.
+    Shapes: y 0/1 [n], shares [n] -> three times float64 [bins that hold rows].
+    """
+    shares = shares.astype(np.float64)
+    edges = np.quantile(shares, np.linspace(0, 1, N_BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, shares)
+    rows, predicted, true = (np.bincount(bins, weights, N_BINS) for weights in (None, shares, y.astype(np.float64)))
+    held = rows > 0
+    return predicted[held] / rows[held], true[held] / rows[held], rows[held].astype(np.float64)
+
+
+def calibration_error(y: np.ndarray, shares: np.ndarray) -> float:
+    """Return how far probabilities lie from shares of positives, averaged over the rows' bins.
+
+    Shapes: as in `reliability`. Source: Naeini et al. 2015 (expected calibration error), with bins of equal mass
+    (Nguyen and O'Connor 2015).
+    """
+    predicted, true, rows = reliability(y, shares)
+    return float(np.average(np.abs(predicted - true), weights=rows))
+
+
+def log_loss(y: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean negative log-likelihood. Shapes: 0/1 [n], [n]."""
+    return sk.log_loss(y, scores.astype(np.float64), labels=[0, 1])
+
+
+def brier(y: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean squared error of probabilities. Shapes: 0/1 [n], [n]."""
+    return sk.brier_score_loss(y, scores, pos_label=1)
+
+
+def r2(y: np.ndarray, scores: np.ndarray) -> float:
+    """Return the share of the labels' variance that is explained. Shapes: [n], [n]."""
+    return sk.r2_score(y, scores) if len(y) > 1 and np.ptp(y) > 0 else float("nan")
+
+
+def macro_average_precision(y: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean over the classes that only a part of the rows has. Shapes: 0/1 [n, C], [n, C]."""
+    varies = np.ptp(y.astype(int), axis=0) > 0
+    if not varies.any():
+        return float("nan")
+    return sk.average_precision_score(y[:, varies], scores[:, varies], average="macro")
+
+
+def of_decisions(metric: Metric, decide: Decide) -> Metric:
+    """Return a metric of predicted classes as one of scores."""
+    return lambda y, scores: metric(y.astype(int), decide(scores))
+
+
+def averaged(name: str, average: str, decide: Decide) -> Metric:
+    """Return f1, precision or recall averaged over the classes that the rows or the decisions hold."""
+    scorer = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}[name]
+
+    def of_classes(y: np.ndarray, decided: np.ndarray) -> float:
+        # scikit-learn takes a single column for the two classes of one yes or no.
+        is_single = decided.shape[1:] == (1,)
+        return scorer(y, decided, zero_division=0, **({} if is_single else {"average": average}))
+
+    return of_decisions(of_classes, decide)
+
+
+def with_both_classes(metric: Metric) -> Metric:
+    """Return the metric, not defined on rows of one class."""
+    return lambda y, scores: metric(y, scores) if np.ptp(y) > 0 else float("nan")
+
+
+def mean_over_labels(metric: Metric) -> Metric:
+    """Return the mean of a metric over the labels. Shapes: of the result's arguments [n, C]."""
+    return lambda y, scores: float(np.mean([metric(*column) for column in zip(y.T, scores.T, strict=True)]))
+
+
+def of_distributions(metric: Callable[..., float]) -> Metric:
+    """Return a metric of probabilities that sum to 1 in double precision. Shapes: of its arguments int [n], [n, C]."""
+
+    def normalised(y: np.ndarray, scores: np.ndarray) -> float:
+        shares = scores.astype(np.float64).clip(np.finfo(np.float32).tiny)
+        return metric(y, shares / shares.sum(1, keepdims=True), labels=np.arange(scores.shape[1]))
+
+    return normalised
+
+
+def per_class(y: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return precision, recall, F1 and support by class. Shapes: int [n] twice, or 0/1 [n, C]."""
+    if not len(y):
+        return {}
+    labels = [1] if decided.shape[1:] == (1,) else np.arange(len(classes))
+    columns = sk.precision_recall_fscore_support(y.astype(int), decided, labels=labels, zero_division=0)
+    names = ("precision", "recall", "f1", "support")
+    return {
+        name: dict(zip(names, map(float, row), strict=True))
+        for name, row in zip(classes, np.stack(columns, axis=1), strict=True)
+    }
