@@ -61,7 +61,7 @@ if TINY:
 
 
 def run() -> Result:
-    """Everything, in this order: training, packed attention, scoring and parity, tests."""
+    """Measure everything, in this order: training, packed attention, scoring and parity, tests."""
     if not torch.cuda.is_available() and not TINY:
         sys.exit("benchmarks gpu: a GPU must be there, and torch sees none; run it on a machine that has one")
     frame = texts("articles")
@@ -115,7 +115,7 @@ def _answer() -> Answer:
 
 
 def _training(name: str, settings: NetworkSettings, frame: pd.DataFrame) -> dict:
-    """Fine-tuning, every article several times so that an epoch has enough steps."""
+    """Measure fine-tuning, every article several times so that an epoch has enough steps."""
     features = _features(frame, settings.max_tokens)
     many = pd.concat([frame] * (1 if TINY else 40), ignore_index=True)
     encoded = features.encode({"text": many["text"].to_numpy(object)})
@@ -139,7 +139,7 @@ def _training(name: str, settings: NetworkSettings, frame: pd.DataFrame) -> dict
 
 
 def _packed_difference() -> float:
-    """Largest difference between packed and padded rows, of outcomes of about unit size."""
+    """Return the largest difference between packed and padded rows, of outcomes of about unit size."""
     where = device.device()
     torch.manual_seed(0)
     encoder = Encoder(replace(next(iter(ENCODERS.values())), dropout=0.0), 1e-12).to(where)
@@ -152,7 +152,7 @@ def _packed_difference() -> float:
 
 
 def _scoring(frame: pd.DataFrame, folder: Path) -> list[dict]:
-    """Articles a second of the exported model in fp32 and, on a GPU, fp16, and their distance from torch."""
+    """Return the articles a second of the exported model in fp32 and, on a GPU, fp16, and their distance from torch."""
     settings = next(iter(ENCODERS.values()))
     features = _features(frame, settings.max_tokens)
     save_model(folder / "trained", Network(settings, features.sizes, _answer()), features)
@@ -173,7 +173,7 @@ def _scoring(frame: pd.DataFrame, folder: Path) -> list[dict]:
 
 
 def _tests() -> str:
-    """The last line of pytest where something failed, else nothing."""
+    """Return the last line of pytest where something failed, else nothing."""
     files = [f"tests/test_{name}.py" for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)

@@ -11,7 +11,7 @@ PARTS = (quality_tables.flights, quality_calibration.run, quality_tables.tumours
 
 
 def run() -> Result:
-    """Every product's quality in one result."""
+    """Return every product's quality in one result."""
     found: list[Result] = []
     for part in PARTS:
         found.append(part())

@@ -2,7 +2,7 @@
 
 As the product does it: on each date a network is fitted on the flights of `split.train_days` days, calibrated on the
 `split.val_days` after them, and judged on the seven days after those. The same network is calibrated in each way, so
-that nothing else differs. At last it is trained once more on all those days, as `train.refit` has it, and keeps its
+that nothing else differs. At last it is trained once more on all those days, as `train.refit` has it, and keeps figures
 scale: that is what the product uses. Its way was chosen on most of the OTHERS; one seed each.
 
 An interval is Student's over the dates, of the difference to no calibration.
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from benchmarks.intervals import with_interval
 from benchmarks.quality_tables import (
     AS_OF,
     OTHERS,
@@ -23,7 +24,6 @@ from benchmarks.quality_tables import (
     known_flights,
     scores_of,
     trained_on_flights,
-    with_interval,
 )
 from benchmarks.report import Result, Target
 from model.evaluation.metrics import evaluate_scores
@@ -44,7 +44,7 @@ Found = dict[str, dict[str, float]]
 
 
 def run() -> Result:
-    """Log loss and calibration error on the days after each date, in each way."""
+    """Measure log loss and calibration error on the days after each date, in each way."""
     product, rows = params.load().product("flight-delays"), known_flights()
     found = [_measure(product, rows, as_of) for as_of in tqdm(AS_OF + OTHERS, desc="calibration", unit="date")]
     six, others = found[: len(AS_OF)], found[len(AS_OF) :]
@@ -86,15 +86,15 @@ def _measure(product: Product, rows: pd.DataFrame, as_of: str) -> Found:
     for way, n_later_days in ((PLATT, None), (BY_DAY, n_val)):
         calibrate(network, encoded, truths, training.batch_tokens, n_later_days)
         found[way] = measured(network, features)
-    again = trained_on_flights(product, known, held, training, first=network, n_later_days=n_val)
-    return {**found, AGAIN: measured(*again)}
+    refitted = trained_on_flights(product, known, held, training, first=network, n_later_days=n_val)
+    return {**found, AGAIN: measured(*refitted)}
 
 
 def _compared(found: list[Found]) -> list[dict[str, str | float]]:
     return [
         {
             "calibration": way,
-            **{title: float(np.mean([its[way][metric] for its in found])) for metric, title in METRICS.items()},
+            **{title: float(np.mean([figures[way][metric] for figures in found])) for metric, title in METRICS.items()},
             **{
                 f"{title} against {NONE}": "" if way == NONE else with_interval(_differences(found, way, metric))
                 for metric, title in METRICS.items()
@@ -105,4 +105,4 @@ def _compared(found: list[Found]) -> list[dict[str, str | float]]:
 
 
 def _differences(found: list[Found], way: str, metric: str) -> np.ndarray:
-    return np.array([its[way][metric] - its[NONE][metric] for its in found])
+    return np.array([figures[way][metric] - figures[NONE][metric] for figures in found])

@@ -30,27 +30,27 @@ T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def run() -> Result:
-    """All seeds, one on each core at a time."""
+    """Measure all seeds, one on each core at a time."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
         return summarise(list(workers.map(measure, SEEDS)))
 
 
 def measure(seed: int) -> dict[str, Any]:
-    """Macro-F1 of ours and of the peers on one split."""
+    """Return the macro-F1 of Lamplighter and of the peers on one split."""
     import torch
 
     torch.set_num_threads(1)
     articles = _articles()
     part = salted_split(articles["text"], seed)
     parts = {name: articles[part == name] for name in ("train", "val", "test")}
-    scores = {OURS: _ours(parts), **_peers(pd.concat([parts["train"], parts["val"]]), parts["test"])}
-    row = {"seed": seed, **{name: len(its) for name, its in parts.items()}, **scores}
+    scores = {OURS: _own_score(parts), **_peers(pd.concat([parts["train"], parts["val"]]), parts["test"])}
+    row = {"seed": seed, **{name: len(rows) for name, rows in parts.items()}, **scores}
     print(row, flush=True)
     return row
 
 
 def summarise(rows: list[dict[str, Any]]) -> Result:
-    """The table, the means with their intervals, and the target."""
+    """Return the table, the means with their intervals, and the target."""
     names = [OURS, SVC, LOGISTIC]
     means = [{"model": name, **_mean([row[name] for row in rows])} for name in names]
     gains = [{"model": f"{OURS} - {name}", **_mean([row[OURS] - row[name] for row in rows])} for name in names[1:]]
@@ -77,8 +77,8 @@ def summarise(rows: list[dict[str, Any]]) -> Result:
 def salted_split(text: pd.Series, seed: int) -> np.ndarray:
     """train, val, test or none (a copy of what is held out) for every text."""
     group = text.str.lower().str.split().str.join(" ")
-    digest = group.map(lambda its: hashlib.sha256(f"{seed}\x1f{its}".encode()).digest())
-    share = digest.map(lambda its: int.from_bytes(its[:8]) / 2**64)
+    digest = group.map(lambda text: hashlib.sha256(f"{seed}\x1f{text}".encode()).digest())
+    share = digest.map(lambda value: int.from_bytes(value[:8]) / 2**64)
     part = np.select([share < 0.2, share < 0.3], ["test", "val"], "train").astype(object)
     return np.where((part != "train") & group.duplicated(), "none", part)
 
@@ -89,8 +89,8 @@ def _articles() -> pd.DataFrame:
     return rows(None, date(2013, 12, 31))
 
 
-def _ours(parts: dict[str, pd.DataFrame]) -> float:
-    """The product's own features, network, settings and training, through its own files."""
+def _own_score(parts: dict[str, pd.DataFrame]) -> float:
+    """Train with the product's own features, network, settings and training, through its own files."""
     from model.evaluation.metrics import evaluate_scores
     from model.features.fitted import Features
     from model.network.bert import load_bert

@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from benchmarks import peers
+from benchmarks.intervals import student_interval, with_interval
 from benchmarks.report import Result, Target
 from model.features.fitted import Features, Table
 from model.network.network import Network
@@ -85,7 +85,7 @@ Scores = dict[str, list[list[np.ndarray]]]
 
 
 def flights() -> Result:
-    """AUC on the days after the six dates, ours and the trees'."""
+    """Measure AUC on the days after the six dates, Lamplighter's and the trees'."""
     product = params.load().product("flight-delays")
     rows = known_flights()
     days = product.split.train_days
@@ -103,7 +103,7 @@ def flights() -> Result:
     _trees(scores, PLAIN, {**order, "trials": 0, "half_lives": [0.0]}, PLAIN_COLUMNS, [], plain)
     six = slice(None, len(AS_OF))
     aucs, others = (
-        _qualities({name: its[part] for name, its in scores.items()}, pairs[part], "late", roc_auc_score)
+        _qualities({name: scored[part] for name, scored in scores.items()}, pairs[part], "late", roc_auc_score)
         for part in (six, slice(len(AS_OF), None))
     )
     mean = float(aucs[OURS].mean())
@@ -125,7 +125,7 @@ def flights() -> Result:
 
 
 def tumours() -> Result:
-    """AUC of malignancy on folds held out, ours and the trees'."""
+    """Measure AUC of malignancy on held-out folds, Lamplighter's and the trees'."""
     rows = load_breast_cancer(as_frame=True).frame
     kinds = dict.fromkeys((name for name in rows if name != "target"), "number")
     pairs, tuning = _folds(rows, seed=0), _folds(rows, seed=1)
@@ -146,13 +146,13 @@ def tumours() -> Result:
 
 
 def known_flights() -> pd.DataFrame:
-    """All rows of the source whose truth is known by the end of the year."""
+    """Return all rows of the source whose label is known by the end of the year."""
     rows = flights_source.rows(None, date(2013, 12, 31))
     return rows[rows["late"].notna()]
 
 
 def around(rows: pd.DataFrame, as_of: str, train_days: int) -> Pair:
-    """The rows whose truth is known on as_of, back to `train_days`, and those of the days after it."""
+    """Return the rows whose label is known on as_of, back to `train_days`, and those of the days after it."""
     day = date.fromisoformat(as_of)
 
     def between(first: int, last: int) -> pd.DataFrame:
@@ -181,7 +181,7 @@ def _delay_scores(product: Product, fitted: pd.DataFrame, scored: pd.DataFrame, 
 def trained_on_flights(
     product: Product, fitted: pd.DataFrame, held: pd.DataFrame, training: TrainingSettings, **more: Any
 ) -> tuple[Network, Features]:
-    """The product's own network, fitted on flights, with other flights for validation; `more` is for `_trained`."""
+    """Return the product's own network, fitted on flights and validated on others; `more` is for `_trained`."""
     classes = model_inputs.classes(fitted, product)
     (table, y), validation = (
         (model_inputs.inputs(rows, product), model_inputs.targets(rows, product, classes)) for rows in (fitted, held)
@@ -210,7 +210,7 @@ def _tumour_scores(kinds: dict[str, str], fitted: pd.DataFrame, scored: pd.DataF
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last eighth of the rows that are fitted on serves as validation too."""
+    """Use the last eighth of the rows that are fitted on as validation rows too."""
     return rows.iloc[len(rows) * 7 // 8 :]
 
 
@@ -225,7 +225,7 @@ def _trained(
     first: Network | None = None,
     **more: Any,
 ) -> tuple[Network, Features]:
-    """A network and its features; with `first`, by the second training after that network's, without `held`."""
+    """Return a network and its features; with `first`, by the second training after that network's, without `held`."""
     table, y = fitted
     features = Features.fit(kinds, table, y, target.task, max_tokens=settings.max_tokens)
     encoded = features.encode(table)
@@ -242,7 +242,7 @@ def _trained(
 
 
 def scores_of(network: Network, features: Features, scored: Table) -> np.ndarray:
-    """What a network says of rows, through its own files. Shapes: float32 [n]."""
+    """Score rows by a network, through its own files. Shapes: float32 [n]."""
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), network, features)
         return TorchScorer(Path(folder)).score(scored)
@@ -256,7 +256,7 @@ def _trees(
     tuning: list[Pair],
     final: list[Pair],
 ) -> list[str]:
-    """Add the scores of each library of trees; returns what it found in tuning."""
+    """Add the scores of each library of trees; return the settings that tuning found."""
     numbers = [name for name, kind in kinds.items() if kind in NUMERIC_KINDS]
     numbers += [part for name, kind in kinds.items() if kind == "time" for part in _time_parts(name)]
     notes = []
@@ -271,9 +271,9 @@ def _trees(
         }
         (folder / "order.json").write_text(json.dumps(order))
         for library, title in libraries.items():
-            told = peers.run("trees", folder, library)
+            report = peers.run("trees", folder, library)
             if tuning:
-                notes.append(f"{title}: {json.dumps(told)}")
+                notes.append(f"{title}: {json.dumps(report)}")
             of = pd.read_parquet(folder / f"{library}.parquet").groupby(["half_life", "pair", "seed"])["score"]
             for days in order["half_lives"]:
                 scores[f"{title}, rows fading as ours" if days else title] = [
@@ -284,7 +284,7 @@ def _trees(
 
 
 def _written(folder: Path, name: str, pair: Pair, kinds: dict[str, str]) -> list[str]:
-    """Names of the files that hold the pair as trees read it: a time becomes two numbers."""
+    """Return the names of the files that hold the pair as trees read it: a time becomes two numbers."""
     files = []
     for part, rows in zip(("fitted", "scored"), pair, strict=True):
         parts = {}
@@ -304,10 +304,13 @@ def _time_parts(column: str) -> tuple[str, str]:
 
 
 def _qualities(scores: Scores, pairs: list[Pair], target: str, metric: Any) -> dict[str, np.ndarray]:
-    """Model to its metric. Shapes: float64 [pairs, seeds]."""
+    """Return each model's metric. Shapes: float64 [pairs, seeds]."""
     return {
         name: np.array(
-            [[metric(scored[target], its) for its in seeds] for (_, scored), seeds in zip(pairs, by_pair, strict=True)]
+            [
+                [metric(scored[target], values) for values in seeds]
+                for (_, scored), seeds in zip(pairs, by_pair, strict=True)
+            ]
         )
         for name, by_pair in scores.items()
     }
@@ -318,16 +321,16 @@ def _accuracy(truth: pd.Series, scores: np.ndarray) -> float:
 
 
 def _compared(qualities: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Each model's mean and how far ours is from it, after its value for each pair that has a name."""
+    """Return each model's mean and how far Lamplighter is from it, after the value for each pair that has a name."""
     rows = []
-    for model, its in qualities.items():
-        by_pair = its.mean(axis=1)
+    for model, quality in qualities.items():
+        by_pair = quality.mean(axis=1)
         rows.append(
             {
                 "model": model,
                 **{name: float(value) for name, value in zip(names, by_pair, strict=False)},
                 "mean": float(by_pair.mean()),
-                "95 % interval": "{:.4f} to {:.4f}".format(*_interval(by_pair)),
+                "95 % interval": "{:.4f} to {:.4f}".format(*student_interval(by_pair)),
                 "ours is better by": "" if model == OURS else _difference(qualities, model),
             }
         )
@@ -340,19 +343,8 @@ def _difference(qualities: dict[str, np.ndarray], peer: str) -> str:
 
 
 def _better(table: str, qualities: dict[str, np.ndarray], peer: str, within: bool = False) -> Target:
-    """Whether ours is better, or `within` the interval of the paired difference at least as good."""
+    """Return the target of being better, or `within` the interval of the paired difference at least as good."""
     by_pair = (qualities[OURS].mean(axis=1)) - qualities[peer].mean(axis=1)
-    bound = _interval(by_pair)[1] if within else by_pair.mean()
+    bound = student_interval(by_pair)[1] if within else by_pair.mean()
     wanted = f"{'equal to or better than' if within else 'better than'} {peer}"
     return Target(name=table, wanted=wanted, measured=_difference(qualities, peer), met=bool(bound > 0))
-
-
-def with_interval(differences: np.ndarray) -> str:
-    """Their mean and its interval, for a person to read."""
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(differences.mean(), *_interval(differences))
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Student's 95 % interval of the mean."""
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return float(low), float(high)

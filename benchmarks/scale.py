@@ -64,7 +64,7 @@ MAX_TIME_RATIO = 1.1
 
 @dataclass(frozen=True)
 class Work:
-    """What one process took for so many rows."""
+    """The time and memory that one process took for so many rows."""
 
     rows: int
     seconds: float
@@ -72,7 +72,7 @@ class Work:
 
 
 def run(runs: Sequence[tuple[str, str, str, list[int]]] = RUNS) -> Result:
-    """Growing numbers of rows of each stage, product and network."""
+    """Measure growing numbers of rows of each stage, product and network."""
     tables: dict[str, list[dict[str, Any]]] = {}
     targets = []
     for stage, name, network, sizes in runs:
@@ -143,7 +143,7 @@ def _work(stage: str, name: str, network: str, n_rows: int) -> Work:
 
 
 def _measured(stage: str, name: str, network: str) -> dict[str, float]:
-    """In the process of its own: the stage's seconds, and the most memory that the process ever held."""
+    """Return, in a process of its own, the stage's seconds, and the most memory that the process ever held."""
     does = getattr(importlib.import_module(f"tasks.{stage}"), stage)
     product = _product(name, network)
     if stage == "train":
@@ -169,7 +169,7 @@ def _watch(peak: list[float], done: threading.Event) -> None:
 
 
 def _product(name: str, network: str) -> Product:
-    """The product as declared, with a network that a few seconds train."""
+    """Return the product as declared, with a network that a few seconds train."""
     product = params.load(ROOT / params.PARAMS_FILE).product(name)
     model, differs = replace(product.model, train=replace(product.model.train, epochs=0.1)), NETWORKS[network]
     if differs is not None:
@@ -179,7 +179,7 @@ def _product(name: str, network: str) -> Product:
 
 
 def _prepare(name: str, network: str, workspace: Path) -> None:
-    """Everything before `predict`, by the stages themselves."""
+    """Do everything before `predict`, by the stages themselves."""
     from tasks.export import export
     from tasks.ingest import ingest
     from tasks.pretrain import pretrain
@@ -198,7 +198,7 @@ def _prepare(name: str, network: str, workspace: Path) -> None:
 
 
 def _lay_out_night(product: Product, n_rows: int) -> None:
-    """The valid rows of the night."""
+    """Write the valid rows of the night."""
     real = read_partitions(partitions(Path("real/rows"))).drop(columns="dt")
     day = product.scored_day(AS_OF[product.name])
     _repeat(real, product, n_rows, partition(Paths(product.name).valid / "rows", day))
@@ -207,18 +207,18 @@ def _lay_out_night(product: Product, n_rows: int) -> None:
 
 
 def _lay_out_split(product: Product, n_rows: int) -> None:
-    """The training rows; those of validation and test stay."""
+    """Write the training rows; those of validation and test stay."""
     _repeat(read_table(Path("real/train.parquet")), product, n_rows, Paths(product.name).splits / "train.parquet")
 
 
 def _repeat(real: pd.DataFrame, product: Product, n_rows: int, into: Path) -> None:
-    """Real rows again and again, each under a key of its own, in order of key; of articles, their sentences."""
+    """Repeat real rows, each under a key of its own, in order of key; of articles, their sentences."""
     if product.columns == {"text": "text"}:
         real = _sentences(real)
     with table_writer(into) as write:
         for first in range(0, n_rows, len(real)):
-            some = real.head(n_rows - first)
-            write(some.assign(**{product.key[0]: [f"{first + i:09d}" for i in range(len(some))]}))
+            chunk = real.head(n_rows - first)
+            write(chunk.assign(**{product.key[0]: [f"{first + i:09d}" for i in range(len(chunk))]}))
 
 
 def _sentences(real: pd.DataFrame) -> pd.DataFrame:

