@@ -36,7 +36,7 @@ import pandas as pd
 from benchmarks.peers import FOLDER
 from benchmarks.report import Result, Target, show
 from tasks import params
-from tasks.params import Product, Split
+from tasks.params import Product, TimeSplit
 from tasks.rows.partitions import n_rows, partition, partitions, read_partitions, read_table, table_writer
 from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
@@ -174,7 +174,7 @@ def _product(name: str, network: str) -> Product:
     model, differs = replace(product.model, train=replace(product.model.train, epochs=0.1)), NETWORKS[network]
     if differs is not None:
         model = replace(model, preset="small", init="scratch", network=differs)
-    split = Split(by="time", test_days=3, val_days=3, train_days=14)
+    split = TimeSplit(by="time", test_days=3, val_days=3, train_days=14)
     return replace(product, model=model, split=split if product.split.by == "time" else product.split)
 
 

@@ -35,7 +35,7 @@ products:
     expectations:
       - {type: expect_column_values_to_be_between, severity: warning, kwargs: {column: weight_kg, min_value: 0}}
       - {type: expect_column_values_to_not_be_null, severity: critical, kwargs: {column: depot, mostly: 0.9}}
-    day: {}
+    drift: {}
     pii: {}
     split: {by: time, test_days: 7, val_days: 5, train_days: 25}
     model:

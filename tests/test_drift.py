@@ -147,14 +147,14 @@ def test_accepting_changes_one_line_of_params(workspace):
     changed = answered(changed, "flight-delays", ACCEPTED, "2013-07-06", "another one (Ann)")
     new = [line for line in changed.splitlines() if line not in text.splitlines()]
     assert [line for line in text.splitlines() if line not in changed.splitlines()] == [
-        line for line in text.splitlines() if line.startswith("    day: {} ")
+        line for line in text.splitlines() if line.startswith("    drift: {} ")
     ]
     assert [line.strip() for line in new][1:] == [
         'accepted: {"2013-07-05": "the day after a holiday (Ann)", "2013-07-06": "another one (Ann)"}'
     ]
     with pytest.raises(UserError, match=r"accepted.2013-07-05 must be a reason, got ''; say why the day is right"):
         answered(text, "flight-delays", ACCEPTED, "2013-07-05", "")
-    with pytest.raises(UserError, match="accepted: a key must be a date written as YYYY-MM-DD, got '5 July'"):
+    with pytest.raises(UserError, match=r"accepted must have dates as keys, .* written as YYYY-MM-DD, got '5 July'"):
         answered(text, "flight-delays", ACCEPTED, "5 July", "because")
 
 
@@ -168,5 +168,5 @@ def test_retaking_changes_the_source_of_params(workspace):
 def test_limits_that_are_none_are_told():
     lines = mistakes(declared(day={"max_volume_ratio": 0.5, "max_share_change": -1.0, "max_shift": math.nan}))
     assert [line.split(" must")[0] for line in lines] == [
-        f"products.tiny.day.{name}" for name in ("max_volume_ratio", "max_share_change", "max_shift")
+        f"products.tiny.drift.{name}" for name in ("max_volume_ratio", "max_share_change", "max_shift")
     ]

@@ -48,7 +48,7 @@ def test_day_is_accepted_in_a_file_that_says_yes():
     """YAML 1.1, which params reads, takes it for true; the editor's 1.2 takes it for text."""
     text = TINY.replace("split: {by", "split: {folds: 0, by").replace("epochs: 8,", "epochs: 8, calibrate: yes,")
     assert params.loads(text).product("tiny").model.train.calibrate
-    assert params.loads(answered(text, "tiny", ACCEPTED, "2024-02-09", "no")).product("tiny").day.accepted == {
+    assert params.loads(answered(text, "tiny", ACCEPTED, "2024-02-09", "no")).product("tiny").drift.accepted == {
         "2024-02-09": "no"
     }
 

@@ -1,11 +1,14 @@
 """Oracle: the rules themselves; every wrong value must be named together with its remedy."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from model.settings import PRESETS, NetworkSettings, PretrainingSettings, TrainingSettings
+from tasks.params.messages import mistakes_of
 
 
 def test_width_that_heads_cannot_share_is_refused_with_the_nearest_widths():
@@ -16,23 +19,24 @@ def test_width_that_heads_cannot_share_is_refused_with_the_nearest_widths():
 
 
 def test_all_mistakes_are_reported_at_once():
-    with pytest.raises(ValueError, match=r"n_layers must .*\n") as error:
+    with pytest.raises(ValidationError) as error:
         NetworkSettings(n_layers=0, dropout=1.5, pooling="max")
-    lines = str(error.value).splitlines()
-    assert [line.split()[0] for line in lines] == ["n_layers", "dropout", "pooling"]
+    assert [each["loc"] for each in error.value.errors()] == [("n_layers",), ("dropout",), ("pooling",)]
 
 
 @pytest.mark.parametrize(
     ("settings", "wrong", "message"),
     [
-        (PretrainingSettings, {"mask_fraction": 0.0}, r"mask_fraction must be a share of \(0, 1\), got 0.0"),
+        (PretrainingSettings, {"mask_fraction": 0.0}, "mask_fraction must lie between 0 and 1, got 0.0"),
         (PretrainingSettings, {"batch_tokens": 3}, "batch_tokens must be at least 64, got 3; use 64 or more"),
+        (PretrainingSettings, {"epochs": 0}, "epochs must be above 0, got 0"),
         (TrainingSettings, {"learning_rate": 0}, "learning_rate must be above 0, got 0"),
         (TrainingSettings, {"patience_epochs": 0}, "patience_epochs must be at least 1, got 0"),
         (TrainingSettings, {"l1": -1.0}, "l1 must be at least 0, got -1.0; use 0 or more"),
-        (TrainingSettings, {"ema_decay": 1.0}, r"ema_decay must be a share of \[0, 1\), got 1.0"),
+        (TrainingSettings, {"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
         (TrainingSettings, {"class_weights": "even"}, "class_weights must be one of none, balanced, got 'even'"),
         (TrainingSettings, {"epochs": "two"}, "epochs must be a number, got 'two'"),
+        (TrainingSettings, {"epochs": 0}, "epochs must be above 0 without probe, got 0"),
         (TrainingSettings, {"seed": 1.5}, "seed must be a whole number, got 1.5"),
         (TrainingSettings, {"refit": True}, "refit must go with keep last, got keep best"),
         (TrainingSettings, {"refit": True, "probe": True, "epochs": 0}, "refit must be false with epochs 0"),
@@ -42,8 +46,11 @@ def test_all_mistakes_are_reported_at_once():
     ],
 )
 def test_wrong_value_is_named_with_its_rule(settings, wrong, message):
-    with pytest.raises(ValueError, match=message):
+    """As a person reads it: params.yaml is where these values are written."""
+    with pytest.raises(ValidationError) as error:
         settings(**wrong)
+    (line,) = mistakes_of(error.value, settings, ())
+    assert re.match(message, line), line
 
 
 def test_a_whole_number_may_stand_for_a_fraction():

@@ -131,7 +131,7 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path):
 
 
 def test_check_of_the_file_imports_nothing_heavy():
-    check = "from tasks.params.__main__ import main; assert main() == 0"
+    check = "from tasks.params.__main__ import main; assert main([]) == 0"
     code = f"import sys; {check}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -152,7 +152,7 @@ def test_check_of_the_file_imports_nothing_heavy():
         ),
         (
             {"columns__weight_kg": "numer"},
-            "columns.weight_kg must be one of category, number, time, text, context, got 'numer'; use category",
+            "columns.weight_kg must be one of category, number, time, text, context, got 'numer'; use number",
         ),
         (
             {"columns__late": "number"},
@@ -169,9 +169,9 @@ def test_check_of_the_file_imports_nothing_heavy():
             "model.engine must not be onnxruntime-fp16 for a regression, whose numbers it cannot hold; use measured",
         ),
         ({"columns": {}, "expectations": []}, "columns must name at least one input, got {}; add one"),
-        ({"key": []}, "key must name at least one column, got []; add one"),
+        ({"key": []}, "key must name at least one column, got []; add one, or leave key out"),
         ({"key": "parcel_id"}, "key must be a list, got 'parcel_id'; write a list"),
-        ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use fewer, larger parts"),
+        ({"predict__shards": 65}, "predict.shards must be at most 64, got 65; use 64 or less"),
         ({"predict__shards": 0}, "predict.shards must be at least 1, got 0; use 1 or more"),
         ({"predict__shards": True}, "predict.shards must be a whole number, got True; write a whole number"),
         ({"split__folds": 2}, "split.folds must be 0 or 3 to 20, got 2; use for example 5"),
@@ -207,7 +207,7 @@ def test_check_of_the_file_imports_nothing_heavy():
             {"schedule__predict": "61 * * * *"},
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
         ),
-        ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.01"),
+        ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.5"),
         (
             {"gates__metric": "rmse"},
             "gates.metric must be one of auc, average_precision, accuracy, balanced_accuracy, precision, recall, f1, "

@@ -68,8 +68,7 @@ class Optimisation:
         self.optimiser = torch.optim.AdamW(
             _decayed_matrices(self.weights, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True
         )
-        self.l1 = settings.l1 if isinstance(settings, TrainingSettings) else 0.0
-        self.ema_decay = settings.ema_decay if isinstance(settings, TrainingSettings) else 0.0
+        self.l1, self.ema_decay = settings.l1, settings.ema_decay
         self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
         self.keeps_last = isinstance(settings, TrainingSettings) and settings.keep == "last"
         self.checkpoints, self.saved_at = checkpoints, time.monotonic()

@@ -14,7 +14,7 @@ from tasks.params.edit import edited
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
 
-ACCEPTED, RETAKE = ("day", "accepted"), ("source", "retake")
+ACCEPTED, RETAKE = ("drift", "accepted"), ("source", "retake")
 """Where params.yaml has the days of a product that pass, and those that are fetched anew."""
 
 

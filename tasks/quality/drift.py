@@ -63,7 +63,7 @@ class Drift:
 
 def compare(product: Product, as_of: date, valid: Path, by_date: dict[str, Counts]) -> Drift:
     """Return the scored day's figures beside their limits. `valid` holds the typed rows, `by_date` their counts."""
-    day, limits = product.scored_day(as_of), product.day
+    day, limits = product.scored_day(as_of), product.drift
     first = min(by_date, default=day.isoformat())
     window = [day - timedelta(days=i) for i in range(1, WINDOW_DAYS + 1)]
     before = [each for each in window if each.isoformat() >= first]

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from model.heads import head_of
-from tasks.params import Product, Split
+from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.casting import as_text
 from tasks.rows.keys import digests, key_text
 from tasks.rows.partitions import partition_day, read_pieces, read_table, table_writer
@@ -82,11 +82,8 @@ def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Se
     return group.where(group.notna(), "\x1f" + keys)  # a row without a group stands for itself
 
 
-def split_by_time(index: Index, rule: Split) -> np.ndarray:
+def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
     """The newest labelled days are the test, those before them the validation, those before them the training."""
-    assert rule.test_days is not None
-    assert rule.val_days is not None
-    assert rule.train_days is not None
     newest = index.day[index.labelled].max(initial=np.datetime64("0001-01-01"))
     age_days = (newest - index.day).astype(int)
     first_of_none = rule.test_days + rule.val_days + rule.train_days
@@ -97,10 +94,8 @@ def split_by_time(index: Index, rule: Split) -> np.ndarray:
     )
 
 
-def split_by_hash(index: Index, rule: Split) -> np.ndarray:
+def split_by_hash(index: Index, rule: HashSplit) -> np.ndarray:
     """A share of the groups, told by a hash of the group alone: a row stays where it is as data grows."""
-    assert rule.test_fraction is not None
-    assert rule.val_fraction is not None
     share = (index.group / 2.0**64 - rule.start) % 1
     return np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], [TEST, VAL], TRAIN)
 

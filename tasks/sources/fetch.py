@@ -25,7 +25,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.params import UNREADABLE_COLUMNS, Product, Source
+from tasks.params import (
+    UNREADABLE_COLUMNS,
+    CsvSource,
+    FileSource,
+    JsonlSource,
+    ParquetSource,
+    Product,
+    PythonSource,
+    SqlSource,
+)
 from tasks.rows.casting import cell_text
 from tasks.runtime.errors import TransientError, UserError
 
@@ -40,8 +49,13 @@ def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
     Raises UserError for what a person must mend, PassingError where the other side did not answer.
     """
     place = f"params.yaml: products.{product.name}.source"
-    reader = {"python": _python, "sql": _sql}.get(product.source.kind, _file)
-    frame = reader(product, place, start, as_of)
+    source = product.source
+    if source.kind == "python":
+        frame = _python(source, place, start, product.scored_day(as_of))
+    elif source.kind == "sql":
+        frame = _sql(source, place, as_of)
+    else:
+        frame = _file(source, place)
     if not isinstance(frame, pd.DataFrame):
         raise UserError(f"{place} must deliver a pandas DataFrame, got {type(frame).__name__}; return a DataFrame")
     twice = frame.columns[frame.columns.duplicated()].tolist()
@@ -50,24 +64,21 @@ def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
     return _single_values(frame.reset_index(drop=True), product)
 
 
-def _python(product: Product, place: str, start: date | None, as_of: date) -> pd.DataFrame:
-    assert product.source.callable is not None
-    module, _, name = product.source.callable.partition(":")
+def _python(source: PythonSource, place: str, start: date | None, end: date) -> pd.DataFrame:
+    module, _, name = source.callable.partition(":")
     rows = getattr(importlib.import_module(module), name, None)
     if not callable(rows):
-        raise UserError(
-            f"{place}.callable must name a function, got {product.source.callable!r}; define {name} in {module}"
-        )
-    frame: pd.DataFrame = rows(start, product.scored_day(as_of))
+        raise UserError(f"{place}.callable must name a function, got {source.callable!r}; define {name} in {module}")
+    frame: pd.DataFrame = rows(start, end)
     return frame.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore") if isinstance(frame, pd.DataFrame) else frame
 
 
-def _sql(product: Product, place: str, start: date | None, as_of: date) -> pd.DataFrame:
+def _sql(source: SqlSource, place: str, as_of: date) -> pd.DataFrame:
     import sqlalchemy
 
-    query = sqlalchemy.text(product.source.query or "")
+    query = sqlalchemy.text(source.query)
     bound = {"as_of": as_of.isoformat()} if "as_of" in query._bindparams else {}
-    url, shown = _url(product.source, place)
+    url, shown = _url(source, place)
     try:
         engine = sqlalchemy.create_engine(url)
         with engine.connect() as connection:
@@ -87,14 +98,15 @@ def _sqlite_refuses(url: str, told: str) -> bool:
     return url.startswith("sqlite") and "locked" not in told
 
 
-def _file(product: Product, place: str, start: date | None, as_of: date) -> pd.DataFrame:
+def _file(source: FileSource, place: str) -> pd.DataFrame:
     import fsspec
 
-    url, shown = _url(product.source, place)
-    read = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl}[product.source.kind]
+    url, shown = _url(source, place)
     try:
         with fsspec.open(url, "rb") as file:
-            return read(file, product.source)
+            if source.kind == "csv":
+                return _csv(file, source)
+            return _jsonl(file, source) if source.kind == "jsonl" else _parquet(file, source)
     except Exception as error:
         told = _told(" ".join(str(error).split()), url, shown)
         if isinstance(error, FileNotFoundError) and _is_absent(error):
@@ -102,9 +114,7 @@ def _file(product: Product, place: str, start: date | None, as_of: date) -> pd.D
         if isinstance(error, PermissionError):
             raise UserError(f"{place}.url: {shown} must be readable, and is refused; check the credentials") from None
         if isinstance(error, ValueError | ImportError | MemoryError | pa.ArrowException) or _is_corrupt(error):
-            raise UserError(
-                f"{place}.url: {shown} must be {product.source.kind}; {told or type(error).__name__}"
-            ) from None
+            raise UserError(f"{place}.url: {shown} must be {source.kind}; {told or type(error).__name__}") from None
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("aiohttp", "botocore"):
             raise TransientError(f"{place}.url: {shown} could not be read; {told}") from None
         raise
@@ -123,7 +133,7 @@ def _is_absent(error: FileNotFoundError) -> bool:
     return cause is None or getattr(cause, "status", None) in (404, 410)
 
 
-def _csv(file: IO[bytes], source: Source) -> pd.DataFrame:
+def _csv(file: IO[bytes], source: CsvSource) -> pd.DataFrame:
     """Every cell as text, an empty one as missing. Raises ValueError where rows cannot be told apart."""
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_text_of(file, source), delimiter=source.delimiter, strict=True)
@@ -160,7 +170,7 @@ def _csv(file: IO[bytes], source: Source) -> pd.DataFrame:
     return _with_unreadable(pa.concat_tables(tables).to_pandas(), unreadable)
 
 
-def _text_of(file: IO[bytes], source: Source) -> io.TextIOWrapper:
+def _text_of(file: IO[bytes], source: CsvSource | JsonlSource) -> io.TextIOWrapper:
     """A file's text without the mark of its byte order."""
     encoding = "utf-8-sig" if source.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else source.encoding
     return io.TextIOWrapper(file, encoding, newline="")
@@ -184,7 +194,7 @@ def _with_unreadable(frame: pd.DataFrame, unreadable: list[dict[str, Any]]) -> p
     return pd.concat([frame, pd.DataFrame(unreadable).astype({LINE: "Int64"})], ignore_index=True)
 
 
-def _parquet(file: IO[bytes], source: Source) -> pd.DataFrame:
+def _parquet(file: IO[bytes], source: ParquetSource) -> pd.DataFrame:
     table = pq.ParquetFile(file, page_checksum_verification=True).read()
     table.validate(full=True)  # text that is no UTF-8 would fail much later
     for place, field in enumerate(table.schema):
@@ -210,7 +220,7 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column
 
 
-def _jsonl(file: IO[bytes], source: Source) -> pd.DataFrame:
+def _jsonl(file: IO[bytes], source: JsonlSource) -> pd.DataFrame:
     rows, unreadable = [], []
     for number, line in enumerate(_lines(file, source), 1):
         if not line.strip():
@@ -241,7 +251,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _lines(file: IO[bytes], source: Source) -> Iterator[str]:
+def _lines(file: IO[bytes], source: JsonlSource) -> Iterator[str]:
     """Lines as JSON Lines means them: ended by \\n alone. Raises ValueError where bytes are no text."""
     number = 0
     text = _text_of(file, source)
@@ -282,7 +292,7 @@ def _nan_told(cell: Any) -> Any:
     return "NaN" if isinstance(cell, float) and cell != cell else cell
 
 
-def _url(source: Source, place: str) -> tuple[str, str]:
+def _url(source: FileSource | SqlSource, place: str) -> tuple[str, str]:
     """The URL, and what may be shown of it: a URL from the environment may hold a secret."""
     if source.url_env is None:
         return source.url or "", source.url or ""

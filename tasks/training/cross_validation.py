@@ -93,7 +93,6 @@ def _folds(product: Product, as_of: date) -> Iterator[Fold]:
         if rule.by == "hash":
             yield replace(product, split=replace(rule, folds=0, test_fraction=1 / n, start=i / n)), as_of
         else:
-            assert rule.test_days is not None
             yield replace(product, split=replace(rule, folds=0)), as_of - timedelta(days=i * rule.test_days)
 
 

@@ -1,0 +1,50 @@
+"""Defaults of a product's entry that depend on its other keys; all others are in `tasks.params.schema`."""
+
+from typing import Any
+
+from model.heads import LOWER_IS_BETTER, METRICS
+
+DEFAULT_METRICS = {task: next(name for name in names if name not in LOWER_IS_BETTER) for task, names in METRICS.items()}
+"""By task; the greater the better, so that a limit can be given without knowing the scale of the labels."""
+FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
+"""Fields, by class, that an entry may leave out although the class has no default of its own."""
+RENAMED = {"day": "drift"}
+"""Keys of an entry that are read under another name until the next release."""
+
+
+def complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry with the defaults that depend on its other keys, and with keys under their present names.
+
+    >>> complete("late-parcels", {"target": {"name": "late", "task": "binary"}, "time": "day"})["gates"]
+    {'metric': 'auc', 'limit': 0.5}
+    """
+    for old, new in RENAMED.items():
+        if isinstance(entry.get(old), dict) and isinstance(entry.get(new, {}), dict):
+            entry = {**entry, new: {**entry[old], **entry.get(new, {})}}
+            del entry[old]
+    filled = {
+        "description": name.replace("-", " ").capitalize(),
+        "split": {"by": "hash" if entry.get("time") is None else "time"},
+        "gates": {},
+        **entry,
+    }
+    if isinstance(filled["gates"], dict):
+        filled["gates"] = {**_gate(filled.get("target"), filled["gates"]), **filled["gates"]}
+    return filled
+
+
+def renamed(name: str, entry: Any) -> list[str]:
+    """Return a note for each key of the entry that has another name now."""
+    return [
+        f"products.{name}.{old} is called {new} now, and is read for one more release; rename it"
+        for old, new in RENAMED.items()
+        if isinstance(entry, dict) and old in entry
+    ]
+
+
+def _gate(target: Any, gates: dict[str, Any]) -> dict[str, Any]:
+    """Return the metric of the task, and a limit for a metric whose scale is known."""
+    task = target.get("task") if isinstance(target, dict) else None
+    metric = gates.get("metric", DEFAULT_METRICS.get(task, "") if isinstance(task, str) else "")
+    filled = {} if "metric" in gates else {"metric": metric}
+    return filled if metric in LOWER_IS_BETTER else {**filled, "limit": 0.5 if metric == "auc" else 0.0}

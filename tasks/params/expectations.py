@@ -1,0 +1,73 @@
+"""Expectations of a product, checked against the JSON schemas that Great Expectations ships, without importing it."""
+
+import difflib
+import importlib.util
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from model.settings import STRICT
+from tasks.runtime.errors import UserError
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[str, ...] = get_args(Severity)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Expectation:
+    """One expectation in the vocabulary of Great Expectations."""
+
+    type: Annotated[str, Field(examples=["expect_column_values_to_not_be_null"])]
+    """Its name in snake case, such as expect_column_values_to_be_between."""
+    kwargs: Annotated[dict[str, Any], Field(examples=[{"column": "weight_kg"}])]
+    """Its arguments, such as column, min_value and mostly."""
+    severity: Severity = "critical"
+    """critical: a failure stops the run. warning: bad rows go to quarantine. info: reported only."""
+
+    def __post_init__(self) -> None:
+        mistakes = _mistakes_by_schema(self)
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+
+
+def columns_named(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the (argument, column) pairs among an expectation's arguments."""
+    named = [(name, kwargs[name]) for name in ("column", "column_A", "column_B") if isinstance(kwargs.get(name), str)]
+    return named + [("column_list", column) for column in kwargs.get("column_list") or []]
+
+
+def _mistakes_by_schema(expectation: Expectation) -> list[str]:
+    known = _schemas()
+    if expectation.type not in known:
+        near = difflib.get_close_matches(expectation.type, known, 1)
+        return [
+            f"type must be an expectation of Great Expectations, got {expectation.type!r}; "
+            f"use {near[0] if near else 'for example expect_column_values_to_be_between'}"
+        ]
+    import jsonschema
+
+    schema = json.loads(known[expectation.type].read_text("utf-8"))
+    schema["properties"].pop("metadata", None)
+    given = {**expectation.kwargs, "severity": expectation.severity}
+    errors = jsonschema.Draft7Validator(schema).iter_errors(given)
+    return [f"kwargs must fit {expectation.type}, got {expectation.kwargs!r}; {error.message}" for error in errors]
+
+
+@cache
+def _schemas() -> dict[str, Path]:
+    """Return the JSON schemas that Great Expectations ships, by snake-case name."""
+    spec = importlib.util.find_spec("great_expectations")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("great-expectations must be installed, and is not; run make setup")
+    folder = Path(spec.submodule_search_locations[0]) / "expectations/core/schemas"
+    return {_snake_case(path.stem): path for path in sorted(folder.glob("Expect*.json"))}
+
+
+def _snake_case(camel: str) -> str:
+    """Return the name in snake case: ExpectColumnKLDivergence... -> expect_column_kl_divergence..., as GX does it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", camel).lower()

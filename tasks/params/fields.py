@@ -1,0 +1,96 @@
+"""Types of the values in params.yaml that more than one part of a product uses, each with its rule."""
+
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
+SQL_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
+"""SQLAlchemy reads a password up to the @, whatever is in it, and drivers take one after the question mark."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of the names of a list, which other modules may lengthen: an enum in the JSON Schema."""
+
+    names: tuple[str, ...]
+    """The names that are allowed."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+
+def parse_date(text: str) -> date:
+    """Return the date written as YYYY-MM-DD and nothing else. Raises ValueError."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
+    return date.fromisoformat(text)
+
+
+def module_exists(module: str) -> bool:
+    """Return whether the module can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def without_password(pattern: re.Pattern[str]) -> AfterValidator:
+    """Return the rule that a URL holds no password, whose message does not repeat it."""
+
+    def check(url: str | None) -> str | None:
+        if url and pattern.search(url):
+            raise ValueError(
+                "must not hold a password; put the URL into an environment variable and name it: url_env: WAREHOUSE_URL"
+            )
+        return url
+
+    return AfterValidator(check)
+
+
+def _reason_for_each(remedy: str) -> Callable[[dict[str, str]], dict[str, str]]:
+    def check(days: dict[str, str]) -> dict[str, str]:
+        mistakes = []
+        for day, reason in days.items():
+            try:
+                parse_date(day)
+            except ValueError as error:
+                mistakes.append(f'must have dates as keys, and one {error}; use for example "2013-07-05"')
+            if not reason.strip():
+                mistakes.append(f"{day} must be a reason, got {reason!r}; {remedy}")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return days
+
+    return check
+
+
+AcceptedDays = Annotated[dict[str, str], AfterValidator(_reason_for_each("say why the day is right, and who you are"))]
+RetakenDays = Annotated[
+    dict[str, str], AfterValidator(_reason_for_each("say what was wrong with the day, and who you are"))
+]
+
+
+def _is_cron(value: str) -> str:
+    from croniter import croniter
+
+    if not croniter.is_valid(value):
+        raise ValueError(f'must be a cron expression or null, got {value!r}; use for example "0 3 * * 0"')
+    return value
+
+
+def _is_s3_url(value: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", value):
+        raise ValueError(f"must be s3://bucket/prefix, got {value!r}; use for example s3://lamplighter/predictions")
+    return value
+
+
+Cron = Annotated[str, AfterValidator(_is_cron)]
+S3Url = Annotated[str, AfterValidator(_is_s3_url)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -1,0 +1,263 @@
+"""Rules between the parts of a product, each about one thing.
+
+A rule sees what could be read of an entry, so that it speaks even where another part is wrong: a part that could not
+be read is None, and so is a wrong kind of a column, an expectation or a way with personal data.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from model.heads import METRICS, head_of
+from tasks.params.expectations import Expectation, columns_named
+from tasks.params.schema import (
+    ARRIVED,
+    MEASURED,
+    RAW_ROW,
+    ROW_ID,
+    Gates,
+    Model,
+    Predict,
+    Product,
+    Split,
+    Target,
+)
+from tasks.params.source import UNREADABLE_COLUMNS
+
+STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
+"""Columns that the stages add to a product's own."""
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PREDICTED = re.compile(r"prediction$|probability($|_)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of an entry that could be read."""
+
+    key: tuple[str, ...] | None
+    """None also where it could not be read; () where it is empty."""
+    has_key: bool
+    """False where the entry leaves it out."""
+    time: str | None
+    """None also where it could not be read."""
+    has_time: bool
+    """False where the entry leaves it out."""
+    columns: dict[str, str | None] | None
+    """Kind by name."""
+    target: Target | None
+    predict: Predict | None
+    expectations: tuple[Expectation | None, ...] | None
+    pii: dict[str, str | None] | None
+    split: Split | None
+    model: Model | None
+    gates: Gates | None
+
+    @property
+    def named(self) -> list[str]:
+        """Return the declared columns of a row, each once."""
+        return list(dict.fromkeys([*(self.key or ()), *([self.time] if self.time else []), *(self.columns or {})]))
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Return every declared column with the place where it is declared."""
+        places = [("key", name) for name in self.key or ()] + [("columns", name) for name in self.columns or {}]
+        places += [("time", self.time)] if self.time else []
+        return places + ([("target.name", self.target.name)] if self.target else [])
+
+
+def parts_of(product: Product) -> Parts:
+    """Return the parts of a product all of which could be read."""
+    return Parts(
+        key=product.declared_key,
+        has_key=product.has_key,
+        time=product.declared_time,
+        has_time=product.has_time,
+        columns=dict(product.columns),
+        target=product.target,
+        predict=product.predict,
+        expectations=product.expectations,
+        pii=dict(product.pii),
+        split=product.split,
+        model=product.model,
+        gates=product.gates,
+    )
+
+
+def column_names(parts: Parts) -> Iterator[str]:
+    """Refuse names that Parquet readers or the stages stumble over."""
+    added = (*STAGE_COLUMNS, *([] if parts.has_key else [ROW_ID]), *([] if parts.has_time else [ARRIVED]))
+    for place, name in parts.places:
+        if not _COLUMN.fullmatch(name):
+            yield f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
+        elif name in added:
+            yield f"{place} must not be a name that the stages add themselves, got {name!r}; rename the column"
+        elif place in ("key", "time") and _PREDICTED.match(name):
+            yield f"{place} must not be a name of the predictions' own columns, got {name!r}; rename the column"
+
+
+def inputs(parts: Parts) -> Iterator[str]:
+    """Refuse columns from which nothing can be learnt."""
+    columns = parts.columns
+    if columns == {}:
+        yield "columns must name at least one input, got {}; add one"
+    elif columns and set(columns.values()) == {"context"}:
+        yield (
+            f"columns must name at least one that is no context, got {', '.join(columns)}; add what tells the rows of "
+            "one context apart"
+        )
+
+
+def key(parts: Parts) -> Iterator[str]:
+    """Refuse a key that names nothing, or a column twice."""
+    if parts.key == ():
+        yield "key must name at least one column, got []; add one, or leave key out"
+    for name in dict.fromkeys(parts.key or ()):
+        if (parts.key or ()).count(name) > 1:
+            yield f"key must name a column once, got {name!r} twice; delete one"
+
+
+def time(parts: Parts) -> Iterator[str]:
+    """Refuse what goes against a row's date, or needs one that is not declared."""
+    kind = (parts.columns or {}).get(parts.time or "")
+    if kind and kind != "time":
+        yield f"columns.{parts.time} must be time, as it is the rows' own, got {kind}; make it time"
+    if parts.has_time:
+        return
+    if parts.split and parts.split.by == "time":
+        yield "split.by must be hash for a product without time, got time; use hash, or add time: <the date's column>"
+    if parts.predict and parts.predict.horizon_days:
+        yield (
+            f"predict.horizon_days must be 0 for a product without time, got {parts.predict.horizon_days}; delete it, "
+            "or add time: <the date's column>"
+        )
+
+
+def target(parts: Parts) -> Iterator[str]:
+    """Refuse a target that the model would see."""
+    if parts.target and parts.target.name in parts.named:
+        yield (
+            f"target.name must not be an input, the key or the time, got {parts.target.name!r}; "
+            "delete it from columns: the model would be told the answer"
+        )
+
+
+def group(parts: Parts) -> Iterator[str]:
+    """Refuse a group that no row has."""
+    if parts.split and parts.split.group and parts.named and parts.split.group not in parts.named:
+        yield (
+            f"split.group must be a column or part of the key, got {parts.split.group!r}; "
+            f"use one of {', '.join(parts.named)}"
+        )
+
+
+def expectations(parts: Parts) -> Iterator[str]:
+    """Refuse expectations on columns that are not declared."""
+    unread = (parts.key is None and parts.has_key, parts.time is None and parts.has_time, parts.columns is None)
+    if any(unread) or not parts.target:
+        return
+    for i, each in enumerate(parts.expectations or ()):
+        for argument, column in columns_named(each.kwargs) if each else ():
+            if column not in [*parts.named, parts.target.name]:
+                yield (
+                    f"expectations.{i}.kwargs.{argument} must be a declared column, got {column!r}; "
+                    f"use one of {', '.join(parts.named)}"
+                )
+
+
+def personal_data(parts: Parts) -> Iterator[str]:
+    """Refuse to drop what is used, and to hash or redact what is no text."""
+    columns, texts = parts.columns or {}, ("category", "text")
+    used = [*parts.named, *([parts.target.name] if parts.target else [])]
+    named = [name for name in [*(parts.key or ()), *columns] if name != parts.time]
+    hashable = [name for name in named if columns.get(name, "category") in texts]
+    for name, way in (parts.pii or {}).items():
+        if way == "drop" and name in used:
+            yield f"pii.{name} must not be a column that is used, got drop; delete it there, or use hash"
+        elif way in ("hash", "redact") and name not in hashable:
+            yield (
+                f"pii.{name} must be a category or text of key or columns, got {way}; use one of "
+                f"{', '.join(hashable)}, or drop"
+            )
+
+
+def gate_metric(parts: Parts) -> Iterator[str]:
+    """Refuse a metric that the task does not have."""
+    if parts.target and parts.gates and parts.gates.metric not in METRICS[parts.target.task]:
+        known = METRICS[parts.target.task]
+        yield f"gates.metric must be one of {', '.join(known)}, got {parts.gates.metric!r}; use {known[0]}"
+
+
+def threshold(parts: Parts) -> Iterator[str]:
+    """Refuse a threshold for a task that has no yes and no."""
+    if not (parts.target and parts.predict) or head_of(parts.target.task).has_threshold:
+        return
+    if parts.predict.threshold != 0.5:
+        got = parts.predict.threshold
+        yield f"predict.threshold must not be given for a {parts.target.task} target, got {got}; delete it"
+
+
+def engine(parts: Parts) -> Iterator[str]:
+    """Refuse an engine that cannot hold the numbers of a regression."""
+    if not (parts.target and parts.model) or head_of(parts.target.task).has_probabilities:
+        return
+    if parts.model.engine == "onnxruntime-fp16":
+        yield (
+            f"model.engine must not be onnxruntime-fp16 for a {parts.target.task}, whose numbers it cannot hold; "
+            f"use {MEASURED}"
+        )
+
+
+def class_weights(parts: Parts) -> Iterator[str]:
+    """Refuse a calibration that undoes the weights of the classes."""
+    train = parts.model.train if parts.model else None
+    if not (train and train.class_weights == "balanced" and train.calibrate and parts.target):
+        return
+    if head_of(parts.target.task).calibrates_offset:
+        yield (
+            f"model.train.calibrate must be false with class_weights: balanced for a {parts.target.task} target, since "
+            "probabilities fitted to the rows as they come undo the weights, got true; set it to false, or leave "
+            "class_weights out and set predict.threshold"
+        )
+
+
+def texts(parts: Parts) -> Iterator[str]:
+    """Refuse sizes for text that do not fit the number of text columns."""
+    if not (parts.model and parts.columns):
+        return
+    network, n_texts = parts.model.network_settings(), list(parts.columns.values()).count("text")
+    if n_texts >= network.max_tokens:
+        yield (
+            f"model.network.max_tokens must be above the number of text columns, got {network.max_tokens} for "
+            f"{n_texts}; use {16 * n_texts} or more"
+        )
+    if not n_texts and None not in parts.columns.values():
+        given: tuple[tuple[str, Any, int], ...] = (
+            ("wide_tokens", network.wide_tokens, 0),
+            ("max_windows", network.max_windows, 1),
+        )
+        for name, got, none in given:
+            if got != none:
+                yield f"model.network.{name} must be {none} without a text column, got {got}; delete it"
+
+
+RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
+    column_names,
+    inputs,
+    key,
+    time,
+    target,
+    group,
+    expectations,
+    personal_data,
+    gate_metric,
+    threshold,
+    engine,
+    class_weights,
+    texts,
+)
+
+
+def mistakes_between(parts: Parts) -> list[str]:
+    """Return what does not fit together, one line per mistake."""
+    return [line for rule in RULES for line in rule(parts)]

@@ -1,0 +1,133 @@
+"""Kinds of source that a product's rows may come from, one class each; `tasks.sources` reads them."""
+
+import codecs
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from model.settings import STRICT
+from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, RetakenDays, module_exists, without_password
+
+SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
+UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
+"""Columns that `tasks.sources.fetch` adds to rows that it cannot read: the reason, the line, and its text."""
+
+
+def _is_encoding(name: str) -> str:
+    try:
+        is_text = codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        is_text = False
+    if not is_text:
+        raise ValueError(f"must be one that Python knows, got {name!r}; use utf-8 or cp1252")
+    return name
+
+
+def _is_delimiter(text: str) -> str:
+    if len(text) != 1 or text in '"\r\n\0':
+        raise ValueError(f'must be one character and no quote, got {text!r}; use "," or "\\t"')
+    return text
+
+
+def _is_callable(text: str) -> str:
+    module, _, function = text.partition(":")
+    if not function or not module_exists(module):
+        raise ValueError(f"must name an importable module and a function, got {text!r}; use package.module:function")
+    return text
+
+
+Encoding = Annotated[str, AfterValidator(_is_encoding)]
+UrlEnv = Annotated[str | None, Field(examples=["WAREHOUSE_URL"])]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AnySource:
+    """What all kinds of source have in common."""
+
+    kind: str
+    """The kind of source."""
+    retake: RetakenDays = Field(default_factory=dict)
+    """Dates whose stored rows are fetched once more, each with the reason; `make retake` writes them."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AnyFileSource(AnySource):
+    """What all files have in common."""
+
+    url: Annotated[str | None, Field(examples=["data.csv"]), without_password(URL_PASSWORD)] = None
+    """A path, an s3:// or an http(s):// address; `*` in a path matches several files."""
+    url_env: UrlEnv = None
+    """The environment variable that holds the URL, for one that holds a secret."""
+
+    def __post_init__(self) -> None:
+        _check_one_url(self.kind, self.url, self.url_env)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CsvSource(AnyFileSource):
+    """A CSV file with a header line."""
+
+    kind: Literal["csv"]
+    """csv: text with a header line, a character between cells, and quotes where a cell holds that character."""
+    delimiter: Annotated[str, AfterValidator(_is_delimiter)] = ","
+    """The character between cells."""
+    encoding: Encoding = "utf-8"
+    """How text is written as bytes, by a name that Python knows."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class JsonlSource(AnyFileSource):
+    """A file of JSON Lines."""
+
+    kind: Literal["jsonl"]
+    """jsonl: one JSON object per line."""
+    encoding: Encoding = "utf-8"
+    """How text is written as bytes, by a name that Python knows."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ParquetSource(AnyFileSource):
+    """A Parquet file."""
+
+    kind: Literal["parquet"]
+    """parquet: a file of Apache Parquet."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SqlSource(AnySource):
+    """A query to a database that SQLAlchemy reaches."""
+
+    kind: Literal["sql"]
+    """sql: a database that SQLAlchemy reaches."""
+    url: Annotated[str | None, Field(examples=["sqlite:///rows.db"]), without_password(SQL_PASSWORD)] = None
+    """A SQLAlchemy URL without a password."""
+    url_env: UrlEnv = None
+    """The environment variable that holds the URL, for one that holds a secret."""
+    query: Annotated[str, Field(examples=["SELECT * FROM parcels"])]
+    """One SELECT; `:as_of` in it is bound to the run's date."""
+
+    def __post_init__(self) -> None:
+        _check_one_url(self.kind, self.url, self.url_env)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PythonSource(AnySource):
+    """A function of Python."""
+
+    kind: Literal["python"]
+    """python: a function of an installed package or of this repository."""
+    callable: Annotated[str, Field(examples=["tasks.sources.flights:rows"]), AfterValidator(_is_callable)]
+    """`package.module:function`, called with (start, end) dates, returning a DataFrame."""
+    recheck_days: Annotated[int, Field(ge=0)] = 7
+    """How many stored days are fetched once more, to see whether the past has changed."""
+
+
+FileSource = CsvSource | ParquetSource | JsonlSource
+Source = Annotated[CsvSource | ParquetSource | JsonlSource | SqlSource | PythonSource, Field(discriminator="kind")]
+"""Where a product's rows come from; `tasks.ingest` decides what is fetched when."""
+
+
+def _check_one_url(kind: str, url: str | None, url_env: str | None) -> None:
+    if (url is None) == (url_env is None):
+        raise ValueError(f"url must be given for kind {kind}, or url_env in its place; add one of the two")
