@@ -19,9 +19,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from test_params import declared
+from builders import a_product
 
-from tasks import params
 from tasks.ingest import ingest
 from tasks.params import Product
 from tasks.rows.partitions import read_tables
@@ -114,7 +113,7 @@ def nightly(product: Product, as_of: date) -> dict[str, Any]:
 
 
 def product(kind: str, **source: str) -> Product:
-    return params.parse(declared(source={"kind": kind, "url": "rows", **source}, expectations=[])).product("tiny")
+    return a_product(source={"kind": kind, "url": "rows", **source}, expectations=[])
 
 
 def inputs(seed: int, n: int) -> dict[str, int]:

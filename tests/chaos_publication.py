@@ -12,7 +12,6 @@ import multiprocessing.forkserver
 import os
 import random
 import re
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import proxy
-from conftest import ROOT, environment
+from builders import a_repository
+from conftest import ROOT
 from test_publish import N_PARTS, make_night, tiny
 
 from tasks.publication import manifests
@@ -272,9 +272,7 @@ def seen_model(url: str, as_of: date) -> str:
 def campaign(folder: Path, url: str, seed: int, n_readers: int = 2) -> Iterator[Campaign]:
     """A campaign whose readers read all the while; at the end what they saw is counted, and judged."""
     endpoint = os.environ["AWS_ENDPOINT_URL_S3"]
-    commit = ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-m", "A revision"]
-    for command in (["init"], commit):
-        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True, env=environment(folder))
+    a_repository(folder)
     _start_forkserver()
     with proxy.Proxy(endpoint) as faulty, proxy.Proxy(endpoint) as readers_proxy:
         draw = random.Random(seed + 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders import TINY, a_repository
 from hypothesis import settings
 
 # The same examples every time; `--hypothesis-profile default` looks for new ones.
@@ -21,34 +22,6 @@ settings.load_profile("steady")
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_DAY, LAST_DAY, AS_OF = date(2024, 1, 1), date(2024, 2, 14), "2024-02-10"
 ROWS_PER_DAY = 20
-TINY = """
-as_of: "2024-02-10"
-products:
-  tiny:
-    description: Does a parcel arrive late?
-    source: {kind: csv, url: source/parcels.csv}
-    key: [parcel_id]
-    time: day
-    columns: {depot: category, weight_kg: number, handed_in: time}
-    target: {name: late, task: binary, delay_days: 1}
-    predict: {horizon_days: 1, shards: 3}
-    expectations:
-      - {type: expect_column_values_to_be_between, severity: warning, kwargs: {column: weight_kg, min_value: 0}}
-      - {type: expect_column_values_to_not_be_null, severity: critical, kwargs: {column: depot, mostly: 0.9}}
-    drift: {}
-    pii: {}
-    split: {by: time, test_days: 7, val_days: 5, train_days: 25}
-    model:
-      preset: small
-      init: pretrain
-      network: {d_model: 16, n_heads: 2, n_layers: 1, d_feedforward: 32}
-      pretrain: {epochs: 1, batch_tokens: 512}
-      train: {epochs: 8, batch_tokens: 512, learning_rate: 0.003, keep: last, refit: true}
-      engine: onnxruntime-fp32
-    gates: {metric: auc, limit: 0.5, max_behind_baseline: 0.5, max_behind_champion: 0.5}
-    schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}
-    publish: {url: "s3://lamplighter/predictions"}
-"""
 
 
 def parcels() -> pd.DataFrame:
@@ -107,15 +80,7 @@ def make_project(folder: Path, params: str = TINY) -> Path:
     (folder / "params.yaml").write_text(params)
     (folder / "source").mkdir()
     parcels().to_csv(folder / "source" / "parcels.csv", index=False)
-    for command in (
-        ["init", "--quiet", "-b", "main"],
-        ["config", "user.name", "Test"],
-        ["config", "user.email", "test@localhost"],
-        ["add", "--all"],
-        ["commit", "--quiet", "-m", "A tiny product"],
-    ):
-        subprocess.run(["git", *command], cwd=folder, check=True, env=environment(folder))
-    return folder
+    return a_repository(folder, "A tiny product")
 
 
 def call(command: list[str], cwd: Path, env: dict[str, str], expect: int | None = 0) -> str:
@@ -160,6 +125,14 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
     yield {name: value for name, value in kept.items() if name.startswith("AWS_")}
     call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a home for checkpoints and folds, of one test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
+    return tmp_path
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from builders import a_product
 from conftest import ROOT, free_port
-from test_params import declared
 
-from tasks import params
 from tasks.runtime import settings
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import remove_older_than
@@ -194,7 +193,7 @@ def test_checkpoint_that_is_broken_or_foreign_is_left_out_with_a_line(tmp_path, 
 def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monkeypatch, failure, stays):
     monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     (tmp_path / "rows").write_text("some")
-    product = params.parse(declared()).product("tiny")
+    product = a_product()
     with (
         pytest.raises(type(failure)) if failure else nullcontext(),
         checkpoints.checkpoints("train", product, [tmp_path / "rows"]) as folder,

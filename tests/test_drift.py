@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product, declared, mistakes, raw_rows
 from conftest import ROOT
-from test_params import declared, mistakes
 
 from tasks import params
 from tasks.commands.accept import ACCEPTED, RETAKE, answered
@@ -21,18 +21,14 @@ from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.validate import validate
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 DAY = date(2024, 2, 10)
 PATHS = Paths("tiny")
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def tiny(**changes):
-    return params.parse(declared(expectations=[], predict__horizon_days=0, **changes)).product("tiny")
+    return a_product(expectations=[], predict__horizon_days=0, **changes)
 
 
 def rows(n=200, depots="AAB", missing=0, weight=1.0, seed=0):
@@ -112,7 +108,7 @@ def deliver(n_last, n_before=10):
         n = n_last if i == 0 else 20
         table = pd.DataFrame({"parcel_id": [f"{day}-{j}" for j in range(n)], "day": day.isoformat()})
         table = table.assign(depot="A", weight_kg="1.5", handed_in=f"{day}T09:00")
-        write_table(partition(PATHS.raw / "rows", day), table)
+        raw_rows(table, day)
 
 
 def test_run_stops_with_the_figures_until_a_person_accepts_the_day():

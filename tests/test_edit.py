@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from conftest import ROOT, TINY
+from builders import TINY
+from conftest import ROOT
 
 from tasks import params
 from tasks.commands.accept import ACCEPTED, answered

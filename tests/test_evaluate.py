@@ -6,12 +6,11 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product
 from test_model_export import TASKS, mixed, random_model
-from test_params import declared
 
 from model.evaluation.metrics import evaluate_scores
 from model.scoring.scorer import TorchScorer
-from tasks import params
 from tasks.evaluate import evaluate
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
@@ -38,8 +37,7 @@ def truths(task, n, random):
 def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     threshold = {"predict__threshold": 0.3} if task in ("binary", "multilabel") else {}
-    content = declared(columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], **threshold)
-    product = params.parse(content).product("tiny")
+    product = a_product(columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], **threshold)
     random = np.random.default_rng(0)
     for name, n in (("train", 80), ("val", 40), ("test", 60)):
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})

@@ -6,13 +6,12 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product
 from test_model_export import mixed, random_model
-from test_params import declared
 
 from model.evaluation.metrics import evaluate_scores
 from model.scoring.engines import SIMPLEST
 from model.scoring.scorer import Scorer
-from tasks import params
 from tasks.export import export
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
@@ -26,7 +25,7 @@ AS_OF = date(2024, 2, 10)
 
 
 def product(engine, **changes):
-    return params.parse(declared(columns=KINDS, expectations=[], model__engine=engine, **changes)).product("tiny")
+    return a_product(columns=KINDS, expectations=[], model__engine=engine, **changes)
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import a_product
 from conftest import free_port
-from test_params import declared
 
-from tasks import params
 from tasks.rows.casting import as_text
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.fetch import fetch
+
+pytestmark = pytest.mark.usefixtures("workspace")
 
 AS_OF = date(2024, 1, 2)
 TABLE = pd.DataFrame(
@@ -34,14 +35,8 @@ TABLE = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def product(**source):
-    return params.parse(declared(source=source)).product("tiny")
+    return a_product(source=source)
 
 
 def fetched(start=None, **source):

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product, valid_rows
 from conftest import AS_OF, FIRST_DAY, ROOT, call, environment, parcels
-from test_params import declared
 
-from tasks import params
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
-from tasks.rows.partitions import partition, write_table
 from tasks.runtime.files import remove_older_than
 from tasks.runtime.paths import Paths
 from tasks.split import split
@@ -32,23 +30,18 @@ BY_HASH = {"by": "hash", "test_fraction": 0.2, "val_fraction": 0.2, "folds": 3}
 
 def tiny(rule):
     quick = {"epochs": 0.5, "batch_tokens": 512}
-    return params.parse(declared(split=rule, model__pretrain=quick, model__train=quick)).product("tiny")
+    return a_product(split=rule, model__pretrain=quick, model__train=quick)
 
 
 @pytest.fixture
-def valid(tmp_path, monkeypatch):
+def valid(workspace, monkeypatch):
     """The parcels as `validate` leaves them; truths are known a day later."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 5)
-    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     table = parcels()
     table = table[~table["weight_kg"].isin(["heavy", "-1"])].astype({"weight_kg": "float64", "late": "Int8"})
     table["handed_in"] = table["handed_in"].astype("datetime64[s]")
-    for text, rows in table.groupby("day"):
-        day = date.fromisoformat(text)
-        rows = rows.assign(day=pd.Timestamp(day))
-        write_table(partition(PATHS.valid / "rows", day), rows.drop(columns="late"))
-        write_table(partition(PATHS.valid / "labels", day + timedelta(days=1)), rows[["parcel_id", "late"]])
+    table["day"] = table["day"].astype("datetime64[s]")
+    valid_rows(table, known_after_days=1)
 
 
 def test_interval_is_the_t_interval_widened_by_the_share_of_test_rows():

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import a_product, declared
 from chaos_inputs import Stopped, inputs, nightly
-from test_params import declared
 
 from tasks import params
 from tasks.rows.partitions import read_tables
@@ -25,16 +25,12 @@ from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json
 from tasks.runtime.paths import Paths
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 AS_OF = date(2024, 1, 2)
 HEADER = "parcel_id,day,depot,weight_kg,handed_in,late\n"
 GOOD = "p1,2024-01-01,A,1.5,2024-01-01T09:00,0\n"
 ROW = {"parcel_id": "p2", "day": "2024-01-02", "depot": "A", "weight_kg": 1, "handed_in": None, "late": 1}
-
-
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def night(content: bytes, kind: str = "csv", **source):
@@ -45,7 +41,7 @@ def night(content: bytes, kind: str = "csv", **source):
 
 def declare(**source):
     changes = {"source": {"url": "rows", **source}, "expectations": []}
-    return params.parse(declared(**changes)).product("tiny")
+    return a_product(**changes)
 
 
 def csv(*lines, header=HEADER):

@@ -7,28 +7,23 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
+from builders import a_product
 from conftest import parcels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_params import declared
 
-from tasks import params
 from tasks.ingest import ingest
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 RAW = Paths("tiny").raw
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def tiny(**changes):
-    return params.parse(declared(source__url="parcels.csv", **changes)).product("tiny")
+    return a_product(source__url="parcels.csv", **changes)
 
 
 def deliver(frame):
@@ -376,7 +371,7 @@ def test_cells_of_mixed_types_are_stored_as_text():
     ]
     with open("parcels.jsonl", "w") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-    product = params.parse(declared(source={"kind": "jsonl", "url": "parcels.jsonl"})).product("tiny")
+    product = a_product(source={"kind": "jsonl", "url": "parcels.jsonl"})
     ingest(product, date(2024, 1, 2))
     table = stored("rows")["2024-01-01"].set_index("parcel_id")
     assert list(table["weight_kg"]) == ["1", "heavy", "2.5", "[1]", "True", str(2**70)]
@@ -416,7 +411,7 @@ def test_integers_of_a_column_with_gaps_are_the_same_past_and_the_same_keys():
         frame.to_parquet("parcels.parquet")
 
     write()
-    product = params.parse(declared(source={"kind": "parquet", "url": "parcels.parquet"})).product("tiny")
+    product = a_product(source={"kind": "parquet", "url": "parcels.parquet"})
     ingest(product, date(2024, 1, 2))
     write(
         {

@@ -10,34 +10,14 @@ from datetime import date
 
 import pytest
 import yaml
-from conftest import ROOT, TINY
+from builders import TINY, declared, mistakes
+from conftest import ROOT
 
 from model.settings import PRESETS
 from tasks import params
 from tasks.runtime.errors import UserError
 
 HEAVY = ("torch", "pandas", "numpy", "great_expectations", "onnxruntime", "sklearn", "airflow")
-
-
-def declared(**changes):
-    """The tiny file with values replaced: `model__init="x"` stands for products.tiny.model.init."""
-    content = yaml.safe_load(TINY)
-    for place, value in changes.items():
-        *path, last = place.split("__")
-        entry = content["products"]["tiny"]
-        for step in path:
-            entry = entry[step]
-        entry[last] = value
-    return content
-
-
-def mistakes(content):
-    """What is said of a file, one line each, without the file's name."""
-    with pytest.raises(UserError) as caught:
-        params.parse(content)
-    lines = str(caught.value).splitlines()
-    assert all(line.startswith("params.yaml: ") for line in lines), lines
-    return [line.removeprefix("params.yaml: ") for line in lines]
 
 
 def only_mistake(**changes):

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import a_product, declared, mistakes
 from conftest import ROOT, call
-from test_params import declared, mistakes
 
-from tasks import params
 from tasks.ingest import ingest
 from tasks.rows.personal_data import _analyzer, protect
 from tasks.runtime.errors import UserError
@@ -27,15 +26,13 @@ COLUMNS = {"depot": "category", "weight_kg": "number", "note": "text"}
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def key(workspace, monkeypatch):
     monkeypatch.setenv("LAMPLIGHTER_PII_KEY", KEY)
-    return tmp_path
 
 
 def tiny(pii, kind="csv"):
     source = {"kind": kind, "url": f"rows.{kind}"}
-    return params.parse(declared(pii=pii, columns=COLUMNS, source=source, expectations=[])).product("tiny")
+    return a_product(pii=pii, columns=COLUMNS, source=source, expectations=[])
 
 
 def deliver(**changes):

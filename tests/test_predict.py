@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import uuid
 from datetime import date
 
@@ -10,16 +9,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import environment
+from builders import a_product, a_repository
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_model_export import TASKS, mixed, random_model
-from test_params import declared
 
 from model.network.store import load_model, save_model
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
-from tasks import params
 from tasks.predict import _pieces, predict, predict_shard
 from tasks.publication.night import part_name, run_of, write_night
 from tasks.publish import publish
@@ -38,17 +35,15 @@ N_ROWS = 30
 
 
 def product(task="binary", shards=3, url="s3://lamplighter/predictions", threshold=0.5):
-    return params.parse(
-        declared(
-            columns=KINDS,
-            expectations=[],
-            predict={"horizon_days": 1, "shards": shards, "threshold": threshold},
-            target__task=task,
-            gates__metric=METRIC[task],
-            publish__url=url,
-            key=["parcel_id", "depot"],
-        )
-    ).product("tiny")
+    return a_product(
+        columns=KINDS,
+        expectations=[],
+        predict={"horizon_days": 1, "shards": shards, "threshold": threshold},
+        target__task=task,
+        gates__metric=METRIC[task],
+        publish__url=url,
+        key=["parcel_id", "depot"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -296,11 +291,7 @@ def test_empty_night_is_published_and_read_as_no_rows(night, s3_here, tmp_path):
     url = f"s3://lamplighter/predict-{uuid.uuid4().hex}"
     wanted, _ = night(n_rows=0, url=url)
     predict(wanted, AS_OF)
-    for command in (
-        ["init", "--quiet"],
-        ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "A revision"],
-    ):
-        subprocess.run(["git", *command], check=True, env=environment(tmp_path))
+    a_repository(tmp_path)
     assert publish(wanted, AS_OF).startswith("0 predictions in 3 parts published")
     empty = read_predictions(url, "tiny")
     assert list(empty.columns) == ["parcel_id", "depot", "day", "prediction", "probability"]

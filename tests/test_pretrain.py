@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from builders import a_product
 from conftest import AS_OF, ROOT
-from test_params import declared
 
-from tasks import params
 from tasks.pretrain import pretrain
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
@@ -45,7 +44,7 @@ def test_weights_follow_from_the_params_that_dvc_knows_of_and_from_no_others(spl
         if init.startswith("package:"):
             columns = {"depot": "text", "weight_kg": "number", "handed_in": "time"}
             model |= {"columns": columns, "model__preset": "minilm", "model__network": {}}
-        pretrain(params.parse(declared(model__init=init, **model | changes)).product("tiny"), date.fromisoformat(AS_OF))
+        pretrain(a_product(model__init=init, **model | changes), date.fromisoformat(AS_OF))
         return folder_sha256(PATHS.pretrained)
 
     assert "products.${key}.model.pretrain" in DECLARED

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product
 from sklearn.metrics import f1_score
 from test_model_export import TASKS, mixed, random_model
-from test_params import declared
 
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
@@ -25,7 +25,7 @@ KINDS = {"colour": "category", "size": "number", "when": "time"}
 
 def product(metric, task="binary", **gates):
     given = {"metric": metric, "limit": 0.7, "max_behind_baseline": 0.02, "max_behind_champion": 0.01, **gates}
-    return params.parse(declared(gates=given, target__task=task)).product("tiny")
+    return a_product(gates=given, target__task=task)
 
 
 def failed(*measured, metric="auc", task="binary", **gates):
@@ -98,7 +98,7 @@ def test_every_metric_has_a_direction():
 
 def topics(columns):
     given = {"columns": columns, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
-    return params.parse(declared(**given)).product("tiny")
+    return a_product(**given)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_model_of_another_target_neither_scores_nor_stops_a_new_one(champion, ch
         described["target"]["column"] = "late"
         (folder / "network.json").write_text(json.dumps(described))
     given = {"columns": KINDS, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
-    product = params.parse(declared(**{**given, **changes})).product("tiny")
+    product = a_product(**{**given, **changes})
     assert promote.incompatibility(champion, product) == told
     with pytest.raises(UserError, match=f"and the model {told}; let train__tiny promote"):
         predict._scorer(product)

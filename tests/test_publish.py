@@ -9,10 +9,9 @@ from datetime import date
 import boto3
 import pandas as pd
 import pytest
+from builders import a_product, a_repository, declared
 from conftest import ROOT, environment
-from test_params import declared
 
-from tasks import params
 from tasks.publication import manifests
 from tasks.publication.night import part_name, write_night
 from tasks.publication.object_store import Store
@@ -31,16 +30,12 @@ N_PARTS = 3
 def url(s3_here, tmp_path, monkeypatch):
     """A prefix of its own, seen from a repository of its own."""
     monkeypatch.chdir(tmp_path)
-    for command in (
-        ["init", "--quiet"],
-        ["-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "A revision"],
-    ):
-        subprocess.run(["git", *command], check=True, env=environment(tmp_path))
+    a_repository(tmp_path)
     return f"s3://lamplighter/publish-{uuid.uuid4().hex}"
 
 
 def tiny(url):
-    return params.parse(declared(publish={"url": url})).product("tiny")
+    return a_product(publish={"url": url})
 
 
 def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):

@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from builders import a_repository
 from conftest import ROOT, call, environment
 
 from tasks import STAGES, params
@@ -72,11 +73,7 @@ def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypa
     declared = params.load(ROOT / "params.yaml")
     product = declared.product("flight-delays")
     monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x"],
-        check=True,
-    )
+    a_repository(tmp_path)
     folder, report = Paths(product.name).predictions, Paths(product.name).report("validation.json")
     report.parent.mkdir(parents=True)
     report.write_text('{"scored_day": {"rows_in": 7, "rows_quarantined": 1}}')

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from builders import a_repository
 from conftest import ROOT
 
 from tasks.runs import registry
@@ -22,9 +23,7 @@ def commits(tmp_path, monkeypatch):
     """Three commits of experiments in an origin, whose clone is the working directory."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
-        git.git("init", "--quiet", str(each))
-        git.git("config", "user.name", "Ada", cwd=each)
-        git.git("config", "user.email", "ada@localhost", cwd=each)
+        a_repository(each, message=None)
     made = []
     for i in range(3):
         git.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {i}", cwd=origin)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import a_product
 from chaos_inputs import nightly
-from test_params import declared
 
-from tasks import params
 from tasks.commands import requeue
 from tasks.rows.corrections import file_of
 from tasks.rows.partitions import read_tables
@@ -33,16 +32,13 @@ LINES = [
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
+def source(workspace):
     Path("rows").write_text(HEADER + "".join(LINES))
-    return tmp_path
 
 
 def tiny(**changes):
     changes = {"source": {"kind": "csv", "url": "rows"}, "expectations": [], **changes}
-    return params.parse(declared(**changes)).product("tiny")
+    return a_product(**changes)
 
 
 def edited(day=DAY):

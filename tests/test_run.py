@@ -4,7 +4,8 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import AS_OF, TINY
+from builders import TINY, a_repository
+from conftest import AS_OF
 
 from tasks.publication import manifests
 from tasks.publication.object_store import Store
@@ -19,9 +20,7 @@ def origin(s3_here, tmp_path, monkeypatch):
     """An origin that declares the tiny product, published to a place of its own; the working directory is a clone."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
-        git.git("init", "--quiet", str(each))
-        git.git("config", "user.name", "Ada", cwd=each)
-        git.git("config", "user.email", "ada@localhost", cwd=each)
+        a_repository(each, message=None)
     monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
     monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     (origin / "params.yaml").write_text(TINY.replace("s3://lamplighter/", f"s3://lamplighter/{uuid.uuid4().hex}/"))

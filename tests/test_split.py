@@ -7,18 +7,19 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from builders import a_product, valid_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_params import declared
 
-from tasks import params
 from tasks.rows import splitting
-from tasks.rows.partitions import partition, write_table
+from tasks.rows.partitions import write_table
 from tasks.rows.splitting import PARTS, group_places
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.split import split
+
+pytestmark = pytest.mark.usefixtures("workspace")
 
 PATHS = Paths("tiny")
 FIRST = date(2024, 1, 1)
@@ -27,14 +28,8 @@ BY_TIME = {"by": "time", "test_days": 3, "val_days": 2, "train_days": 5}
 BY_HASH = {"by": "hash", "test_fraction": 0.25, "val_fraction": 0.2}
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def tiny(rule, **changes):
-    return params.parse(declared(split=rule, expectations=[], **changes)).product("tiny")
+    return a_product(split=rule, expectations=[], **changes)
 
 
 def rows(n_days=20, per_day=4, groups=5):
@@ -60,10 +55,7 @@ def deliver(table):
         weight_kg=1.0,
         handed_in=pd.Series(pd.NaT, index=table.index, dtype="datetime64[s]"),
     )
-    for day, part in typed.groupby("dt"):
-        write_table(partition(PATHS.valid / "rows", date.fromisoformat(day)), part.drop(columns=["dt", "late"]))
-        truths = part[part["late"].notna()][["parcel_id", "late"]].astype({"late": "Int8"})
-        write_table(partition(PATHS.valid / "labels", date.fromisoformat(day)), truths)
+    valid_rows(typed, not_stored=["dt"])
 
 
 def made(rule, **changes):

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_params import declared
+from builders import a_product
 
-from tasks import params
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
@@ -18,9 +17,9 @@ N = 25
 def part(tmp_path, monkeypatch):
     """A product, and one part of its split in row groups of four rows."""
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 4)
-    product = params.parse(
-        declared(columns=KINDS, expectations=[], target__task="multiclass", gates__metric="macro_f1", split__group=None)
-    ).product("tiny")
+    product = a_product(
+        columns=KINDS, expectations=[], target__task="multiclass", gates__metric="macro_f1", split__group=None
+    )
     rows = model_inputs.no_rows(product).reindex(range(N))
     rows["parcel_id"] = [f"{i:02d}" for i in range(N)]
     rows["colour"] = pd.Series([None if i % 5 == 0 else f"c{i % 3}" for i in range(N)], dtype="str")

