@@ -69,6 +69,8 @@ class Clone:
 
     def redo(self, name: str) -> None:
         """Run a stage with the clone's code, whatever the cache holds."""
+        if "tasks.params" in (self.folder / "dvc.yaml").read_text("utf-8"):  # revisions before have no such stage
+            self.run("-m", "tasks.params", self.product, "--write")
         self.run("-m", "dvc", "repro", "--quiet", "--force", "--single-item", f"{name}@{self.product}")
 
     def run(self, *arguments: str) -> None:

@@ -1,21 +1,46 @@
-"""Check params.yaml and say what is in it: `python -m tasks.params`."""
+"""Check params.yaml, and show or write what follows from it.
 
+Without arguments the file is checked. With PRODUCT --full its entry is shown with every default and what each key
+means. With --write the effective settings are written for DVC, of one product or of all; with --schema the JSON Schema
+of the file, with --reference its description in words.
+"""
+
+import argparse
 import sys
 
+from tasks.params import effective
 from tasks.params.defaults import renamed
-from tasks.params.schema import PARAMS_FILE
+from tasks.params.schema import PARAMS_FILE, Params
 from tasks.params.yaml_file import parse, raw, read_text
 from tasks.runtime.errors import EXIT_USER_ERROR, UserError
 
 
 def main(arguments: list[str]) -> int:
-    """Check the file; return the exit code."""
+    """Do what is asked for; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.params", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("product", nargs="?", help="a product of params.yaml; default: all")
+    parser.add_argument("--full", action="store_true", help="show the product's entry with every default")
+    parser.add_argument("--write", action="store_true", help=f"write the effective settings to {effective.FOLDER}")
+    given = parser.parse_args(arguments)
     try:
         content = raw(read_text())
         declared = parse(content)
+        names = [declared.product(given.product).name] if given.product else list(declared.products)
+        if given.full:
+            print("\n".join(effective.explained(declared.products[name]) for name in names))
+            return 0
+        if given.write:
+            print("\n".join(f"{effective.write(declared.products[name])} written" for name in names))
+            return 0
+        return _report(content, declared)
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _report(content: dict[str, dict[str, object]], declared: Params) -> int:
     for name, entry in content["products"].items():
         for note in renamed(name, entry):
             print(f"{PARAMS_FILE}: {note}", file=sys.stderr)

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from tasks import params
+from tasks.params import effective
 from tasks.params.edit import edited
 from tasks.runs.dvc import CommandFailed, dvc, dvc_hash, lock_at, read_lock
 from tasks.runs.experiments import Run, experiments, workspaces
@@ -149,11 +150,12 @@ def evict_workspaces(run: Run) -> None:
 
 
 def declare_run(run: Run, file: Path) -> None:
-    """Set as_of, and shards where they differ, in the workspace's params.yaml."""
+    """Set as_of, and shards where they differ, in the workspace's params.yaml; write the settings that DVC reads."""
     text = edited(file.read_text("utf-8"), {("as_of",): run.as_of})
     if params.loads(text).product(run.product).predict.shards != run.shards:
         text = edited(text, {("products", run.product, "predict", "shards"): run.shards})
     file.write_text(text, "utf-8")
+    effective.write(params.loads(text).product(run.product), file.parent)
 
 
 def _begin(run: Run) -> None:
