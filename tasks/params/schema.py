@@ -8,14 +8,15 @@ import difflib
 import re
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
-from model.heads import TASKS
+from model.heads import METRICS, TASKS
 from model.settings import (
     COLUMN_KINDS,
     PRESETS,
@@ -172,9 +173,7 @@ class Model:
     init: Annotated[str, AfterValidator(_is_init)] = "scratch"
     """Where the weights start: scratch, pretrain (masked modelling first: worth its time where few rows have a label),
     or BERT-family weights: package:<package>/<folder> or dir:<path>."""
-    network: Annotated[
-        dict[str, Any], AfterValidator(_fits_preset), WithJsonSchema({"$ref": "#/$defs/NetworkSettings"})
-    ] = Field(default_factory=dict)
+    network: Annotated[dict[str, Any], AfterValidator(_fits_preset)] = Field(default_factory=dict)
     """Fields of NetworkSettings that differ from the preset."""
     pretrain: PretrainingSettings = Field(default_factory=PretrainingSettings)
     """Masked modelling. Used by init: pretrain only."""
@@ -192,7 +191,7 @@ class Model:
 class Gates:
     """What a challenger must show on held-out rows before it may predict."""
 
-    metric: Annotated[str, Field(examples=["auc"])]
+    metric: Annotated[str, Field(examples=["auc"], json_schema_extra={"enum": sorted({*chain(*METRICS.values())})})]
     """The metric that decides; it is also the one `make run` prints first. Default: auc (binary), macro_f1 (multiclass,
     multilabel), r2 (regression)."""
     limit: Annotated[Finite, Field(examples=[0.5])]

@@ -56,7 +56,7 @@ class AnyFileSource(AnySource):
     """What all files have in common."""
 
     url: Annotated[str | None, Field(examples=["data.csv"]), without_password(URL_PASSWORD)] = None
-    """A path, an s3:// or an http(s):// address; `*` in a path matches several files."""
+    """A path, an s3:// or an http(s):// address."""
     url_env: UrlEnv = None
     """The environment variable that holds the URL, for one that holds a secret."""
 

@@ -21,7 +21,7 @@ from tasks.params.rules import Parts, mistakes_between, parts_of
 from tasks.params.schema import PARAMS_FILE, Params, Product
 from tasks.runtime.errors import UserError
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
@@ -86,7 +86,7 @@ def _read_as_of(value: Any, mistakes: list[str]) -> date | None:
 def _read_product(name: Any, entry: Any, mistakes: list[str]) -> Product | None:
     """Return the product, or None with what is wrong appended to `mistakes`."""
     place = ("products", str(name))
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         mistakes.append(
             "products: a name must be 2 to 64 lower-case letters, digits and hyphens, "
             f"starting with a letter, got {name!r}; rename it"
