@@ -2,7 +2,7 @@
 
 Without arguments the file is checked. With PRODUCT --full its entry is shown with every default and what each key
 means. With --write the effective settings are written for DVC, of one product or of all; with --schema the JSON Schema
-of the file, with --reference its description in words.
+of the file, for editors, and its description in words, docs/products.md.
 """
 
 import argparse
@@ -23,7 +23,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("product", nargs="?", help="a product of params.yaml; default: all")
     parser.add_argument("--full", action="store_true", help="show the product's entry with every default")
     parser.add_argument("--write", action="store_true", help=f"write the effective settings to {effective.FOLDER}")
+    parser.add_argument("--schema", action="store_true", help="write the JSON Schema and docs/products.md")
     given = parser.parse_args(arguments)
+    if given.schema:
+        return _write_schema()
     try:
         content = raw(read_text())
         declared = parse(content)
@@ -38,6 +41,15 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _write_schema() -> int:
+    from tasks.params import json_schema, reference
+
+    for file, module in ((json_schema.SCHEMA_FILE, json_schema), (reference.REFERENCE_FILE, reference)):
+        file.write_text(module.text(), "utf-8")
+        print(f"{file} written")
+    return 0
 
 
 def _report(content: dict[str, dict[str, object]], declared: Params) -> int:

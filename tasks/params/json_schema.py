@@ -13,7 +13,7 @@ from model.settings import NetworkSettings
 from tasks.params import schema, source
 from tasks.params.defaults import FILLED, RENAMED
 from tasks.params.expectations import Expectation
-from tasks.params.messages import text_of
+from tasks.params.messages import fields_of, text_of
 from tasks.params.schema import Params
 from tasks.params.yaml_file import NAME
 
@@ -49,8 +49,8 @@ def _class(name: str) -> type:
 
 
 def _describe(cls: type, definition: dict[str, Any]) -> None:
-    """Give every key the text of its field, also where the field is inherited."""
-    for key, content in definition.get("properties", {}).items():
-        if meaning := text_of(cls, key):
-            content["description"] = meaning
+    """Give every key the text of its field, also where the field is inherited, and put them into the class's order."""
+    definition["properties"] = {key: definition["properties"][key] for key in fields_of(cls)}
+    for key, content in definition["properties"].items():
+        content["description"] = text_of(cls, key)
         content.pop("title", None)

@@ -119,9 +119,10 @@ def example_of(field: FieldInfo | None) -> Any:
 
 
 def fields_of(cls: type) -> dict[str, FieldInfo]:
-    """Return the fields that a file may give, by the names that it uses."""
+    """Return the fields that a file may give, by the names that it uses, in the order of the class."""
     fields = cast(dict[str, FieldInfo], getattr(cls, "__pydantic_fields__", {}))
-    return {field.alias or name: field for name, field in fields.items() if (cls.__name__, name) != ("Product", "name")}
+    given = [name for name in getattr(cls, "__dataclass_fields__", {}) if name in fields]
+    return {fields[name].alias or name: fields[name] for name in given if (cls.__name__, name) != ("Product", "name")}
 
 
 def text_of(cls: type, name: str) -> str:

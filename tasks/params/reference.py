@@ -1,0 +1,133 @@
+"""The reference of params.yaml for people, docs/products.md, made from the same texts as the JSON Schema."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.settings import PRESETS, NetworkSettings
+from tasks.params.json_schema import json_schema
+from tasks.params.messages import fields_of
+
+REFERENCE_FILE = Path("docs/products.md")
+_HEAD = """# Products
+
+<!-- Made by `make schema` from tasks/params: change the texts there. -->
+
+A product is an entry under `products:` in `params.yaml`, and nothing else: no Python for CSV, Parquet, JSON Lines and
+SQL. A short one:
+
+```yaml
+products:
+  parcels:
+    source: {kind: csv, url: parcels.csv}
+    key: [parcel_id]
+    time: day
+    columns: {depot: category, weight_kg: number, handed_in: time}
+    target: {name: late, task: binary, delay_days: 1}
+```
+
+* `make product NAME=parcels FROM=parcels.csv TARGET=late` proposes such an entry from a file.
+* `python -m tasks.params` checks the file and tells every mistake at once.
+* `python -m tasks.params parcels --full` shows the entry with every default and what each key means.
+* Editors complete and check the file by [params.schema.json](../params.schema.json), which its first line names.
+
+## Without a date, without a key
+
+Leave out `time` and a row's date is the `as_of` on which it was first seen, in a column `arrived`. Everything that is
+in the source on the first night counts as new that night. There is no split by time and no horizon: `split.by` is
+`hash`, `predict.horizon_days` is 0, and a night scores the rows that arrived on its `as_of`.
+
+Leave out `key` and a row is named by the hash of its cells and, among equal rows, by its number, in a column `row_id`.
+A row that changes is another row: the one before counts as withdrawn, and its label, its prediction and what a person
+decided about it do not come with it. Add a key as soon as the source has one.
+
+## Every key
+"""
+
+
+PLACES = {
+    "Product": "A product",
+    "CsvSource": "`source` of kind csv",
+    "ParquetSource": "`source` of kind parquet",
+    "JsonlSource": "`source` of kind jsonl",
+    "SqlSource": "`source` of kind sql",
+    "PythonSource": "`source` of kind python",
+    "Target": "`target`",
+    "Predict": "`predict`",
+    "Expectation": "`expectations`, each",
+    "DriftLimits": "`drift`",
+    "TimeSplit": "`split` by time",
+    "HashSplit": "`split` by hash",
+    "Model": "`model`",
+    "NetworkSettings": "`model.network`",
+    "PretrainingSettings": "`model.pretrain`",
+    "TrainingSettings": "`model.train`",
+    "Gates": "`gates`",
+    "Schedule": "`schedule`",
+    "Publish": "`publish`",
+}
+"""Where the parts of a product are written, in the order of the reference."""
+
+
+def text() -> str:
+    """Return the reference as the file's text."""
+    definitions = json_schema()["$defs"]
+    assert definitions.keys() == PLACES.keys(), "every part of a product must have a place in the reference"
+    sections = [line for name, place in PLACES.items() for line in _section(place, definitions[name])]
+    return "\n".join([_HEAD, *sections, *_presets()]) + "\n"
+
+
+def _section(place: str, definition: dict[str, Any]) -> Iterator[str]:
+    yield from (f"### {place}", "", " ".join(definition["description"].split()), "")
+    yield from ("| key | value | default | meaning |", "|---|---|---|---|")
+    for key, content in definition["properties"].items():
+        if not content.get("deprecated"):
+            default = "**needed**" if key in definition.get("required", ()) else _default(content)
+            yield f"| `{key}` | {_value(content)} | {default} | {_cell(content['description'])} |"
+    yield ""
+
+
+def _value(content: dict[str, Any]) -> str:
+    """Return what may be written: a type, its bounds, or its choices."""
+    if "const" in content:
+        return f"`{content['const']}`"
+    if "enum" in content:
+        return ", ".join(f"`{name}`" for name in content["enum"])
+    if "anyOf" in content:
+        return _value(next(each for each in content["anyOf"] if each.get("type") != "null"))
+    if "$ref" in content or "oneOf" in content:
+        return "a mapping, see below"
+    kind = content.get("type")
+    if kind == "array":
+        items = content["items"]
+        return "a list, see below" if "$ref" in items else "a list of text"
+    if kind == "object":
+        values = content.get("additionalProperties")
+        return f"names, each {_value(values)}" if isinstance(values, dict) and values else "a mapping"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    bounds = [f"{sign} {content[key]:g}" for key, sign in _BOUNDS.items() if key in content]
+    return " ".join([words[str(kind)], ", ".join(bounds)]).strip()
+
+
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def _default(content: dict[str, Any]) -> str:
+    default = content.get("default")
+    return "" if default in (None, [], {}) else f"`{json.dumps(default)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _presets() -> list[str]:
+    fields = list(fields_of(NetworkSettings))
+    sizes = {name: [str(getattr(preset, key)) for key in fields] for name, preset in PRESETS.items()}
+    return [
+        *("### Presets", "", "Sizes of the network, by the name in `model.preset`.", ""),
+        f"| preset | {' | '.join(f'`{key}`' for key in fields)} |",
+        "|---" * (len(fields) + 1) + "|",
+        *(f"| `{name}` | {' | '.join(values)} |" for name, values in sizes.items()),
+    ]
