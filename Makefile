@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune test bench chaos trace recreate up down accept retake quarantine requeue schema lint audit licences constraints clean
+.PHONY: help setup pii run tune test bench chaos trace recreate up down accept refetch retake quarantine requeue schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,16 +53,18 @@ down: .venv/ready-demo  ## stop them
 	@$(BIN)/python -m tasks.commands down
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
-	@$(BIN)/python -m tasks.commands.accept $(PRODUCT) "$$DT" "$$REASON"
+	@$(BIN)/python -m tasks.commands accept $(PRODUCT) "$$DT" "$$REASON"
 
-retake: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched anew from its mended source, with REASON="..."
-	@$(BIN)/python -m tasks.commands.accept $(PRODUCT) "$$DT" "$$REASON" --retake
+refetch: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched again from its mended source, with REASON="..."
+	@$(BIN)/python -m tasks.commands refetch $(PRODUCT) "$$DT" "$$REASON"
+
+retake: refetch  ## the former name of refetch
 
 quarantine: .venv/ready-demo  ## what of PRODUCT lies in quarantine; with DT=..., that day's rows as a file to edit
-	@$(BIN)/python -m tasks.commands.requeue $(PRODUCT) $(if $(DT),--day "$$DT" --show)
+	@$(BIN)/python -m tasks.commands quarantine $(PRODUCT) $(if $(DT),"$$DT")
 
 requeue: .venv/ready-demo  ## feed back what was edited of the day DT, as corrections to review and commit
-	@$(BIN)/python -m tasks.commands.requeue $(PRODUCT) --day "$$DT" $(if $(AS_OF),--as-of $(AS_OF))
+	@$(BIN)/python -m tasks.commands requeue $(PRODUCT) "$$DT" $(if $(REASON),--why "$$REASON") $(if $(AS_OF),--as-of $(AS_OF))
 
 schema: .venv/ready-demo  ## write params.schema.json and docs/products.md from tasks/params
 	@$(BIN)/python -m tasks.params --schema

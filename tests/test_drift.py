@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import a_product, declared, mistakes, raw_rows
-from conftest import ROOT
 
 from tasks import params
-from tasks.commands.accept import ACCEPTED, RETAKE, answered
+from tasks.commands import decide
 from tasks.quality.checked_table import Counts
 from tasks.quality.drift import Figure, compare, stability_index
 from tasks.rows.partitions import partition, read_table, write_table
@@ -121,7 +120,10 @@ def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
     ):
         validate(tiny(), DAY)
     assert (folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine)) == before
-    validate(tiny(day={"accepted": {"2024-02-10": "a sale (Ann)"}}), DAY)
+    decide.accept(tiny(), DAY, "no reason yet", "Bob", DAY)
+    decide.accept(tiny(), DAY, "a sale", "Ann", DAY)
+    decide.accept(tiny(), DAY - timedelta(days=1), "another day", "Ann", DAY)
+    validate(tiny(), DAY)
     drift = json.loads(PATHS.report("validation.json").read_text())["drift"]
     assert drift["accepted"] == "a sale (Ann)"
     assert not Figure(**drift["figures"][0]).holds
@@ -134,31 +136,8 @@ def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():
         write_table(file, read_table(file).assign(weight_kg="n/a"))
     with pytest.raises(UserError, match=r"on:\n  share quarantined: 0, and 0.6603 to 1 may be\nLook at .*make accept"):
         validate(tiny(), DAY)
-    validate(tiny(day={"accepted": {DAY.isoformat(): "mended (Ann)"}}), DAY)
-
-
-def test_accepting_changes_one_line_of_params(workspace):
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    changed = answered(text, "flight-delays", ACCEPTED, "2013-07-05", "the day after a holiday (Ann)")
-    changed = answered(changed, "flight-delays", ACCEPTED, "2013-07-06", "another one (Ann)")
-    new = [line for line in changed.splitlines() if line not in text.splitlines()]
-    assert [line for line in text.splitlines() if line not in changed.splitlines()] == [
-        line for line in text.splitlines() if line.startswith("    drift: {} ")
-    ]
-    assert [line.strip() for line in new][1:] == [
-        'accepted: {"2013-07-05": "the day after a holiday (Ann)", "2013-07-06": "another one (Ann)"}'
-    ]
-    with pytest.raises(UserError, match=r"accepted.2013-07-05 must be a reason, got ''; say why the day is right"):
-        answered(text, "flight-delays", ACCEPTED, "2013-07-05", "")
-    with pytest.raises(UserError, match=r"accepted must have dates as keys, .* written as YYYY-MM-DD, got '5 July'"):
-        answered(text, "flight-delays", ACCEPTED, "5 July", "because")
-
-
-def test_retaking_changes_the_source_of_params(workspace):
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    changed = answered(text, "flight-delays", RETAKE, "2013-07-05", "a truncated file (Ann)")
-    assert params.loads(changed).product("flight-delays").source.retake == {"2013-07-05": "a truncated file (Ann)"}
-    assert len(set(text.splitlines()) - set(changed.splitlines())) == 1
+    decide.accept(tiny(), DAY, "mended", "Ann", DAY)
+    validate(tiny(), DAY)
 
 
 def test_limits_that_are_none_are_told():

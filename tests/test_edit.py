@@ -7,7 +7,6 @@ from builders import TINY
 from conftest import ROOT
 
 from tasks import params
-from tasks.commands.accept import ACCEPTED, answered
 from tasks.params.edit import edited
 from tasks.runs import experiments, workspace
 from tasks.runtime.errors import UserError
@@ -45,13 +44,13 @@ def test_lines_that_a_change_leaves_alone_stay_as_they_are():
     ]
 
 
-def test_day_is_accepted_in_a_file_that_says_yes():
+def test_value_is_changed_in_a_file_that_says_yes():
     """YAML 1.1, which params reads, takes it for true; the editor's 1.2 takes it for text."""
     text = TINY.replace("split: {by", "split: {folds: 0, by").replace("epochs: 8,", "epochs: 8, calibrate: yes,")
     assert params.loads(text).product("tiny").model.train.calibrate
-    assert params.loads(answered(text, "tiny", ACCEPTED, "2024-02-09", "no")).product("tiny").drift.accepted == {
-        "2024-02-09": "no"
-    }
+    changed = edited(text, {("products", "tiny", "description"): "no"})
+    product = params.loads(changed).product("tiny")
+    assert (product.description, product.model.train.calibrate) == ("no", True)
 
 
 def test_change_that_would_reach_another_entry_is_refused():

@@ -158,10 +158,10 @@ def test_whatever_is_not_committed_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "ROOT", make_project(tmp_path))
     run._print_uncommitted()
     assert capsys.readouterr().out == ""
-    for name in ("constraints.txt", "corrections/tiny.jsonl", "source/parcels.csv"):
+    for name in ("constraints.txt", "decisions/tiny.jsonl", "source/parcels.csv"):
         (tmp_path / name).write_text("changed")
     run._print_uncommitted()
-    wanted = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, corrections/tiny.jsonl"
+    wanted = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, decisions/tiny.jsonl"
     assert wanted in capsys.readouterr().out
 
 

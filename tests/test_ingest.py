@@ -12,6 +12,7 @@ from conftest import parcels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.commands import decide
 from tasks.ingest import ingest
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import UserError
@@ -54,6 +55,11 @@ def row(number, day, **changes):
 def run(as_of, **changes):
     ingest(tiny(**changes), date.fromisoformat(as_of))
     return report()
+
+
+def refetch(day, why):
+    """Decided on another day than those of the runs, which see it all the same."""
+    decide.refetch(tiny(), date.fromisoformat(day), why, "Ann", date(2024, 3, 1))
 
 
 def report():
@@ -256,20 +262,23 @@ def test_day_is_taken_anew_once_for_each_reason_and_every_other_stays():
     before = stored("rows")["2024-01-02"]
     deliver(rows(row("y", "soon"), days=days).replace({"weight_kg": "1.50"}, "2"))
     assert "2024-01-03" in run("2024-01-03")["changed_past"]
-    retake = {"2024-01-03": "a truncated file (Ann)", "2024-01-09": "not stored yet"}
-    told = run("2024-01-03", source__retake=retake)
+    refetch("2024-01-03", "a truncated file")
+    refetch("2024-01-09", "not stored yet")
+    told = run("2024-01-03")
     assert told["days_retaken"] == {"2024-01-03": "a truncated file (Ann)"}
     assert sorted(told["changed_past"]) == ["2024-01-01", "2024-01-02"]
     assert ids("rows")["2024-01-03"] == ["030", "031", "y"]
     pd.testing.assert_frame_equal(stored("rows")["2024-01-02"], before)
     after = all_bytes()
     deliver(rows(days=days))
-    assert run("2024-01-03", source__retake=retake)["days_retaken"] == {}
+    assert run("2024-01-03")["days_retaken"] == {}
     assert all_bytes() == after
-    run("2024-01-03", source__retake={"2024-01-03": "and once more (Ann)"})
+    refetch("2024-01-03", "and once more")
+    run("2024-01-03")
     assert ids("rows")["2024-01-03"] == ["030", "031"]
     deliver(rows(days=days[:2]))
-    run("2024-01-03", source__retake={"2024-01-03": "nothing happened then (Ann)"})
+    refetch("2024-01-03", "nothing happened then")
+    run("2024-01-03")
     assert sorted(ids("rows")) == ["2024-01-01", "2024-01-02"]
 
 

@@ -11,14 +11,21 @@ from builders import a_product
 from chaos_inputs import nightly
 
 from tasks.commands import requeue
-from tasks.rows.corrections import file_of
+from tasks.rows.decisions import file_of
 from tasks.rows.partitions import read_tables
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.paths import Paths
 
 AS_OF, DAY = date(2024, 1, 2), date(2024, 1, 1)
+DECIDED = date(2024, 3, 1)
 PATHS = Paths("tiny")
+CORRECTION = json.dumps(
+    {
+        **{"kind": "correction", "decided": "2024-01-01", "person": "Ann", "why": "a test"},
+        **{"of": "rows", "row": "0", "known": "KNOWN", "cells": {}},
+    }
+)
 HEADER = "parcel_id,day,depot,weight_kg,handed_in,late\n"
 LINES = [
     "p1,2024-01-01,A,1,,0\n",
@@ -50,7 +57,7 @@ def edit(change, day=DAY, product=None, as_of=AS_OF):
     requeue.show(product or tiny(), day)
     rows = [row for row in edited(day) if change(row) is not False]
     requeue.edit_file(tiny(), day).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return requeue.requeue(product or tiny(), as_of, day)
+    return requeue.requeue(product or tiny(), as_of, day, "Ann", DECIDED)
 
 
 def heavy_is_nine(row):
@@ -64,7 +71,7 @@ def test_corrected_rows_are_judged_again_and_counted_where_they_arrived():
     first = nightly(tiny(), AS_OF)
     assert (first["valid"], first["quarantined"]) == (2, 5)
     raw = folder_sha256(PATHS.raw)
-    assert edit(heavy_is_nine).startswith("1 rows corrected: read corrections/tiny/dt=2024-01-01.jsonl, commit it")
+    assert edit(heavy_is_nine).startswith("1 rows corrected: read decisions/tiny/dt=2024-01-01.jsonl, commit it")
     again = nightly(tiny(), AS_OF)
     assert (again["valid"], again["quarantined"]) == (3, 4)
     valid = read_tables(PATHS.valid / "rows").set_index("parcel_id")
@@ -228,7 +235,7 @@ def test_cells_may_hold_what_ends_a_line_elsewhere(end):
     requeue.show(tiny(), DAY)
     file = requeue.edit_file(tiny(), DAY)
     file.write_text(file.read_text("utf-8").replace('"heavy"', "9").replace(f"A{end}B", f"B{end}A"), "utf-8")
-    requeue.requeue(tiny(), AS_OF, DAY)
+    requeue.requeue(tiny(), AS_OF, DAY, "Ann", DECIDED)
     assert nightly(tiny(), AS_OF)["valid"] == 2
     assert read_tables(PATHS.valid / "rows")["depot"].tolist() == [f"B{end}A", "A"]
 
@@ -246,7 +253,7 @@ def test_edited_file_that_is_wrong_is_told(text, told):
     requeue.show(tiny(), DAY)
     requeue.edit_file(tiny(), DAY).write_text(text)
     with pytest.raises(UserError, match=told):
-        requeue.requeue(tiny(), AS_OF, DAY)
+        requeue.requeue(tiny(), AS_OF, DAY, "Ann", DECIDED)
     assert not file_of("tiny", DAY).exists()
 
 
@@ -254,12 +261,12 @@ def test_correction_that_is_none_or_of_no_row_stops_the_run():
     nightly(tiny(), AS_OF)
     file_of("tiny", DAY).parent.mkdir(parents=True)
     for line, told in (
-        ("no JSON", r"dt=2024-01-01.jsonl:1: a line must be a correction as make requeue writes it"),
+        ("no JSON", r"dt=2024-01-01.jsonl:1: a line must be a decision as make accept, refetch or requeue writes it"),
         (
-            '{"kind": "rows", "row": "0", "known": "2024-01-01", "cells": {}}',
+            CORRECTION.replace("KNOWN", "2024-01-01"),
             "must be of a row that is stored, and 0 of",
         ),
-        ('{"kind": "rows", "row": "0", "known": "today", "cells": {}}', "must be a date written as YYYY-MM-DD"),
+        (CORRECTION.replace("KNOWN", "today"), "must be a date written as YYYY-MM-DD"),
     ):
         file_of("tiny", DAY).write_text(line)
         before = folder_sha256(PATHS.valid)

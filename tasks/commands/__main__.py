@@ -5,11 +5,12 @@ is quick. Exit codes are those of the stages: 65 for a mistake that a person men
 """
 
 import sys
+from datetime import date
 from typing import Annotated, Literal
 
 import typer
 
-from tasks.stage import exit_code_of
+from tasks.stage import exit_code_of, load_product
 
 app = typer.Typer(
     name="python -m tasks.commands",
@@ -21,6 +22,9 @@ app = typer.Typer(
 )
 Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
 Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
+Day = Annotated[str, typer.Argument(help="the day of the rows, YYYY-MM-DD")]
+Why = Annotated[str, typer.Argument(help="the reason, for those who read the decision")]
+OptionalWhy = Annotated[str, typer.Option(help="the reason; default: why the row was in quarantine")]
 AsOf = Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: as_of of params.yaml")]
 
 
@@ -70,6 +74,51 @@ def recreate(
 
     export_environment()
     print(recreate(uri, retrain=start == "data", installed=environment == "installed"))
+
+
+@app.command()
+def accept(product: Product, day: Day, why: Why) -> None:
+    """Let a day pass that `validate` stopped because it differs in kind."""
+    from tasks.commands import decide
+
+    today, declared = date.today(), load_product(product)[0]
+    print(decide.accept(declared, decide.given_date(day, "DT"), why, decide.git_user(), today))
+
+
+@app.command()
+def refetch(product: Product, day: Day, why: Why) -> None:
+    """Have a stored day fetched again from its mended source."""
+    from tasks.commands import decide
+
+    today, declared = date.today(), load_product(product)[0]
+    print(decide.refetch(declared, decide.given_date(day, "DT"), why, decide.git_user(), today))
+
+
+@app.command()
+def quarantine(product: Product, day: Annotated[str, typer.Argument(help="YYYY-MM-DD")] = "") -> None:
+    """List what lies in quarantine, or write the rows of DAY to a file to edit."""
+    from tasks.commands import decide, requeue
+
+    declared = load_product(product)[0]
+    print(requeue.show(declared, decide.given_date(day, "DT")) if day else requeue.overview(declared))
+
+
+@app.command()
+def requeue(product: Product, day: Day, why: OptionalWhy = "", as_of: AsOf = None) -> None:
+    """Turn what was edited of DAY into corrections, known from --as-of on."""
+    from tasks.commands import decide, requeue
+
+    declared, known = load_product(product)
+    known = decide.given_date(as_of, "AS_OF") if as_of else known
+    print(requeue.requeue(declared, known, decide.given_date(day, "DT"), decide.git_user(), date.today(), why))
+
+
+@app.command()
+def migrate_decisions() -> None:
+    """Move decisions from corrections/ and params.yaml to decisions/."""
+    from tasks.commands import decide
+
+    print(decide.migrate(decide.git_user(), date.today()))
 
 
 @app.command()

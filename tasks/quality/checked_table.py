@@ -8,6 +8,9 @@ import pandas as pd
 
 from tasks.params import RAW_ROW
 
+Kwargs = dict[str, Any]
+"""Arguments of an expectation, in the vocabulary of Great Expectations."""
+
 
 @dataclass
 class CheckedTable:
@@ -72,7 +75,7 @@ class Outcome:
     """The columns that it names, joined by `+`, or `table`."""
     severity: str
     """critical, warning or info."""
-    kwargs: dict[str, Any]
+    kwargs: Kwargs
     """The arguments as declared."""
     success: bool
     """Whether it holds."""
@@ -87,7 +90,7 @@ class Outcome:
     observed: int | float | str | None = None
     """The number or time observed of a whole table or column, such as its mean."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the entry of the report; `observed` only where there is one."""
         return {name: value for name, value in asdict(self).items() if name != "observed" or value is not None}
 

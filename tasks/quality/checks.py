@@ -11,7 +11,8 @@ from tasks.params import RAW_ROW, Expectation
 from tasks.quality.checked_table import CheckedTable, Outcome, ValidationSummary
 from tasks.quality.expectations import ROW_BY_ROW, evaluate_expectations, merge_outcomes
 from tasks.quality.raw_tables import RawTable
-from tasks.rows.keys import digests, row_ids, seen_before
+from tasks.rows.corrections import raw_row_ids
+from tasks.rows.keys import digests, seen_before
 from tasks.rows.partitions import n_rows, partition, read_table, table_writer, write_table
 
 ROWS_CHECKED_AT_ONCE = 250_000
@@ -113,5 +114,5 @@ def _raw_row_ids(checked: CheckedTable, files: list[Path]) -> pd.Series:
     first = 0
     for file in files:
         in_file = needed[first : (first := first + n_rows(file))]
-        made += row_ids(read_table(file)[in_file], from_last=True).tolist() if in_file.any() else []
+        made += raw_row_ids(read_table(file)[in_file]) if in_file.any() else []
     return known.where(known.notna(), pd.Series(made, known.index[needed], dtype=object))

@@ -5,7 +5,7 @@ of the 28 days before. Numbers are not: one that follows the calendar, such as d
 Those days' own extremes are usual: a limit says how far beyond them a day may go, and chance in few rows is allowed
 for. Single rows are not judged by it: that is `tasks.quality.checks`.
 
-A day that a person has accepted, `day.accepted` in params.yaml, is reported and passes.
+A day that a person has accepted (`tasks.rows.decisions`) is reported and passes.
 """
 
 from collections.abc import Callable
@@ -61,8 +61,13 @@ class Drift:
     """Empty with fewer than MIN_DAYS days before."""
 
 
-def compare(product: Product, as_of: date, valid: Path, by_date: dict[str, Counts]) -> Drift:
-    """Return the scored day's figures beside their limits. `valid` holds the typed rows, `by_date` their counts."""
+def compare(
+    product: Product, as_of: date, valid: Path, by_date: dict[str, Counts], accepted: str | None = None
+) -> Drift:
+    """Return the scored day's figures beside their limits.
+
+    `valid` holds the typed rows, `by_date` their counts; `accepted` is the reason with which a person accepted the day.
+    """
     day, limits = product.scored_day(as_of), product.drift
     first = min(by_date, default=day.isoformat())
     window = [day - timedelta(days=i) for i in range(1, WINDOW_DAYS + 1)]
@@ -78,12 +83,7 @@ def compare(product: Product, as_of: date, valid: Path, by_date: dict[str, Count
             categories = [name for name, kind in product.columns.items() if kind == "category"]
             figures += [_missing(name, now, full, limits.max_share_change) for name in product.columns]
             figures += [_shift(name, now, full, limits.max_shift) for name in categories]
-    return Drift(
-        date=day.isoformat(),
-        days_before=len(stored),
-        accepted=limits.accepted.get(day.isoformat()),
-        figures=figures,
-    )
+    return Drift(date=day.isoformat(), days_before=len(stored), accepted=accepted, figures=figures)
 
 
 def stop_on_drift(product: Product, drift: Drift, report: Path) -> None:
@@ -98,7 +98,7 @@ def stop_on_drift(product: Product, drift: Drift, report: Path) -> None:
         + "\n".join(lines)
         + f"\nLook at {report}; let the day pass: "
         f'make accept PRODUCT={product.name} DT={drift.date} REASON="why it is right", '
-        "or mend the source and have the day fetched anew: make retake, likewise"
+        "or mend the source and have the day fetched anew: make refetch, likewise"
     )
 
 

@@ -1,6 +1,6 @@
 """Evaluate expectations with Great Expectations: the only place that knows its objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.params import Expectation, columns_named
-from tasks.quality.checked_table import CheckedTable, Outcome
+from tasks.quality.checked_table import CheckedTable, Kwargs, Outcome
 from tasks.rows.casting import parse_time
 from tasks.runtime.errors import UserError
 
@@ -93,7 +93,7 @@ def _configured(expectation: Expectation, place: int, typed: pd.DataFrame) -> An
         ) from None
 
 
-def cast_arguments(kwargs: dict[str, Any], typed: pd.DataFrame) -> dict[str, Any]:
+def cast_arguments(kwargs: Kwargs, typed: pd.DataFrame) -> Kwargs:
     """Return an expectation's arguments, with texts that a time column is compared with as times, like its cells."""
 
     def as_cell(column: Any, text: Any) -> Any:
@@ -157,12 +157,12 @@ def to_outcome(expectation: Expectation, result: Any) -> tuple[Outcome, list[int
     return outcome, list(found.get("unexpected_index_list") or [])
 
 
-def columns_of(kwargs: dict[str, Any]) -> list[str]:
+def columns_of(kwargs: Kwargs) -> list[str]:
     """Return the columns that an expectation's arguments name."""
     return [column for _, column in columns_named(kwargs)]
 
 
-def _exceptions(info: Any) -> list[dict[str, Any]]:
+def _exceptions(info: Any) -> list[Mapping[str, object]]:
     """Return what was raised while an expectation was evaluated; GX nests it by metric or not."""
     if not isinstance(info, dict):
         return []

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.params import Product
 from tasks.quality.checked_table import Counts, Outcome, ValidationSummary
@@ -69,7 +68,7 @@ class ValidationReport:
             labels_by_date=labels.by_date,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the file's content."""
         scored_day = {"date": self.scored_day.date} | asdict(self.scored_day)  # the date first
         outcomes = [outcome.to_json() for outcome in self.expectations]
@@ -93,7 +92,7 @@ def stop_on_failure(product: Product, outcomes: list[Outcome], report: Path) -> 
             f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n"
             + "\n".join(f"  {each.type} on {each.columns} ({each.severity}): {_failure(each)}" for each in failures)
             + f"\nLook at {report}; mend the expectation in params.yaml, or mend the source "
-            f'and have the day fetched anew: make retake PRODUCT={product.name} DT=... REASON="what was wrong"'
+            f'and have the day fetched anew: make refetch PRODUCT={product.name} DT=... REASON="what was wrong"'
         )
 
 
