@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from conftest import call, environment
-from builders import declared
+from builders import declared, mistakes
+from conftest import call, environment, make_project
 
 from tasks import params
 from tasks.commands import decide
@@ -151,8 +151,20 @@ def test_decisions_of_before_stop_the_run_until_they_are_moved():
     assert file_of("tiny", DAY).read_bytes() == before
 
 
+@pytest.mark.parametrize(("part", "key"), [("drift", "accepted"), ("day", "accepted"), ("source", "retake")])
+def test_decision_in_params_is_told_to_move(part, key):
+    content = declared()
+    entry = content["products"]["tiny"]
+    entry[part] = {**entry.pop("drift" if part == "day" else part), key: {"2024-01-02": "a sale (Ann)"}}
+    (line,) = mistakes(content)
+    assert line == (
+        f"products.tiny.{part.replace('day', 'drift')}.{key} must have moved to decisions/, and has not; "
+        "run python -m tasks.commands migrate-decisions, then delete it"
+    )
+
+
 def test_commands_write_decisions_as_the_person_git_knows(tmp_path):
-    project, make = make_project(tmp_path / "project", TINY), ["python", "-m", "tasks.commands"]
+    project, make = make_project(tmp_path / "project"), ["python", "-m", "tasks.commands"]
     env = environment(tmp_path / "home")
     assert "may pass" in call([*make, "accept", "tiny", "2024-02-09", "a sale"], project, env)
     assert "fetched anew" in call([*make, "refetch", "tiny", "2024-02-09", "cut off"], project, env)

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from builders import a_product, declared, mistakes, raw_rows
 
-from tasks import params
 from tasks.commands import decide
 from tasks.quality.checked_table import Counts
 from tasks.quality.drift import Figure, compare, stability_index

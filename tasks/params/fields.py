@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
@@ -52,29 +51,6 @@ def without_password(pattern: re.Pattern[str]) -> AfterValidator:
         return url
 
     return AfterValidator(check)
-
-
-def _reason_for_each(remedy: str) -> Callable[[dict[str, str]], dict[str, str]]:
-    def check(days: dict[str, str]) -> dict[str, str]:
-        mistakes = []
-        for day, reason in days.items():
-            try:
-                parse_date(day)
-            except ValueError as error:
-                mistakes.append(f'must have dates as keys, and one {error}; use for example "2013-07-05"')
-            if not reason.strip():
-                mistakes.append(f"{day} must be a reason, got {reason!r}; {remedy}")
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
-        return days
-
-    return check
-
-
-AcceptedDays = Annotated[dict[str, str], AfterValidator(_reason_for_each("say why the day is right, and who you are"))]
-RetakenDays = Annotated[
-    dict[str, str], AfterValidator(_reason_for_each("say what was wrong with the day, and who you are"))
-]
 
 
 def _is_cron(value: str) -> str:

@@ -29,6 +29,8 @@ WANTED = {
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 BOUNDS = {"ge": "be at least", "gt": "be above", "le": "be at most", "lt": "be below"}
 RULES = {"finite_number": "be a finite number"}
+MOVED = (("drift", "accepted"), ("source", "retake"))
+"""Keys of before that people's decisions had here: see `tasks.rows.decisions`."""
 MEANT = {
     "random": "hash",
     "group": "hash",
@@ -164,7 +166,12 @@ def _missing(spot: _Spot, ctx: dict[str, Any]) -> str:
 
 
 def _unexpected(spot: _Spot, value: Any) -> str:
-    *_, key = spot.names
+    *_, part, key = ("", *spot.names)
+    if (part, key) in MOVED:
+        return (
+            f"{dotted(spot.names)} must have moved to decisions/, and has not; "
+            "run python -m tasks.commands migrate-decisions, then delete it"
+        )
     if spot.variant:
         return f"{dotted(spot.names)} must not be given for {spot.variant}, got {shown(value)}; delete it"
     return unknown_key(dotted(spot.names), key, list(fields_of(spot.owner)) if spot.owner else [])

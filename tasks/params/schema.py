@@ -27,7 +27,7 @@ from model.settings import (
     TrainingSettings,
 )
 from tasks.params.expectations import Expectation
-from tasks.params.fields import AcceptedDays, Cron, Finite, OneOf, S3Url
+from tasks.params.fields import Cron, Finite, OneOf, S3Url
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 from tasks.runtime.errors import UserError
@@ -87,8 +87,6 @@ class DriftLimits:
     """How far the share of missing cells of a column, and of rows in quarantine, may lie beyond those days' own."""
     max_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
     """How far the population stability index of a category against those days together may lie beyond their own."""
-    accepted: AcceptedDays = Field(default_factory=dict)
-    """Dates that pass all the same, each with the reason; `make accept` writes them."""
 
 
 def _is_n_folds(n: int) -> int:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from model.settings import STRICT
-from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, RetakenDays, module_exists, without_password
+from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, module_exists, without_password
 
 SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
@@ -47,8 +47,6 @@ class AnySource:
 
     kind: str
     """The kind of source."""
-    retake: RetakenDays = Field(default_factory=dict)
-    """Dates whose stored rows are fetched once more, each with the reason; `make retake` writes them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
