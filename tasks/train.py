@@ -39,6 +39,7 @@ def train(
     from model.features.encoded import on_disk
     from model.network.store import load_pretrained, save_model
     from model.target import Target
+    from model.training.fit import LabelledRows
     from model.training.train import train as fine_tune
     from model.training.train import train_again
 
@@ -71,27 +72,22 @@ def train(
             network, history = fine_tune(
                 network,
                 features,
-                parts[0],
-                y_train,
-                parts[1],
-                y_val,
+                LabelledRows(parts[0], y_train, ages(train_rows)),
+                LabelledRows(parts[1], y_val, n_later_days=n_later_days),
                 settings,
-                on_epoch,
+                on_epoch=on_epoch,
                 checkpoints=state,
-                age_days=ages(train_rows),
                 refit=refit and not again,
-                n_later_days=n_later_days,
             )
             if again:
+                y, age_days = np.concatenate([y_train, y_val]), ages(train_rows, val_rows)
                 network, _ = train_again(
                     network,
                     start()[0],
                     features,
-                    on_disk(parts, paths.splits),
-                    np.concatenate([y_train, y_val]),
+                    LabelledRows(on_disk(parts, paths.splits), y, age_days),
                     settings,
                     checkpoints=state.of("refit"),
-                    age_days=ages(train_rows, val_rows),
                     n_later_days=n_later_days,
                 )
         except FloatingPointError as error:

@@ -32,6 +32,7 @@ from model.compute import distributed
 from model.features.fitted import Features
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
+from model.training.fit import LabelledRows
 from model.training.train import pretrain, train, train_again
 from tasks.training.checkpoints import CheckpointFolder
 
@@ -48,6 +49,7 @@ def trained(folder, dropout, max_windows=1):
     kinds = {"colour": "category", "size": "number", "note": "text"}
     features = Features.fit(kinds, table, y, "binary", max_tokens=8, max_windows=max_windows)
     rows = features.encode(table)
+    labelled = LabelledRows(rows, y)
     sizes = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=dropout)
     kept = [folder and CheckpointFolder(folder / name, every_seconds=0) for name in ("pretrain", "train")]
     base, _ = pretrain(features, rows, sizes, PretrainingSettings(epochs=0.1), checkpoints=kept[0])
@@ -55,10 +57,10 @@ def trained(folder, dropout, max_windows=1):
     settings = TrainingSettings(
         epochs=1.05, learning_rate=3e-3, ema_decay=0.9, l1=0.01, class_weights="balanced", label_smoothing=0.1
     )
-    first, history = train(starts[0], features, rows, y, rows, y, settings, checkpoints=kept[1])
+    first, history = train(starts[0], features, labelled, labelled, settings, checkpoints=kept[1])
     more = kept[1] and kept[1].of("refit")
     settings = replace(settings, keep="last")
-    again, more_history = train_again(first, starts[1], features, rows, y, settings, checkpoints=more)
+    again, more_history = train_again(first, starts[1], features, labelled, settings, checkpoints=more)
     return {name: weight.contiguous() for name, weight in again.state_dict().items()}, history + more_history
 """
 

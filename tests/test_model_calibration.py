@@ -19,6 +19,7 @@ from model.scoring.scorer import TorchScorer
 from model.settings import TrainingSettings
 from model.target import Target
 from model.training.calibration import calibrated, uncalibrated
+from model.training.fit import LabelledRows
 from model.training.train import train
 
 BINARY = Target(task="binary", classes=("no", "yes"))
@@ -155,7 +156,7 @@ def test_training_ends_with_probabilities_that_fit_the_validation_rows(prepared,
     val, scores = features.encode(table), {}
     for calibrate in (False, True):
         learning = TrainingSettings(epochs=3, learning_rate=1e-2, patience_epochs=9, calibrate=calibrate)
-        network, _ = train(fresh(features), features, encoded, y, val, y_val, learning)
+        network, _ = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(val, y_val), learning)
         assert bool(network.target.scale) == calibrate
         save_model(tmp_path / str(calibrate), network, features)
         scores[calibrate] = TorchScorer(tmp_path / str(calibrate)).score(table)
@@ -170,6 +171,10 @@ def test_regression_stays_as_it_is(prepared):  # noqa: F811
     features, encoded, y = prepared
     target = Target.fit("regression", (), y.astype(float))
     network, _ = train(
-        Network(SMALL, features.sizes, target), features, encoded, y, encoded, y, TrainingSettings(epochs=0.1)
+        Network(SMALL, features.sizes, target),
+        features,
+        LabelledRows(encoded, y),
+        LabelledRows(encoded, y),
+        TrainingSettings(epochs=0.1),
     )
     assert network.target == target

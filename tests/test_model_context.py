@@ -13,6 +13,7 @@ from model.scoring.scorer import TorchScorer
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.closed_forms import EXPECTED_EFFECT, fit_context
+from model.training.fit import LabelledRows
 from model.training.train import train
 
 KINDS = {"size": "number", "damp": "context", "wind": "context"}
@@ -35,7 +36,9 @@ def fitted(table, y, **settings):
     features = Features.fit(KINDS, table, y, "binary", max_tokens=8)
     network = Network(SETTINGS, features.sizes, Target(task="binary", classes=("0", "1")))
     encoded = features.encode(table)
-    network, _ = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=2.0, **settings))
+    network, _ = train(
+        network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), TrainingSettings(epochs=2.0, **settings)
+    )
     return features, network
 
 
@@ -116,7 +119,7 @@ def test_context_ranks_unseen_days_better_than_the_same_columns_as_numbers():
         network = Network(SETTINGS, features.sizes, Target(task="binary", classes=("0", "1")))
         encoded, held = features.encode(table), features.encode(unseen)
         settings = TrainingSettings(epochs=10.0, learning_rate=3e-3, keep="last")
-        network, _ = train(network, features, encoded, y, encoded, y, settings)
+        network, _ = train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
         batch = {"numbers": torch.from_numpy(held.numbers), "context": torch.from_numpy(held.context)}
         with torch.no_grad():
             areas[kind] = roc_auc_score(truth, network(batch)[:, 0])
@@ -136,7 +139,9 @@ def test_every_task_learns_a_context_and_onnx_scores_it_as_torch_does(task, tmp_
     target = Target.fit(task, ("a", "b", "c")[: 3 if task == "multiclass" else 2], y)
     network = Network(SETTINGS, features.sizes, target)
     encoded = features.encode(table)
-    network, _ = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=1.0))
+    network, _ = train(
+        network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), TrainingSettings(epochs=1.0)
+    )
     assert network.context is not None
     assert network.context.weight.isfinite().all()
     assert network.context.weight[0].abs().max() > 0.05
@@ -174,7 +179,7 @@ def test_the_slope_is_the_one_that_the_rows_were_drawn_with(task, class_weights)
     network = Network(SETTINGS, features.sizes, target)
     encoded = features.encode(table)
     settings = TrainingSettings(epochs=1.0, learning_rate=1e-2, class_weights=class_weights, calibrate=False)
-    network, _ = train(network, features, encoded, y, encoded, y, settings)
+    network, _ = train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
     assert network.context is not None
     first, *_, last = network.context.weight[0].tolist() * 2
     of_task = {"binary": first, "multiclass": last - first, "multilabel": (first - last) / 2}

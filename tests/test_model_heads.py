@@ -27,6 +27,7 @@ from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer, TorchScorer
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target, read_target
+from model.training.fit import LabelledRows
 from model.training.train import train
 from tasks.predict import prediction_columns
 from tasks.rows import model_inputs
@@ -98,7 +99,13 @@ def test_task_of_one_new_file_trains_scores_and_is_measured(counts, tmp_path):
     target = Target.fit("counts", (), y, "customers")
     network = Network(settings, features.sizes, target)
     training = TrainingSettings(epochs=8, learning_rate=1e-2)
-    network, _ = train(network, features, features.encode(table), y, features.encode(unseen), y_unseen, training)
+    network, _ = train(
+        network,
+        features,
+        LabelledRows(features.encode(table), y),
+        LabelledRows(features.encode(unseen), y_unseen),
+        training,
+    )
     save_model(tmp_path / "trained", network, features)
     export_onnx(tmp_path / "trained", tmp_path / "onnx")
     assert read_target(tmp_path / "onnx") == target

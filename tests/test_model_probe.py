@@ -12,6 +12,7 @@ from model.network.network import Head, Network
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.closed_forms import PRIOR_WEIGHT, TANH_INPUT_RMS, fit_probe
+from model.training.fit import LabelledRows
 from model.training.train import train
 
 SETTINGS = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.3)
@@ -37,7 +38,7 @@ def probed(task, settings=PROBE):
     start = Network(SETTINGS, features.sizes, target)
     before = {name: weight.clone() for name, weight in start.state_dict().items()}
     encoded = features.encode(table)
-    network, history = train(start, features, encoded, y, encoded, y, settings)
+    network, history = train(start, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
     return network, history, before
 
 

@@ -18,6 +18,7 @@ from model.network.store import save_model
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
 from model.training import optimisation
+from model.training.fit import LabelledRows
 from model.training.loss import Loss, balanced_class_weights, recency_weights
 from model.training.optimisation import Optimisation
 from model.training.train import evaluate_loss, pretrain, train, train_again
@@ -53,7 +54,11 @@ def test_training_learns_what_no_column_tells_alone(prepared):
     table, y_val = toy(seed=1)
     val = features.encode(table)
     _, history = train(
-        fresh(features), features, encoded, y, val, y_val, TrainingSettings(epochs=12, learning_rate=5e-3)
+        fresh(features),
+        features,
+        LabelledRows(encoded, y),
+        LabelledRows(val, y_val),
+        TrainingSettings(epochs=12, learning_rate=5e-3),
     )
     assert min(epoch["val_loss"] for epoch in history) < 0.25
 
@@ -70,7 +75,13 @@ def test_training_learns_every_kind_of_target(prepared, task):
     }[task]
     target = Target.fit(task, ("a", "b", "c") if task == "multiclass" else ("a", "b"), y)
     network = Network(SMALL, features.sizes, target, seed=0)
-    _, history = train(network, features, encoded, y, encoded, y, TrainingSettings(epochs=6, learning_rate=5e-3))
+    _, history = train(
+        network,
+        features,
+        LabelledRows(encoded, y),
+        LabelledRows(encoded, y),
+        TrainingSettings(epochs=6, learning_rate=5e-3),
+    )
     assert history[-1]["val_loss"] < 0.5 * history[0]["train_loss"]
 
 
@@ -80,7 +91,7 @@ def test_same_seed_gives_the_same_bytes(prepared, tmp_path):
         torch.rand(3)  # what else drew from torch's random state must not matter
         base, _ = pretrain(features, encoded, SMALL, PretrainingSettings(epochs=1))
         network = base.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
-        network, _ = train(network, features, encoded, y, encoded, y, QUICK)
+        network, _ = train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK)
         save_model(tmp_path / name, network, features)
     for file in ("network.safetensors", "network.json", "features.json", "tokenizer.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
@@ -94,16 +105,20 @@ def test_rows_on_disk_give_the_bytes_that_rows_in_memory_give(prepared, tmp_path
     for rows in (encoded, on_disk(map(features.encode, pieces), tmp_path)):
         base, _ = pretrain(features, rows, SMALL, PretrainingSettings(epochs=0.5))
         network = base.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
-        states.append(train(network, features, rows, y, rows, y, QUICK)[0].state_dict())
+        states.append(train(network, features, LabelledRows(rows, y), LabelledRows(rows, y), QUICK)[0].state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_another_seed_gives_other_weights(prepared):
     features, encoded, y = prepared
     first, second = (
-        train(fresh(features), features, encoded, y, encoded, y, TrainingSettings(epochs=0.2, seed=seed))[
-            0
-        ].state_dict()
+        train(
+            fresh(features),
+            features,
+            LabelledRows(encoded, y),
+            LabelledRows(encoded, y),
+            TrainingSettings(epochs=0.2, seed=seed),
+        )[0].state_dict()
         for seed in (0, 1)
     )
     assert not torch.equal(first["head.out.weight"], second["head.out.weight"])
@@ -129,7 +144,9 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     features, encoded, y = prepared
     # Validation labels turned round: the better the training, the worse the validation.
     settings = TrainingSettings(epochs=20, learning_rate=5e-3, patience_epochs=2)
-    network, history = train(fresh(features), features, encoded, y, encoded, 1 - y, settings)
+    network, history = train(
+        fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, 1 - y), settings
+    )
     losses = [epoch["val_loss"] for epoch in history]
     truth = torch.from_numpy((1 - y).astype(np.float32))
     assert evaluate_loss(network, encoded, truth, settings.batch_tokens) == pytest.approx(min(losses), rel=1e-4)
@@ -140,8 +157,8 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
 def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
     features, encoded, y = prepared
     settings = TrainingSettings(epochs=4, learning_rate=5e-3, patience_epochs=1, keep="last", calibrate=False)
-    right, history = train(fresh(features), features, encoded, y, encoded, y, settings)
-    wrong, opposed = train(fresh(features), features, encoded, y, encoded, 1 - y, settings)
+    right, history = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
+    wrong, opposed = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, 1 - y), settings)
     assert len(history) == len(opposed) == 4
     assert min(opposed, key=lambda entry: entry["val_loss"]) is not opposed[-1]
     assert all(torch.equal(weight, wrong.state_dict()[name]) for name, weight in right.state_dict().items())
@@ -157,9 +174,11 @@ def test_second_training_learns_from_all_rows_and_takes_over_what_the_first_foun
     settings = TrainingSettings(epochs=4, learning_rate=5e-3, keep="last", label_smoothing=0.1)
     target, sizes = Target(task="binary", classes=("no", "yes")), replace(SMALL, wide_tokens=16)
     start = functools.partial(Network, sizes, features.sizes, target, seed=0)
-    first, _ = train(start(), features, part, y, *validation, settings, n_later_days=n_later_days)
-    again, _ = train_again(first, start(), features, both, y_both, settings, n_later_days=n_later_days)
-    plain, _ = train(start(), features, both, y_both, *validation, settings, refit=False)
+    first, _ = train(
+        start(), features, LabelledRows(part, y), LabelledRows(*validation, n_later_days=n_later_days), settings
+    )
+    again, _ = train_again(first, start(), features, LabelledRows(both, y_both), settings, n_later_days=n_later_days)
+    plain, _ = train(start(), features, LabelledRows(both, y_both), LabelledRows(*validation), settings, refit=False)
     weights, wanted = again.state_dict(), plain.state_dict()
     assert torch.equal(weights.pop("wide.mix"), first.wide.mix)
     assert not torch.equal(wanted.pop("wide.mix"), first.wide.mix)
@@ -180,14 +199,16 @@ def test_each_epoch_is_told_when_it_ends_and_what_the_listener_raises_ends_the_t
 
     learning = TrainingSettings(epochs=3)
     with pytest.raises(KeyError, match="enough"):
-        train(fresh(features), features, encoded, y, encoded, y, learning, listen)
-    _, history = train(fresh(features), features, encoded, y, encoded, y, learning)
+        train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), learning, on_epoch=listen)
+    _, history = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), learning)
     assert heard == history[:2]
 
 
 def test_fraction_of_an_epoch_is_a_fraction_of_its_steps(prepared):
     features, encoded, y = prepared
-    _, history = train(fresh(features), features, encoded, y, encoded, y, TrainingSettings(epochs=1.5))
+    _, history = train(
+        fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), TrainingSettings(epochs=1.5)
+    )
     assert [round(epoch["epoch"], 1) for epoch in history] == [1.0, 1.5]
 
 
@@ -198,26 +219,32 @@ def test_loss_that_is_not_finite_stops_training_with_a_remedy(prepared, monkeypa
         FloatingPointError,
         match=r"the loss of train must stay finite, got nan at step 1 of .*; use a learning_rate below",
     ):
-        train(fresh(features), features, encoded, y, encoded, y, QUICK)
+        train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK)
 
 
 def test_label_that_is_missing_is_refused(prepared):
     features, encoded, y = prepared
     with pytest.raises(ValueError, match="validation labels must be finite, got NaN"):
-        train(fresh(features), features, encoded, y, encoded, np.where(y > 0, np.nan, 0.0), QUICK)
+        train(
+            fresh(features),
+            features,
+            LabelledRows(encoded, y),
+            LabelledRows(encoded, np.where(y > 0, np.nan, 0.0)),
+            QUICK,
+        )
 
 
 def test_rows_and_labels_must_be_as_many(prepared):
     features, encoded, y = prepared
     with pytest.raises(ValueError, match=r"training rows must be at least one .* got 400 rows and 399 labels"):
-        train(fresh(features), features, encoded, y[1:], encoded, y, QUICK)
+        train(fresh(features), features, LabelledRows(encoded, y[1:]), LabelledRows(encoded, y), QUICK)
 
 
 def test_network_for_other_features_is_refused(prepared):
     features, encoded, y = prepared
     other = Features.fit({"size": "number"}, toy()[0], None, "binary", max_tokens=8)
     with pytest.raises(ValueError, match="network must have a target and be built for the given features"):
-        train(fresh(other), features, encoded, y, encoded, y, QUICK)
+        train(fresh(other), features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK)
 
 
 def linear_steps(settings, loss=None):
@@ -313,7 +340,7 @@ def test_balanced_training_answers_as_if_classes_were_as_frequent(prepared):
     shares = {}
     for weights in ("none", "balanced"):
         settings = TrainingSettings(epochs=2, learning_rate=3e-3, class_weights=weights, calibrate=False)
-        network, _ = train(fresh(features), features, encoded, y, encoded, y, settings)
+        network, _ = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
         batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
         with torch.no_grad():
             scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
@@ -356,7 +383,9 @@ def test_training_follows_the_newest_rows_where_old_ones_fade(prepared):
     shares = {}
     for half_life in (0, 10):
         settings = TrainingSettings(epochs=2, learning_rate=3e-3, half_life_days=half_life, calibrate=False)
-        network, _ = train(fresh(features), features, encoded, y, encoded, y, settings, age_days=age_days)
+        network, _ = train(
+            fresh(features), features, LabelledRows(encoded, y, age_days=age_days), LabelledRows(encoded, y), settings
+        )
         batch = collate(encoded, np.arange(len(encoded)), features.sizes.pad_id)
         with torch.no_grad():
             scores = network.scores({name: torch.from_numpy(column) for name, column in batch.items()})
@@ -368,7 +397,9 @@ def test_training_follows_the_newest_rows_where_old_ones_fade(prepared):
 def test_epochs_are_told_as_they_end(prepared):
     features, encoded, y = prepared
     told = []
-    _, history = train(fresh(features), features, encoded, y, encoded, y, QUICK, on_epoch=told.append)
+    _, history = train(
+        fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK, on_epoch=told.append
+    )
     assert told == history
 
 
@@ -400,7 +431,14 @@ def test_training_stopped_after_any_checkpoint_goes_on_to_the_same_weights(prepa
     settings = TrainingSettings(epochs=2.5, learning_rate=3e-3, ema_decay=0.5)
 
     def trained(checkpoints):
-        network, history = train(fresh(features), features, encoded, y, encoded, y, settings, checkpoints=checkpoints)
+        network, history = train(
+            fresh(features),
+            features,
+            LabelledRows(encoded, y),
+            LabelledRows(encoded, y),
+            settings,
+            checkpoints=checkpoints,
+        )
         return network.state_dict(), history
 
     whole = InMemory()

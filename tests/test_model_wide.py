@@ -19,6 +19,7 @@ from model.network.wide import Wide
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.closed_forms import fit_mix, fit_wide
+from model.training.fit import LabelledRows
 from model.training.train import train
 
 KINDS = {"title": "text", "body": "text"}
@@ -118,7 +119,9 @@ def test_what_stands_behind_the_encoders_cut_is_learnt_by_the_linear_part(task):
     network = Network(SMALL, features.sizes, target)
     encoded, other = features.encode(table), features.encode(held_out)
     short = TrainingSettings(epochs=1, calibrate=False)
-    network, _ = train(network, features, encoded, truth(y), other, truth(y_held_out), short)
+    network, _ = train(
+        network, features, LabelledRows(encoded, truth(y)), LabelledRows(other, truth(y_held_out)), short
+    )
     batch = {name: torch.from_numpy(column) for name, column in collate(other, np.arange(60), 0).items()}
     with torch.no_grad():
         scores = network.scores(batch).numpy()
@@ -140,7 +143,13 @@ def test_validation_rows_of_one_class_leave_the_mix_as_it_is_without_any():
     network = Network(SMALL, features.sizes, Target(task="binary", classes=("no", "yes")))
     encoded, held_out = features.encode(table), features.encode(one)
     settings = TrainingSettings(epochs=1, calibrate=False)
-    network, _ = train(network, features, encoded, (y > 0).astype(int), held_out, np.zeros(60, int), settings)
+    network, _ = train(
+        network,
+        features,
+        LabelledRows(encoded, (y > 0).astype(int)),
+        LabelledRows(held_out, np.zeros(60, int)),
+        settings,
+    )
     np.testing.assert_allclose(network.wide.mix, 1.0)
 
 
@@ -162,12 +171,9 @@ def test_words_of_old_rows_fade_as_the_rows_do():
         network, _ = train(
             Network(SMALL, features.sizes, target),
             features,
-            encoded,
-            y,
-            other,
-            y_held_out,
+            LabelledRows(encoded, y, age_days=old * 9.0),
+            LabelledRows(other, y_held_out),
             settings,
-            age_days=old * 9.0,
         )
         batch = {name: torch.from_numpy(column) for name, column in collate(other, np.arange(60), 0).items()}
         flat = network.wide(batch["bag"], batch["bag_weights"]).numpy()

@@ -8,6 +8,7 @@ from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
+from model.training.fit import LabelledRows
 from model.training.train import evaluate_loss, pretrain, train
 
 KINDS = {"colour": "category", "body": "text"}
@@ -71,7 +72,9 @@ def test_what_stands_behind_the_first_window_is_learnt(settings):
         features = fitted(table, max_windows)
         network = Network(SMALL, features.sizes, Target(task="binary", classes=("no", "yes")), seed=0)
         encoded, held = features.encode(table), features.encode(held_table)
-        network, _ = train(network, features, encoded, y, held, held_y, settings, refit=False)
+        network, _ = train(
+            network, features, LabelledRows(encoded, y), LabelledRows(held, held_y), settings, refit=False
+        )
         losses[max_windows] = evaluate_loss(network, held, torch.from_numpy(held_y.astype(np.float32)), 512)
     assert losses[1] > 0.65
     assert losses[SMALL.max_windows] < 0.9 * losses[1]

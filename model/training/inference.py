@@ -1,6 +1,7 @@
 """Predict in batches with a torch network, without gradients."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,10 +9,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.compute import distributed
-from model.compute.device import eager
+from model.compute.device import autocast, eager
 from model.features.batches import batches
 from model.features.encoded import Encoded
+from model.features.fitted import chosen_rows
 from model.network.network import Network
+
+MAX_PROBED_ROWS = 100_000
+"""Rows of which `encode_once` holds the output in memory; of more it takes a sample."""
 
 
 @torch.inference_mode()
@@ -23,16 +28,31 @@ def predict_in_batches(
     chosen: np.ndarray | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """What a part of the network says of every row, or of those in `chosen`; shows its progress under `name`.
+    """Return the output of a part of the network for every row, or for those in `chosen`.
 
+    Shows its progress under `name`.
     Shapes: part: a batch -> [b, ...]; returns float32 [n, ...], on the CPU.
     """
+    outputs = torch.empty(0)
     cut = batches(encoded, batch_tokens, chosen=chosen)
-    answered = torch.empty(0)
-    for at in tqdm(cut, desc=name, unit="batch", disable=name is None or distributed.rank() > 0):
+    for rows in tqdm(cut, desc=name, unit="batch", disable=name is None or distributed.rank() > 0):
         with eager(network.where):
-            its = part(network.batch_of(encoded, at if chosen is None else chosen[at])).float().cpu()
-        if not answered.numel():
-            answered = torch.empty(len(encoded) if chosen is None else len(chosen), *its.shape[1:])
-        answered[at] = its
-    return answered
+            batch = network.batch_of(encoded, rows if chosen is None else chosen[rows])
+            output = part(batch).float().cpu()
+        if not outputs.numel():
+            outputs = torch.empty(len(encoded) if chosen is None else len(chosen), *output.shape[1:])
+        outputs[rows] = output
+    return outputs
+
+
+def encode_once(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[Encoded, Tensor, np.ndarray]:
+    """Run the encoder over at most MAX_PROBED_ROWS rows, in the precision of training.
+
+    Returns the rows, which carry the encoder's output if it is that of all of them; what the head reads, float32
+    [n, d]; and which rows these are, int64 [n].
+    """
+    network.eval()
+    chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
+    with autocast(network.where):
+        pooled = predict_in_batches(network, network.pooled, encoded, batch_tokens, chosen, name="probe")
+    return replace(encoded, pooled=pooled.numpy()) if len(chosen) == len(encoded) else encoded, pooled, chosen

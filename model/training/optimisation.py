@@ -1,8 +1,8 @@
 """The steps of a training: AdamW with warm-up, linear decay and clipped gradients, epoch by epoch.
 
 Everything random in a step follows from the seed and the step's number, so a training that was killed resumes from
-its weights, its optimiser and a number, and ends with the bytes it would have had. Where that state is kept is the
-caller's (see `Checkpoints`). What is learnt from is the caller's, too: a function from row numbers to a loss.
+its weights, its optimiser and a number, and ends with the bytes it would have had. The caller says where that state is
+kept (see `Checkpoints`), and what is minimised: a function from row numbers to a loss.
 """
 
 import math
@@ -25,29 +25,29 @@ from model.settings import PretrainingSettings, TrainingSettings
 
 MAX_GRADIENT_NORM = 1.0
 MIN_STEPS_PER_EPOCH = 32
-STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 16}
-"""How often the losses are looked at; on a GPU each look waits for it."""
+STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
+"""Steps after which the losses are read; on a GPU each reading waits for it."""
 
 History = list[dict[str, float]]
 Loss = Callable[[np.ndarray], Tensor]
-"""Row numbers of a batch to the part of its mean loss that is this process's."""
+"""Row numbers of a batch to this process's part of its mean loss."""
 
 
 class Checkpoints(Protocol):
-    """Where a training's state is kept from time to time."""
+    """Storage of a training's state."""
 
     every_seconds: float
-    """Least time between two of them."""
+    """Least time between two checkpoints."""
 
     def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last state that was kept whole, if any."""
+        """Return tensors and notes of the last state that was kept whole, if any."""
 
     def save(self, step: int, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
         """Keep a state, whole or not at all."""
 
 
 class Optimisation:
-    """A model under way through its steps."""
+    """A model and its optimiser, on their way through the steps."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Optimisation:
         self.steps_per_epoch = len(epoch_batches(encoded, settings, 0))
         self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.where = self.weights[0].device
+        self.device = self.weights[0].device
         self.optimiser = torch.optim.AdamW(
             _decayed_matrices(self.weights, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True
         )
@@ -74,7 +74,7 @@ class Optimisation:
         self.checkpoints, self.saved_at = checkpoints, time.monotonic()
         self.step = 0
         self.losses: list[float] = []
-        self.unread: list[Tensor] = []
+        self.pending_losses: list[Tensor] = []
         self.history: History = []
         self.best: dict[str, Tensor] = {}
 
@@ -103,7 +103,7 @@ class Optimisation:
         return self.history
 
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
-        """The steps that are left of the epoch under way."""
+        """Take the steps that are left of the current epoch."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
         left = epoch_batches(self.encoded, self.settings, epoch)[done : self.n_steps - epoch * self.steps_per_epoch]
         for number, rows in enumerate(left, start=1):
@@ -113,12 +113,12 @@ class Optimisation:
             # After an epoch's last step it must be closed first.
             if number < len(left) and self._is_due():
                 self._save()
-        self._look()
+        self.sync_losses()
 
     def _step(self, loss: Loss, rows: np.ndarray) -> None:
         self.model.train()
         seed_step(self.settings.seed, self.step)
-        with autocast(self.where):
+        with autocast(self.device):
             value = loss(rows)
         value.backward()
         total = value.detach().float()
@@ -130,19 +130,19 @@ class Optimisation:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self._shrink(rate)
-        self._track()
-        self.unread.append(total)
-        if len(self.unread) >= STEPS_BETWEEN_LOOKS[self.where.type]:
-            self._look()
+        self.apply_l1(rate)
+        self.update_ema()
+        self.pending_losses.append(total)
+        if len(self.pending_losses) >= STEPS_BETWEEN_SYNCS[self.device.type]:
+            self.sync_losses()
 
     def _share_of_rate(self) -> float:
-        """Share of the peak rate: up in a line, then down to zero in a line."""
+        """Return the share of the peak rate: up in a line, then down to zero in a line."""
         warmup = max(1, round(self.settings.warmup_fraction * self.n_steps))
         return min((self.step + 1) / warmup, (self.n_steps - self.step) / max(1, self.n_steps - warmup))
 
     @torch.no_grad()
-    def _shrink(self, rate: float) -> None:
+    def apply_l1(self, rate: float) -> None:
         """Move every element of every matrix by `rate * l1` towards zero, and not beyond."""
         if self.l1:
             for weight in self.weights:
@@ -150,15 +150,18 @@ class Optimisation:
                     weight.copy_(F.softshrink(weight, rate * self.l1))
 
     @torch.no_grad()
-    def _track(self) -> None:
-        """Move the average a step towards the weights; faster at first, when it knows little."""
+    def update_ema(self) -> None:
+        """Move the average of the weights a step towards them; faster at first, when few have gone into it."""
         if self.average:
             decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, list(self.weights), 1 - decay)
 
-    def _look(self) -> None:
-        """Read the losses of the latest steps."""
-        for number in torch.stack(self.unread).tolist() if self.unread else []:
+    def sync_losses(self) -> None:
+        """Read the losses of the latest steps, which waits for a GPU.
+
+        Raises: FloatingPointError for one that is not finite.
+        """
+        for number in torch.stack(self.pending_losses).tolist() if self.pending_losses else []:
             self.losses.append(number)
             if not math.isfinite(number):
                 epoch = (self.step - 1) // self.steps_per_epoch
@@ -167,7 +170,7 @@ class Optimisation:
                     f"{epoch * self.steps_per_epoch + len(self.losses)} of {self.n_steps}; "
                     f"use a learning_rate below {self.settings.learning_rate:g}"
                 )
-        self.unread = []
+        self.pending_losses = []
 
     def _close_epoch(self, validate: Callable[[], float] | None) -> None:
         entry = {"epoch": self.step / self.steps_per_epoch, "train_loss": math.fsum(self.losses) / len(self.losses)}
@@ -188,7 +191,7 @@ class Optimisation:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights, if an average is kept."""
+        """Give the model the averaged weights, if an average is kept, inside of the context."""
         own = [weight.detach().clone() for weight in self.weights] if self.average else []
         _assign(self.weights, self.average)
         try:
@@ -208,13 +211,13 @@ class Optimisation:
     def _save(self) -> None:
         if self.checkpoints is None or distributed.rank() > 0:
             return
-        self._look()
+        self.sync_losses()
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         tensors |= {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         tensors |= {f"average.{number}": weight for number, weight in enumerate(self.average)}
         for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": its for name, its in state.items()}
+            tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in state.items()}
         self.checkpoints.save(self.step, tensors, {"step": self.step, "history": self.history})
         self.saved_at = time.monotonic()
 
@@ -228,14 +231,14 @@ class Optimisation:
         losses = found[0].pop("losses")
         for name, tensor in found[0].items():
             part, _, rest = name.partition(".")
-            parts[part][rest] = tensor.to(self.where, copy=True)
+            parts[part][rest] = tensor.to(self.device, copy=True)
         self.model.load_state_dict(parts["model"])
         self.best = parts["best"]
         self.average = [parts["average"][str(number)] for number in range(len(self.average))]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimiser"].items():
-            number, _, which = name.partition(".")
-            state.setdefault(int(number), {})[which] = tensor
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.losses, self.history = step, losses.tolist(), found[1]["history"]
@@ -243,7 +246,7 @@ class Optimisation:
 
 
 def epoch_batches(encoded: Encoded, settings: PretrainingSettings | TrainingSettings, epoch: int) -> list[np.ndarray]:
-    """The row numbers of each step of an epoch."""
+    """Return the row numbers of each step of an epoch."""
     # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
     few = math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH)
     return batches(encoded, min(settings.batch_tokens, few), settings.seed + epoch)
@@ -264,7 +267,7 @@ def _assign(weights: list[nn.Parameter], values: list[Tensor]) -> None:
 
 
 def _decayed_matrices(weights: list[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Vectors are left out of weight decay; those that stand together in one, as each column's own do, are not."""
+    """Return the groups of AdamW: matrices decay, vectors do not; the vectors of several columns are one matrix."""
     return [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},

@@ -1,4 +1,4 @@
-"""The least value of a smooth function of few weights, for what is fitted in one go rather than by epochs."""
+"""The minimum of a smooth function of few weights, for what is fitted to its optimum rather than by epochs."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ MAX_STEPS = 200
 
 
 def minimise(weights: Sequence[Tensor], objective: Callable[[], Tensor]) -> None:
-    """Move the float64 `weights`, leaves that want gradients, to where `objective`, a mean over rows, is least.
+    """Move the float64 `weights`, leaves that require gradients, to the minimum of `objective`, a mean over rows.
 
     Source: Nocedal and Wright, "Numerical Optimization" (2006), algorithms 7.4 (L-BFGS) and 3.5 (strong Wolfe).
     """

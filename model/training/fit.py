@@ -1,0 +1,195 @@
+"""A network and the rows that it learns from: by gradients, and in closed form once its encoder is trained."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.compute import distributed
+from model.compute.device import autocast, device, eager
+from model.features.batches import batches
+from model.features.encoded import Encoded
+from model.features.fitted import MAX_FITTED_ROWS, UNKNOWN, Features, chosen_rows
+from model.network.network import Network
+from model.settings import TrainingSettings
+from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide
+from model.training.inference import encode_once, predict_in_batches
+from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
+from model.training.optimisation import Checkpoints, History, Optimisation
+
+UNKNOWN_FRACTION = 0.01
+"""Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows to learn from or to validate on."""
+
+    encoded: Encoded
+    """The rows."""
+    y: np.ndarray
+    """Their labels, as `Head.label_array` gives them: [n] or [n, C]."""
+    age_days: np.ndarray | None = None
+    """float64 [n]: days from each row to the newest; needed for `TrainingSettings.half_life_days` alone."""
+    n_later_days: int | None = None
+    """Days that the rows are of, where they are later than the training rows: see `model.training.calibration`."""
+
+
+class Fit:
+    """A network, the rows that it learns from, and the ways in which it learns from them."""
+
+    def __init__(self, network: Network, features: Features, rows: LabelledRows, settings: TrainingSettings) -> None:
+        """Raises: ValueError for a network without a target or of other features, and for unfit labels."""
+        if network.target is None or network.sizes != features.sizes:
+            raise ValueError(
+                "network must have a target and be built for the given features, got another; "
+                "use Network.answering or load_pretrained"
+            )
+        self.network, self.target, self.settings = network, network.target, settings
+        self.parts, self.labels = [rows.encoded], checked_labels(network, rows, "training")
+        self.row_weights = recency_weights(rows.age_days, settings.half_life_days)
+        is_balanced = settings.class_weights == "balanced"
+        self.class_weights = balanced_class_weights(self.target, self.labels) if is_balanced else None
+        self.loss = Loss(target=self.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
+        compile_blocks(network.to(device()))
+
+    def add(self, encoded: Encoded, labels: Tensor) -> None:
+        """Add rows, of full weight, for the fits in closed form."""
+        self.parts.append(encoded)
+        self.labels = torch.cat([self.labels, labels])
+        if self.row_weights is not None:
+            self.row_weights = torch.cat([self.row_weights, torch.ones(len(labels))])
+
+    def encode_once(self) -> tuple[Tensor, np.ndarray]:
+        """Return what the head reads of the rows, and which rows these are: see `inference.encode_once`."""
+        encoded, pooled, chosen = encode_once(self.network, self.parts[0], self.settings.batch_tokens)
+        if not self.settings.epochs:
+            self.parts[0] = encoded
+        return pooled, chosen
+
+    def fit_head(self, pooled: Tensor, chosen: np.ndarray) -> float:
+        """Fit the head to the chosen rows, of which it reads `pooled`; return their mean loss.
+
+        Shapes: pooled float32 [n, d]; chosen int64 [n].
+        """
+        head = self.network.head
+        assert head is not None
+        labels = self.labels[chosen]
+        weights = None if self.row_weights is None else self.row_weights[chosen]
+        fit_probe(head, pooled, lambda logits: self.loss(logits, labels, weights))
+        with torch.no_grad():
+            return float(self.loss(head.eval()(pooled.to(self.network.where)), labels, weights)) / len(labels)
+
+    def run_optimiser(
+        self,
+        name: str,
+        checkpoints: Checkpoints | None,
+        validate: Callable[[], float] | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> History:
+        """Take all steps, showing progress under `name`, and load the weights that `settings.keep` names."""
+        optimisation = Optimisation(self.network, self.parts[0], self.settings, name, checkpoints)
+        history = optimisation.run(self._mean_loss, validate, on_epoch)
+        self.network.load_state_dict(optimisation.best)
+        return history
+
+    def fit_linear(self) -> None:
+        """Fit the linear model of subwords, if there is one, to the rows of all parts."""
+        self.network.eval()
+        if self.network.wide is not None:
+            outputs = self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
+            weights = None if self.row_weights is None else self.row_weights.numpy()
+            penalty, scale = self.settings.wide_penalty, self.target.head.ridge_scale
+            fit_wide(self.network.wide, self.parts, outputs, penalty, scale, weights)
+
+    def mix_linear(self, encoded: Encoded, labels: Tensor) -> None:
+        """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.
+
+        Rows of one class say nothing: then both weigh as without any row.
+        """
+        network, wide, head = self.network, self.network.wide, self.target.head
+        if wide is None:
+            return
+        if head.has_classes and not (labels != labels[:1]).any():
+            wide.mix.fill_(head.mix_prior)
+            return
+
+        def logits_of_both(batch: Mapping[str, Tensor]) -> Tensor:
+            return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
+
+        deep, flat = predict_in_batches(network, logits_of_both, encoded, self.settings.batch_tokens).unbind(1)
+        loss = Loss(target=self.target, class_weights=self.class_weights)
+        fit_mix(wide, deep, flat, lambda logits: loss(logits, labels), head.mix_prior)
+
+    def fit_context(self) -> None:
+        """Let the context columns, if there are any, explain what the rest of the network leaves of its rows."""
+        network, encoded, head = self.network, self.parts[0], self.target.head
+        if network.context is None:
+            return
+        chosen = chosen_rows(len(encoded), MAX_FITTED_ROWS)
+        logits = predict_in_batches(network, network, encoded, self.settings.batch_tokens, chosen).double()
+        outputs = head.outputs(self.labels[chosen], self.target.n_outputs)
+        scores, informations = head.score_and_information(logits, outputs, self.class_weights)
+        fit_context(network.context, encoded.context[chosen], scores.numpy(), informations.numpy())
+
+    def _mean_loss(self, rows: np.ndarray) -> Tensor:
+        batch = drop_categories(self.network.batch_of(self.parts[0], rows))
+        with distributed.shard_batch(batch) as shard:
+            logits = self.network(shard.batch)
+        chosen = rows[shard.rows]
+        weights = None if self.row_weights is None else self.row_weights[chosen]
+        return self.loss(logits, self.labels[chosen], weights) * (shard.weight / len(rows))
+
+
+@torch.no_grad()
+def evaluate_loss(
+    network: Network, encoded: Encoded, labels: Tensor, batch_tokens: int, class_weights: Tensor | None = None
+) -> float:
+    """Return the mean loss per row, without smoothing or dropout. Shapes: labels as of `loss.loss_labels`."""
+    network.eval()
+    assert network.target is not None
+    loss, device = Loss(target=network.target, class_weights=class_weights), network.where
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
+        with autocast(device), eager(device):
+            logits = network(network.batch_of(encoded, rows))
+        total += loss(logits, labels[rows]).double().cpu()
+    network.train()
+    total = total.to(device)
+    distributed.all_reduce_sum([total])
+    return float(total) / len(encoded)
+
+
+def compile_blocks(network: Network) -> None:
+    """Fuse what a GPU does in a block; all blocks are alike, so one is compiled for all."""
+    if network.where.type == "cuda":
+        for block in network.encoder.layer:
+            block.compile(dynamic=True)
+
+
+def drop_categories(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the batch with a few categories made unknown."""
+    if "categories" not in batch:
+        return batch
+    categories = batch["categories"]
+    dropped = (torch.rand(categories.shape) < UNKNOWN_FRACTION).to(categories.device)
+    return {**batch, "categories": torch.where(dropped, UNKNOWN, categories)}
+
+
+def checked_labels(network: Network, rows: LabelledRows, name: str) -> Tensor:
+    """Return the labels of the rows called `name` as the loss takes them.
+
+    Raises: ValueError for no rows, and for labels that are not as many or not finite.
+    """
+    assert network.target is not None
+    labels = loss_labels(network.target, rows.y)
+    if len(rows.encoded) == 0 or len(rows.encoded) != len(labels):
+        raise ValueError(
+            f"{name} rows must be at least one and each have a label, "
+            f"got {len(rows.encoded)} rows and {len(labels)} labels; check the split"
+        )
+    if not labels.isfinite().all():
+        raise ValueError(f"{name} labels must be finite, got NaN; leave rows without a label out")
+    return labels
