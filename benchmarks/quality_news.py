@@ -97,6 +97,7 @@ def _own_score(parts: dict[str, pd.DataFrame]) -> float:
     from model.network.store import load_pretrained, save_model
     from model.scoring.scorer import TorchScorer
     from model.target import Target as Answer
+    from model.training.fit import LabelledRows
     from model.training.train import train
     from tasks import params
     from tasks.pretrain import weights_folder
@@ -128,7 +129,11 @@ def _own_score(parts: dict[str, pd.DataFrame]) -> float:
         answer = Answer.fit(task, classes, y["train"])
         network, _ = load_pretrained(start, answer, settings, seed=product.model.train.seed)
         network, _ = train(
-            network, features, encoded["train"], y["train"], encoded["val"], y["val"], product.model.train
+            network,
+            features,
+            LabelledRows(encoded["train"], y["train"]),
+            LabelledRows(encoded["val"], y["val"]),
+            product.model.train,
         )
         save_model(end, network, features)
         scores = TorchScorer(end).score(inputs["test"])

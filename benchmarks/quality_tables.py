@@ -41,6 +41,7 @@ from model.network.store import save_model
 from model.scoring.scorer import TorchScorer
 from model.settings import NUMERIC_KINDS, NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target as Truth
+from model.training.fit import LabelledRows
 from model.training.train import pretrain, train, train_again
 from tasks import params
 from tasks.params import Product
@@ -223,6 +224,7 @@ def _trained(
     pretraining: PretrainingSettings | None,
     training: TrainingSettings,
     first: Network | None = None,
+    age_days: np.ndarray | None = None,
     **more: Any,
 ) -> tuple[Network, Features]:
     """Return a network and its features; with `first`, by the second training after that network's, without `held`."""
@@ -233,11 +235,11 @@ def _trained(
         start, _ = pretrain(features, encoded, settings, pretraining)
     else:
         start = Network(settings, features.sizes, seed=training.seed)
-    network = start.answering(target, settings, seed=training.seed)
+    network, rows = start.answering(target, settings, seed=training.seed), LabelledRows(encoded, y, age_days)
     if first is None:
-        network, _ = train(network, features, encoded, y, features.encode(held[0]), held[1], training, **more)
+        network, _ = train(network, features, rows, LabelledRows(features.encode(held[0]), held[1]), training, **more)
     else:
-        network, _ = train_again(first, network, features, encoded, y, training, **more)
+        network, _ = train_again(first, network, features, rows, training, **more)
     return network, features
 
 

@@ -36,6 +36,7 @@ from model.scoring.quantise import convert_to_fp16, quantise
 from model.scoring.scorer import Scorer
 from model.settings import PRESETS, TrainingSettings
 from model.target import Target as Answer
+from model.training.fit import LabelledRows
 from model.training.inference import predict_in_batches
 from model.training.train import train
 from tasks import params
@@ -218,7 +219,11 @@ def _flights(folder: Path) -> tuple[list[dict[str, Any]], list[Target]]:
     network = Network(settings, features.sizes, Answer(task="binary", classes=("0", "1")))
     encoded = {name: features.encode(rows) for name, rows in tables_of.items()}
     network, _ = train(
-        network, features, encoded["train"], y["train"], encoded["val"], y["val"], TrainingSettings(epochs=0.5)
+        network,
+        features,
+        LabelledRows(encoded["train"], y["train"]),
+        LabelledRows(encoded["val"], y["val"]),
+        TrainingSettings(epochs=0.5),
     )
     save_model(folder / "trained", network, features)
     scorer = _exported(

@@ -29,6 +29,7 @@ from model.network.bert import load_bert
 from model.network.network import Network
 from model.settings import PRESETS, NetworkSettings, TrainingSettings
 from model.target import Target as Answer
+from model.training.fit import LabelledRows
 from model.training.optimisation import epoch_batches
 from model.training.train import train
 
@@ -177,7 +178,7 @@ def tokens_per_second(
     watch = _Stopwatch(seconds)
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
-        train(network, features, encoded, y, encoded, y, settings, checkpoints=watch)
+        train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings, checkpoints=watch)
     cut = epoch_batches(encoded, settings, epoch=0)
     (first, started), (last, ended) = watch.seen[1], watch.seen[-1]
     if last >= len(cut):

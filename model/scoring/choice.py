@@ -1,4 +1,4 @@
-"""Which engine scores an exported network: measured on validation rows, decided by a clear margin.
+"""Choose the engine of an exported network: measured on validation rows, decided by a clear margin.
 
 An engine that rounds may score only if the metric that decides about the product falls by no more than
 MAX_LOSS, on the exported file, by the engine itself. Of those that may, a faster one is taken only where it is
@@ -17,7 +17,7 @@ from model.scoring.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_c
 from model.scoring.scorer import Scorer
 
 MAX_LOSS = 0.002
-"""Of a metric such as AUC or F1; of an error or a loss, this share of it."""
+"""Largest fall of a metric such as AUC or F1; of an error or a loss, the largest rise as a share of it."""
 MIN_GAIN = 1.15
 TIMED_BATCHES = 8
 N_ROUNDS = 2
@@ -28,19 +28,19 @@ Metric = Callable[[np.ndarray], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was measured of one engine."""
+    """Speed and precision of one engine."""
 
     engine: Engine
     rows_per_cpu_second: float
     """Validation rows that one core, or the GPU, scores in a second."""
     metric: float | None
-    """On the validation rows."""
+    """The metric that decides about the product, on the validation rows."""
     max_difference: float | None
     """Largest difference of a validation row's score from ONNX Runtime's in fp32; None where one is no number."""
 
 
 def candidates() -> list[Engine]:
-    """The engines that this machine can run, the simplest first."""
+    """Return the engines that this machine can run, the simplest first."""
     if has_cuda():
         return [SIMPLEST, Engine(name=ONNXRUNTIME, precision="fp16")]
     bf16 = Engine(name=OPENVINO, precision="bf16")
@@ -50,7 +50,7 @@ def candidates() -> list[Engine]:
 
 
 def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metric) -> list[Measurement]:
-    """Speed and metric of each engine on the rows of `table`; the first is what the others are compared with.
+    """Measure speed and metric of each engine on the rows of `table`; the others are compared with the first.
 
     The engines take turns, and a round counts in processor time, so that a busy machine judges as an idle one does;
     where a GPU computes, in time.
@@ -70,32 +70,33 @@ def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metri
         Measurement(
             engine=engine,
             rows_per_cpu_second=n_timed / fastest,
-            metric=metric(its),
-            max_difference=_difference(its, scores[0]),
+            metric=metric(values),
+            max_difference=_difference(values, scores[0]),
         )
-        for engine, its, fastest in zip(engines, scores, seconds.min(0), strict=True)
+        for engine, values, fastest in zip(engines, scores, seconds.min(0), strict=True)
     ]
 
 
 def choose(
-    findings: Sequence[Measurement],
+    measurements: Sequence[Measurement],
     held_out: Callable[[Engine], float | None],
     lower_is_better: bool,
     min_gain: float = MIN_GAIN,
 ) -> Engine:
-    """The engine to score with; `findings` go from the simplest engine to the least simple one.
+    """Return the engine to score with; `measurements` go from the simplest engine to the least simple one.
 
     Chosen on the validation rows; if its metric on held-out rows then falls too far, it is out.
     """
-    simplest = findings[0]
-    best = _fastest(findings, lower_is_better, min_gain)
+    simplest = measurements[0]
+    best = _fastest(measurements, lower_is_better, min_gain)
     if best is simplest or within_tolerance(held_out(simplest.engine), held_out(best.engine), lower_is_better):
         return best.engine
-    return choose([finding for finding in findings if finding is not best], held_out, lower_is_better, min_gain)
+    remaining = [measured for measured in measurements if measured is not best]
+    return choose(remaining, held_out, lower_is_better, min_gain)
 
 
 def within_tolerance(exact: float | None, rounded: float | None, lower_is_better: bool) -> bool:
-    """Whether the metric of an engine that rounds is good enough beside the exact one; an unknown one never is."""
+    """Return whether the metric of an engine that rounds is close to the exact one; an unknown one never is."""
     if exact is None or rounded is None:
         return False
     return rounded <= exact * (1 + MAX_LOSS) if lower_is_better else rounded >= exact - MAX_LOSS
@@ -106,8 +107,8 @@ def _difference(scores: np.ndarray, exact: np.ndarray) -> float | None:
     return largest if np.isfinite(largest) else None
 
 
-def _fastest(findings: Sequence[Measurement], lower_is_better: bool, min_gain: float) -> Measurement:
-    simplest, *others = findings
+def _fastest(measurements: Sequence[Measurement], lower_is_better: bool, min_gain: float) -> Measurement:
+    simplest, *others = measurements
     best = simplest
     for other in others:
         fast = other.rows_per_cpu_second >= min_gain * best.rows_per_cpu_second

@@ -1,4 +1,4 @@
-"""What runs an exported network: ONNX Runtime, or OpenVINO where it is installed; both read the same ONNX file.
+"""The engines that run an exported network: ONNX Runtime, or OpenVINO if it is installed; both read the same file.
 
 `engine.json` beside the network says which of them scores with it, and how precisely: chosen when the model is
 exported (see `model.scoring.choice`), kept from then on. A batch is computed by one thread, and as many batches at
@@ -25,18 +25,18 @@ from model.target import read_description
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 FILE = "engine.json"
 BATCH_NUMBERS, MOST_TOKENS = 1024 * 384, 4096
-"""Of a batch on a CPU: what its cache holds beside the weights, and where more tokens gain nothing."""
+"""Limits of a batch on a CPU: numbers that its cache holds beside the weights; tokens, of which more gain nothing."""
 KEPT_KERNELS = 100
-"""Of each thread of OpenVINO, made for a shape of batch. By default it keeps thousands: for MiniLM 2.6 MB a shape, and
-1.4 GiB in a night of a million sentences; it is no faster for it. With none kept it computes other bits."""
+"""Kernels that each thread of OpenVINO keeps, one for a shape of batch. Its default is thousands: for MiniLM 2.6 MB a
+shape, and 1.4 GiB in a night of a million sentences, without being faster. With none kept it computes other bits."""
 NETWORK, INT8_NETWORK, FP16_NETWORK = "network.onnx", "network.int8.onnx", "network.fp16.onnx"
 NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
-"""What a processor must have one of, as Linux names it: without, int8 products overflow and bf16 is emulated."""
+"""Features, as Linux names them, of which a processor needs one: else int8 products overflow, bf16 is emulated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Which engine scores, and how precisely."""
+    """An engine and its precision."""
 
     name: str
     """onnxruntime or openvino."""
@@ -48,13 +48,13 @@ class Engine:
 
     @classmethod
     def parse(cls, text: str) -> "Engine":
-        """The engine that `str` gives as `text`."""
+        """Return the engine that `str` writes as `text`."""
         name, _, precision = text.partition("-")
         return cls(name=name, precision=precision)
 
     @property
     def network(self) -> str:
-        """The file that it reads."""
+        """Return the name of the file that it reads."""
         return {"int8": INT8_NETWORK, "fp16": FP16_NETWORK}.get(self.precision, NETWORK)
 
     def save(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path) -> "Engine":
-        """The engine chosen for the network in `folder`; ONNX Runtime in fp32 where none was."""
+        """Return the engine chosen for the network in `folder`; ONNX Runtime in fp32 if none was."""
         file = folder / FILE
         return cls(**json.loads(file.read_text("utf-8"))) if file.exists() else SIMPLEST
 
@@ -79,10 +79,10 @@ class Runner(Protocol):
     batch_tokens: int
     """Tokens of a batch, for speed."""
     described: dict[str, str]
-    """What computes: engine, version, provider, precision."""
+    """Engine, version, provider and precision, for the manifest."""
 
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch; may be called from `n_parallel` threads at once."""
+        """Return the scores of one padded batch; may be called from `n_parallel` threads at once."""
         ...
 
 
@@ -90,7 +90,7 @@ class OnnxRuntime:
     """ONNX Runtime, on a GPU when there is one."""
 
     def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
-        """`n_threads` 0 takes all cores."""
+        """Load the network; `n_threads` 0 takes all cores."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -111,7 +111,7 @@ class OnnxRuntime:
         }
 
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch."""
+        """Return the scores of one padded batch."""
         return self.session.run(["scores"], batch)[0]
 
 
@@ -119,7 +119,7 @@ class OpenVino:
     """OpenVINO on the CPU: one stream for each batch that runs at once."""
 
     def __init__(self, engine: Engine, folder: Path, n_threads: int = 0) -> None:
-        """`n_threads` 0 takes all cores."""
+        """Load the network; `n_threads` 0 takes all cores."""
         import openvino
 
         self.n_parallel = n_threads or processor.n_cores()
@@ -145,7 +145,7 @@ class OpenVino:
         }
 
     def run(self, batch: Batch) -> np.ndarray:
-        """Scores of one padded batch."""
+        """Return the scores of one padded batch."""
         request = self.requests.get()
         try:
             request.infer(batch, share_inputs=True)
@@ -155,10 +155,10 @@ class OpenVino:
 
 
 def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
-    """The network of `folder`, ready to run.
+    """Return the network of `folder`, ready to run.
 
-    Raises: ValueError where this machine lacks the library, or the processor what the precision needs, and for a file
-    that names other files or code.
+    Raises: ValueError if this machine lacks the library, or its processor a feature that the precision needs, and for a
+    file that names other files or code.
     """
     if lacks := missing_requirement(engine):
         raise ValueError(
@@ -171,12 +171,12 @@ def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:
 
 
 def _batch_tokens(folder: Path) -> int:
-    """Tokens of a batch on a CPU: the narrower the network, the more."""
+    """Return the tokens of a batch on a CPU: the narrower the network, the more."""
     return min(MOST_TOKENS, BATCH_NUMBERS // int(read_description(folder)["settings"]["d_model"]))
 
 
 def missing_requirement(engine: Engine) -> str | None:
-    """What this machine lacks for the engine, in words; None when it can run it."""
+    """Return what this machine lacks for the engine, in words; None if it can run it."""
     if engine.name == OPENVINO and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed (pip install openvino)"
     if engine.precision == "fp16" and not has_cuda():
@@ -188,12 +188,12 @@ def missing_requirement(engine: Engine) -> str | None:
 
 
 def has_cuda() -> bool:
-    """Whether ONNX Runtime computes on a GPU here."""
+    """Return whether ONNX Runtime computes on a GPU of this machine."""
     return n_cuda_devices() > 0 and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def n_cuda_devices() -> int:
-    """GPUs that the CUDA driver sees; 0 without a driver.
+    """Return the number of GPUs that the CUDA driver sees; 0 without a driver.
 
     ONNX Runtime's list of providers says what it was built with, not what the machine has.
     """

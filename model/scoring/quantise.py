@@ -16,7 +16,7 @@ from model.features.batches import Batch
 
 PRODUCTS = ["MatMul", "Gemm"]
 WIDE_RANGE = ["Sub", "Div", "Mul", "Sin", "Cos", "Clip", "Pow", "Sqrt", "ReduceSum"]
-"""Operations of what stands around the blocks (numbers, times, bags, means), which may leave the range of fp16."""
+"""Operations outside of the blocks (numbers, times, bags, means), whose results may leave the range of fp16."""
 
 
 class _Batches(CalibrationDataReader):
@@ -28,12 +28,12 @@ class _Batches(CalibrationDataReader):
 
 
 def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
-    """Write the ONNX file `network` with its products by a constant matrix in int8, scaled to what `batches` show.
+    """Write the ONNX file `network` with its products by a constant matrix in int8, scaled to the range of `batches`.
 
-    Only what enters a product is rounded: what leaves it stays as it is, for biases, norms and attention.
+    Only the inputs of a product are rounded; its output keeps its precision, for biases, norms and attention.
     """
     log = logging.getLogger()
-    was, log.level = log.level, logging.ERROR  # it advises on steps that this network does not need
+    level, log.level = log.level, logging.ERROR  # it advises on steps that this network does not need
     try:
         quantize_static(
             network,
@@ -48,11 +48,11 @@ def quantise(network: Path, into: Path, batches: Iterable[Batch]) -> None:
             extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": PRODUCTS},
         )
     finally:
-        log.level = was
+        log.level = level
 
 
 def convert_to_fp16(network: Path, into: Path) -> None:
-    """Write the ONNX file `network` with its blocks in fp16; WIDE_RANGE, what goes in and what comes out stay fp32."""
+    """Write the ONNX file `network` with its blocks in fp16; WIDE_RANGE, inputs and outputs stay fp32."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -66,19 +66,20 @@ def convert_to_fp16(network: Path, into: Path) -> None:
 
 
 def remove_redundant_casts(graph: onnx.GraphProto) -> None:
-    """Let what stays fp32 pass from node to node as it is: the converter takes it through fp16 each time."""
+    """Connect fp32 nodes directly: the converter takes each value between them through fp16."""
     by_output = {node.output[0]: node for node in graph.node}  # it also casts once for each reader, under one name
-    halved = {its.output[0]: its.input[0] for its in by_output.values() if its.name.endswith("_cast_to_fp16_node")}
+    casts = (node for node in by_output.values() if node.name.endswith("_cast_to_fp16_node"))
+    before_cast = {cast.output[0]: cast.input[0] for cast in casts}
     for node in by_output.values():
         for at, name in enumerate(node.input):
             cast = by_output.get(name)
             if cast is not None and cast.name.endswith("_cast_to_fp32_node"):
-                node.input[at] = halved.get(cast.input[0], name)
+                node.input[at] = before_cast.get(cast.input[0], name)
     del graph.node[:]
     graph.node.extend(by_output.values())
 
 
 def _products(model: onnx.ModelProto) -> list[str]:
-    """Names of the products by a constant matrix; a stack of them (a number column each) has no int8 kernel."""
+    """Return the names of products by one constant matrix; a stack of these, for number columns, has no int8 kernel."""
     matrices = {weight.name for weight in model.graph.initializer if len(weight.dims) == 2}
     return [node.name for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in matrices]

@@ -41,7 +41,10 @@ class Fit:
     """A network, the rows that it learns from, and the ways in which it learns from them."""
 
     def __init__(self, network: Network, features: Features, rows: LabelledRows, settings: TrainingSettings) -> None:
-        """Raises: ValueError for a network without a target or of other features, and for unfit labels."""
+        """Check the rows and weigh them.
+
+        Raises: ValueError for a network without a target or of other features, and for labels that do not fit.
+        """
         if network.target is None or network.sizes != features.sizes:
             raise ValueError(
                 "network must have a target and be built for the given features, got another; "

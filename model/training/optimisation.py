@@ -57,7 +57,10 @@ class Optimisation:
         name: str,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Raises: ValueError when there is no row."""
+        """Set up the optimiser.
+
+        Raises: ValueError when there is no row.
+        """
         if not len(encoded):
             raise ValueError(f"{name} must be given at least one row, got 0; widen the dates")
         self.model, self.encoded, self.settings, self.name = model, encoded, settings, name

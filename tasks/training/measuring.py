@@ -14,13 +14,13 @@ OF_PROBABILITIES = ("log_loss", "brier", "ece")
 UNCALIBRATED = "model_before_calibration"
 
 Scores = dict[str, np.ndarray]
-"""By the name of who gave them: model, baseline, and the model before its calibration."""
+"""By name: of the model, of the baseline, and of the model before its calibration."""
 
 
 def measured_scores(
     product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    """Every metric by who gave the scores, with the interval of the gates' metric."""
+    """Return every metric by the scores' name, with the interval of the gates' metric."""
     from model.evaluation.metrics import bootstrap_interval, evaluate_scores
 
     task, metric, threshold = product.target.task, product.gates.metric, product.predict.threshold
@@ -34,7 +34,7 @@ def measured_scores(
 
 
 def format_metric(value: float | None) -> str:
-    """A metric for a person to read."""
+    """Return a metric for a person to read."""
     return "not defined" if value is None else f"{value:.4f}"
 
 
