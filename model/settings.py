@@ -75,7 +75,8 @@ class OptimisationSettings:
     """Share of all steps during which the rate rises."""
     l1: ClassVar[float] = 0.0
     ema_decay: ClassVar[float] = 0.0
-    keep: ClassVar[str] = "last"
+    keep: ClassVar[str] = "none"
+    patience_epochs: ClassVar[int] = 0
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes the first weights, order, masks and dropout."""
 
@@ -115,7 +116,7 @@ class TrainingSettings(OptimisationSettings):
     The last is better where the level of the labels drifts: a loss on few days depends above all on that level."""
     wide_penalty: Positive = 0.3
     """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
-    patience_epochs: Count = 2
+    patience_epochs: Count = 2  # type: ignore[misc]
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.

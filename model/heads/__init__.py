@@ -15,7 +15,9 @@ HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Regression())
 
 TASKS = tuple(head.task for head in HEADS)
 METRICS = {head.task: head.metric_names for head in HEADS}
-"""Names of each task's metrics; the first is the one that decides unless another is asked for."""
+"""Names of each task's metrics, the most usual first."""
+DEFAULT_METRICS = {head.task: head.default_metric for head in HEADS}
+"""The metric that decides unless another is asked for, by task."""
 LOWER_IS_BETTER = tuple(dict.fromkeys(name for head in HEADS for name in head.lower_is_better))
 
 

@@ -89,7 +89,7 @@ class Head(ABC):
 
     # Metrics.
     metric_names: ClassVar[tuple[str, ...]]
-    """Keys of `metrics`; the first is the default of the gates."""
+    """Keys of `metrics`, the most usual first."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that are losses or errors."""
     plots: ClassVar[tuple[str, ...]] = ()
@@ -101,6 +101,14 @@ class Head(ABC):
     def has_classes(self) -> bool:
         """Return whether labels are classes that have names."""
         return self.min_classes > 0
+
+    @property
+    def default_metric(self) -> str:
+        """Return the metric that decides unless another is asked for.
+
+        It is one that rises as scores get better, so that a limit can be given without knowing the labels' units.
+        """
+        return next(name for name in self.metric_names if name not in self.lower_is_better)
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise ValueError unless a target may have these classes."""

@@ -21,7 +21,7 @@ from model.compute import distributed
 from model.compute.device import autocast
 from model.features.batches import batches
 from model.features.encoded import Encoded
-from model.settings import PretrainingSettings, TrainingSettings
+from model.settings import OptimisationSettings
 
 MAX_GRADIENT_NORM = 1.0
 MIN_STEPS_PER_EPOCH = 32
@@ -53,7 +53,7 @@ class Optimisation:
         self,
         model: nn.Module,
         encoded: Encoded,
-        settings: PretrainingSettings | TrainingSettings,
+        settings: OptimisationSettings,
         name: str,
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Optimisation:
         )
         self.l1, self.ema_decay = settings.l1, settings.ema_decay
         self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
-        self.keeps_last = isinstance(settings, TrainingSettings) and settings.keep == "last"
+        self.keeps_last = settings.keep == "last"
         self.checkpoints, self.saved_at = checkpoints, time.monotonic()
         self.step = 0
         self.losses: list[float] = []
@@ -203,7 +203,7 @@ class Optimisation:
             _assign(self.weights, own)
 
     def _out_of_patience(self) -> bool:
-        if not isinstance(self.settings, TrainingSettings) or self.keeps_last or not self.history:
+        if self.settings.keep != "best" or not self.history:
             return False
         losses = [entry["val_loss"] for entry in self.history]
         return len(losses) - 1 - losses.index(min(losses)) >= self.settings.patience_epochs
@@ -248,7 +248,7 @@ class Optimisation:
         print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
 
 
-def epoch_batches(encoded: Encoded, settings: PretrainingSettings | TrainingSettings, epoch: int) -> list[np.ndarray]:
+def epoch_batches(encoded: Encoded, settings: OptimisationSettings, epoch: int) -> list[np.ndarray]:
     """Return the row numbers of each step of an epoch."""
     # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
     few = math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH)

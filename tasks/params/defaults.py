@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from model.heads import LOWER_IS_BETTER, METRICS
+from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER
 
-DEFAULT_METRICS = {task: next(name for name in names if name not in LOWER_IS_BETTER) for task, names in METRICS.items()}
-"""By task; the greater the better, so that a limit can be given without knowing the scale of the labels."""
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
 """Fields, by class, that an entry may leave out although the class has no default of its own."""
 RENAMED = {"day": "drift"}
