@@ -67,12 +67,6 @@ def test_mix_is_the_minimum_of_its_penalised_loss(prior):
     np.testing.assert_allclose(wide.mix, wanted, rtol=1e-4)
 
 
-def test_mix_of_rows_that_say_nothing_stays_at_the_prior():
-    wide = Wide(5, 1)
-    fit_mix(wide, torch.zeros(3, 1), torch.zeros(3, 1), lambda logits: logits.sum() * 0, prior=0.5)
-    np.testing.assert_allclose(wide.mix, [0.5, 0.5])
-
-
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(0.1, 50)), min_size=0, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_variance_between_contexts_is_dersimonian_and_lairds(contexts):

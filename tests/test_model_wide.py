@@ -155,7 +155,7 @@ def test_validation_rows_of_one_class_leave_the_mix_as_it_is_without_any():
 
 def test_without_rows_that_say_more_the_mix_is_what_it_is_drawn_to():
     wide, rows = Wide(5, 1), torch.randn(3, 1)
-    fit_mix(wide, rows, rows.flip(0), lambda mixed: 0.0 * mixed.sum(), drawn_to=0.5)
+    fit_mix(wide, rows, rows.flip(0), lambda mixed: 0.0 * mixed.sum(), prior=0.5)
     np.testing.assert_allclose(wide.mix, 0.5)
 
 
