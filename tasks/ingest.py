@@ -4,7 +4,8 @@ A row of event date D is known `horizon_days` before D and lies in rows/dt=D; it
 after D and lies in labels/ under the date on which it became known. A date that is stored is not
 rewritten: where the source delivers another past now, the report says so and the stored rows are kept, unless a
 person has the date fetched again (see `tasks.rows.decisions`), each time with a reason of its own.
-Declared personal data is taken out before anything is written.
+Rows of a product without `time` are dated by the run that first saw them, rows without `key` named by their cells
+(`tasks.rows.arrivals`). Declared personal data is taken out before anything is written.
 Does not judge or cast values: that is `validate`.
 """
 
@@ -13,6 +14,7 @@ from datetime import date
 
 from tasks import stage
 from tasks.params import Product
+from tasks.rows.arrivals import add_names_and_dates
 from tasks.rows.decisions import refetched_days
 from tasks.rows.delivery import declared_columns, first_day_to_fetch, store_delivery
 from tasks.rows.personal_data import protect
@@ -32,6 +34,7 @@ def ingest(product: Product, as_of: date) -> str:
     refetched = index.refetched(refetched_days(product.name), product.scored_day(as_of).isoformat())
     start = first_day_to_fetch(product, index, refetched)
     frame = protect(declared_columns(fetch(product, start, as_of), product), product)
+    frame = add_names_and_dates(frame, product, as_of, index)
     report = store_delivery(frame, product, as_of, start, index, refetched)
     write_json(paths.report("ingest.json"), asdict(report))
     return report.summary()

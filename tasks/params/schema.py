@@ -233,7 +233,7 @@ class Product:
     declared_key: tuple[str, ...] | None = Field(None, alias="key")
     """Columns that together name a row. Without a key a row is named by the hash of its cells and, among equal rows,
     its number, in a column `row_id`. That costs: a row that changes is another row, and the label or correction of the
-    one before is not its own."""
+    one before is not its own; where other columns are declared every row is another one."""
     declared_time: str | None = Field(None, alias="time")
     """The event date: decides the dt= partition. Without it a row's date is the as_of on which it was first seen, in a
     column `arrived`. That costs: no split by time, no horizon, and what was there on the first day counts as new."""

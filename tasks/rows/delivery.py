@@ -1,7 +1,8 @@
 """Turn what a source delivered into new rows and labels by date, and store them beside a report.
 
 A row of event date D is known `horizon_days` before D and lies in rows/dt=D; its label is known `delay_days` after D
-and lies in labels/ under the date on which it became known.
+and lies in labels/ under the date on which it became known. Where rows have no date, it is that of their arrival
+(`tasks.rows.arrivals`).
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from datetime import date, timedelta
 import pandas as pd
 
 from tasks.params import UNREADABLE_COLUMNS, Product
+from tasks.rows.arrivals import source_columns
 from tasks.rows.casting import as_text, cast_target, event_day, has_label, parse_time
 from tasks.rows.keys import key_text
 from tasks.rows.partitions import read_partitions
@@ -65,12 +67,12 @@ class IngestReport:
 
 
 def first_day_to_fetch(product: Product, index: RawIndex, refetched: Mapping[str, str]) -> date | None:
-    """Return the first event date that a Python source is asked for; None for all.
+    """Return the first event date that a Python source is asked for; None for all rows, as where they have no dates.
 
     Asked for are new dates, those whose labels are due, those that are compared with what is stored, and those that a
     person has fetched again.
     """
-    if not index.rows or product.source.kind != "python":
+    if not index.rows or product.source.kind != "python" or not product.has_time:
         return None
     settled = product.predict.horizon_days + product.target.delay_days + product.source.recheck_days
     first = date.fromisoformat(max(index.rows)) - timedelta(days=settled)
@@ -79,7 +81,7 @@ def first_day_to_fetch(product: Product, index: RawIndex, refetched: Mapping[str
 
 def declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
     """Return the declared columns and those that describe unreadable rows. Raises UserError where one is missing."""
-    wanted = [*product.input_columns, product.target.name]
+    wanted = [*source_columns(product), product.target.name]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         source = f"params.yaml: products.{product.name}.source"

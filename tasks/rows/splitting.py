@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
+from tasks.rows.arrivals import content_of
 from tasks.rows.casting import as_text
 from tasks.rows.keys import digests, key_text
 from tasks.rows.partitions import partition_day, read_pieces, read_table, table_writer
@@ -75,7 +76,7 @@ def group_places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
 def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
     """One text per row that must not straddle a split: case and white space do not make two texts differ."""
     if not product.split.group:
-        return keys
+        return keys if product.has_key else content_of(keys)  # equal rows are one group
     group = as_text(table[product.split.group])
     if product.columns.get(product.split.group) == "text":
         group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
