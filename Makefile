@@ -29,7 +29,7 @@ run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through 
 	@$(BIN)/python -m tasks.commands run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
-	@$(BIN)/python -m tasks.commands.tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
+	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
 
 test: .venv/ready-test  ## lint, types and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder

@@ -20,12 +20,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _day(text: str) -> date:
+    """Return the day that a person typed. Raises UserError where it is none."""
+    from tasks.commands.decide import given_date
+
+    return given_date(text, "DT")
+
+
+def _as_of(text: str) -> date:
+    """Return the as_of that a person typed. Raises UserError where it is none."""
+    from tasks.commands.decide import given_date
+
+    return given_date(text, "AS_OF")
+
+
 Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
 Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
-Day = Annotated[str, typer.Argument(help="the day of the rows, YYYY-MM-DD")]
+Day = Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
+OptionalDay = Annotated[date | None, typer.Argument(parser=_day, metavar="DAY", help="YYYY-MM-DD; default: all days")]
 Why = Annotated[str, typer.Argument(help="the reason, for those who read the decision")]
 OptionalWhy = Annotated[str, typer.Option(help="the reason; default: why the row was in quarantine")]
-AsOf = Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: as_of of params.yaml")]
+AsOf = Annotated[
+    date | None, typer.Option(parser=_as_of, metavar="DATE", help="YYYY-MM-DD; default: as_of of params.yaml")
+]
 
 
 @app.command()
@@ -82,7 +101,7 @@ def accept(product: Product, day: Day, why: Why) -> None:
     from tasks.commands import decide
 
     today, declared = date.today(), load_product(product)[0]
-    print(decide.accept(declared, decide.given_date(day, "DT"), why, decide.git_user(), today))
+    print(decide.accept(declared, day, why, decide.git_user(), today))
 
 
 @app.command()
@@ -91,16 +110,16 @@ def refetch(product: Product, day: Day, why: Why) -> None:
     from tasks.commands import decide
 
     today, declared = date.today(), load_product(product)[0]
-    print(decide.refetch(declared, decide.given_date(day, "DT"), why, decide.git_user(), today))
+    print(decide.refetch(declared, day, why, decide.git_user(), today))
 
 
 @app.command()
-def quarantine(product: Product, day: Annotated[str, typer.Argument(help="YYYY-MM-DD")] = "") -> None:
+def quarantine(product: Product, day: OptionalDay = None) -> None:
     """List what lies in quarantine, or write the rows of DAY to a file to edit."""
-    from tasks.commands import decide, requeue
+    from tasks.commands import requeue
 
     declared = load_product(product)[0]
-    print(requeue.show(declared, decide.given_date(day, "DT")) if day else requeue.overview(declared))
+    print(requeue.show(declared, day) if day else requeue.overview(declared))
 
 
 @app.command()
@@ -109,8 +128,7 @@ def requeue(product: Product, day: Day, why: OptionalWhy = "", as_of: AsOf = Non
     from tasks.commands import decide, requeue
 
     declared, known = load_product(product)
-    known = decide.given_date(as_of, "AS_OF") if as_of else known
-    print(requeue.requeue(declared, known, decide.given_date(day, "DT"), decide.git_user(), date.today(), why))
+    print(requeue.requeue(declared, as_of or known, day, decide.git_user(), date.today(), why))
 
 
 @app.command()
@@ -119,6 +137,18 @@ def migrate_decisions() -> None:
     from tasks.commands import decide
 
     print(decide.migrate(decide.git_user(), date.today()))
+
+
+@app.command()
+def tune(
+    product: Product,
+    trials: Annotated[int, typer.Option(min=1, help="how many there are to be in the end")] = 20,
+    knobs: Annotated[str, typer.Option(help="search only settings that begin so, such as train or network.d")] = "",
+) -> None:
+    """Search better settings of PRODUCT; write a patch of params.yaml."""
+    from tasks.training.tuning import tune
+
+    print(f"tune: {tune(*load_product(product), trials, knobs)}", flush=True)
 
 
 @app.command()

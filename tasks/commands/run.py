@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+from datetime import date
 
 from tasks import params
 from tasks.commands.embedded import start_store
@@ -23,20 +24,20 @@ from tasks.runtime.git import git
 from tasks.runtime.settings import BIN, ROOT
 
 
-def run(product: str, as_of: str | None) -> None:
+def run(product: str, as_of: date | None) -> None:
     """Run train__<product> and predict__<product> once, and print a summary of what came out."""
     params.load().product(product)
     _print_uncommitted()
     declared = head()[1]
-    as_of = as_of or declared.as_of.isoformat()
-    parse_as_of(as_of)
+    night = (as_of or declared.as_of).isoformat()
+    parse_as_of(night)
     credentials = None if ADDRESS in os.environ else env_file()
     env = export_environment()
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
     _airflow(env, "db", "migrate", quiet=True)
-    names = {kind: _run_dag(env, product, kind, as_of) for kind in ("train", "predict")}
-    summary = summarise(declared.product(product), as_of, names, credentials)
+    names = {kind: _run_dag(env, product, kind, night) for kind in ("train", "predict")}
+    summary = summarise(declared.product(product), night, names, credentials)
     print(f"\n{summary}\n\nin {time.monotonic() - started:.0f} s")
 
 

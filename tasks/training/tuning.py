@@ -1,6 +1,6 @@
 """Search better settings of a product's network and trainings, judged on the validation rows.
 
-`python -m tasks.commands.tune <product> --trials 20`, or `make tune PRODUCT=... TRIALS=20`, needs what `dvc repro
+`python -m tasks.commands tune <product> --trials 20`, or `make tune PRODUCT=... TRIALS=20`, needs what `dvc repro
 split@<product>` writes. A trial runs the stages pretrain and train in a folder apart; its score is the gates'
 metric on the validation rows, never on the test rows. The first trial is params.yaml as it stands. Trials are kept
 in .lamplighter/tune: killed and started again, the search goes on until there are as many as asked for. The best
