@@ -18,7 +18,7 @@ def listed(tmp_path) -> set[str]:
 
 def test_one_help_page_lists_every_command_that_make_calls(tmp_path):
     called = set(re.findall(r"-m tasks\.commands ([a-z]+)", (ROOT / "Makefile").read_text("utf-8")))
-    assert {"run", "up", "down", "trace", "recreate", "audit", "licences"} <= called
+    assert {"run", "up", "down", "trace", "recreate", "audit", "licences", "tune", "accept", "requeue"} <= called
     assert called <= listed(tmp_path)
 
 
@@ -35,7 +35,16 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert not HEAVY & set(imported)
 
 
-@pytest.mark.parametrize("arguments", [["run", "flight-delay"], ["trace", "s3://nowhere"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "flight-delay"],
+        ["run", "flight-delays", "--as-of", "2013-6-30"],
+        ["trace", "s3://nowhere"],
+        ["accept", "flight-delays", "30 June", "a holiday"],
+        ["requeue", "flight-delays", ""],
+    ],
+)
 def test_a_persons_mistake_exits_with_65_and_one_message(tmp_path, arguments):
     env = environment(tmp_path, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9")
     printed = call([*COMMANDS, *arguments], ROOT, env, expect=65)
