@@ -209,7 +209,7 @@ def test_score_and_information_are_derivatives_of_the_likelihood(task):
 @pytest.mark.parametrize("head", HEADS, ids=TASKS)
 def test_every_head_names_metrics_that_it_has(head):
     assert set(head.metrics(0.5)) == set(head.metric_names)
-    assert set(head.lower_is_better) <= set(head.metric_names)
+    assert set(head.lower_is_better) | set(head.probability_metrics) <= set(head.metric_names)
     assert head.default_metric in set(head.metric_names) - set(head.lower_is_better)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
 from model.evaluation.baseline import fit_baseline
-from model.evaluation.metrics import bootstrap_interval, evaluate_scores
+from model.evaluation.metrics import bootstrap_interval, evaluate_metric, evaluate_scores
 from model.heads import METRICS, head_of
 from model.heads.measures import N_BINS, calibration_error, reliability
 
@@ -44,6 +44,11 @@ def test_threshold_moves_the_decisions_and_nothing_else():
 @pytest.mark.parametrize("task", METRICS)
 def test_every_metric_can_be_a_gate(task):
     assert set(METRICS[task]) == set(head_of(task).metrics(0.5))
+
+
+def test_one_metric_alone_is_that_of_all_of_them():
+    every = evaluate_scores("binary", *BINARY, ("no", "yes"), 0.3)
+    assert {name: evaluate_metric("binary", name, *BINARY, 0.3) for name in METRICS["binary"]} == every
 
 
 def test_multiclass_metrics_equal_hand_worked_values():

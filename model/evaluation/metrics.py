@@ -30,6 +30,17 @@ def evaluate_scores(
     return values if per_class is None else {**values, "per_class": per_class}
 
 
+def evaluate_metric(
+    task: str, metric: str, y: np.ndarray, scores: np.ndarray, threshold: float = THRESHOLD
+) -> float | None:
+    """Return one metric of the task.
+
+    Shapes: as in `evaluate_scores`.
+    Raises: ValueError for a metric that the task does not have.
+    """
+    return _value(_metric(task, metric, threshold), y, scores)
+
+
 def bootstrap_interval(
     task: str,
     y: np.ndarray,
@@ -42,14 +53,9 @@ def bootstrap_interval(
     """Return the 95 % percentile interval of a metric when rows are drawn with replacement; None if never defined.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
-    Raises: ValueError for a metric the task does not have.
+    Raises: ValueError for a metric that the task does not have.
     """
-    measure = head_of(task).metrics(threshold).get(metric)
-    if measure is None:
-        names = head_of(task).metric_names
-        raise ValueError(
-            f"metric must be one of {', '.join(names)} for a {task} target, got {metric!r}; use {names[0]}"
-        )
+    measure = _metric(task, metric, threshold)
     random = np.random.default_rng(seed)
     draws = (random.integers(len(y), size=len(y)) for _ in range(n_resamples)) if len(y) else iter(())
     values = [value for rows in draws if (value := _value(measure, y[rows], scores[rows])) is not None]
@@ -57,6 +63,14 @@ def bootstrap_interval(
         return None
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def _metric(task: str, name: str, threshold: float) -> Metric:
+    head = head_of(task)
+    if name not in head.metric_names:
+        names = ", ".join(head.metric_names)
+        raise ValueError(f"metric must be one of {names} for a {task} target, got {name!r}; use {head.metric_names[0]}")
+    return head.metrics(threshold)[name]
 
 
 def _value(metric: Metric, y: np.ndarray, scores: np.ndarray) -> float | None:

@@ -92,6 +92,8 @@ class Head(ABC):
     """Keys of `metrics`, the most usual first."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that are losses or errors."""
+    probability_metrics: ClassVar[tuple[str, ...]] = ()
+    """Those of probabilities, for whose sake scores are calibrated."""
     plots: ClassVar[tuple[str, ...]] = ()
     """Names of the plots of an evaluation, as `tasks.training.plots` has them."""
     reliability_label: ClassVar[str] = "share of positives"

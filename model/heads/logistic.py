@@ -19,7 +19,7 @@ class LogisticHead(Head):
     has_probabilities = True
     has_threshold = True
     calibrates_offset = True
-    lower_is_better = ("log_loss", "brier", "ece")
+    lower_is_better = probability_metrics = ("log_loss", "brier", "ece")
 
     def loss_labels(self, y: np.ndarray, target: Fitted) -> Tensor:
         """Return 0 and 1. Shapes: float32 [n] or [n, C]."""

@@ -24,7 +24,7 @@ class Multiclass(Head):
         *("macro_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_average_precision"),
         *("log_loss", "brier", "ece"),
     )
-    lower_is_better = ("log_loss", "brier", "ece")
+    lower_is_better = probability_metrics = ("log_loss", "brier", "ece")
     plots = ("confusion", "reliability")
     reliability_label = "share that is right"
 
