@@ -7,10 +7,14 @@ of the file, for editors, and its description in words, docs/products.md.
 
 import argparse
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from tasks.params import effective
 from tasks.params.defaults import renamed
+from tasks.params.messages import dotted
 from tasks.params.schema import PARAMS_FILE, Params
+from tasks.params.weights import find_weights
 from tasks.params.yaml_file import parse, raw, read_text
 from tasks.runtime.errors import EXIT_USER_ERROR, UserError
 
@@ -29,7 +33,7 @@ def main(arguments: list[str]) -> int:
         return _write_schema()
     try:
         content = raw(read_text())
-        declared = parse(content)
+        declared = _checked(content)
         names = [declared.product(given.product).name] if given.product else list(declared.products)
         if given.full:
             print("\n".join(effective.explained(declared.products[name]) for name in names))
@@ -41,6 +45,29 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _checked(content: Any) -> Params:
+    """Return the products, of which each can be run on this machine. Raises UserError listing every mistake."""
+    declared, mistakes = None, [f"{PARAMS_FILE}: {line}" for line in _mistakes_of_weights(content)]
+    try:
+        declared = parse(content)
+    except UserError as error:
+        mistakes = [*str(error).splitlines(), *mistakes]
+    if declared is None or mistakes:
+        raise UserError("\n".join(mistakes))
+    return declared
+
+
+def _mistakes_of_weights(content: Any) -> Iterator[str]:
+    """Say which weights this machine lacks; a scheduler, which reads the file too, needs none."""
+    entries = content.get("products") if isinstance(content, dict) else None
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        model = entry.get("model") if isinstance(entry, dict) else None
+        try:
+            find_weights(str(model.get("init"))) if isinstance(model, dict) else None
+        except ValueError as error:
+            yield f"{dotted(('products', str(name), 'model', 'init'))} {error}"
 
 
 def _write_schema() -> int:

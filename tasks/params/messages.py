@@ -83,10 +83,15 @@ def mistakes_of(error: ValidationError, kind: Any, place: tuple[str, ...]) -> li
     """Return one line per mistake of a value that should have been a `kind` at `place`."""
     return [
         line
-        for each in error.errors(include_url=False)
-        if each["type"] != "default_factory_not_called"
+        for each in sorted(error.errors(include_url=False), key=lambda each: _turn(kind, each["loc"]))
         for line in _lines(each, _spot(kind, each["loc"], place))
     ]
+
+
+def _turn(kind: Any, loc: tuple[int | str, ...]) -> int:
+    """Return a number that puts errors into the order of the class's fields."""
+    order = list(fields_of(kind))
+    return order.index(str(loc[0])) if loc and loc[0] in order else len(order)
 
 
 def unknown_places(error: ValidationError, kind: Any) -> list[tuple[str, ...]]:
@@ -149,6 +154,8 @@ def _lines(error: ErrorDetails, spot: _Spot) -> Iterator[str]:
     elif kind in WANTED:
         wanted = WANTED[kind]
         remedy = "write its keys below it" if wanted == "a mapping" else f"write {wanted}"
+        if spot.field and spot.field.examples:
+            remedy = f"write for example {spot.names[-1]}: {_flow(example_of(spot.field))}"
         yield f"{place} must be {wanted}, got {shown(value)}; {remedy}"
     else:
         yield f"{place} must {_bound(kind, ctx, spot.field)}, got {shown(value)}; {_remedy(ctx, spot.field)}"

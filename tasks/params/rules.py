@@ -175,10 +175,8 @@ def personal_data(parts: Parts) -> Iterator[str]:
         if way == "drop" and name in used:
             yield f"pii.{name} must not be a column that is used, got drop; delete it there, or use hash"
         elif way in ("hash", "redact") and name not in hashable:
-            yield (
-                f"pii.{name} must be a category or text of key or columns, got {way}; use one of "
-                f"{', '.join(hashable)}, or drop"
-            )
+            use = f"use one of {', '.join(hashable)}, or drop" if hashable else "use drop"
+            yield f"pii.{name} must be a category or text of key or columns, got {way}; {use}"
 
 
 def gate_metric(parts: Parts) -> Iterator[str]:
