@@ -1,4 +1,4 @@
-"""Oracle: the README's own commands and code, run."""
+"""Oracle: the commands and code of README.md and docs/reading.md, run."""
 
 import json
 import re
@@ -14,15 +14,17 @@ from conftest import ROOT, call, environment
 from tasks import STAGES, params
 from tasks.publication.night import part_name, write_night
 from tasks.publish import publish
+from tasks.read import read_manifest
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import file_sha256
 from tasks.runtime.paths import Paths
 
 README = (ROOT / "README.md").read_text("utf-8")
+READING = (ROOT / "docs" / "reading.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, document: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_every_make_target_it_names_exists():
@@ -56,11 +58,15 @@ def test_the_product_it_shows_is_right(tmp_path):
     )
 
 
-def test_every_stage_and_folder_of_the_tree_exists():
-    tree = README[README.index("## The tree") :]
-    modules = re.findall(r"^  ((?:[a-z]+/? )+)", tree, flags=re.MULTILINE)
-    for name in " ".join(modules).split():
-        assert (ROOT / "tasks" / f"{name}.py").exists() or (ROOT / "tasks" / name.strip("/")).is_dir(), name
+def test_the_tree_has_every_folder_and_package_and_no_other():
+    tree = README[README.index("## The tree") : README.index("## More")]
+    packages = re.findall(r"^([a-z]+)/ .*\n  ((?:[a-z]+/ ?)+)$", tree, flags=re.MULTILINE)
+    assert [floor for floor, _ in packages] == ["tasks", "model"]
+    for floor, listed in packages:
+        found = {file.parent.name for file in (ROOT / floor).glob("*/__init__.py")}
+        assert {name.strip("/") for name in listed.split()} == found
+    for line in re.findall(r"^((?:[\w./]+ )+) ", tree, flags=re.MULTILINE):
+        assert all((ROOT / name).exists() for name in line.split()), line
 
 
 def test_the_dvc_commands_it_shows_are_commands_of_dvc():
@@ -70,8 +76,8 @@ def test_the_dvc_commands_it_shows_are_commands_of_dvc():
 
 def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypatch):
     """A night of flight-delays as `predict` would leave it, published for real; then the README's own Python."""
-    declared = params.load(ROOT / "params.yaml")
-    product = declared.product("flight-delays")
+    everything = params.load(ROOT / "params.yaml")
+    product = everything.product("flight-delays")
     monkeypatch.chdir(tmp_path)
     a_repository(tmp_path)
     folder, report = Paths(product.name).predictions, Paths(product.name).report("validation.json")
@@ -91,13 +97,17 @@ def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypa
         file = folder / part_name(shard)
         parts.append({"name": file.name, "rows": 3, "bytes": file.stat().st_size, "sha256": file_sha256(file)})
     inputs = {"scored_day": "2013-07-01", "model_sha256": "0" * 64}
-    write_night(product, declared.as_of, inputs, parts, folder)
-    publish(product, declared.as_of)
+    write_night(product, everything.as_of, inputs, parts, folder)
+    publish(product, everything.as_of)
 
-    ours, others = blocks("python")
-    program = f"{ours}\nverified = sorted(frame['flight_id'])\n{others}\nimport json\n" + (
+    own, others = blocks("python", READING)
+    assert blocks("python") == [own]
+    program = f"{own}\nverified = sorted(frame['flight_id'])\n{others}\nimport json\n" + (
         "print(json.dumps([verified, sorted(frame['flight_id']), sorted(table['flight_id'].to_list()), sorted(rows)]))"
     )
     printed = call([sys.executable, "-c", program], ROOT, environment(tmp_path, **s3_here))
     expected = ["00", "01", "02", "10", "11", "12"]
     assert json.loads(printed.splitlines()[-1]) == [expected, expected, expected, [[False, 4], [True, 2]]]
+    named = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", READING, flags=re.MULTILINE)
+    manifest = read_manifest(product.publish.url, product.name, everything.as_of.isoformat())
+    assert {name for row in named for name in re.findall(r"`(\w+)`", row)} == {*manifest, "seal"}
