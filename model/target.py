@@ -1,4 +1,4 @@
-"""What a model predicts, and the `network.json` that says so. Needs no torch: scoring reads it too."""
+"""The target of a model, and the `network.json` that holds it. Needs no torch: scoring reads it too."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a model predicts, as fitted on the training rows."""
+    """A task with the column and classes of a product, as fitted on its training rows."""
 
     task: str
     """A key of `model.heads`."""
@@ -69,7 +69,7 @@ def read_description(folder: Path) -> dict:
 
 
 def read_target(folder: Path) -> Target:
-    """Return what the trained model of `folder` predicts.
+    """Return the target of the trained model in `folder`.
 
     Raises: ValueError for one without a head.
     """

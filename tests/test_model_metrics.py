@@ -48,7 +48,7 @@ def test_every_metric_can_be_a_gate(task):
 
 def test_one_metric_alone_is_that_of_all_of_them():
     every = evaluate_scores("binary", *BINARY, ("no", "yes"), 0.3)
-    assert {name: evaluate_metric("binary", name, *BINARY, 0.3) for name in METRICS["binary"]} == every
+    assert {name: evaluate_metric("binary", *BINARY, name, 0.3) for name in METRICS["binary"]} == every
 
 
 def test_multiclass_metrics_equal_hand_worked_values():

@@ -1,4 +1,4 @@
-"""How good scores are, by the metrics of their task, and how sure one can be of them.
+"""Measure scores by the metrics of their task, with intervals.
 
 A metric that the rows do not define (an AUC where all labels are one class) is None, never NaN.
 """
@@ -31,7 +31,7 @@ def evaluate_scores(
 
 
 def evaluate_metric(
-    task: str, metric: str, y: np.ndarray, scores: np.ndarray, threshold: float = THRESHOLD
+    task: str, y: np.ndarray, scores: np.ndarray, metric: str, threshold: float = THRESHOLD
 ) -> float | None:
     """Return one metric of the task.
 

@@ -1,4 +1,4 @@
-"""What a model predicts, one file per task: its labels, loss, scores, calibration, metrics, baseline and columns.
+"""Tasks, one file each: its labels, loss, scores, calibration, metrics, baseline and columns of a night.
 
 A new task is a subclass of `model.heads.base.Head` in a file of its own and one entry of HEADS. Nothing else names a
 task: features, network, training, evaluation, scoring and the stages ask its head. Importing this package imports

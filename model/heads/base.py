@@ -1,4 +1,4 @@
-"""The protocol of a head: everything that depends on the task of a product, asked for by the rest of the package.
+"""The protocol of a head: everything that depends on the task of a product; the other packages call it.
 
 Heads hold no state: what is fitted lies in a `model.target.Target`. Heavy libraries are imported inside methods.
 
@@ -20,7 +20,7 @@ Metric = Callable[["np.ndarray", "np.ndarray"], float]
 """Labels and scores to a number; NaN where these rows do not define it."""
 
 RIDGE_TO_LOGITS = 8.0
-"""About what turns the predictions of a ridge regression on 0 for no and 1 for yes into logits."""
+"""Factor that makes rough logits of the predictions of a ridge regression on 0 for no and 1 for yes."""
 
 
 class Fitted(Protocol):
@@ -65,13 +65,13 @@ class Head(ABC):
     label_kind: ClassVar[str] = "category"
     """Column kind that cells of the target are cast as."""
     label_values: ClassVar[Mapping[str, int]] = {}
-    """Where labels are a closed set: what each text, in lower case, stands for; empty where they are not."""
+    """Values of labels that are a closed set, by their text in lower case; empty if they are none."""
     normalises_labels: ClassVar[bool] = False
     """Whether cells pass through `normalise_label` before they are cast."""
     min_classes: ClassVar[int] = 0
     """Classes that a target must name at least."""
     max_classes: ClassVar[int | None] = None
-    """And at most; None for any number."""
+    """Classes that it may name at most; None for any number."""
     one_class_per_row: ClassVar[bool] = False
     """Whether a label is exactly one of several classes: trees then split by class, and rows must hold two."""
 
@@ -83,7 +83,7 @@ class Head(ABC):
     calibrates_offset: ClassVar[bool] = False
     """Whether calibration moves the level of the probabilities, which undoes class weights."""
     ridge_scale: ClassVar[float] = RIDGE_TO_LOGITS
-    """What turns the predictions of a ridge regression on `outputs` into outputs of the network."""
+    """Factor from the predictions of a ridge regression on `outputs` to outputs of the network."""
     mix_prior: ClassVar[float] = 1.0
     """Weight of each of two models, encoder and linear model, before any row is seen: logits add up."""
 
@@ -93,11 +93,11 @@ class Head(ABC):
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that are losses or errors."""
     probability_metrics: ClassVar[tuple[str, ...]] = ()
-    """Those of probabilities, for whose sake scores are calibrated."""
+    """Those of the metrics that measure probabilities, which calibration improves."""
     plots: ClassVar[tuple[str, ...]] = ()
     """Names of the plots of an evaluation, as `tasks.training.plots` has them."""
     reliability_label: ClassVar[str] = "share of positives"
-    """What the bins of the reliability plot show of their rows."""
+    """Name of the vertical axis of the reliability plot."""
 
     @property
     def has_classes(self) -> bool:
@@ -108,9 +108,11 @@ class Head(ABC):
     def default_metric(self) -> str:
         """Return the metric that decides unless another is asked for.
 
-        It is one that rises as scores get better, so that a limit can be given without knowing the labels' units.
+        It rises as scores get better, if there is such a one, so that a limit can be given without knowing the labels'
+        units.
         """
-        return next(name for name in self.metric_names if name not in self.lower_is_better)
+        rising = (name for name in self.metric_names if name not in self.lower_is_better)
+        return next(rising, self.metric_names[0])
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise ValueError unless a target may have these classes."""
@@ -174,7 +176,7 @@ class Head(ABC):
         return None
 
     def outputs(self, labels: Tensor, n_outputs: int) -> Tensor:
-        """Return what a linear regression should predict of each row. Shapes: -> float64 [n, o]."""
+        """Return labels as a linear regression should predict them. Shapes: -> float64 [n, o]."""
         return labels.reshape(len(labels), n_outputs).double()
 
     @abstractmethod
@@ -197,7 +199,7 @@ class Head(ABC):
         """Return the scores of calibrated logits. Shapes: as of `scores`."""
 
     def calibration_parts(self, logits: Tensor, labels: Tensor) -> list[CalibrationPart]:
-        """Return what is fitted so that probabilities come true on rows; nothing without probabilities.
+        """Return the parts that are fitted so that probabilities come true on rows; none without probabilities.
 
         Shapes: logits float64 [n, o]; labels [n] or [n, C], as `label_array` gives them.
         """
@@ -235,7 +237,7 @@ class Head(ABC):
 
     @abstractmethod
     def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
-        """Return what `fit_estimator` gave as scores. Shapes: float32 [n, *score_shape]."""
+        """Return the scores of an estimator that `fit_estimator` gave. Shapes: float32 [n, *score_shape]."""
 
     @abstractmethod
     def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:

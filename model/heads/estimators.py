@@ -1,4 +1,4 @@
-"""scikit-learn's estimators as the baselines of several tasks use them; imported only where a baseline is fitted."""
+"""scikit-learn's estimators as the baselines of several tasks use them; imported only when a baseline is fitted."""
 
 from collections.abc import Sequence
 from typing import Any

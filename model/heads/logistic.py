@@ -1,4 +1,4 @@
-"""What the tasks of independent yes-or-no labels share: each output of the network is a logit of its own."""
+"""The base of the tasks with independent yes-or-no labels: each output of the network is a logit of its own."""
 
 from __future__ import annotations
 

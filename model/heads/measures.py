@@ -1,4 +1,4 @@
-"""What the metrics of several tasks are made of, over scikit-learn; imported only where something is measured.
+"""Parts of metrics that several tasks share, over scikit-learn; imported only when something is measured.
 
 A metric that the rows do not define (an AUC where all labels are one class) is NaN here.
 """

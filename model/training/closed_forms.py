@@ -1,4 +1,4 @@
-"""What is fitted to its optimum once the encoder is trained: head of a probe, linear model of subwords, context.
+"""Fits to the optimum, once the encoder is trained: head of a probe, linear model of subwords, context.
 
 Shape legend: n rows, d width, o outputs, k context columns, g contexts.
 """

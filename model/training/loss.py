@@ -1,4 +1,4 @@
-"""What a training minimises: the loss of rows as their task has it, and what each class and row weighs in it.
+"""The loss of a training: that of each row, as its task has it, and the weights of classes and rows in it.
 
 Shape legend: b rows of a batch, n rows of a table, o outputs, C classes or labels.
 """
