@@ -11,7 +11,7 @@ from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, module_exists, witho
 
 SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
-"""Columns that `tasks.sources.fetch` adds to rows that it cannot read: the reason, the line, and its text."""
+"""Columns that `tasks.sources.unreadable` adds to rows that it cannot read: the reason, the line, and its text."""
 
 
 def _is_encoding(name: str) -> str:
