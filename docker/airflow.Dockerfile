@@ -8,7 +8,8 @@ COPY constraints.txt /opt/lamplighter/
 # imports. Great Expectations comes without its dependencies: a parse reads the JSON schemas that lie in the package
 # and never imports it.
 RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
-        apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres croniter jsonschema pyyaml \
+        apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres \
+        croniter jsonschema pydantic pyyaml \
     && pip install --no-cache-dir --no-deps --constraint /opt/lamplighter/constraints.txt great-expectations
 
 # A fixed user id, so that volumes and mounted files can be given to it.

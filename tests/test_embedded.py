@@ -82,8 +82,8 @@ def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(
     for name, value in (keys | elsewhere | {"PATH": "/usr/bin"}).items():
         monkeypatch.setenv(name, value)
     given = module.environment()
-    ours = {name: value for name, value in credentials(home).items() if name.startswith("AWS_")}
-    assert {name: value for name, value in given.items() if name.startswith("AWS_")} == ours
+    own = {name: value for name, value in credentials(home).items() if name.startswith("AWS_")}
+    assert {name: value for name, value in given.items() if name.startswith("AWS_")} == own
     assert given["AIRFLOW_HOME"] == str(home / "airflow")
     assert shutil.which("airflow", path=given["PATH"]) == str(settings.BIN / "airflow")
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in given
