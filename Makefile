@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune test bench chaos trace recreate up down accept refetch retake quarantine requeue schema lint audit licences constraints clean
+.PHONY: help setup pii run tune test bench chaos trace recreate up down accept refetch retake quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ quarantine: .venv/ready-demo  ## what of PRODUCT lies in quarantine; with DT=...
 
 requeue: .venv/ready-demo  ## feed back what was edited of the day DT, as corrections to review and commit
 	@$(BIN)/python -m tasks.commands requeue $(PRODUCT) "$$DT" $(if $(REASON),--why "$$REASON") $(if $(AS_OF),--as-of $(AS_OF))
+
+product: .venv/ready-demo  ## propose an entry of params.yaml: NAME=... FROM=file.csv TARGET=column; TABLE=... for SQL; WRITE=1
+	@$(BIN)/python -m tasks.commands product "$(NAME)" --from "$(FROM)" --target "$(TARGET)" $(if $(TABLE),--table "$(TABLE)") $(if $(WRITE),--write)
 
 schema: .venv/ready-demo  ## write params.schema.json and docs/products.md from tasks/params
 	@$(BIN)/python -m tasks.params --schema

@@ -72,6 +72,20 @@ def down() -> None:
 
 
 @app.command()
+def product(
+    name: Annotated[str, typer.Argument(help="what the product is to be called")],
+    source: Annotated[str, typer.Option("--from", help="a file, or the SQLAlchemy URL of a database")],
+    target: Annotated[str, typer.Option(help="the column to predict")],
+    table: Annotated[str, typer.Option(help="the table of the database")] = "",
+    write: Annotated[bool, typer.Option("--write", help="append the entry to params.yaml")] = False,
+) -> None:
+    """Propose an entry of params.yaml from a look at a file or a table."""
+    from tasks.commands.product import propose
+
+    print(propose(name, source, target, table, write))
+
+
+@app.command()
 def trace(uri: Uri) -> None:
     """Print the way back from a night or a part: model, experiment, code, data, who approved."""
     from tasks.commands.environment import export_environment

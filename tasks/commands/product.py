@@ -1,0 +1,223 @@
+"""Propose an entry of params.yaml from a look at a file or an SQL table, with a comment per guess.
+
+A person edits it: nothing is learnt and nothing stored. The file is read by the readers of `tasks.sources`, so that
+what stops a night stops the proposal, with the same message.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from model.heads import head_of
+from tasks import params
+from tasks.params.rules import STAGE_COLUMNS
+from tasks.rows.casting import as_text, cast_column
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_file
+from tasks.sources.fetch import fetch
+
+SUFFIXES = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+}
+DELIMITERS = ",;\t|"
+HEAD_BYTES = 65536
+FEW, FIT = 20, 0.95
+"""So many different values are few; so large a share of the cells makes a kind."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a column may be."""
+
+    name: str
+    """The column."""
+    kind: str
+    """A kind of column, or "" for one that is left out."""
+    why: str
+    """What was seen."""
+    n_different: int
+    """Different values."""
+    is_unique: bool
+    """Every row has a value, and no two have the same."""
+
+
+def propose(name: str, source: str, target: str, table: str = "", write: bool = False) -> str:
+    """Return a proposed entry for the rows of a file, or of a table of a database; with `write` append it.
+
+    Raises: UserError where the file cannot be read, or has no such column.
+    """
+    declared = _source(source, table)
+    frame = _read(name, declared)
+    if target not in frame:
+        raise UserError(f"{source}: TARGET must be a column, got {target!r}; use one of {', '.join(map(str, frame))}")
+    lines = _entry(name, declared, frame, target)
+    entry = params.raw("\n".join(lines))
+    params.parse({"as_of": "2000-01-01", "products": entry})
+    text = "".join(f"  {line}\n" for line in lines)
+    return _append(name, text) if write else text
+
+
+def _source(address: str, table: str) -> dict[str, str]:
+    """Return the entry's source."""
+    if table:
+        return {"kind": "sql", "url": address, "query": f"SELECT * FROM {table}"}
+    kind = SUFFIXES.get(Path(address.partition("?")[0]).suffix.lower())
+    if kind is None:
+        raise UserError(
+            f"FROM must be a file that ends in {', '.join(SUFFIXES)}, or the SQLAlchemy URL of a database with "
+            f"TABLE=..., got {address!r}; save the rows as one of these"
+        )
+    return {"kind": kind, "url": address, **(_dialect(address) if kind == "csv" else {})}
+
+
+def _dialect(address: str) -> dict[str, str]:
+    """Return delimiter and encoding of a CSV file, where they are not those that are expected."""
+    import fsspec
+
+    try:
+        with fsspec.open(address, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except Exception:
+        return {}  # the reader finds the words for it
+    try:
+        text, found = head[: head.rfind(b"\n") + 1].decode("utf-8-sig"), {}
+    except UnicodeDecodeError:
+        text, found = head.decode("cp1252", "replace"), {"encoding": "cp1252"}
+    header = next(iter(text.splitlines()), "")
+    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    return found if delimiter == "," else {**found, "delimiter": delimiter}
+
+
+def _read(name: str, source: dict[str, str]) -> pd.DataFrame:
+    """Return all rows, with the columns in the order of the source."""
+    entry = {"source": source, "columns": {"x": "category"}, "target": {"name": "y", "task": "multiclass"}}
+    product = params.parse({"as_of": "2000-01-01", "products": {name: entry}}).product(name)
+    frame = fetch(product, None, date.today()).drop(columns=list(params.UNREADABLE_COLUMNS), errors="ignore")
+    if frame.empty:
+        raise UserError(f"{source['url']}: must hold rows, and holds none; use one with some hundred rows")
+    return frame
+
+
+def _entry(name: str, source: dict[str, str], frame: pd.DataFrame, target: str) -> list[str]:
+    """Return the lines of the entry, indented as below `products:`."""
+    guesses = [_guess(frame[column], str(column)) for column in frame if column != target]
+    unusable = {name: why for name in [target, *map(str, frame)] if (why := _obstacle(name))}
+    if target in unusable:
+        raise UserError(f"TARGET {unusable[target]}, got {target!r}")
+    usable = [guess for guess in guesses if guess.name not in unusable]
+    key, time = _key(usable), next((each for each in usable if each.kind == "time"), None)
+    inputs = [each for each in usable if each.kind and each != time and each != key]
+    if not inputs:
+        raise UserError(
+            f"{source['url']}: there must be a column to learn from beside {target}, and there is none; add one"
+        )
+    task, why = _task(frame[target])
+    lines = [f"{name}:", f"  source: {_flow(source)}"]
+    lines.append(f"  key: [{key.name}]  # all values differ" if key else "  # key: no column names every row")
+    lines.append(f"  time: {time.name}  # {time.why}" if time else "  # time: no column holds dates")
+    lines += ["  columns:", *(f"    {each.name}: {each.kind}  # {each.why}" for each in inputs)]
+    lines += [f"    # {each.name}: left out: {each.why}" for each in usable if not each.kind and each != key]
+    lines += [f"    # {json.dumps(each, ensure_ascii=False)}: left out: {why}" for each, why in unusable.items()]
+    lines.append(f"  target: {_flow({'name': target, 'task': task})}  # {why}")
+    return lines + (list(_split(frame[time.name])) if time else [])
+
+
+def _guess(column: pd.Series, name: str) -> Guess:
+    """Return what a column may be, by its cells alone."""
+    cells = column[column.notna()]
+    texts = as_text(cells).drop_duplicates()
+    n = len(texts)
+    is_unique = n == len(column) and n > 1
+    kind, why = "category", f"{n} different values"
+    if n < 2:
+        kind, why = "", "is the same everywhere" if n else "is empty"
+    elif _fits(cells, "time"):
+        kind, why = "time", f"dates from {min(texts)} to {max(texts)}"
+    elif n > 2 and _fits(cells, "number") and not texts.str.match("0[0-9]").any():
+        numbers = cast_column(cells, "number")[0]
+        kind, why = "number", f"{numbers.min():g} to {numbers.max():g}"
+    elif n > FEW and (n_words := texts.map(lambda text: len(text.split())).mean()) >= 4:
+        kind, why = "text", f"{n_words:.0f} words on average"
+    elif n > FEW and n > len(column) / 2:
+        kind, why = "", f"{n} different values in {len(column)} rows tell little"
+    missing = len(column) - len(cells)
+    return Guess(name, kind, why + (f", {missing} missing" if missing and n else ""), n, is_unique)
+
+
+def _fits(cells: pd.Series, kind: str) -> bool:
+    return bool(cast_column(cells, kind)[1].mean() <= 1 - FIT)
+
+
+def _key(guesses: list[Guess]) -> Guess | None:
+    """Return the column that names the rows: one whose name says so, else the first that can."""
+    possible = [each for each in guesses if each.is_unique and each.kind not in ("time", "text")]
+    named = [each for each in possible if each.name.lower().endswith(("id", "key", "nr", "number", "code"))]
+    return next(iter([*named, *(each for each in possible if each.kind != "number")]), None)
+
+
+def _task(column: pd.Series) -> tuple[str, str]:
+    """Return the task of a target with these labels, and the reason."""
+    cells = column[column.notna()]
+    texts = as_text(cells) if len(cells) else pd.Series([], dtype="str")
+    n = texts.nunique()
+    if n < 2:
+        raise UserError(f"TARGET must hold two values or more, and holds {n}; use another column")
+    if set(texts.str.lower()) <= set(head_of("binary").label_values):
+        return "binary", "yes or no"
+    if texts.str.contains("|", regex=False).any():
+        return "multilabel", "labels joined by |"
+    if n > FEW and _fits(cells, "number"):
+        return "regression", f"{n} different numbers"
+    return "multiclass", f"{n} different values"
+
+
+def _split(days: pd.Series) -> Iterator[str]:
+    """Yield the split that so many days admit, where it is not the default."""
+    dates = cast_column(days, "time")[0].dt.date.dropna()
+    n = (dates.max() - dates.min()).days + 1
+    default = params.TimeSplit(by="time")
+    if n < 5:
+        yield f"  split: {{by: hash}}  # {n} days are too few to hold some out"
+    elif n < default.test_days + default.val_days + default.train_days:
+        held_out = min(default.test_days, max(1, n // 5))
+        held = f"test_days: {held_out}, val_days: {held_out}, train_days: {n - 2 * held_out}"
+        yield f"  split: {{by: time, {held}}}  # the {n} days from {dates.min()} to {dates.max()}"
+    yield f"  # as_of above, at the top of the file: {dates.max()} is the newest day here"
+
+
+def _obstacle(name: str) -> str:
+    """Return the reason for which a column cannot be declared under its name, "" for one that can."""
+    if not (name.isascii() and name.isidentifier()):
+        return "must be a name of letters, digits and _; rename it"
+    return "must not be a name that the stages add themselves; rename it" if name in STAGE_COLUMNS else ""
+
+
+def _flow(values: dict[str, str]) -> str:
+    plain = {key: value if value.isidentifier() else json.dumps(value) for key, value in values.items()}
+    return "{" + ", ".join(f"{key}: {value}" for key, value in plain.items()) + "}"
+
+
+def _append(name: str, text: str) -> str:
+    """Append the entry to params.yaml, whose last key is products."""
+    before = params.PARAMS_FILE.read_text("utf-8")
+    old = params.raw(before)
+    if name in old["products"]:
+        raise UserError(f"NAME must be new, and params.yaml has a product {name!r}; use another, or edit that entry")
+    after = f"{before.rstrip()}\n\n{text}"
+    try:
+        new = params.raw(after)
+    except UserError:
+        new = {}  # such as a file in braces
+    if new.get("products", {}).keys() != {*old["products"], name} or new.keys() != old.keys():
+        raise UserError(f"params.yaml: products must be the last key, and is not; add the entry by hand:\n{text}")
+    params.loads(after)
+    with atomic_file(params.PARAMS_FILE) as temporary:
+        temporary.write_text(after, "utf-8")
+    return f"{name} appended to params.yaml; read it, correct the guesses, and run python -m tasks.params"

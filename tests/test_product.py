@@ -1,0 +1,162 @@
+"""Oracle: rows made for each guess, and the check of params.yaml, which every proposal must pass."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from builders import TINY
+from conftest import parcels
+
+from tasks import params
+from tasks.commands.product import propose
+from tasks.runtime.errors import UserError
+
+ROWS = 60
+
+
+def rows(**columns):
+    """Rows of 30 days with a key, a date, an input and a target."""
+    return pd.DataFrame(
+        {
+            "ticket_id": [f"t{i}" for i in range(ROWS)],
+            "day": [f"2024-03-{1 + i // 2:02d}" for i in range(ROWS)],
+            "depot": [["A", "B", "C"][i % 3] for i in range(ROWS)],
+            "late": [i % 2 for i in range(ROWS)],
+            **columns,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def proposed(frame, target="late"):
+    frame.to_csv("rows.csv", index=False)
+    text = propose("shop", "rows.csv", target)
+    return text, yaml.safe_load(text)["shop"]
+
+
+def test_parcels_are_declared_as_a_person_would():
+    text, entry = proposed(parcels())
+    assert entry == {
+        "source": {"kind": "csv", "url": "rows.csv"},
+        "key": ["parcel_id"],
+        "time": "day",
+        "columns": {"depot": "category", "weight_kg": "number", "handed_in": "time"},
+        "target": {"name": "late", "task": "binary"},
+        "split": {"by": "time", "test_days": 7, "val_days": 7, "train_days": 31},
+    }
+    assert "depot: category  # 3 different values" in text
+    assert "key: [parcel_id]  # all values differ" in text
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([f"{i % 25 / 2}" for i in range(ROWS)], "number"),
+        (["NL", "DE", "FR"] * 20, "category"),
+        ([f"0{i}" for i in range(20)] * 3, "category"),
+        ([f"word {i} and three more" for i in range(ROWS)], "text"),
+        ([f"2024-03-01T{i % 24:02d}:00:00" for i in range(ROWS)], "time"),
+        ([f"x{i}" for i in range(ROWS)], None),
+        (["same"] * ROWS, None),
+        ([None] * ROWS, None),
+    ],
+)
+def test_kind_of_a_column_is_guessed_from_its_cells(cells, kind):
+    text, entry = proposed(rows(guessed=cells))
+    assert entry["columns"].get("guessed") == kind
+    assert kind or "# guessed: left out: " in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [
+        ([0, 1] * 30, "binary"),
+        (["true", "false"] * 30, "binary"),
+        (["won", "lost"] * 30, "multiclass"),
+        (["a|b", "b", "c"] * 20, "multilabel"),
+        ([i * 1.5 for i in range(ROWS)], "regression"),
+    ],
+)
+def test_task_is_guessed_from_the_labels(labels, task):
+    assert proposed(rows(late=labels))[1]["target"]["task"] == task
+
+
+def test_rows_without_dates_and_without_a_key_are_declared_so():
+    text, entry = proposed(rows().drop(columns=["ticket_id", "day"]))
+    assert not {"key", "time", "split"} & entry.keys()
+    assert "# key: no column names every row" in text
+
+
+def test_every_format_and_a_table_are_read(folder):
+    import sqlalchemy
+
+    frame = rows()
+    frame.to_parquet("rows.parquet")
+    frame.to_json("rows.jsonl", orient="records", lines=True)
+    frame.to_csv("rows.tsv", sep="\t", index=False)
+    frame.to_csv("semicolon.csv", sep=";", index=False, encoding="cp1252")
+    frame.to_sql("tickets", sqlalchemy.create_engine("sqlite:///rows.db"), index=False)
+    entries = [
+        yaml.safe_load(propose("shop", *given))["shop"]
+        for given in (
+            ("rows.parquet", "late"),
+            ("rows.jsonl", "late"),
+            ("rows.tsv", "late"),
+            ("semicolon.csv", "late"),
+            ("sqlite:///rows.db", "late", "tickets"),
+        )
+    ]
+    assert [entry.pop("source")["kind"] for entry in entries] == ["parquet", "jsonl", "csv", "csv", "sql"]
+    assert all(entry == entries[0] for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "message"),
+    [
+        ("absent.csv", "late", "source.url must exist, and absent.csv does not; correct the path"),
+        ("rows.xlsx", "late", "FROM must be a file that ends in .csv, .*, got 'rows.xlsx'; save the rows as"),
+        ("rows.csv", "lte", "TARGET must be a column, got 'lte'; use one of ticket_id, day, depot, late"),
+        ("rows.csv", "same", "TARGET must hold two values or more, and holds 1; use another column"),
+        ("empty.csv", "late", "must hold rows, and holds none"),
+        ("odd.csv", "is late?", r"TARGET must be a name of letters, digits and _; rename it, got 'is late\?'"),
+    ],
+)
+def test_what_is_wrong_is_said_plainly(file, target, message):
+    rows(same="x").to_csv("rows.csv", index=False)
+    rows().head(0).to_csv("empty.csv", index=False)
+    rows().rename(columns={"late": "is late?"}).to_csv("odd.csv", index=False)
+    with pytest.raises(UserError, match=message):
+        propose("shop", file, target)
+
+
+def test_columns_that_cannot_be_declared_are_left_out_with_the_reason():
+    text, entry = proposed(rows(**{"Ship Mode": "x", "dt": "y"}))
+    assert entry["columns"] == {"depot": "category"}
+    assert '# "Ship Mode": left out: must be a name of letters, digits and _; rename it' in text
+    assert '# "dt": left out: must not be a name that the stages add themselves' in text
+
+
+def test_written_entry_is_appended_and_all_before_it_stays(folder):
+    (folder / "params.yaml").write_text(TINY)
+    rows().to_csv("rows.csv", index=False)
+    propose("shop", "rows.csv", "late", write=True)
+    text = (folder / "params.yaml").read_text()
+    assert text.startswith(TINY.rstrip())
+    assert list(params.load().products) == ["tiny", "shop"]
+    with pytest.raises(UserError, match=r"params.yaml has a product 'shop'; use another, or edit that entry"):
+        propose("shop", "rows.csv", "late", write=True)
+    assert (folder / "params.yaml").read_text() == text
+
+
+def test_file_whose_last_key_is_another_is_left_alone(folder):
+    (folder / "params.yaml").write_text(json.dumps(params.raw(TINY)))
+    rows().to_csv("rows.csv", index=False)
+    with pytest.raises(UserError, match="products must be the last key, and is not; add the entry by hand"):
+        propose("shop", "rows.csv", "late", write=True)
+    assert json.loads((folder / "params.yaml").read_text())
