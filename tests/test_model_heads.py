@@ -32,6 +32,7 @@ from model.training.train import train
 from tasks.predict import prediction_columns
 from tasks.rows import model_inputs
 from tasks.rows.casting import cast_target
+from tasks.training.plots import PLOTS, plot_evaluation
 
 KINDS = {"size": "number", "damp": "context", "note": "text"}
 
@@ -141,6 +142,13 @@ def test_task_of_one_new_file_has_labels_and_columns_of_its_night(counts):
     assert list(columns) == ["prediction"]
 
 
+def test_task_of_one_new_file_has_a_picture(counts, tmp_path):
+    product = SimpleNamespace(name="shops", target=SimpleNamespace(name="customers", task="counts"))
+    _, y, mean = shops(100, 0)
+    plot_evaluation(tmp_path / "evaluation.png", product, y, {"model": mean, "baseline": mean[::-1]}, ())
+    assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_unknown_task_is_refused_with_the_names_of_the_known_ones():
     with pytest.raises(ValueError, match=r"task must be one of binary, .*, regression, got 'ranking'; use binary"):
         head_of("ranking")
@@ -207,9 +215,10 @@ def test_score_and_information_are_derivatives_of_the_likelihood(task):
 
 
 @pytest.mark.parametrize("head", HEADS, ids=TASKS)
-def test_every_head_names_metrics_that_it_has(head):
+def test_every_head_names_metrics_and_plots_that_exist(head):
     assert set(head.metrics(0.5)) == set(head.metric_names)
     assert set(head.lower_is_better) | set(head.probability_metrics) <= set(head.metric_names)
+    assert set(head.plots) <= set(PLOTS)
     assert head.default_metric in set(head.metric_names) - set(head.lower_is_better)
 
 

@@ -18,10 +18,10 @@ from model.network.store import save_model
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
 from model.training import optimisation
-from model.training.fit import LabelledRows
+from model.training.fit import LabelledRows, evaluate_loss
 from model.training.loss import Loss, balanced_class_weights, recency_weights
 from model.training.optimisation import Optimisation
-from model.training.train import evaluate_loss, pretrain, train, train_again
+from model.training.train import pretrain, train, train_again
 
 NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)

@@ -24,6 +24,9 @@ LOWER_IS_BETTER = tuple(dict.fromkeys(name for head in HEADS for name in head.lo
 def head_of(task: str) -> Head:
     """Return the head of a task.
 
+    >>> head_of("multiclass").n_outputs(n_classes=3)
+    3
+
     Raises: ValueError for a task that no head has.
     """
     for head in HEADS:

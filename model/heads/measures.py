@@ -34,6 +34,9 @@ def reliability(y: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def calibration_error(y: np.ndarray, shares: np.ndarray) -> float:
     """Return how far probabilities lie from shares of positives, averaged over the rows' bins.
 
+    >>> round(calibration_error(np.array([0, 0, 1, 1]), np.array([0.1, 0.1, 0.7, 0.7])), 3)
+    0.2
+
     Shapes: as in `reliability`. Source: Naeini et al. 2015 (expected calibration error), with bins of equal mass
     (Nguyen and O'Connor 2015).
     """

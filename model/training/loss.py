@@ -50,6 +50,9 @@ def balanced_class_weights(target: Target, labels: Tensor) -> Tensor | None:
 def recency_weights(age_days: np.ndarray | None, half_life_days: float) -> Tensor | None:
     """Return what each row weighs in the loss, 1 in the mean; None if all weigh the same.
 
+    >>> recency_weights(np.array([0.0, 10.0]), half_life_days=10)
+    tensor([1.3333, 0.6667])
+
     Shapes: [n] -> float32 [n].
     Raises: ValueError if rows are to weigh by their age, and that is not given.
     """
