@@ -100,8 +100,8 @@ def _own_score(parts: dict[str, pd.DataFrame]) -> float:
     from model.training.fit import LabelledRows
     from model.training.train import train
     from tasks import params
-    from tasks.pretrain import weights_folder
     from tasks.rows import model_inputs
+    from tasks.training.pretraining import weights_folder
 
     product = params.load().product(PRODUCT)
     settings, task = product.model.network_settings(), product.target.task

@@ -25,10 +25,27 @@ from tasks.publication.night import part_name, run_of, write_night
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows, partition, read_pieces, table_writer
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_folder, code_sha256, file_sha256, folder_sha256
+from tasks.runtime.files import atomic_folder, file_sha256, folder_sha256
+from tasks.runtime.fingerprints import code_sha256
 from tasks.runtime.paths import Paths
 
-CODE = ("tasks/predict.py", "tasks/publication/night.py", "tasks/rows", "tasks/runtime/files.py", "model")
+CODE = (
+    "tasks/predict.py",
+    "tasks/publication/night.py",
+    "tasks/rows/casting.py",
+    "tasks/rows/model_inputs.py",
+    "tasks/rows/partitions.py",
+    "tasks/runtime/files.py",
+    "tasks/runtime/fingerprints.py",
+    "model/compute",
+    "model/features",
+    "model/heads",
+    "model/network",
+    "model/scoring/engines.py",
+    "model/scoring/scorer.py",
+    "model/settings.py",
+    "model/target.py",
+)
 """All code that decides the bytes of a night."""
 
 

@@ -25,6 +25,7 @@ from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.git import redact_credentials
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
+from tasks.training.gate_metric import gate_metric
 
 
 def promote(product: Product, as_of: date) -> str:
@@ -104,7 +105,7 @@ def _score(champion: Path, product: Product) -> float:
     if scores.ndim > 1:
         by_class = dict(zip(scorer.classes, scores.T, strict=True))
         scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
-    value = model_inputs.gate_metric(product, y, scores, classes)
+    value = gate_metric(product, y, scores, classes)
     return math.nan if value is None else value
 
 

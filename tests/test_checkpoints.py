@@ -58,7 +58,7 @@ def trained(folder, dropout, max_windows=1):
         epochs=1.05, learning_rate=3e-3, ema_decay=0.9, l1=0.01, class_weights="balanced", label_smoothing=0.1
     )
     first, history = train(starts[0], features, labelled, labelled, settings, checkpoints=kept[1])
-    more = kept[1] and kept[1].of("refit")
+    more = kept[1] and kept[1].nested("refit")
     settings = replace(settings, keep="last")
     again, more_history = train_again(first, starts[1], features, labelled, settings, checkpoints=more)
     return {name: weight.contiguous() for name, weight in again.state_dict().items()}, history + more_history
@@ -161,9 +161,9 @@ def kept(folder, *steps):
 def test_last_two_checkpoints_are_kept_and_the_newest_is_read(tmp_path):
     checkpoints = kept(tmp_path / "a", 1, 2, 10)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["step-000000002", "step-000000010"]
-    tensors, notes = checkpoints.newest()
+    tensors, notes = checkpoints.load_newest()
     assert (tensors["weight"][0], notes["step"]) == (10.0, 10)
-    assert CheckpointFolder(tmp_path / "b").newest() is None
+    assert CheckpointFolder(tmp_path / "b").load_newest() is None
 
 
 @pytest.mark.parametrize("damage", ["torn state", "flipped bit", "torn notes", "no state", "foreign"])
@@ -183,7 +183,7 @@ def test_checkpoint_that_is_broken_or_foreign_is_left_out_with_a_line(tmp_path, 
             state.unlink()
         case "foreign":
             notes.write_text(notes.read_text().replace('"training": "a"', '"training": "b"'))
-    _, found = checkpoints.newest()
+    _, found = checkpoints.load_newest()
     assert found["step"] == 1
     assert capsys.readouterr().out.startswith("checkpoint step-000000002 is left out: ")
 
@@ -198,7 +198,7 @@ def test_state_stays_where_the_same_training_may_go_better_again(tmp_path, monke
     product = a_product()
     with (
         pytest.raises(type(failure)) if failure else nullcontext(),
-        checkpoints.checkpoints("train", product, [tmp_path / "rows"]) as folder,
+        checkpoints.checkpoints("train", product, [tmp_path / "rows"], ["model"]) as folder,
     ):
         folder.save(1, {"weight": torch.zeros(1)}, {"step": 1})
         if failure:

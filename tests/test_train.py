@@ -15,6 +15,7 @@ from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.train import train
+from tasks.training.fine_tuning import fine_tune
 
 PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
 
@@ -72,6 +73,6 @@ def test_refit_ends_with_the_weights_of_both_parts_and_the_scale_that_unseen_row
 def test_refit_is_left_out_where_the_validation_rows_are_to_measure(parts):
     train(product(), TODAY)
     first = folder_sha256(PATHS.trained)
-    said = train(product(refit=True), TODAY, refit=False)
+    said = fine_tune(product(refit=True), PATHS, refit=False).summary
     assert "once more" not in said
     assert folder_sha256(PATHS.trained) == first

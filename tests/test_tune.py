@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,16 @@ import pandas as pd
 import pytest
 import yaml
 from builders import TINY, a_product
-from conftest import AS_OF, ROOT, environment, make_project
+from conftest import ROOT, environment, make_project
 
 from model.settings import PRESETS
 from tasks import params
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
-from tasks.training import scratch, search_space, tuning
+from tasks.training import search_space, trials, tuning
 
-PATHS, TODAY = Paths("tiny"), date.fromisoformat(AS_OF)
+PATHS = Paths("tiny")
 BACK = {"train.learning_rate": 0.00012, "network.dropout": 0.2, "train.epochs": 3.0, "pretrain.mask_fraction": 0.4}
 STORE = "sqlite:///.lamplighter/tune/tiny/trials.sqlite"
 
@@ -55,7 +54,7 @@ def split(tmp_path, monkeypatch):
     return project
 
 
-def trials():
+def stored_trials():
     (name,) = optuna.get_all_study_names(STORE)
     return optuna.load_study(study_name=name, storage=STORE).trials
 
@@ -65,14 +64,13 @@ def trials():
 def test_both_ends_of_every_range_are_settings(init, preset):
     product = a_product(model__init=init, model__preset=preset, model__network={})
     space = search_space.search_space(product)
-    assert len({knob.place for knob in space}) == len(space) >= 5
+    assert len({parameter.place for parameter in space}) == len(space) >= 5
     for end in (min, max):
-        settings = {knob.place: end(knob.choices or (knob.low, knob.high)) for knob in space}
+        settings = {parameter.place: end(parameter.choices or (parameter.low, parameter.high)) for parameter in space}
         changed = search_space.with_values(product.model, settings)
         changed.network_settings()
-        assert {
-            knob.place: search_space.current_value(replace(product, model=changed), knob) for knob in space
-        } == settings
+        turned = replace(product, model=changed)
+        assert {place: search_space.current_value(turned, place) for place in settings} == settings
 
 
 @pytest.mark.parametrize("file", ["shipped", "tiny", "block"])
@@ -101,21 +99,21 @@ def test_killed_search_goes_on_where_it_was_and_leaves_the_project_as_it_found_i
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    done = {trial.number: trial.datetime_complete for trial in trials() if trial.state.is_finished()}
+    done = {trial.number: trial.datetime_complete for trial in stored_trials() if trial.state.is_finished()}
     assert done
     product = params.load().product("tiny")
-    told = tuning.tune(product, TODAY, len(done) + 1, "train.l")
-    after = trials()
+    line = tuning.tune(product, len(done) + 1, "train.l")
+    after = stored_trials()
     assert {trial.number: trial.datetime_complete for trial in after if trial.number in done} == done
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in after) == len(done) + 1
-    present = [trial for trial in after if tuning.PRESENT in trial.user_attrs]
+    present = [trial for trial in after if trials.CURRENT in trial.user_attrs]
     assert [trial.number for trial in present] == [0]
     assert len({tuple(trial.params.values()) for trial in after}) == len(after)
     status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     assert status == ""
     assert not PATHS.trained.exists()
-    assert ("git apply" in told) == Path(".lamplighter/tune/tiny/params.patch").exists()
-    assert tuning.tune(product, TODAY, 1, "train.l") == told  # enough trials are there: only told again
+    assert ("git apply" in line) == Path(".lamplighter/tune/tiny/params.patch").exists()
+    assert tuning.tune(product, 1, "train.l") == line  # enough trials are there: only the line is made again
 
 
 def n_complete():
@@ -128,49 +126,44 @@ def n_complete():
 
 def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatch):
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
-    tuning.tune(tiny(), TODAY, 2, "train")
-    first, second = trials()
+    tuning.tune(tiny(), 2, "train")
+    first, second = stored_trials()
     assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
     assert list(second.intermediate_values) == [1]
 
 
 def test_setting_that_is_zero_is_searched_as_well_as_any(split):
     product = a_product(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
-    tuning.tune(product, TODAY, 3, "train.weight_decay")
-    first, *others = trials()
-    assert first.user_attrs[tuning.SETTINGS] == {"train.weight_decay": 0.0}
+    tuning.tune(product, 3, "train.weight_decay")
+    first, *others = stored_trials()
+    assert first.user_attrs[trials.SETTINGS] == {"train.weight_decay": 0.0}
     assert all(0 <= trial.params["train.weight_decay"] <= 0.3 for trial in others)
     assert len({trial.params["train.weight_decay"] for trial in others}) == 2
     later = replace(product, model=search_space.with_values(product.model, {"train.weight_decay": 0.05}))
-    assert "trial" not in tuning.tune(later, TODAY, 1, "train.weight_decay")  # by factors again: another search
+    assert "trial" not in tuning.tune(later, 1, "train.weight_decay")  # by factors again: another search
 
 
 def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):
     with pytest.raises(UserError, match=r"knobs must be .* got 'trian'; use one of train\.weight_decay, "):
-        tuning.tune(tiny(), TODAY, 1, "trian")
+        tuning.tune(tiny(), 1, "trian")
     with (
-        tuning._alone(tuning.FOLDER / "tiny"),
+        tuning.lock(tuning.FOLDER / "tiny"),
         pytest.raises(UserError, match="must serve one search at a time, and one is at work; wait for its end"),
     ):
-        tuning.tune(tiny(), TODAY, 1)
+        tuning.tune(tiny(), 1)
     (PATHS.splits / "val.parquet").unlink()
     with pytest.raises(UserError, match=r"has no val\.parquet; run dvc repro split@tiny"):
-        tuning.tune(tiny(), TODAY, 1)
+        tuning.tune(tiny(), 1)
 
 
 def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searched_one_does_not(split):
-    searched = [knob for knob in search_space.search_space(tiny()) if knob.place.startswith("train")]
-    name = tuning._inputs_sha256(tiny(), searched)
-    assert tuning._inputs_sha256(tiny(model__network={"d_model": 24, "n_heads": 2}), searched) != name
+    space = search_space.search_space(tiny())
+    searched = [parameter for parameter in space if parameter.place.startswith("train")]
+    name = trials.search_name(tiny(), searched)
+    assert trials.search_name(tiny(model__network={"d_model": 24, "n_heads": 2}), searched) != name
     changed = tiny()
     changed = replace(changed, model=search_space.with_values(changed.model, {"train.label_smoothing": 0.05}))
-    assert tuning._inputs_sha256(changed, searched) == name
+    assert trials.search_name(changed, searched) == name
     table = pd.read_parquet(PATHS.splits / "val.parquet")
     write_table(PATHS.splits / "val.parquet", table.head(30))
-    assert tuning._inputs_sha256(tiny(), searched) != name
-
-
-def test_weights_named_by_a_relative_path_are_found_from_another_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    product = a_product(model__init="dir:weights")
-    assert scratch.movable(product).model.init == f"dir:{tmp_path}/weights"
+    assert trials.search_name(tiny(), searched) != name

@@ -39,7 +39,7 @@ class Checkpoints(Protocol):
     every_seconds: float
     """Least time between two checkpoints."""
 
-    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load_newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return tensors and notes of the last state that was kept whole, if any."""
 
     def save(self, step: int, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
@@ -226,7 +226,7 @@ class Optimisation:
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint; where the processes found different ones, from the start."""
-        found = self.checkpoints.newest() if self.checkpoints else None
+        found = self.checkpoints.load_newest() if self.checkpoints else None
         step = found[1]["step"] if found else 0
         if not distributed.all_equal(step) or found is None:
             return

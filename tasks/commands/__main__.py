@@ -162,7 +162,7 @@ def tune(
     """Search better settings of PRODUCT; write a patch of params.yaml."""
     from tasks.training.tuning import tune
 
-    print(f"tune: {tune(*load_product(product), trials, knobs)}", flush=True)
+    print(f"tune: {tune(load_product(product)[0], trials, knobs)}", flush=True)
 
 
 @app.command()

@@ -139,16 +139,6 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
     return ""
 
 
-def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> float | None:
-    """What the gates of the product go by; None where these rows do not define it, or a score is no number."""
-    from model.evaluation.metrics import evaluate_scores
-
-    if not np.isfinite(scores).all():
-        return None
-    threshold = product.predict.threshold
-    return evaluate_scores(product.target.task, y, scores, classes, threshold)[product.gates.metric]
-
-
 def _array(values: pd.Series, kind: str) -> np.ndarray:
     if kind in NUMERIC_KINDS:
         return values.to_numpy("float64")

@@ -1,8 +1,10 @@
 """Part labelled rows into train, validation and test without leaks."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,9 @@ from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.arrivals import content_of
 from tasks.rows.casting import as_text
 from tasks.rows.keys import digests, key_text
-from tasks.rows.partitions import partition_day, read_pieces, read_table, table_writer
+from tasks.rows.partitions import partition_day, partitions, read_pieces, read_table, table_writer
 from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder
 
 PARTS = ("train", "val", "test")
 TEST, VAL, TRAIN, NONE = 0, 1, 2, 3
@@ -37,6 +40,52 @@ class Index:
     def labelled(self) -> np.ndarray:
         """bool [n]."""
         return self.truth.notna().to_numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What went into which part of a split."""
+
+    as_of: str
+    rows: dict[str, int]
+    """Of each part, and of what is left for pretraining."""
+    rows_labelled: int
+    rows_left_out: int
+    """Labelled, and in no part."""
+    days: dict[str, list[str]]
+    """First and last day of each part."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the content of split.json."""
+        return asdict(self)
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the stage prints."""
+        return ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+
+
+def split_rows(product: Product, as_of: date, valid: Path, splits: Path) -> SplitReport:
+    """Part the rows below `valid` that are known at `as_of`, and write the parts as the folder `splits`.
+
+    Raises UserError when a part would be empty or hold only one class.
+    """
+    files = partitions(valid / "rows", as_of)
+    index = index_rows(files, partitions(valid / "labels", as_of), product)
+    chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
+    part = drop_straddlers(np.where(index.labelled, chosen, NONE), index)
+    check_parts(index, part, product)
+    unseen = ~np.isin(index.group, index.group[part < TRAIN])
+    with atomic_folder(splits) as folder:
+        write_parts(files, product, index, part, unseen, folder)
+    n_labelled = int(index.labelled.sum())
+    return SplitReport(
+        as_of=as_of.isoformat(),
+        rows={**{name: int((part == NUMBER[name]).sum()) for name in PARTS}, "pretrain": int(unseen.sum())},
+        rows_labelled=n_labelled,
+        rows_left_out=n_labelled - int((part != NONE).sum()),
+        days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
+    )
 
 
 def index_rows(rows: list[Path], labels: list[Path], product: Product) -> Index:

@@ -15,8 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.runtime.settings import ROOT
-
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -87,18 +85,6 @@ def folder_sha256(folder: Path) -> str:
     """One SHA-256 over the names and contents of a folder's files, in hex."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def code_sha256(*places: str) -> str:
-    """Return one SHA-256 over the Python files at or below places of the repository, such as `model`.
-
-    Folders are walked to their ends: a module that moved deeper still counts.
-    """
-    files = [
-        file for place in places for file in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))
-    ]
-    lines = [f"{file_sha256(file)}  {file.relative_to(ROOT).as_posix()}\n" for file in sorted({*files})]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

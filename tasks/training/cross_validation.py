@@ -2,17 +2,15 @@
 
 With `split.by: hash` the circle of groups is cut into k test parts. With `by: time` the later folds are the splits
 of earlier dates, test_days apart, each with nothing known that was not known then: no fold learns from its own future;
-the first is the product's own split, which is measured already. Folds that are done lie in <LAMPLIGHTER_HOME>/folds
-until the last one is, and are not trained again: outside the run's workspace, which is made anew after a kill. What
-nobody took up again is removed by age.
+the first is the product's own split, which is measured already. Folds that are measured lie in <LAMPLIGHTER_HOME>/folds
+until the last one is, and are not trained again: outside the run's workspace, which is made anew after a kill. Those
+of an evaluation that never ended are removed by age.
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,62 +18,163 @@ from typing import Any
 import numpy as np
 
 from tasks.params import Product
+from tasks.rows.splitting import split_rows
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import code_sha256, folder_sha256, read_json, remove_older_than, write_json
+from tasks.runtime.files import read_json, remove_older_than, write_json
+from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import KEPT_DAYS, settings
-from tasks.training.scratch import movable, scratch
+from tasks.training import code
+from tasks.training.fine_tuning import fine_tune
+from tasks.training.measuring import Measured, measure
+from tasks.training.pretraining import pretrain
 
 CONFIDENCE = 0.95
+SCORERS = ("model", "baseline")
 
-Fold = tuple[Product, date]
-"""What the stages are called with to train and measure one fold."""
+Json = dict[str, Any]
+"""An object of evaluation.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One split of a product, by which its settings are tried."""
+
+    number: int
+    product: Product
+    """The product with the fold's split."""
+    as_of: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFold:
+    """What was measured on one fold."""
+
+    fold: int
+    as_of: str
+    rows: dict[str, int]
+    """Rows of each part."""
+    metrics: dict[str, dict[str, float]]
+    """As in metrics.json, by who gave the scores."""
+
+    def to_json(self) -> Json:
+        """Return its entry in evaluation.json."""
+        return {"fold": self.fold, "as_of": self.as_of, "rows": self.rows, **self.metrics}
+
+    @classmethod
+    def from_json(cls, content: Json) -> "MeasuredFold":
+        """Read what `to_json` returned."""
+        fold, as_of, rows = (content.pop(name) for name in ("fold", "as_of", "rows"))
+        return cls(fold=fold, as_of=as_of, rows=rows, metrics=content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanAndInterval:
+    """The mean of a metric over folds."""
+
+    mean: float
+    interval_95: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """The gates' metric over all folds."""
+
+    metric: str
+    model: MeanAndInterval
+    baseline: MeanAndInterval
+    difference: MeanAndInterval
+    """Of the model from the baseline, fold by fold."""
+    each: list[MeasuredFold]
+
+    def report(self) -> Json:
+        """Return its part of evaluation.json."""
+        return {
+            "metric": self.metric,
+            "model": asdict(self.model),
+            "baseline": asdict(self.baseline),
+            "difference": asdict(self.difference),
+            "each": [fold.to_json() for fold in self.each],
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return its part of metrics.json."""
+        means = {"model": self.model.mean, "baseline": self.baseline.mean, "difference": self.difference.mean}
+        return {name: round(mean, 6) for name, mean in means.items()}
+
+    @property
+    def summary(self) -> str:
+        """Return the folds in a line."""
+        within = "({:.4f} to {:.4f})".format(*self.model.interval_95)
+        difference = "{:+.4f} ({:+.4f} to {:+.4f})".format(self.difference.mean, *self.difference.interval_95)
+        return f"{len(self.each)} folds: {self.metric} {self.model.mean:.4f} {within}, {difference} beside the baseline"
 
 
 def folder() -> Path:
-    """Return where folds lie until the last one is measured."""
+    """Return where measured folds lie until the last one is."""
     return settings().home / "folds"
 
 
-def evaluate_folds(product: Product, as_of: date, present: dict[str, Any]) -> dict[str, Any]:
-    """Train and measure every fold; the metric's mean over the folds and its interval, for model and baseline.
+def cross_validate(product: Product, as_of: date, own: Measured) -> CrossValidation:
+    """Train and measure every fold; `own` is what was measured on the product's own split.
 
-    `present` has the rows and metrics of the product's own split.
     Raises UserError where a fold has too few rows.
     """
     from tqdm import tqdm
 
     remove_older_than(folder(), KEPT_DAYS)
-    home = folder() / f"{product.name}-{_inputs_sha256(product, as_of)[:16]}"
-    each = [{"fold": 0, "as_of": as_of.isoformat(), **present}] if product.split.by == "time" else []
-    for fold in tqdm(list(_folds(product, as_of))[len(each) :], desc="folds", unit="fold"):
-        each.append(_measured(home, len(each), *fold))
-    metric = product.gates.metric
-    values = {name: [fold[name].get(metric) for fold in each] for name in ("model", "baseline")}
-    if any(None in them for them in values.values()):
-        raise UserError(
-            f"params.yaml: products.{product.name}.split.folds must leave {metric} defined in every fold, got "
-            f"{product.split.folds}; use fewer"
-        )
-    values["difference"] = [ours - theirs for ours, theirs in zip(*values.values(), strict=True)]
-    share = float(np.mean([fold["rows"]["test"] / fold["rows"]["train"] for fold in each]))
+    home = folder() / f"{product.name}-{folds_fingerprint(product, as_of)[:16]}"
+    each = []
+    if product.split.by == "time":
+        each.append(MeasuredFold(fold=0, as_of=as_of.isoformat(), rows=own.n_rows, metrics=own.metrics()))
+    for fold in tqdm(list(folds(product, as_of))[len(each) :], desc="folds", unit="fold"):
+        each.append(measure_fold(fold, home))
+    result = _summarise(product, each)
     for report in home.glob("fold-*.json"):
         report.unlink(missing_ok=True)
-    with suppress(OSError):  # another evaluation of the same trains there
+    with suppress(OSError):  # another evaluation of the same trains in it
         home.rmdir()
-    return {"metric": metric, **{name: mean_and_interval(them, share) for name, them in values.items()}, "each": each}
+    return result
 
 
-def summarise_folds(folds: dict[str, Any]) -> str:
-    """The folds in a line."""
-    model, ahead = folds["model"], folds["difference"]
-    within = "({:.4f} to {:.4f})".format(*model["interval_95"])
-    beside = "{:+.4f} ({:+.4f} to {:+.4f})".format(ahead["mean"], *ahead["interval_95"])
-    return f"{len(folds['each'])} folds: {folds['metric']} {model['mean']:.4f} {within}, {beside} beside the baseline"
+def folds(product: Product, as_of: date) -> Iterator[Fold]:
+    """Return every fold, by time the product's own split first."""
+    rule = product.split
+    for i in range(rule.folds):
+        if rule.by == "hash":
+            split = replace(rule, folds=0, test_fraction=1 / rule.folds, start=i / rule.folds)
+            yield Fold(number=i, product=replace(product, split=split), as_of=as_of)
+        else:
+            earlier = as_of - timedelta(days=i * rule.test_days)
+            yield Fold(number=i, product=replace(product, split=replace(rule, folds=0)), as_of=earlier)
 
 
-def mean_and_interval(values: list[float], test_per_train: float) -> dict[str, Any]:
-    """Mean of a metric over folds, and its 95 % interval widened for trainings that share rows.
+def measure_fold(fold: Fold, home: Path) -> MeasuredFold:
+    """Split, train and measure one fold in a folder below `home`, unless its report lies there."""
+    report, product = home / f"fold-{fold.number}.json", fold.product
+    if report.exists():
+        return MeasuredFold.from_json(read_json(report))
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as root:
+        paths = Paths(product.name, root=Path(root))
+        try:
+            parts = split_rows(product, fold.as_of, Paths(product.name).valid, paths.splits)
+            print(f"fold {fold.number}: {parts.summary}", flush=True)
+            print(f"fold {fold.number}: {pretrain(product, paths).summary}", flush=True)
+            print(f"fold {fold.number}: {fine_tune(product, paths).summary}", flush=True)
+            measured = measure(product, paths)
+            print(f"fold {fold.number}: {measured.summary}", flush=True)
+        except UserError as error:
+            raise UserError(
+                f"{error}\nfold {fold.number} of split.folds, as_of {fold.as_of}, stopped so; use fewer folds"
+            ) from None
+    result = MeasuredFold(fold=fold.number, as_of=fold.as_of.isoformat(), rows=parts.rows, metrics=measured.metrics())
+    write_json(report, result.to_json())
+    return result
+
+
+def mean_and_interval(values: list[float], test_per_train: float) -> MeanAndInterval:
+    """Return the mean of a metric over folds, and its 95 % interval widened for trainings that share rows.
 
     Source: Nadeau and Bengio 2003, "Inference for the Generalization Error", the corrected resampled t.
     """
@@ -84,44 +183,30 @@ def mean_and_interval(values: list[float], test_per_train: float) -> dict[str, A
     error = np.std(values, ddof=1) * np.sqrt(1 / len(values) + test_per_train)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
     mean = float(np.mean(values))
-    return {"mean": mean, "interval_95": [mean - reach, mean + reach]}
+    return MeanAndInterval(mean=mean, interval_95=[mean - reach, mean + reach])
 
 
-def _folds(product: Product, as_of: date) -> Iterator[Fold]:
-    rule, n = product.split, product.split.folds
-    for i in range(n):
-        if rule.by == "hash":
-            yield replace(product, split=replace(rule, folds=0, test_fraction=1 / n, start=i / n)), as_of
-        else:
-            yield replace(product, split=replace(rule, folds=0)), as_of - timedelta(days=i * rule.test_days)
+def folds_fingerprint(product: Product, as_of: date) -> str:
+    """Return the hash of all that decides the folds: one measured under the same need not be measured again."""
+    return fingerprint(
+        code=code.CROSS_VALIDATION, data=[Paths(product.name).valid], settings=[asdict(product), as_of.isoformat()]
+    )
 
 
-def _measured(home: Path, i: int, product: Product, as_of: date) -> dict[str, Any]:
-    """Rows and metrics of one fold, trained unless it was before."""
-    from tasks.evaluate import evaluate
-    from tasks.pretrain import pretrain
-    from tasks.split import split
-    from tasks.train import train
-
-    report = home / f"fold-{i}.json"
-    if report.exists():
-        return read_json(report)
-    home.mkdir(parents=True, exist_ok=True)
-    paths, product = Paths(product.name), movable(product)
-    with tempfile.TemporaryDirectory(dir=home) as folder, scratch(Path(folder), [paths.valid]):
-        try:
-            for stage in (split, pretrain, train, evaluate):
-                print(f"fold {i}: {stage(product, as_of)}", flush=True)
-        except UserError as error:
-            raise UserError(f"{error}\nfold {i} of split.folds, as_of {as_of}, stopped so; use fewer folds") from None
-        rows, metrics = (read_json(paths.report(name)) for name in ("split.json", "metrics.json"))
-    part = {"fold": i, "as_of": as_of.isoformat(), "rows": rows["rows"], **metrics}
-    write_json(report, part)
-    return part
-
-
-def _inputs_sha256(product: Product, as_of: date) -> str:
-    """What decides the folds: a fold that was measured with the same need not be measured again."""
-    valid = folder_sha256(Paths(product.name).valid)
-    inputs = [asdict(product), str(as_of), code_sha256("model", "tasks"), valid]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+def _summarise(product: Product, each: list[MeasuredFold]) -> CrossValidation:
+    metric = product.gates.metric
+    values = {name: [fold.metrics[name][metric] for fold in each if metric in fold.metrics[name]] for name in SCORERS}
+    if any(len(defined) < len(each) for defined in values.values()):
+        raise UserError(
+            f"params.yaml: products.{product.name}.split.folds must leave {metric} defined in every fold, got "
+            f"{product.split.folds}; use fewer"
+        )
+    difference = [model - baseline for model, baseline in zip(*values.values(), strict=True)]
+    test_per_train = float(np.mean([fold.rows["test"] / fold.rows["train"] for fold in each]))
+    return CrossValidation(
+        metric=metric,
+        model=mean_and_interval(values["model"], test_per_train),
+        baseline=mean_and_interval(values["baseline"], test_per_train),
+        difference=mean_and_interval(difference, test_per_train),
+        each=each,
+    )

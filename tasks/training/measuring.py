@@ -1,10 +1,18 @@
 """Measure scores on held-out rows, with intervals."""
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.params import Product
+from tasks.rows import model_inputs
+from tasks.rows.partitions import n_rows
+from tasks.runtime.paths import Paths
+
+if TYPE_CHECKING:
+    from model.evaluation.baseline import Baseline
 
 N_RESAMPLES = 500
 SEED = 0
@@ -41,3 +49,91 @@ def format_metric(value: float | None) -> str:
 def final_scores(scores: Scores) -> Scores:
     """Return the scores without those before calibration."""
     return {name: values for name, values in scores.items() if name != UNCALIBRATED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a trained model and the baseline are worth on held-out rows."""
+
+    product: Product
+    y: np.ndarray
+    """The labels, as `tasks.rows.model_inputs.targets` gives them."""
+    scores: Scores
+    classes: tuple[str, ...]
+    n_rows: dict[str, int]
+    """All rows of the parts train and test, also those that could not be measured."""
+    calibration: dict[str, Any]
+    """The model's: scale and offset."""
+    by_scorer: dict[str, dict[str, Any]]
+    """Every metric, by who gave the scores, with the interval of the gates' metric."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the content of evaluation.json."""
+        return {
+            "rows_test": len(self.y),
+            "rows_of_unknown_class": self.n_rows["test"] - len(self.y),
+            "threshold": self.product.predict.threshold,
+            "calibration": self.calibration,
+            **self.by_scorer,
+        }
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return the content of metrics.json: the plain numbers, rounded."""
+        return {
+            scorer: {name: round(value, 6) for name, value in values.items() if isinstance(value, float)}
+            for scorer, values in self.by_scorer.items()
+        }
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the stage prints."""
+        metric, model = self.product.gates.metric, self.by_scorer["model"]
+        low, high = model[f"{metric}_interval_95"] or (float("nan"), float("nan"))
+        ece = f", ece {model['ece']:.3f}" if "ece" in model else ""
+        if UNCALIBRATED in self.by_scorer:
+            ece += f" ({self.by_scorer[UNCALIBRATED]['ece']:.3f} before calibration)"
+        return (
+            f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
+            f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, on {len(self.y):,} held-out rows"
+        )
+
+
+def measure(product: Product, paths: Paths) -> Measured:
+    """Score the held-out rows below `paths` with the trained model there and a baseline, and measure both."""
+    from model.scoring.scorer import TorchScorer
+    from model.training.calibration import uncalibrated
+
+    model = TorchScorer(paths.trained)
+    target = model.network.target
+    assert target is not None
+    test_rows, y = model_inputs.split_part(paths.splits, "test", product).answerable(model.classes)
+    baseline = _baseline(product, paths.splits, model.classes)
+    # scikit-learn takes no table without rows.
+    by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
+    scores = {"model": model_inputs.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}
+    if target.scale:
+        scores[UNCALIBRATED] = uncalibrated(target, scores["model"])
+    return Measured(
+        product=product,
+        y=y,
+        scores=scores,
+        classes=model.classes,
+        n_rows={name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")},
+        calibration={"scale": target.scale, "offset": target.offset},
+        by_scorer=measured_scores(product, y, scores, model.classes),
+    )
+
+
+def _baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline":
+    """Fit the baseline to training and validation rows."""
+    from model.evaluation.baseline import fit_baseline
+
+    parts = [
+        model_inputs.split_part(splits, name, product).sample(MAX_BASELINE_ROWS).answerable(classes)
+        for name in ("train", "val")
+    ]
+    y = np.concatenate([y for _, y in parts])
+    print(f"fitting the baseline on {len(y):,} rows", flush=True)
+    tables = [rows.whole() for rows, _ in parts]
+    table = {name: np.concatenate([each[name] for each in tables]) for name in product.columns}
+    return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED)

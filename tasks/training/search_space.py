@@ -1,4 +1,4 @@
-"""The settings of a product that `tasks.training.tuning` may turn, and the patch of params.yaml that turns them."""
+"""Say which settings of a product a search may change and within which bounds, and change them in params.yaml."""
 
 import difflib
 from dataclasses import dataclass, replace
@@ -7,10 +7,13 @@ from typing import Any
 from tasks.params import PARAMS_FILE, Model, Product
 from tasks.params.edit import edited
 
+Settings = dict[str, Any]
+"""Numbers by place below `model`, such as train.learning_rate."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One setting below `model` and where to look for a better one; the range is widened to hold the present value."""
+    """One setting below `model` and where to look for a better one; the range is widened to hold the current value."""
 
     place: str
     """Such as train.learning_rate."""
@@ -53,16 +56,16 @@ IMPORTED = (
 
 
 def search_space(product: Product) -> list[Parameter]:
-    """The knobs that the way the weights start leaves open, sizes only where the heads can share them."""
-    knobs = {"scratch": FROM_SCRATCH, "pretrain": PRETRAINED}.get(product.model.init, IMPORTED)
+    """Return the parameters that the product's way to start leaves open, and sizes that its heads can share."""
+    space = {"scratch": FROM_SCRATCH, "pretrain": PRETRAINED}.get(product.model.init, IMPORTED)
     n_heads = product.model.network_settings().n_heads
     widths = tuple(width for width in WIDTHS if width % n_heads == 0)
-    return [replace(knob, choices=widths) if knob.choices == WIDTHS else knob for knob in knobs]
+    return [replace(parameter, choices=widths) if parameter.choices == WIDTHS else parameter for parameter in space]
 
 
-def with_values(model: Model, settings: dict[str, Any]) -> Model:
-    """`model` with the settings, by place, put in."""
-    parts: dict[str, dict[str, Any]] = {"network": {}, "pretrain": {}, "train": {}}
+def with_values(model: Model, settings: Settings) -> Model:
+    """Return `model` with the settings put in."""
+    parts: dict[str, Settings] = {"network": {}, "pretrain": {}, "train": {}}
     for place, value in settings.items():
         part, _, name = place.partition(".")
         parts[part][name] = value
@@ -74,15 +77,15 @@ def with_values(model: Model, settings: dict[str, Any]) -> Model:
     )
 
 
-def current_value(product: Product, knob: Parameter) -> Any:
-    """The knob's value in params.yaml, or its default."""
-    part, _, name = knob.place.partition(".")
+def current_value(product: Product, place: str) -> Any:
+    """Return the value of a setting in params.yaml, or its default."""
+    part, _, name = place.partition(".")
     model = product.model
     return getattr({"network": model.network_settings(), "pretrain": model.pretrain, "train": model.train}[part], name)
 
 
-def patch(text: str, product: str, changes: dict[str, Any]) -> str:
-    """A unified diff of params.yaml that makes the changes, by place below `model`, and touches nothing else."""
+def patch(text: str, product: str, changes: Settings) -> str:
+    """Return a unified diff of params.yaml that makes the changes and touches nothing else."""
     wanted = edited(
         text,
         {

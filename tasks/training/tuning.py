@@ -1,297 +1,182 @@
 """Search better settings of a product's network and trainings, judged on the validation rows.
 
-`python -m tasks.commands tune <product> --trials 20`, or `make tune PRODUCT=... TRIALS=20`, needs what `dvc repro
-split@<product>` writes. A trial runs the stages pretrain and train in a folder apart; its score is the gates'
-metric on the validation rows, never on the test rows. The first trial is params.yaml as it stands. Trials are kept
-in .lamplighter/tune: killed and started again, the search goes on until there are as many as asked for. The best
-settings are written as a patch of params.yaml for review; nothing is applied or committed. Other data or other
-fixed settings begin another search.
+`make tune PRODUCT=... TRIALS=20` needs what `dvc repro split@<product>` writes. A trial pretrains and trains in a
+folder of its own; its score is the gates' metric on the validation rows, never on the test rows. The first trial is
+params.yaml as it is. Trials are kept in .lamplighter/tune: killed and started again, the search goes on until there
+are as many as asked for. The best settings are written as a patch of params.yaml for review; nothing is applied or
+committed. Other data, other code or other fixed settings begin another search.
 """
 
 import fcntl
-import hashlib
-import json
 import math
 import shutil
-import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.params import LOWER_IS_BETTER, PARAMS_FILE, Product
+from model.heads import LOWER_IS_BETTER
+from tasks.params import PARAMS_FILE, Product
 from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_file, file_sha256
+from tasks.runtime.files import atomic_file
+from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.paths import Paths
-from tasks.training import search_space
-from tasks.training.scratch import movable, scratch
-from tasks.training.search_space import Parameter
+from tasks.training import code, pretraining, search_space
+from tasks.training.fine_tuning import fine_tune
+from tasks.training.gate_metric import gate_metric
+from tasks.training.trials import Trials, split_files
 
-if typing.TYPE_CHECKING:
-    import optuna
+if TYPE_CHECKING:
+    from optuna import Trial
 
 FOLDER = Path(".lamplighter/tune")
-SHOWN = 5
-"""Trials in the table at the end."""
-SETTINGS = "settings"
-"""What a trial's settings are kept under, as they were used."""
-PRESENT = "present"
-"""What the trial of params.yaml as it stands is marked with."""
 
 
-def tune(product: Product, as_of: date, trials: int, only: str = "") -> str:
-    """Search until there are `trials` trials, of the knobs whose place starts with `only`; write the best as a patch.
+def tune(product: Product, n_trials: int, prefix: str = "") -> str:
+    """Search until there are `n_trials`, of the settings whose place begins with `prefix`; write the best as a patch.
 
-    Raises UserError where the splits are absent, no knob is called so, or another search is at work.
+    Raises UserError where the splits are absent, no setting is called so, or another search is at work.
     """
-    searched = [knob for knob in search_space.search_space(product) if knob.place.startswith(only)]
-    if not searched:
-        places = ", ".join(knob.place for knob in search_space.search_space(product))
-        raise UserError(f"knobs must be the beginning of a setting's place, got {only!r}; use one of {places}")
-    _check(product)
+    space = search_space.search_space(product)
+    parameters = [parameter for parameter in space if parameter.place.startswith(prefix)]
+    if not parameters:
+        places = ", ".join(parameter.place for parameter in space)
+        raise UserError(f"knobs must be the beginning of a setting's place, got {prefix!r}; use one of {places}")
+    _check_splits(product)
     home = FOLDER / product.name
-    with _alone(home):
-        study = _study(product, home, searched)
-        _search(study, product, as_of, home, searched, trials)
+    with lock(home):
+        trials = Trials(product, parameters, home)
+        _search(trials, home, n_trials)
         for folder in [*home.glob("pretrained-*"), *home.glob("trial-*")]:
             shutil.rmtree(folder)
-        print(_table(study, product), flush=True)
-        return _propose(study, product, home)
+        n_val = len(model_inputs.split_part(Paths(product.name).splits, "val", product))
+        print(trials.table(n_val), flush=True)
+        return _propose(trials, home)
 
 
-def _check(product: Product) -> None:
-    absent = [
-        name for name in ("train", "val", "pretrain") if not (Paths(product.name).splits / f"{name}.parquet").exists()
-    ]
+def _check_splits(product: Product) -> None:
+    absent = [file for file in split_files(product) if not file.exists()]
     if absent:
         raise UserError(
-            f"{Paths(product.name).splits} must hold the rows to train on, and has no {absent[0]}.parquet; "
+            f"{absent[0].parent} must hold the rows to train on, and has no {absent[0].name}; "
             f"run dvc repro split@{product.name}"
         )
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def lock(home: Path) -> Iterator[None]:
+    """Hold the folder of a search, or raise UserError where another process does."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
+    with (home / "lock").open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{home} must serve one search at a time, and one is at work; wait for its end") from None
         yield
 
 
-def _study(product: Product, home: Path, searched: list[Parameter]) -> "optuna.Study":
-    """The search as it stands: what a killed process had begun is begun again."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = _inputs_sha256(product, searched)
-    storage = _storage(home / "trials.sqlite")
-    # Another seed at every start: the same one would propose its first settings over again.
-    known = {summary.study_name: summary.n_trials for summary in optuna.get_all_study_summaries(storage)}
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        load_if_exists=True,
-        direction="minimize" if product.gates.metric in LOWER_IS_BETTER else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=known.get(name, 0), n_startup_trials=8),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    )
-    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    present = {knob.place: search_space.current_value(product, knob) for knob in searched}
-    if not any(trial.user_attrs.get(PRESENT) == present for trial in [*_done(study), *_waiting(study)]):
-        study.enqueue_trial(present, user_attrs={PRESENT: present})
-    return study
-
-
-def _storage(file: Path) -> "optuna.storages.RDBStorage":
-    """The trials' store; its tables appear all at once, so that a process killed meanwhile leaves nothing half made."""
-    from optuna.storages import RDBStorage
-
-    if not file.exists():
-        with atomic_file(file.absolute()) as aside:
-            RDBStorage(f"sqlite:///{aside}").engine.dispose()
-    return RDBStorage(f"sqlite:///{file.absolute()}")
-
-
-def _search(
-    study: "optuna.Study", product: Product, as_of: date, home: Path, searched: list[Parameter], trials: int
-) -> None:
+def _search(trials: Trials, home: Path, n_trials: int) -> None:
     from tqdm import tqdm
 
-    done = len(_done(study))
-    if done:
-        print(f"{done} trials are there already", flush=True)
+    n_finished = len(trials.finished())
+    if n_finished:
+        print(f"{n_finished} trials are there already", flush=True)
 
-    def objective(trial: "optuna.Trial") -> float:
-        settings = {knob.place: _suggested(trial, knob, product) for knob in searched}
-        trial.set_user_attr(SETTINGS, settings)
-        there = movable(product)
-        return _score(trial, replace(there, model=search_space.with_values(there.model, settings)), as_of, home)
+    def objective(trial: "Trial") -> float:
+        settings = trials.suggest(trial)
+        model = search_space.with_values(trials.product.model, settings)
+        return score(trial, replace(trials.product, model=model), home)
 
-    with tqdm(total=trials, initial=min(done, trials), desc="tune", unit="trial") as progress:
-        while len(_done(study)) < trials:
-            study.optimize(objective, n_trials=1)
-            if best := next(iter(_ranking(study, product)), None):
-                progress.set_postfix({product.gates.metric: f"{best.value:.4f}"}, refresh=False)
-            progress.update(len(_done(study)) - progress.n)
-
-
-def _suggested(trial: "optuna.Trial", knob: Parameter, product: Product) -> float | int:
-    present = search_space.current_value(product, knob)
-    if knob.choices:
-        return trial.suggest_categorical(knob.place, sorted({*knob.choices, int(present)}))
-    low, high = min(knob.low, present), max(knob.high, present)
-    value = trial.suggest_float(knob.place, low, high, log=_by_factors(knob, product))
-    # What a person would write, and no digit more; the present value stays what it is.
-    return present if value == present else min(high, max(low, float(f"{value:.2g}")))
+    with tqdm(total=n_trials, initial=min(n_finished, n_trials), desc="tune", unit="trial") as progress:
+        while len(trials.finished()) < n_trials:
+            trials.study.optimize(objective, n_trials=1)
+            if best := next(iter(trials.ranking()), None):
+                progress.set_postfix({trials.product.gates.metric: f"{best.value:.4f}"}, refresh=False)
+            progress.update(len(trials.finished()) - progress.n)
 
 
-def _by_factors(knob: Parameter, product: Product) -> bool:
-    """Whether to search so; no factor leads to a present 0."""
-    return knob.log and search_space.current_value(product, knob) > 0
+def score(trial: "Trial", product: Product, home: Path) -> float:
+    """Train a trial's model and return its metric on the validation rows.
 
-
-def _score(trial: "optuna.Trial", product: Product, as_of: date, home: Path) -> float:
-    """The metric on the validation rows of one trial's model."""
+    Raises TrialPruned where the trial is not worth going on with or has no score, UserError where none can have one.
+    """
     import optuna
 
-    from model.scoring.scorer import TorchScorer
-    from tasks.train import train
-
-    paths, metric = Paths(product.name), product.gates.metric
     # The loss says after every epoch whether to go on; a pruner wants it in the direction of the metric.
-    sign = 1 if metric in LOWER_IS_BETTER else -1
+    sign = 1 if product.gates.metric in LOWER_IS_BETTER else -1
 
     def report(entry: dict[str, float]) -> None:
         trial.report(sign * entry["val_loss"], math.ceil(entry["epoch"]))
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    folder = home / f"trial-{trial.number}"
+    paths = Paths(product.name, root=home / f"trial-{trial.number}")
     try:
-        pretrained = _pretrained(product, as_of, home)
-        with scratch(folder, [paths.splits]):
-            paths.pretrained.parent.mkdir(parents=True, exist_ok=True)
-            paths.pretrained.symlink_to(pretrained)
-            try:
-                train(product, as_of, on_epoch=report, refit=False)
-            except UserError as error:
-                print(f"trial {trial.number}: {error}", flush=True)
-                raise optuna.TrialPruned from None
-            model = TorchScorer(paths.trained)
-            rows, y = model_inputs.split_part(paths.splits, "val", product).answerable(model.classes)
-            scores = model_inputs.scores(model, rows)
-            value = model_inputs.gate_metric(product, y, scores, model.classes)
+        _link(paths.splits, Paths(product.name).splits)
+        _link(paths.pretrained, _pretrained(product, home))
+        try:
+            fine_tune(product, paths, on_epoch=report, refit=False)
+        except UserError as error:
+            print(f"trial {trial.number}: {error}", flush=True)
+            raise optuna.TrialPruned from None
+        value, finite = _metric_on_validation_rows(product, paths)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if value is None and not np.isfinite(scores).all():
+        shutil.rmtree(paths.root, ignore_errors=True)
+    if value is None and not finite:
         print(f"trial {trial.number}: a score is no number", flush=True)
         raise optuna.TrialPruned
     if value is None:
         raise UserError(
-            f"{metric} must be defined on the validation rows, and is not; see products.{product.name}.split"
+            f"{product.gates.metric} must be defined on the validation rows, and is not; "
+            f"see products.{product.name}.split"
         )
-    return float(value)
+    return value
 
 
-def _pretrained(product: Product, as_of: date, home: Path) -> Path:
-    """Where the weights to start from lie; trials that agree in what makes them share them."""
-    from tasks.pretrain import pretrain
+def _metric_on_validation_rows(product: Product, paths: Paths) -> tuple[float | None, bool]:
+    """Return the gates' metric of the model that was trained below `paths`, and whether its scores are finite."""
+    from model.scoring.scorer import TorchScorer
 
-    model, settings = product.model, product.model.network_settings()
+    model = TorchScorer(paths.trained)
+    rows, y = model_inputs.split_part(paths.splits, "val", product).answerable(model.classes)
+    scores = model_inputs.scores(model, rows)
+    return gate_metric(product, y, scores, model.classes), bool(np.isfinite(scores).all())
+
+
+def _pretrained(product: Product, home: Path) -> Path:
+    """Return the folder of weights to start from; trials that agree in what makes them share them."""
+    model, network = product.model, product.model.network_settings()
     if model.init != "pretrain":
-        settings = replace(settings, dropout=0.0)  # it has no part in the first weights
-    told = [asdict(settings), asdict(model.pretrain), model.init, _data_sha256(product)]
-    folder = (home / f"pretrained-{_sha256(told)[:16]}").absolute()
-    paths = Paths(product.name)
-    if not (folder / paths.pretrained).exists():
-        with scratch(folder, [paths.splits]):
-            pretrain(product, as_of)
-    return folder / paths.pretrained
+        network = replace(network, dropout=0.0)  # it has no part in the first weights
+    settings = [asdict(network), asdict(model.pretrain), model.init]
+    name = fingerprint(code=code.PRETRAINING, data=split_files(product), settings=settings)
+    paths = Paths(product.name, root=home / f"pretrained-{name[:16]}")
+    if not paths.pretrained.exists():
+        _link(paths.splits, Paths(product.name).splits)
+        pretraining.pretrain(product, paths)
+    return paths.pretrained
 
 
-def _done(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-
-
-def _waiting(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+def _link(link: Path, to: Path) -> None:
+    """Make `link` another name of the folder `to`, also where a killed process has done so."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(to.absolute())
 
 
-def _ranking(study: "optuna.Study", product: Product) -> list["optuna.trial.FrozenTrial"]:
-    """The trials that came to their end, best first; the present settings before others that are as good."""
-    sign = 1 if product.gates.metric in LOWER_IS_BETTER else -1
-    ended = [
-        (trial, trial.value) for trial in _done(study) if trial.value is not None and trial.state.name == "COMPLETE"
-    ]
-    ended.sort(key=lambda pair: (sign * pair[1], bool(_changes(pair[0], product)), pair[0].number))
-    return [trial for trial, _ in ended]
-
-
-def _table(study: "optuna.Study", product: Product) -> str:
-    """The best trials, and what each would change."""
-    ranking = _ranking(study, product)
-    shown = ranking[:SHOWN] + [trial for trial in ranking[SHOWN:] if not _changes(trial, product)]
-    lines = [f"{'trial':>5}  {product.gates.metric + ' (val)':>14}  settings"]
-    for trial in shown:
-        settings = ", ".join(f"{place} {value:g}" for place, value in _changes(trial, product).items())
-        lines.append(f"{trial.number:>5}  {trial.value:>14.4f}  {settings or 'params.yaml as it stands'}")
-    pruned = len(_done(study)) - len(ranking)
-    rows = len(model_inputs.split_part(Paths(product.name).splits, "val", product))
-    ended = f"{len(ranking)} trials came to their end, {pruned} were stopped early; {rows:,} validation rows"
-    return "\n".join([*lines, ended])
-
-
-def _changes(trial: "optuna.trial.FrozenTrial", product: Product) -> dict[str, Any]:
-    settings = trial.user_attrs[SETTINGS]
-    return {
-        place: value
-        for place, value in settings.items()
-        if value != search_space.current_value(product, Parameter(place=place))
-    }
-
-
-def _propose(study: "optuna.Study", product: Product, home: Path) -> str:
-    """Write the best settings as a patch, where they are others than the present ones."""
-    ranking = _ranking(study, product)
-    changes = _changes(ranking[0], product) if ranking else {}
+def _propose(trials: Trials, home: Path) -> str:
+    """Write the best settings as a patch, where they differ from the current ones."""
+    ranking = trials.ranking()
+    changes = trials.changes(ranking[0]) if ranking else {}
     if not changes:
-        return "nothing was better than params.yaml as it stands"
+        return "nothing was better than params.yaml as it is"
     patch = home / "params.patch"
-    diff = search_space.patch(PARAMS_FILE.read_text("utf-8"), product.name, changes)
-    with atomic_file(patch) as aside:
-        aside.write_text(diff, "utf-8")
+    diff = search_space.patch(PARAMS_FILE.read_text("utf-8"), trials.product.name, changes)
+    with atomic_file(patch) as temporary:
+        temporary.write_text(diff, "utf-8")
     print(diff, flush=True)
     return f"the best is written as {patch}; look at it, then: git apply {patch}"
-
-
-def _inputs_sha256(product: Product, searched: list[Parameter]) -> str:
-    """Trials can be compared as long as the rows, the metric and the settings that are not searched are the same."""
-    model = asdict(product.model)
-    for knob in searched:
-        part, _, name = knob.place.partition(".")
-        model[part].pop(name, None)
-    told: list[Any] = [model, product.columns, asdict(product.target), product.gates.metric, _data_sha256(product)]
-    told.append([(knob.place, _by_factors(knob, product)) for knob in searched])
-    return f"{product.name}-{_sha256(told)[:16]}"
-
-
-def _data_sha256(product: Product) -> str:
-    splits = Paths(product.name).splits
-    return _sha256([file_sha256(splits / f"{name}.parquet") for name in ("train", "val", "pretrain")])
-
-
-def _sha256(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""Name the code that decides the outcome of each training, for what identifies its checkpoints, folds and trials.
+
+`tests/test_dvc_yaml.py` holds each list to what is imported.
+"""
+
+_BOTH = (
+    "tasks/rows/casting.py",
+    "tasks/rows/model_inputs.py",
+    "tasks/rows/partitions.py",
+    "tasks/runtime/files.py",
+    "tasks/runtime/fingerprints.py",
+    "tasks/training/checkpoints.py",
+    "model/compute",
+    "model/features",
+    "model/heads",
+    "model/network",
+    "model/settings.py",
+    "model/target.py",
+    "model/training",
+)
+PRETRAINING = (
+    *_BOTH,
+    "tasks/training/pretraining.py",
+)
+FINE_TUNING = (
+    *_BOTH,
+    "tasks/training/fine_tuning.py",
+)
+CROSS_VALIDATION = (
+    *PRETRAINING,
+    "tasks/rows/arrivals.py",
+    "tasks/rows/keys.py",
+    "tasks/rows/raw_archive.py",
+    "tasks/rows/splitting.py",
+    "tasks/training/cross_validation.py",
+    "tasks/training/fine_tuning.py",
+    "tasks/training/measuring.py",
+    "model/evaluation",
+    "model/scoring/engines.py",
+    "model/scoring/scorer.py",
+)

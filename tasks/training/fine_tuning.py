@@ -1,0 +1,163 @@
+"""Fine-tune the starting weights on the labelled training rows, or fit a head to them alone.
+
+The validation rows say when to stop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.params import Product
+from tasks.rows import model_inputs
+from tasks.rows.model_inputs import SplitPart
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.paths import Paths
+from tasks.training import code
+from tasks.training.checkpoints import CheckpointFolder, checkpoints
+
+if TYPE_CHECKING:
+    from model.features.fitted import Features
+    from model.network.network import Network
+    from model.target import Target
+
+History = list[dict[str, float]]
+"""One entry per epoch."""
+OnEpoch = Callable[[dict[str, float]], None]
+"""Called with each epoch's entry of the history; what it raises ends the training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """How a model was fine-tuned."""
+
+    n_train: int
+    """Training rows."""
+    n_val: int
+    """Validation rows."""
+    history: History
+    """Losses on both."""
+    kept: dict[str, float] | None
+    """The entry of the history whose weights were kept; None where the head alone was fitted."""
+    refitted: bool
+    """Whether it was trained once more, with the validation rows."""
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the stage prints."""
+        result, last = "fitted the head alone", self.history[-1]
+        if self.kept:
+            result = f"kept the weights of epoch {self.kept['epoch']:g} of {last['epoch']:g}"
+        refit = f", then trained once more with the {self.n_val:,} validation rows" if self.refitted else ""
+        loss = (self.kept or last)["val_loss"]
+        return f"{self.n_train:,} rows; {result}, validation loss {loss:.4f}{refit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a split that a training reads: rows to learn from, and rows to stop and calibrate by."""
+
+    train: SplitPart
+    val: SplitPart
+    y_train: np.ndarray
+    y_val: np.ndarray
+    target: "Target"
+
+    @classmethod
+    def read(cls, product: Product, splits: Path) -> "Parts":
+        """Read the labels of both parts. Raises UserError where a target cannot be fitted to them."""
+        from model.target import Target
+
+        train, val = (model_inputs.split_part(splits, name, product) for name in ("train", "val"))
+        classes = model_inputs.classes(train.truths, product)
+        y_train = model_inputs.targets(train.truths, product, classes)
+        # A class that only the validation rows hold cannot be learnt, and would have no index.
+        val, y_val = val.answerable(classes)
+        try:
+            target = Target.fit(product.target.task, classes, y_train, product.target.name)
+        except ValueError as error:
+            raise UserError(f"products.{product.name}: {error}") from None
+        return cls(train=train, val=val, y_train=y_train, y_val=y_val, target=target)
+
+
+def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, refit: bool = True) -> FineTuned:
+    """Read the splits and starting weights below `paths`, write the trained model and the history of its losses there.
+
+    `on_epoch`, `refit`: see `model.training.train`. Raises UserError when training diverges.
+    """
+    from model.compute import distributed
+    from model.network.store import save_model
+
+    settings = product.model.train
+    parts = Parts.read(product, paths.splits)
+    data = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
+    with distributed.together(), checkpoints("train", product, data, code.FINE_TUNING) as state:
+        try:
+            network, features, history = _train(product, paths, parts, state, on_epoch, refit)
+        except FloatingPointError as error:
+            raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
+        if distributed.rank() == 0:
+            with atomic_folder(paths.trained) as folder:
+                save_model(folder, network, features)
+            write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
+    best = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
+    return FineTuned(
+        n_train=len(parts.y_train),
+        n_val=len(parts.y_val),
+        history=history,
+        kept=best if settings.epochs else None,
+        refitted=refit and settings.refit,
+    )
+
+
+def _train(
+    product: Product,
+    paths: Paths,
+    parts: Parts,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+    refit: bool,
+) -> "tuple[Network, Features, History]":
+    """Train from the starting weights and, where the settings ask for it, once more with the validation rows."""
+    from model.features.encoded import on_disk
+    from model.network.store import load_pretrained
+    from model.training.fit import LabelledRows
+    from model.training.train import train, train_again
+
+    settings, network_settings = product.model.train, product.model.network_settings()
+    refits = refit and settings.refit
+    n_later_days = parts.val.n_days if product.split.by == "time" else None
+
+    def start() -> "tuple[Network, Features]":
+        return load_pretrained(paths.pretrained, parts.target, network_settings, seed=settings.seed)
+
+    def ages(*of: SplitPart) -> np.ndarray | None:
+        return model_inputs.age_days(np.concatenate([part.times for part in of])) if settings.half_life_days else None
+
+    network, features = start()
+    encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
+    network, history = train(
+        network,
+        features,
+        LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
+        LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
+        settings,
+        on_epoch=on_epoch,
+        checkpoints=state,
+        refit=refit and not refits,
+    )
+    if refits:
+        y = np.concatenate([parts.y_train, parts.y_val])
+        network, _ = train_again(
+            network,
+            start()[0],
+            features,
+            LabelledRows(on_disk(encoded, paths.splits), y, ages(parts.train, parts.val)),
+            settings,
+            checkpoints=state.nested("refit"),
+            n_later_days=n_later_days,
+        )
+    return network, features, history

@@ -1,0 +1,123 @@
+"""Fit vocabularies, scales and bins on the training rows, and make the weights that fine-tuning starts from."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.params import Product
+from tasks.rows import model_inputs
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.paths import Paths
+from tasks.training import code
+from tasks.training.checkpoints import CheckpointFolder, checkpoints
+
+if TYPE_CHECKING:
+    from model.features.fitted import Features
+    from model.network.network import Network
+
+History = list[dict[str, float]]
+"""One entry per epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """How the starting weights were made."""
+
+    init: str
+    """The product's `model.init`."""
+    n_weights: int
+    """Numbers in the network."""
+    history: History
+    """Losses of masked modelling; empty for other starts."""
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the stage prints."""
+        line = f"{self.init}: {self.n_weights:,} weights"
+        if not self.history:
+            return line
+        return f"{line}, masked-modelling loss {self.history[-1]['train_loss']:.3f} of a blind guess's"
+
+
+def pretrain(product: Product, paths: Paths) -> Pretrained:
+    """Read the splits below `paths`, write the starting weights and the history of their losses there.
+
+    Raises UserError where the weights named by `init` are absent or do not fit, and when training diverges.
+    """
+    from model.compute import distributed
+    from model.network.store import save_model
+
+    features = fit_features(product, paths.splits)
+    data = [paths.splits / f"{part}.parquet" for part in ("train", "pretrain")]
+    with distributed.together(), checkpoints("pretrain", product, data, code.PRETRAINING) as state:
+        network, history = _starting_weights(product, paths.splits, features, state)
+        if distributed.rank() == 0:
+            with atomic_folder(paths.pretrained) as folder:
+                save_model(folder, network, features)
+            write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
+    n_weights = sum(weight.numel() for weight in network.parameters())
+    return Pretrained(init=product.model.init, n_weights=n_weights, history=history)
+
+
+def fit_features(product: Product, splits: Path) -> "Features":
+    """Fit vocabularies, scales and bins on the training rows; the tokenizer is that of imported weights, if any."""
+    from model.features.fitted import Features
+
+    rows, settings = model_inputs.split_part(splits, "train", product), product.model.network_settings()
+    weights = weights_folder(product)
+    return Features.fit(
+        product.columns,
+        rows,
+        model_inputs.targets(rows.truths, product, model_inputs.classes(rows.truths, product)),
+        product.target.task,
+        max_tokens=settings.max_tokens,
+        max_windows=settings.max_windows,
+        wide_tokens=settings.wide_tokens,
+        tokenizer=weights / "tokenizer.json" if weights else None,
+    )
+
+
+def _starting_weights(
+    product: Product, splits: Path, features: "Features", state: CheckpointFolder
+) -> "tuple[Network, History]":
+    """Import the weights that `init` names, learn them by masked modelling, or draw them."""
+    from model.features.encoded import on_disk
+    from model.network.bert import load_bert
+    from model.network.network import Network
+    from model.training.train import pretrain as masked_modelling
+
+    model, settings = product.model, product.model.network_settings()
+    place = f"params.yaml: products.{product.name}.model"
+    if weights := weights_folder(product):
+        try:
+            return load_bert(weights, features.sizes, None, settings, seed=model.pretrain.seed), []
+        except ValueError as error:
+            raise UserError(f"{place}.init: {error}") from None
+    if model.init != "pretrain":
+        return Network(settings, features.sizes, seed=model.pretrain.seed), []
+    rows = model_inputs.split_part(splits, "pretrain", product)
+    encoded = on_disk(map(features.encode, rows), splits)
+    try:
+        return masked_modelling(features, encoded, settings, model.pretrain, checkpoints=state)
+    except FloatingPointError as error:
+        raise UserError(f"{place}.pretrain: {error}") from None
+
+
+def weights_folder(product: Product) -> Path | None:
+    """Return the folder that `init` names, None for scratch and pretrain. Raises UserError where it has no weights."""
+    kind, _, name = product.model.init.partition(":")
+    if not name:
+        return None
+    place = f"params.yaml: products.{product.name}.model.init"
+    folder = Path(name)
+    if kind == "package":
+        package, _, inner = name.partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"{place}: the package {package} must be installed, and is not; pip install it")
+        folder = Path(spec.submodule_search_locations[0]) / inner
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{place}: must name a folder with model.safetensors, and {name} holds none; correct the path")
+    return folder
