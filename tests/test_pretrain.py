@@ -18,7 +18,7 @@ from tasks.training import pretraining
 from tasks.training.pretraining import weights_folder
 
 PATHS = Paths("tiny")
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"]
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"][0]["data/settings/${key}.json"]
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_weights_follow_from_the_params_that_dvc_knows_of_and_from_no_others(spl
         pretrain(a_product(model__init=init, **model | changes), date.fromisoformat(AS_OF))
         return folder_sha256(PATHS.pretrained)
 
-    assert "products.${key}.model.pretrain" in DECLARED
-    assert not [name for name in DECLARED if "model.train" in name]
+    assert "model.pretrain" in DECLARED
+    assert not [name for name in DECLARED if "model.train" in name or name == "model"]
     first = made()
     assert made(model__train={"epochs": 1, "seed": 1}) == first
     assert made(model__pretrain={"epochs": 0.5, "batch_tokens": 512, "seed": 1}) != first
