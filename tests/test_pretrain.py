@@ -18,7 +18,8 @@ from tasks.training import pretraining
 from tasks.training.pretraining import weights_folder
 
 PATHS = Paths("tiny")
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]["do"]["params"][0]["data/settings/${key}.json"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DECLARED = STAGES["pretrain"]["do"]["params"][0]["data/settings/${key}.json"]
 
 
 @pytest.fixture
