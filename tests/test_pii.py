@@ -14,7 +14,7 @@ from builders import a_product, declared, mistakes
 from conftest import ROOT, call
 
 from tasks.ingest import ingest
-from tasks.rows.personal_data import _analyzer, protect
+from tasks.rows.personal_data import analyzer, protect
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 from tasks.validate import validate
@@ -124,8 +124,8 @@ def test_objects_and_lists_are_protected_as_well():
 
 def test_message_of_missing_packages_names_a_command_that_installs_them_as_pinned(monkeypatch):
     frame = deliver()
-    _analyzer.cache_clear()
-    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    analyzer.cache_clear()
+    monkeypatch.setitem(sys.modules, "presidioanalyzer", None)
     with pytest.raises(UserError, match=r"run make pii$"):
         protect(frame, tiny({"note": "redact"}))
     planned = call(["make", "--dry-run", "--always-make", "pii"], ROOT, dict(os.environ))

