@@ -125,7 +125,7 @@ def test_objects_and_lists_are_protected_as_well():
 def test_message_of_missing_packages_names_a_command_that_installs_them_as_pinned(monkeypatch):
     frame = deliver()
     analyzer.cache_clear()
-    monkeypatch.setitem(sys.modules, "presidioanalyzer", None)
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(UserError, match=r"run make pii$"):
         protect(frame, tiny({"note": "redact"}))
     planned = call(["make", "--dry-run", "--always-make", "pii"], ROOT, dict(os.environ))

@@ -114,5 +114,5 @@ def _partition(file: Path, columns: list[str] | None) -> pd.DataFrame:
 
 
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
-    """Return the partitions of a folder up to a date as one frame, in order of date, with its date as the column `dt`."""
+    """Return the partitions of a folder up to a date as one frame, in order of date, with the date as column `dt`."""
     return read_partitions(partitions(folder, until), columns)

@@ -2,8 +2,8 @@
 
 drop: the column is not read on. hash: HMAC-SHA256 with the key in LAMPLIGHTER_PII_KEY, so that equal values stay equal
 and none can be guessed without the key; another key makes other values, and the past then looks changed. redact: names,
-mail addresses, phone and card numbers in English text are replaced by their type, such as <PERSON>. Names are found by a
-statistical model, which misses some: a column that must hold no name is dropped, not redacted.
+mail addresses, phone and card numbers in English text are replaced by their type, such as <PERSON>. A statistical model
+finds the names, and misses some: a column that must hold no name is dropped, not redacted.
 """
 
 import hashlib

@@ -36,7 +36,7 @@ class Paths:
 
     @property
     def splits(self) -> Path:
-        """Return the parts: train.parquet, val.parquet, test.parquet (labelled) and pretrain.parquet (all but the held-out rows)."""
+        """Return the labelled train.parquet, val.parquet and test.parquet, and pretrain.parquet (all not held out)."""
         return self.root / "splits" / self.product
 
     @property
