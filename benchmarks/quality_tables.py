@@ -35,11 +35,13 @@ from tqdm import tqdm
 from benchmarks import peers
 from benchmarks.intervals import student_interval, with_interval
 from benchmarks.report import Result, Target
-from model.features.fitted import Features, Table
+from model.features.fitted import Features
+from model.features.fitting import Table
+from model.features.kinds import KINDS
 from model.network.network import Network
 from model.network.store import save_model
 from model.scoring.scorer import TorchScorer
-from model.settings import NUMERIC_KINDS, NetworkSettings, PretrainingSettings, TrainingSettings
+from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target as Truth
 from model.training.fit import LabelledRows
 from model.training.train import pretrain, train, train_again
@@ -259,7 +261,7 @@ def _trees(
     final: list[Pair],
 ) -> list[str]:
     """Add the scores of each library of trees; return the settings that tuning found."""
-    numbers = [name for name, kind in kinds.items() if kind in NUMERIC_KINDS]
+    numbers = [name for name, kind in kinds.items() if KINDS[kind].cells == "float64"]
     numbers += [part for name, kind in kinds.items() if kind == "time" for part in _time_parts(name)]
     notes = []
     with tempfile.TemporaryDirectory() as name:

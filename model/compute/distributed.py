@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.features.batches import INPUTS
+from model.features.kinds import encoder_inputs
 
 Axis = Literal["rows", "windows"]
 """What a tensor's first dimension counts; the same where each row is one window."""
@@ -88,7 +88,8 @@ def _shard_of(batch: dict[str, Tensor]) -> Shard:
     if owners is not None:
         ends = [0, *owners.sum(1).long().cumsum(0).tolist()]
         windows, n_windows = slice(ends[rows.start], ends[rows.stop]), ends[-1]
-    part = {name: column[windows if name in INPUTS else rows] for name, column in batch.items()}
+    by_window = encoder_inputs()
+    part = {name: column[windows if name in by_window else rows] for name, column in batch.items()}
     if owners is not None:
         part["windows"] = part["windows"][:, windows]
     return Shard(batch=part, rows=rows, weight=weight, windows=windows, n_rows=n_rows, n_windows=n_windows)

@@ -3,7 +3,6 @@
 Fitted in a few lines of scikit-learn on the same rows, with the same scores out; never stored.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from model.features.fitted import TIME_PARTS, Table, finite, time_parts
+from model.features.fitting import Table
+from model.features.kinds import KINDS, kind_class
 from model.heads import head_of
 from model.heads.base import Head
-from model.settings import NUMERIC_KINDS
 
 MAX_CATEGORIES = 250
 """Trees bin a category's values into at most 255; the rare ones share a bin."""
@@ -39,7 +38,7 @@ def fit_baseline(kinds: dict[str, str], table: Table, y: np.ndarray, task: str, 
     Shapes: y as of `Head.label_array`.
     """
     head = head_of(task)
-    inputs = _LinearInputs(kinds) if "text" in kinds.values() else _TreeInputs(kinds)
+    inputs = _LinearInputs(kinds) if _read_as("words", kinds) else _TreeInputs(kinds)
     rows = inputs.fit_transform(table)
     if isinstance(inputs, _TreeInputs):
         estimator = head.tree_estimator(inputs.is_category, y, seed)
@@ -49,50 +48,46 @@ def fit_baseline(kinds: dict[str, str], table: Table, y: np.ndarray, task: str, 
 
 
 class _TreeInputs:
-    """Categories as ordinals, numbers as they are, times as minute of day, day of week and day of year."""
+    """Labels as ordinals, all else as numbers."""
 
     def __init__(self, kinds: dict[str, str]) -> None:
-        self.kinds = kinds
+        self.kinds, self.labels = kinds, _read_as("labels", kinds)
         self.ordinals = OrdinalEncoder(
             max_categories=MAX_CATEGORIES,
             handle_unknown="use_encoded_value",
             unknown_value=np.nan,
             encoded_missing_value=np.nan,
         )
-        self.silent = np.empty(0, bool)
+        self.is_missing = np.empty(0, bool)
 
     @property
     def is_category(self) -> list[bool]:
-        """Which of the columns that `transform` returns are categories."""
-        n = Counter(self.kinds.values())
-        return [True] * n["category"] + [False] * (n["number"] + n["context"] + TIME_PARTS * n["time"])
+        """Return which of the columns that `transform` returns are categories."""
+        return [position < len(self.labels) for position in range(len(self.is_missing))]
 
     def fit_transform(self, table: Table) -> np.ndarray:
-        if any(self.is_category):
-            self.ordinals.fit(_columns(self.kinds, table, "category"))
-        self.silent = np.isnan(self._together(table)).all(axis=0)
+        if self.labels:
+            self.ordinals.fit(_stacked(table, self.labels))
+        self.is_missing = np.isnan(self._all_columns(table)).all(axis=0)
         return self.transform(table)
 
     def transform(self, table: Table) -> np.ndarray:
         # Trees refuse a column in which no fitted row has a value.
-        return np.where(self.silent, 0.0, self._together(table))
+        return np.where(self.is_missing, 0.0, self._all_columns(table))
 
-    def _together(self, table: Table) -> np.ndarray:
-        numeric = _numeric(self.kinds, table)
-        if not any(self.is_category):
-            return numeric
-        return np.c_[self.ordinals.transform(_columns(self.kinds, table, "category")), numeric]
+    def _all_columns(self, table: Table) -> np.ndarray:
+        numbers = _numbers(self.kinds, table)
+        return np.c_[self.ordinals.transform(_stacked(table, self.labels)), numbers] if self.labels else numbers
 
 
 class _LinearInputs:
-    """TF-IDF of each text, one-hot categories, standardised numbers and time parts, side by side."""
+    """TF-IDF of each text, one-hot labels, standardised numbers, side by side."""
 
     def __init__(self, kinds: dict[str, str]) -> None:
-        self.kinds = kinds
+        self.kinds, self.labels = kinds, _read_as("labels", kinds)
         self.words = {
             name: TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), strip_accents="unicode")
-            for name, kind in kinds.items()
-            if kind == "text"
+            for name in _read_as("words", kinds)
         }
         self.one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
         self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
@@ -103,33 +98,42 @@ class _LinearInputs:
                 words.fit(_texts(table[name]))
             else:  # no fitted row has a word
                 del self.words[name]
-        if "category" in self.kinds.values():
-            self.one_hot.fit(_columns(self.kinds, table, "category"))
-        if _numeric(self.kinds, table).shape[1]:
-            self.scaler.fit(_numeric(self.kinds, table))
+        if self.labels:
+            self.one_hot.fit(_stacked(table, self.labels))
+        if _numbers(self.kinds, table).shape[1]:
+            self.scaler.fit(_numbers(self.kinds, table))
         return self.transform(table)
 
     def transform(self, table: Table) -> sparse.csr_matrix:
         n = len(table[next(iter(self.kinds))])
-        parts = [sparse.csr_matrix((n, 1))]  # should none of the columns say anything
+        parts = [sparse.csr_matrix((n, 1))]  # should none of the columns have a value
         parts += [words.transform(_texts(table[name])) for name, words in self.words.items()]
-        if "category" in self.kinds.values():
-            parts.append(self.one_hot.transform(_columns(self.kinds, table, "category")))
-        if (numeric := _numeric(self.kinds, table)).shape[1]:
-            parts.append(sparse.csr_matrix(self.scaler.transform(numeric)))
+        if self.labels:
+            parts.append(self.one_hot.transform(_stacked(table, self.labels)))
+        if (numbers := _numbers(self.kinds, table)).shape[1]:
+            parts.append(sparse.csr_matrix(self.scaler.transform(numbers)))
         return sparse.hstack(parts, format="csr")
 
 
-def _columns(kinds: dict[str, str], table: Table, kind: str) -> np.ndarray:
-    return np.stack([table[name] for name, its in kinds.items() if its == kind], axis=1)
+def _read_as(form: str, kinds: dict[str, str]) -> list[str]:
+    """Return the columns that the baseline reads in one form: as labels, numbers or words."""
+    return [name for name, kind in kinds.items() if kind_class(kind).reads_as == form]
 
 
-def _numeric(kinds: dict[str, str], table: Table) -> np.ndarray:
-    """Numbers and context, then the parts of every time. Shapes: float64 [n, numbers + context + 3 times]."""
+def _stacked(table: Table, names: list[str]) -> np.ndarray:
+    return np.stack([table[name] for name in names], axis=1)
+
+
+def _numbers(kinds: dict[str, str], table: Table) -> np.ndarray:
+    """Return what is read as numbers, side by side, those of one type of cells together.
+
+    Shapes: float64 [n, m].
+    """
+    types = [kind.cells for kind in KINDS.values()]
+    names = sorted(_read_as("numbers", kinds), key=lambda name: types.index(KINDS[kinds[name]].cells))
     n = len(table[next(iter(kinds))])
-    numbers = [finite(table[name])[:, None] for name, kind in kinds.items() if kind in NUMERIC_KINDS]
-    times = [time_parts(table[name]) for name, kind in kinds.items() if kind == "time"]
-    return np.concatenate([np.empty((n, 0)), *numbers, *times], axis=1)
+    numbers = [kind_class(kinds[name]).plain_numbers(table[name]) for name in names]
+    return np.concatenate([np.empty((n, 0)), *numbers], axis=1)
 
 
 def _texts(column: np.ndarray) -> list[str]:

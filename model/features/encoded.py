@@ -1,33 +1,27 @@
 """What lies between a table and the network: rows as arrays, and the sizes both sides agree on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+
+from model.features.kinds import CONTEXT, TEXT, column_kinds, token_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """What the network must know about its inputs."""
 
-    n_categories: tuple[int, ...]
-    """Slots per category column, the missing and the unknown slot included."""
-    edges: tuple[tuple[float, ...], ...]
-    """Bin edges per number column."""
-    cycles: tuple[tuple[int, ...], ...]
-    """Per time column, which of its parts are read: those whose period the fitted rows span."""
-    n_texts: int
-    """Text columns."""
+    columns: Mapping[str, tuple[Any, ...]]
+    """By kind, what is to be known of each of its columns: see `sizes` of the kind."""
     n_subwords: int
     """Subword vocabulary; 1 (for [CLS] alone) without text."""
     max_tokens: int
     """Text tokens per window at most."""
-    n_context: int = 0
-    """Context columns, which become no token."""
     cls_id: int = 0
     """Subword id of [CLS]."""
     sep_id: int = 0
@@ -37,94 +31,96 @@ class Sizes:
     mask_id: int = 0
     """Subword id of [MASK]."""
 
+    def of(self, kind: str) -> tuple[Any, ...]:
+        """Return what is to be known of each column of a kind."""
+        return self.columns.get(kind, ())
+
     @property
-    def n_times(self) -> int:
-        """Time columns."""
-        return len(self.cycles)
+    def n_texts(self) -> int:
+        """Return the number of text columns."""
+        return len(self.of(TEXT))
+
+    @property
+    def n_context(self) -> int:
+        """Return the number of context columns, which become no token."""
+        return len(self.of(CONTEXT))
 
     @property
     def n_columns(self) -> int:
-        """Columns that become one token each."""
-        return len(self.n_categories) + len(self.edges) + self.n_times
+        """Return the number of columns that become one token each."""
+        return sum(len(self.of(kind.name)) for kind in column_kinds())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A table as arrays; a column kind that is absent has width 0."""
+    """A table as arrays."""
 
-    categories: np.ndarray
-    """int64 [n, category columns]: slots."""
-    numbers: np.ndarray
-    """float32 [n, number columns]: scaled, NaN for missing."""
-    times: np.ndarray
-    """float32 [n, time columns, 3]: minute of day, day of week (Monday 0), day of year (from 0), or NaN."""
-    text: np.ndarray
-    """int32 [sum of lengths]: subword ids of all rows, end to end."""
-    offsets: np.ndarray
-    """int64 [n + 1]: where each row's subwords begin; of rows in w windows, [w + 1]: where each window's do."""
-    window_offsets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """int64 [n + 1]: where each row's windows begin; empty where each row is one."""
-    context: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """float32 [n, context columns]: in standard deviations from the mean, 0 for missing."""
-    bag: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
-    """int32 [sum of sizes]: the different subwords of each row, end to end, as `subwords.bags` numbers them."""
-    bag_weights: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    """float32, as many: how much each of them says by its number."""
-    bag_offsets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """int64 [n + 1]: where each row's bag begins; empty without bags."""
+    n_rows: int
+    """Rows of the table."""
+    arrays: Mapping[str, np.ndarray]
+    """What the kinds make of their columns, as each describes it; no entry for a kind without columns."""
     pooled: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    """float32 [n, d]: what the encoder says of each row, where that is known already; else empty."""
+    """float32 [n, d]: the encoder's output for each row, where that is known already; else empty."""
 
     def __len__(self) -> int:
-        return len(self.window_offsets if self.window_offsets.size else self.offsets) - 1
+        return self.n_rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+    @property
+    def window_offsets(self) -> np.ndarray | None:
+        """Return where each row's windows begin, int64 [n + 1]; None where each row is one."""
+        return self.arrays.get("window_offsets")
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row's longest window as the network sees it, [CLS] included. Shapes: int64 [n]."""
+        """Return the tokens of each row's longest window as the network sees it, [CLS] included. Shapes: int64 [n]."""
         return self._of_windows(np.maximum)
 
     @property
     def n_tokens(self) -> np.ndarray:
-        """Tokens of each row in all its windows. Shapes: int64 [n]."""
+        """Return the tokens of each row in all its windows. Shapes: int64 [n]."""
         return self._of_windows(np.add)
 
     def _of_windows(self, over: np.ufunc) -> np.ndarray:
-        columns = self.categories.shape[1] + self.numbers.shape[1] + self.times.shape[1]
-        lengths = 1 + columns + np.diff(self.offsets)
-        return over.reduceat(lengths, self.window_offsets[:-1]) if self.window_offsets.size else lengths
+        offsets = self.window_offsets
+        lengths = np.ones(self.n_rows if offsets is None else offsets[-1], np.int64)
+        for kind in token_kinds():
+            lengths = lengths + kind.n_tokens(self.arrays)
+        return lengths if offsets is None else over.reduceat(lengths, offsets[:-1])
 
     @property
     def n_windows(self) -> np.ndarray:
-        """Windows of each row. Shapes: int64 [n]."""
-        return np.diff(self.window_offsets) if self.window_offsets.size else np.ones(len(self), np.int64)
+        """Return the windows of each row. Shapes: int64 [n]."""
+        return np.ones(self.n_rows, np.int64) if self.window_offsets is None else np.diff(self.window_offsets)
 
 
 def on_disk(pieces: Iterable[Encoded], folder: Path) -> Encoded:
-    """The pieces, of which there is at least one, end to end in memory-mapped files, for rows that memory cannot hold.
+    """Return the pieces, of which there is at least one, end to end in memory-mapped files.
 
-    The files lie on the disk of `folder`, have no name, and are gone with the arrays or with the process that made
-    them, whatever ends it.
+    For rows that memory cannot hold. The files lie on the disk of `folder`, have no name, and are gone with the arrays
+    or with the process that made them, whatever ends it.
     """
-    names = [each.name for each in fields(Encoded)]
+    n_rows, files, ends = 0, dict[str, IO[bytes]](), dict[str, int]()
     with ExitStack() as closing:
-        files = {name: closing.enter_context(TemporaryFile(dir=folder)) for name in names}
-        ends: dict[str, int] = {}
         for piece in pieces:
-            for name, file in files.items():
-                array = getattr(piece, name)
-                if name.endswith("offsets") and array.size:
+            n_rows += len(piece)
+            for name, array in piece.arrays.items():
+                if name not in files:
+                    files[name] = closing.enter_context(TemporaryFile(dir=folder))
+                if name.endswith("offsets"):
                     # Where a piece begins, the one before it has ended.
                     array = array[int(name in ends) :] + ends.get(name, 0)
                     ends[name] = int(array[-1]) if array.size else ends[name]
                 # Not as bytes of its own: a piece may itself be larger than memory.
-                file.write(np.ascontiguousarray(array).data)
-        ends_of_rows = files["window_offsets" if piece.window_offsets.size else "offsets"]
-        n_rows = ends_of_rows.tell() // piece.offsets.itemsize - 1
-        return Encoded(**{name: _mapped(files[name], getattr(piece, name), n_rows) for name in names})
+                files[name].write(np.ascontiguousarray(array).data)
+        arrays = {name: _mapped(file, piece.arrays[name], n_rows) for name, file in files.items()}
+    return Encoded(n_rows=n_rows, arrays=arrays)
 
 
 def _mapped(file: IO[bytes], like: np.ndarray, n_rows: int) -> np.ndarray:
-    """The content of a file as an array like another one; without content, as many rows as wide as that."""
+    """Return the content of a file as an array like another one; without content, as many rows as wide as that."""
     file.flush()
     if not file.tell():
         return np.empty((n_rows if like.ndim > 1 else 0, *like.shape[1:]), like.dtype)

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.features.batches import INPUTS, collate
+from model.features.batches import collate
 from model.features.encoded import Encoded, Sizes
+from model.features.kinds import CONTEXT, encoder_inputs, sequence_kinds
+from model.features.kinds.modules.columns import ColumnTokens
 from model.network.context import Context
 from model.network.dropout import Dropout
-from model.network.embedding import NumberTokens, RowEmbedding, TimeTokens
+from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
 from model.network.wide import Wide
 from model.settings import NetworkSettings
@@ -97,21 +99,22 @@ class Network(nn.Module):
         Shapes: batch as `batches.collate` makes it; returns [w, n, d], or [w, 1, d] with `only_first`, and
         bool [w, n].
         """
-        inputs = {name: batch[name] for name in INPUTS if name in batch}
-        tokens = self.embeddings(**inputs, hidden_columns=hidden_columns)
-        if "text" not in batch:
+        inputs = {name: batch[name] for name in encoder_inputs() if name in batch}
+        tokens = self.embeddings(inputs, hidden_columns)
+        real = [kind.real(batch[kind.input], self.sizes) for kind in sequence_kinds() if kind.input in batch]
+        if not real:
             return self.encoder(tokens, None, only_first), None
-        text = batch["text"]
-        n_before = tokens.shape[1] - text.shape[1]
-        real = nn.functional.pad(text != self.sizes.pad_id, (n_before, 0), value=True)
-        return self.encoder(tokens, real[:, None, None], only_first), real
+        sequences = real[0] if len(real) == 1 else torch.cat(real, dim=1)
+        n_before = tokens.shape[1] - sequences.shape[1]
+        is_real = nn.functional.pad(sequences, (n_before, 0), value=True)
+        return self.encoder(tokens, is_real[:, None, None], only_first), is_real
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
         logits = self.deep(batch)
         if self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then
             logits = self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
-        return logits if self.context is None else logits.float() + self.context(batch["context"])
+        return logits if self.context is None else logits.float() + self.context(batch[CONTEXT])
 
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits of encoder and head alone. Shapes: as in `forward`."""
@@ -159,7 +162,7 @@ def initialise(model: nn.Module, seed: int) -> None:
                 nn.init.zeros_(module.bias)
             case nn.Embedding():
                 nn.init.normal_(module.weight, std=INITIAL_DEVIATION, generator=random)
-            case NumberTokens() | TimeTokens():
+            case ColumnTokens():
                 for weight in (module.weight, module.bias, module.missing):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
             case RowEmbedding():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.features.fitted import Table
+from model.features.fitting import Table
 from model.scoring.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_cuda, missing_requirement
 from model.scoring.scorer import Scorer
 

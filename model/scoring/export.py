@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from model.features.batches import collate
-from model.features.fitted import Features, Table
+from model.features.fitted import Features
+from model.features.fitting import Table
+from model.features.kinds import kind_classes
+from model.features.kinds.base import Input, missing_cells
 from model.network.encoder import Attention, Block
 from model.network.network import Network
 from model.network.store import load_model
@@ -25,9 +28,6 @@ HIDDEN = -1e4
 """Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
 NARROW = 128
 """Tokens this wide or less leave a product of their own width too little to do."""
-RAGGED = ("text", "bag", "bag_weights")
-OF_ROWS = ("context", "bag", "bag_weights")
-"""Inputs that have one entry a row where the others have one a window."""
 CARRIED = ("network.json", "features.json", "tokenizer.json")
 
 
@@ -38,20 +38,8 @@ class _Scores(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
-        self,
-        categories: Tensor | None = None,
-        numbers: Tensor | None = None,
-        times: Tensor | None = None,
-        text: Tensor | None = None,
-        windows: Tensor | None = None,
-        context: Tensor | None = None,
-        bag: Tensor | None = None,
-        bag_weights: Tensor | None = None,
-    ) -> Tensor:
-        tokens = {"categories": categories, "numbers": numbers, "times": times, "text": text}
-        inputs = {**tokens, "windows": windows, "context": context, "bag": bag, "bag_weights": bag_weights}
-        return self.network.scores({name: given for name, given in inputs.items() if given is not None})
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.network.scores(batch)
 
 
 class _PlainAttention(nn.Module):
@@ -166,43 +154,57 @@ def parity(trained: Path, exported: Path, tables: Iterable[Table]) -> float:
 
 
 def _example(features: Features) -> dict[str, Tensor]:
-    """Two rows with everything missing, one of them in two windows if rows have windows: only shapes matter."""
-    nans = np.full(2, np.nan)
-    empty = {"number": nans, "context": nans, "time": np.full(2, "NaT", "datetime64[s]")}
-    nothing = np.full(2, None, object)
-    encoded = features.encode({name: empty.get(kind, nothing) for name, kind in features.kinds.items()})
-    batch = collate(encoded, np.arange(2), features.sizes.pad_id)
+    """Return two rows with everything missing, one of them in two windows if rows have windows: only shapes matter."""
+    table = {name: missing_cells(kind, 2) for name, kind in features.kinds.items()}
+    batch = collate(features.encode(table), np.arange(2), features.sizes.pad_id)
     example = {name: torch.from_numpy(array) for name, array in batch.items()}
-    if "text" in example:
-        # A length of one would be taken for a constant.
-        example |= {name: example[name].repeat(1, 4) for name in RAGGED if name in example}
+    inputs = _inputs()
+    # A length of one would be taken for a constant.
+    example = {
+        name: column.repeat(1, 4) if name in inputs and inputs[name].ragged else column
+        for name, column in example.items()
+    }
     if "windows" in example:
         # A number of windows that is the number of rows would be taken for it.
-        of = torch.tensor([0, 0, 1])
-        example = {name: column if name in OF_ROWS else column[of] for name, column in example.items()}
+        owners = torch.tensor([0, 0, 1])
+        example = {
+            name: column if name in inputs and inputs[name].of == "rows" else column[owners]
+            for name, column in example.items()
+        }
         example["windows"] = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     return example
 
 
-def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
-    rows = torch.export.Dim("rows")
+def _inputs() -> dict[str, Input]:
+    """Return the inputs of all kinds by name."""
+    return {each.name: each for kind in kind_classes() for each in kind.inputs()}
+
+
+def _dimensions(example: dict[str, Tensor], max_tokens: int) -> dict[str, dict[int, torch.export.Dim]]:
+    """Return which dimensions of each input differ from batch to batch."""
+    inputs, rows = _inputs(), torch.export.Dim("rows")
     windows = torch.export.Dim("n_windows") if "windows" in example else rows
-    shapes: dict[str, dict] = {name: {0: rows if name in OF_ROWS else windows} for name in example}
-    if "text" in example:
-        shapes["text"][1] = torch.export.Dim("subwords", max=network.sizes.max_tokens)
-    if "windows" in example:
-        shapes["windows"] = {0: rows, 1: windows}
-    if "bag" in example:
-        shapes["bag"][1] = shapes["bag_weights"][1] = torch.export.Dim("bag_subwords")
+    shapes = {"windows": {0: rows, 1: windows}}
+    ragged: dict[str, torch.export.Dim] = {}
+    for name, each in inputs.items():
+        shapes[name] = {0: rows if each.of == "rows" else windows}
+        if each.ragged:
+            most = max_tokens if each.of == "windows" else None
+            shapes[name][1] = ragged.setdefault(each.ragged, torch.export.Dim(each.ragged, max=most))
+    return {name: shapes[name] for name in example}
+
+
+def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
+    shapes = _dimensions(example, network.sizes.max_tokens)
     with warnings.catch_warnings():
         # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             _Scores(network).eval(),
-            kwargs=example,
+            kwargs={"batch": example},
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes={"batch": shapes},
             input_names=list(example),
             output_names=["scores"],
             external_data=False,

@@ -14,7 +14,8 @@ import numpy as np
 
 from model.features.batches import Batch, batches, collate
 from model.features.encoded import Encoded
-from model.features.fitted import Features, Table
+from model.features.fitted import Features
+from model.features.fitting import Table
 from model.scoring.engines import Engine, load
 from model.target import read_target
 

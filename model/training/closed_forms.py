@@ -59,7 +59,7 @@ def fit_wide(
 
     n_ids = len(wide.rarity)
     rows = sparse.vstack([sparse.csr_matrix(bags_of_subwords(part), shape=(len(part), n_ids)) for part in parts])
-    n_with = sum(np.bincount(part.bag, minlength=n_ids) for part in parts)
+    n_with = sum(np.bincount(part["bag"], minlength=n_ids) for part in parts)
     rarity = np.where(n_with > 0, np.log((1 + len(outputs)) / (1 + n_with)) + 1, 0.0)
     columns = (rows @ sparse.diags_array(rarity)).tocsc()
     fields = [normalize(field.tocsr()) for field in (columns[:, : wide.n_subwords], columns[:, wide.n_subwords :])]
@@ -73,7 +73,7 @@ def fit_wide(
 
 def bags_of_subwords(part: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, subwords and offsets of the bags of a part."""
-    return part.bag_weights.astype(np.float64), part.bag, part.bag_offsets
+    return part["bag_weights"].astype(np.float64), part["bag"], part["bag_offsets"]
 
 
 def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Tensor], prior: float = 1.0) -> None:

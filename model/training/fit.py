@@ -11,16 +11,16 @@ from model.compute import distributed
 from model.compute.device import autocast, device, eager
 from model.features.batches import batches
 from model.features.encoded import Encoded
-from model.features.fitted import MAX_FITTED_ROWS, UNKNOWN, Features, chosen_rows
+from model.features.fitted import Features
+from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
+from model.features.kinds import CONTEXT
 from model.network.network import Network
 from model.settings import TrainingSettings
 from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide
 from model.training.inference import encode_once, predict_in_batches
 from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
+from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
-
-UNKNOWN_FRACTION = 0.01
-"""Share of categories shown as unknown while training, so that the unknown slot has a meaning."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ class Fit:
         logits = predict_in_batches(network, network, encoded, self.settings.batch_tokens, chosen).double()
         outputs = head.outputs(self.labels[chosen], self.target.n_outputs)
         scores, informations = head.score_and_information(logits, outputs, self.class_weights)
-        fit_context(network.context, encoded.context[chosen], scores.numpy(), informations.numpy())
+        fit_context(network.context, encoded[CONTEXT][chosen], scores.numpy(), informations.numpy())
 
     def _mean_loss(self, rows: np.ndarray) -> Tensor:
-        batch = drop_categories(self.network.batch_of(self.parts[0], rows))
+        batch = disturb(self.network.batch_of(self.parts[0], rows))
         with distributed.shard_batch(batch) as shard:
             logits = self.network(shard.batch)
         chosen = rows[shard.rows]
@@ -170,15 +170,6 @@ def compile_blocks(network: Network) -> None:
     if network.where.type == "cuda":
         for block in network.encoder.layer:
             block.compile(dynamic=True)
-
-
-def drop_categories(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the batch with a few categories made unknown."""
-    if "categories" not in batch:
-        return batch
-    categories = batch["categories"]
-    dropped = (torch.rand(categories.shape) < UNKNOWN_FRACTION).to(categories.device)
-    return {**batch, "categories": torch.where(dropped, UNKNOWN, categories)}
 
 
 def checked_labels(network: Network, rows: LabelledRows, name: str) -> Tensor:

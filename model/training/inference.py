@@ -12,7 +12,7 @@ from model.compute import distributed
 from model.compute.device import autocast, eager
 from model.features.batches import batches
 from model.features.encoded import Encoded
-from model.features.fitted import chosen_rows
+from model.features.fitting import chosen_rows
 from model.network.network import Network
 
 MAX_PROBED_ROWS = 100_000

@@ -12,15 +12,14 @@ from torch import Tensor
 
 from model.compute import distributed
 from model.compute.device import deterministic, device
-from model.features.batches import INPUTS
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.training.calibration import calibrate, calibration_after_refit
-from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, drop_categories, evaluate_loss
+from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
 from model.training.inference import encode_once
-from model.training.masking import MaskedModel, hide
+from model.training.masking import MaskedModel, disturb, hide, tokens_of
 from model.training.optimisation import Checkpoints, History, Optimisation
 
 
@@ -44,10 +43,9 @@ def pretrain(
 
     def loss(rows: np.ndarray) -> Tensor:
         # Each window of a row is guessed by itself.
-        batch = network.batch_of(encoded, rows)
-        batch = {name: batch[name] for name in INPUTS if name in batch}
+        batch = tokens_of(network.batch_of(encoded, rows))
         hidden = hide(batch, network, settings.mask_fraction)
-        with distributed.shard_batch(drop_categories(batch)) as shard:
+        with distributed.shard_batch(disturb(batch)) as shard:
             hidden_part = hidden.of(shard.rows)
             value = model(shard.batch, hidden_part)
         return value if distributed.n_ranks() == 1 else value * (shard.weight * hidden_part.count / hidden.count)

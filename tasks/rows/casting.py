@@ -11,8 +11,8 @@ from decimal import Decimal, InvalidOperation
 import numpy as np
 import pandas as pd
 
+from model.features.kinds import KINDS, kind_class
 from model.heads import head_of
-from model.settings import NUMERIC_KINDS
 from tasks.params import Target
 
 _DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
@@ -64,21 +64,23 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
-    """`values` as a column of its kind, and which of them did not fit (bool, same index)."""
-    present = values.notna()
-    if kind in NUMERIC_KINDS:
-        if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
-            values = as_text(values)
-        if values.dtype == object:
-            values = values.where(~values.map(lambda cell: isinstance(cell, date | timedelta | bytes)), "")
-        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        numbers = numbers.where(np.isfinite(numbers) & ~_rounded(values, numbers))
-        return numbers, present & numbers.isna()
-    if kind == "time":
-        times = parse_time(values)
-        return times, present & times.isna()
-    texts = _text(values)
-    return texts, present & texts.isna()
+    """Return `values` as a column of its kind, and which of them did not fit (bool, same index)."""
+    cast = _CASTS[KINDS[kind].cells](values)
+    fits = cast.notna()
+    if (misfits := kind_class(kind).misfits) is not None:
+        fits[fits] = ~misfits(cast[fits].to_numpy())
+        cast = cast.where(fits)
+    return cast, values.notna() & ~fits
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """Return finite numbers that a 64-bit float holds exactly; NaN for all else."""
+    if not (pd.api.types.is_numeric_dtype(values) or values.dtype == object):  # pandas would count seconds
+        values = as_text(values)
+    if values.dtype == object:
+        values = values.where(~values.map(lambda cell: isinstance(cell, date | timedelta | bytes)), "")
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    return numbers.where(np.isfinite(numbers) & ~_rounded(values, numbers))
 
 
 def _rounded(values: pd.Series, numbers: pd.Series) -> pd.Series:
@@ -124,8 +126,8 @@ def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series
     return cast_column(values, head.label_kind)
 
 
-def _text(values: pd.Series) -> pd.Series:
-    """Text of each value; containers have none."""
+def _texts(values: pd.Series) -> pd.Series:
+    """Return the text of each value; containers have none."""
     if values.dtype == object:
         values = values.where(~values.map(lambda cell: isinstance(cell, list | dict | np.ndarray | bytes)), None)
     return as_text(values)
@@ -136,3 +138,7 @@ def cell_text(cell: object) -> str:
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return str(int(cell))
     return str(cell)
+
+
+_CASTS = {"str": _texts, "float64": _numbers, "datetime64[s]": parse_time}
+"""By the type of a kind's cells, how they are cast; what does not fit becomes missing."""

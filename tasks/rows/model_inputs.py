@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.features.kinds import KINDS
 from model.heads import head_of
-from model.settings import NUMERIC_KINDS
 from model.target import Target
 from tasks.params import Product
 from tasks.rows.casting import cast_column
@@ -19,8 +19,8 @@ from tasks.runtime.errors import UserError
 
 
 def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
-    """The declared inputs of `frame` as the arrays `model.features.fitted` describes."""
-    return {name: _array(frame[name], kind) for name, kind in product.columns.items()}
+    """The declared inputs of `frame` as the arrays of their kinds' cells."""
+    return {name: _array(frame[name], KINDS[kind].cells) for name, kind in product.columns.items()}
 
 
 def no_rows(product: Product) -> pd.DataFrame:
@@ -139,10 +139,9 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
     return ""
 
 
-def _array(values: pd.Series, kind: str) -> np.ndarray:
-    if kind in NUMERIC_KINDS:
-        return values.to_numpy("float64")
-    if kind == "time":
-        return values.to_numpy("datetime64[s]")
+def _array(values: pd.Series, cells: str) -> np.ndarray:
+    """Return a valid column as an array of its type of cells; texts as object, str or None."""
+    if cells != "str":
+        return values.to_numpy(cells)
     # By way of Arrow, whose texts pandas holds: ten times as fast as cell by cell, and None where there is none.
     return pa.array(values, from_pandas=True).to_numpy(zero_copy_only=False)

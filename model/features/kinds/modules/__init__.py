@@ -1,0 +1,1 @@
+"""The torch half of each kind: its token module and what guesses its hidden values. Imported by networks alone."""
