@@ -19,12 +19,12 @@ def rows_of(lengths):
 def encoded_text(texts, **windows):
     n = len(windows["window_offsets"]) - 1 if windows else len(texts)
     return Encoded(
-        categories=np.zeros((n, 0), np.int64),
-        numbers=np.zeros((n, 0), np.float32),
-        times=np.zeros((n, 0, 3), np.float32),
-        text=np.concatenate([np.empty(0), *texts]).astype(np.int32),
-        offsets=np.r_[0, np.cumsum([len(text) for text in texts])].astype(np.int64),
-        **windows,
+        n_rows=n,
+        arrays={
+            "text": np.concatenate([np.empty(0), *texts]).astype(np.int32),
+            "offsets": np.r_[0, np.cumsum([len(text) for text in texts])].astype(np.int64),
+            **windows,
+        },
     )
 
 
@@ -48,7 +48,7 @@ def test_batches_of_windows_keep_rows_whole_within_the_budget(rows, budget, seed
     for some in cut:
         longest, n_windows = max(max(rows[row]) for row in some), sum(len(rows[row]) for row in some)
         assert len(some) == 1 or longest * n_windows <= budget
-        if encoded.text.size:
+        if encoded["text"].size:
             batch = collate(encoded, some, pad_id=0)
             assert batch["text"].shape == (n_windows, max(1, longest - 1))
             read = [

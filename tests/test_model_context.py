@@ -79,7 +79,7 @@ def test_a_missing_value_and_a_freak_are_harmless():
     features = Features.fit(KINDS, table, y, "binary", max_tokens=8)
     few = {name: column[:4].copy() for name, column in table.items()}
     few["damp"][:] = [np.nan, np.inf, 1e30, -1e30]
-    assert features.encode(few).context[:, 0].tolist() == [0, 0, 3, -3]
+    assert features.encode(few)["context"][:, 0].tolist() == [0, 0, 3, -3]
 
 
 def test_a_column_that_never_changes_or_is_never_known_says_nothing():
@@ -99,7 +99,7 @@ def test_the_encoder_does_not_see_context_and_the_score_does():
     encoded, changed = features.encode(table), features.encode(other)
     assert features.sizes.n_columns == 1
     assert (encoded.lengths == 2).all()
-    np.testing.assert_array_equal(encoded.numbers, changed.numbers)
+    np.testing.assert_array_equal(encoded["numbers"], changed["numbers"])
     assert network.context is not None
     damp, wind = network.context.weight[:, 0].tolist()
     assert damp > 0.3
@@ -120,7 +120,7 @@ def test_context_ranks_unseen_days_better_than_the_same_columns_as_numbers():
         encoded, held = features.encode(table), features.encode(unseen)
         settings = TrainingSettings(epochs=10.0, learning_rate=3e-3, keep="last")
         network, _ = train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
-        batch = {"numbers": torch.from_numpy(held.numbers), "context": torch.from_numpy(held.context)}
+        batch = {name: torch.from_numpy(array) for name, array in held.arrays.items()}
         with torch.no_grad():
             areas[kind] = roc_auc_score(truth, network(batch)[:, 0])
     assert areas["context"] > areas["number"] + 0.01

@@ -4,7 +4,6 @@ import datetime
 import itertools
 import json
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 
 from model.features.bins import bin_edges
 from model.features.encoded import on_disk
-from model.features.fitted import MISSING, UNKNOWN, Features
+from model.features.fitted import Features
+from model.features.kinds.category import MISSING, UNKNOWN
 from model.features.subwords import join, tokenise, train_tokenizer
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
@@ -34,10 +34,10 @@ def a_table(n=40, seed=0):
 def test_vocabulary_is_fitted_on_the_given_rows_only():
     fitted = Features.fit({"colour": "category"}, a_table(), None, "binary", max_tokens=8)
     other = {"colour": np.array(["violet", None, "red"], object)}
-    slots = fitted.encode(other).categories[:, 0]
+    slots = fitted.encode(other)["categories"][:, 0]
     assert slots[0] == UNKNOWN
     assert slots[1] == MISSING
-    assert fitted.vocabularies["colour"][slots[2] - 2] == "red"
+    assert fitted.fitted["category"].columns["colour"][slots[2] - 2] == "red"
 
 
 def test_scale_and_bins_ignore_rows_outside_the_fit():
@@ -51,8 +51,9 @@ def test_number_beyond_the_bins_is_their_end_and_one_beyond_single_precision_spo
     size = np.arange(100.0)
     fitted = Features.fit({"size": "number"}, {"size": size}, size > 50, "binary", max_tokens=8)
     freaks = np.array([-np.inf, -1.7e308, -5, 0, 50, 99, 200, 1e300, np.inf, np.nan])
-    scaled = fitted.encode({"size": freaks}).numbers[:, 0]
-    low, high = np.float32(fitted.numbers["size"].edges[0]), np.float32(fitted.numbers["size"].edges[-1])
+    scaled = fitted.encode({"size": freaks})["numbers"][:, 0]
+    edges = fitted.fitted["number"].columns["size"].edges
+    low, high = np.float32(edges[0]), np.float32(edges[-1])
     assert scaled.tolist()[1:4] == [low] * 3
     assert low < scaled[4] < high
     assert scaled.tolist()[5:8] == [high] * 3
@@ -61,9 +62,9 @@ def test_number_beyond_the_bins_is_their_end_and_one_beyond_single_precision_spo
     kinds = {"size": "number", "damp": "context"}
     both = Features.fit(kinds, table, np.arange(10) > 4, "binary", max_tokens=8)
     encoded = both.encode(table)
-    assert np.isfinite(encoded.numbers[1:8]).all()
-    assert np.isfinite(encoded.context).all()
-    assert np.isfinite(np.diff(np.array(both.numbers["size"].edges, np.float32))).all()
+    assert np.isfinite(encoded["numbers"][1:8]).all()
+    assert np.isfinite(encoded["context"]).all()
+    assert np.isfinite(np.diff(np.array(both.fitted["number"].columns["size"].edges, np.float32))).all()
 
 
 def test_vocabulary_does_not_depend_on_row_order():
@@ -86,7 +87,7 @@ def test_fitting_on_pieces_is_fitting_on_the_whole(tmp_path):
 
 
 def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabulary(monkeypatch):
-    monkeypatch.setattr("model.features.fitted.MAX_FITTED_ROWS", 500)
+    monkeypatch.setattr("model.features.fitting.MAX_FITTED_ROWS", 500)
     random = np.random.default_rng(1)
     size = random.normal(size=3000)
     table = {"size": size, "colour": np.array([f"c{i % 300}" for i in range(3000)], object)}
@@ -94,20 +95,20 @@ def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabu
     pieces = [{name: column[start : start + 700] for name, column in table.items()} for start in range(0, 3000, 700)]
     fitted = Features.fit(kinds, pieces, (size > 0.3).astype(int), "binary", max_tokens=8)
     assert fitted == Features.fit(kinds, table, (size > 0.3).astype(int), "binary", max_tokens=8)
-    assert len(fitted.vocabularies["colour"]) == 300
-    assert fitted.numbers["size"].centre != np.median(size)
-    assert abs(fitted.numbers["size"].centre - np.median(size)) < 0.2
-    scale = fitted.numbers["size"]
+    assert len(fitted.fitted["category"].columns["colour"]) == 300
+    assert fitted.fitted["number"].columns["size"].centre != np.median(size)
+    assert abs(fitted.fitted["number"].columns["size"].centre - np.median(size)) < 0.2
+    scale = fitted.fitted["number"].columns["size"]
     cut = np.array(scale.edges) * scale.scale + scale.centre
     assert np.abs(cut - 0.3).min() < 0.02
 
 
 def test_of_too_many_values_the_rarest_are_forgotten_while_they_are_counted(monkeypatch):
-    monkeypatch.setattr("model.features.fitted.MAX_COUNTED", 200)
+    monkeypatch.setattr("model.features.kinds.category.MAX_COUNTED", 200)
     pieces = [
         {"who": np.array([f"{i % 20}" if i % 2 else f"{part}-{i}" for i in range(300)], object)} for part in range(9)
     ]
-    (who,) = Features.fit({"who": "category"}, pieces, None, "binary", max_tokens=8).vocabularies.values()
+    (who,) = Features.fit({"who": "category"}, pieces, None, "binary", max_tokens=8).fitted["category"].columns.values()
     assert set(who[:10]) == {str(i) for i in range(1, 20, 2)}
     assert len(who) <= 200 + 300
 
@@ -118,22 +119,23 @@ def test_pieces_on_disk_are_the_encoded_whole_and_leave_no_file(tmp_path):
         features = Features.fit(kinds, table, None, "binary", max_tokens=8, max_windows=max_windows, wide_tokens=9)
         pieces = ({name: column[a:b] for name, column in table.items()} for a, b in ((0, 0), (0, 7), (7, 7), (7, 50)))
         stored, whole = on_disk(map(features.encode, pieces), tmp_path), features.encode(table)
-        for each in fields(whole):
-            one, other = getattr(stored, each.name), getattr(whole, each.name)
+        assert len(stored) == len(whole)
+        assert stored.arrays.keys() == whole.arrays.keys()
+        for name, other in whole.arrays.items():
+            one = stored[name]
             np.testing.assert_array_equal(one, other)
             assert one.dtype == other.dtype
             assert one.shape == other.shape
         np.testing.assert_array_equal(stored.lengths, whole.lengths)
         assert len(stored) == 50
-    assert isinstance(stored.text.base, np.memmap)
+    assert isinstance(stored["text"].base, np.memmap)
     assert not list(tmp_path.iterdir())
 
 
 def test_time_is_split_as_the_calendar_splits_it():
     when = np.array(["2012-12-31T23:59:00", "1969-03-02T06:30:00", "2013-06-30T00:00:00", "NaT"], "datetime64[s]")
-    parts = (
-        Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8).encode({"when": when}).times[:, 0]
-    )
+    features = Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8)
+    parts = features.encode({"when": when})["times"][:, 0]
     for moment, (minute, weekday, day) in zip(when[:3].astype(datetime.datetime), parts[:3], strict=True):
         assert (minute, weekday, day) == (
             moment.hour * 60 + moment.minute,
@@ -147,12 +149,12 @@ def test_time_is_split_as_the_calendar_splits_it():
 def test_a_cycle_is_read_only_where_the_rows_have_been_through_it(n_days, read):
     when = np.datetime64("2013-03-05T23:00:00") + 86400 * np.arange(n_days).astype("timedelta64[s]")
     table = {"when": np.r_[when, np.datetime64("NaT")]}
-    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.cycles == (read,)
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time") == (read,)
 
 
 def test_times_of_which_none_is_known_have_no_cycle():
     table = {"when": np.array(["NaT", "NaT"], "datetime64[s]")}
-    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.cycles == ((),)
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time") == ((),)
 
 
 def test_tree_bins_cut_where_the_target_changes():
@@ -208,7 +210,7 @@ def test_the_linear_model_reads_so_many_tokens_and_no_more_however_many_windows_
     sizes = {"max_tokens": 8, "max_windows": 5, "wide_tokens": 10}
     encoded = Features.fit({"body": "text"}, table, None, "binary", **sizes).encode(table)
     assert encoded.n_windows.tolist() == [3, 1]
-    whole = encoded.bag_weights[: encoded.bag_offsets[1]].max()
+    whole = encoded["bag_weights"][: encoded["bag_offsets"][1]].max()
     assert whole == pytest.approx(1 + math.log(10))
 
 
@@ -246,8 +248,10 @@ def test_features_read_back_are_the_features_saved(tmp_path):
     loaded = Features.load(tmp_path)
     assert loaded == fitted
     assert loaded.sizes == fitted.sizes
-    for name in ("categories", "numbers", "times", "text", "offsets"):
-        np.testing.assert_array_equal(getattr(loaded.encode(table), name), getattr(fitted.encode(table), name))
+    arrays = fitted.encode(table).arrays
+    assert {"categories", "numbers", "times", "text", "offsets"} <= arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded.encode(table)[name], array)
 
 
 def test_a_model_of_before_the_linear_model_of_subwords_is_read_as_one_without(tmp_path):
@@ -256,7 +260,7 @@ def test_a_model_of_before_the_linear_model_of_subwords_is_read_as_one_without(t
     content = json.loads(file.read_text())
     del content["wide_tokens"]
     file.write_text(json.dumps(content))
-    assert Features.load(tmp_path).wide_tokens == 0
+    assert Features.load(tmp_path).fitted["text"].reading.wide_tokens == 0
 
 
 def test_fitting_twice_saves_the_same_bytes(tmp_path):
@@ -278,5 +282,5 @@ def test_columns_that_are_not_there_are_all_named():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="size must be of kind category, number, time, text, context, got 'integer'"):
+    with pytest.raises(ValueError, match="size must be of kind category, number, context, time, text, got 'integer'"):
         Features.fit({"size": "integer"}, a_table(), None, "binary", max_tokens=8)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model.features.encoded import Sizes
+from model.features.kinds.modules.number import PiecewiseLinear
 from model.network.dropout import Dropout
-from model.network.embedding import PiecewiseLinear
 from model.network.encoder import PLAIN_ATTENTION_TOKENS, Attention, Encoder
 from model.network.network import Network
 from model.settings import NetworkSettings
@@ -19,10 +19,12 @@ from model.training.masking import Hidden, MaskedModel, hide
 
 SMALL = NetworkSettings(d_model=16, n_layers=2, n_heads=4, d_feedforward=32, dropout=0.0)
 SIZES = Sizes(
-    n_categories=(4, 6),
-    edges=((-1.0, 0.0, 2.0), (0.0, 1.0)),
-    cycles=((0, 1, 2),),
-    n_texts=2,
+    columns={
+        "category": (4, 6),
+        "number": ((-1.0, 0.0, 2.0), (0.0, 1.0)),
+        "time": ((0, 1, 2),),
+        "text": (None, None),
+    },
     n_subwords=30,
     max_tokens=12,
     cls_id=2,
@@ -164,7 +166,9 @@ def test_weights_depend_on_the_seed_alone():
 
 @pytest.mark.parametrize(("read", "unread"), [((0, 1), 2), ((0, 2), 1), ((1,), 0)])
 def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
-    network = Network(SMALL, replace(SIZES, cycles=(read,)), Target(task="regression")).eval()
+    network = Network(
+        SMALL, replace(SIZES, columns={**SIZES.columns, "time": (read,)}), Target(task="regression")
+    ).eval()
     batch, later, other = a_batch(), a_batch(), a_batch()
     later["times"][2, 0, unread] += 1
     other["times"][2, 0, read[0]] += 1
@@ -173,15 +177,15 @@ def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
 
 
 def test_masked_modelling_asks_for_the_cycles_that_are_read():
-    network = Network(SMALL, replace(SIZES, cycles=((0, 1),)), seed=0)
+    network = Network(SMALL, replace(SIZES, columns={**SIZES.columns, "time": ((0, 1),)}), seed=0)
     model, batch = MaskedModel(network, seed=0).eval(), a_batch()
     columns = torch.zeros(5, 5, dtype=torch.bool)
     columns[2, 4] = True
-    loss = model(batch, Hidden(columns=columns, subwords=None, text=None))
+    loss = model(batch, Hidden(columns=columns))
     token = network.encode(batch, hidden_columns=columns)[0][2, 5]
     minute, weekday, _ = batch["times"][2, 0].tolist()
-    hour = -model.time_heads[0](token).log_softmax(0)[int(minute // 60)] / math.log(24)
-    day = -model.time_heads[1](token).log_softmax(0)[int(weekday)] / math.log(7)
+    hour = -model.heads["time"].heads[0](token).log_softmax(0)[int(minute // 60)] / math.log(24)
+    day = -model.heads["time"].heads[1](token).log_softmax(0)[int(weekday)] / math.log(7)
     assert loss.item() == pytest.approx((hour + day).item() / 2, rel=1e-5)
 
 
@@ -213,12 +217,12 @@ def test_masked_modelling_loss_is_cross_entropy_over_that_of_a_guess():
     subwords = torch.zeros(5, 8, dtype=torch.bool)
     subwords[4, 1] = True
     seen = torch.where(subwords, SIZES.mask_id, batch["text"])
-    loss = model(batch, Hidden(columns=columns, subwords=subwords, text=seen))
+    loss = model(batch, Hidden(columns=columns, tokens={"text": subwords}, seen={"text": seen}))
     tokens, _ = network.encode({**batch, "text": seen}, hidden_columns=columns)
     category = tokens[2, 2] @ network.embeddings.category_embeddings.weight[4:10].T
-    number = model.number_heads[0](tokens[3, 3])
-    bin_of_number = sum(float(batch["numbers"][3, 0]) >= edge for edge in SIZES.edges[0][1:-1])
-    subword = model.subword_head(tokens[4, 6 + 1]) @ network.embeddings.word_embeddings.weight.T
+    number = model.heads["number"].heads[0](tokens[3, 3])
+    bin_of_number = sum(float(batch["numbers"][3, 0]) >= edge for edge in SIZES.of("number")[0][1:-1])
+    subword = model.heads["text"].transform(tokens[4, 6 + 1]) @ network.embeddings.word_embeddings.weight.T
     expected = sum(
         -logits.log_softmax(0)[truth] / math.log(len(logits))
         for logits, truth in (
@@ -246,11 +250,11 @@ def test_separators_padding_and_missing_values_are_never_hidden():
     batch["text"][:, 5:] = SIZES.pad_id
     torch.manual_seed(0)
     hidden = hide(batch, network, 0.99)
-    assert not hidden.subwords[(batch["text"] == SIZES.pad_id) | (batch["text"] == SIZES.sep_id)].any()
+    assert not hidden.tokens["text"][(batch["text"] == SIZES.pad_id) | (batch["text"] == SIZES.sep_id)].any()
     assert not hidden.columns[0, 2]
     assert not hidden.columns[1, 4]
-    assert torch.equal(hidden.text == SIZES.pad_id, batch["text"] == SIZES.pad_id)
-    assert torch.equal(hidden.text[~hidden.subwords], batch["text"][~hidden.subwords])
+    assert torch.equal(hidden.seen["text"] == SIZES.pad_id, batch["text"] == SIZES.pad_id)
+    assert torch.equal(hidden.seen["text"][~hidden.tokens["text"]], batch["text"][~hidden.tokens["text"]])
     assert hidden.columns.float().mean() > 0.9
 
 

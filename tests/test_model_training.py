@@ -23,7 +23,7 @@ from model.training.loss import Loss, balanced_class_weights, recency_weights
 from model.training.optimisation import Optimisation
 from model.training.train import pretrain, train, train_again
 
-NOTHING = Sizes(n_categories=(2,), edges=(), cycles=(), n_texts=0, n_subwords=1, max_tokens=8)
+NOTHING = Sizes(columns={"category": (2,)}, n_subwords=1, max_tokens=8)
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=0.1)
 KINDS = {"colour": "category", "size": "number", "note": "text"}
 QUICK = TrainingSettings(epochs=2, learning_rate=3e-3)

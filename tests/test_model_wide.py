@@ -73,8 +73,8 @@ def test_the_linear_model_is_ridge_regression_on_tf_idf(weighted):
     fit_wide(wide, [encoded], outputs, penalty=0.5, scale=8.0, row_weights=weigh if weighted else None)
     counts = np.zeros((len(y), 2 * n_subwords))
     for row in range(len(y)):
-        at = slice(encoded.bag_offsets[row], encoded.bag_offsets[row + 1])
-        counts[row, encoded.bag[at]] = encoded.bag_weights[at]
+        at = slice(encoded["bag_offsets"][row], encoded["bag_offsets"][row + 1])
+        counts[row, encoded["bag"][at]] = encoded["bag_weights"][at]
     rarity = np.log((1 + len(y)) / (1 + (counts > 0).sum(0))) + 1
     rows = counts * rarity
     for field in (rows[:, :n_subwords], rows[:, n_subwords:]):
@@ -199,7 +199,7 @@ def test_without_text_or_tokens_to_read_there_is_no_linear_part():
     table, _ = a_table(10)
     target = Target(task="multiclass", classes=("a", "b", "c"))
     assert Network(replace(SMALL, wide_tokens=0), fitted(table, 0).sizes, target).wide is None
-    assert not fitted(table, 0).encode(table).bag_offsets.size
+    assert "bag" not in fitted(table, 0).encode(table).arrays
     numbers = Features.fit({"x": "number"}, {"x": np.arange(9.0)}, None, "binary", max_tokens=8, wide_tokens=200)
     assert Network(SMALL, numbers.sizes, Target(task="regression")).wide is None
-    assert not numbers.encode({"x": np.arange(9.0)}).bag_offsets.size
+    assert "bag" not in numbers.encode({"x": np.arange(9.0)}).arrays

@@ -49,8 +49,8 @@ def test_the_head_reads_the_mean_of_a_rows_windows(pooling):
             first, end = encoded.window_offsets[row : row + 2]
             parts = []
             for window in range(first, end):
-                text = encoded.text[encoded.offsets[window] : encoded.offsets[window + 1]]
-                category = alone.encode({name: column[[row]] for name, column in table.items()}).categories
+                text = encoded["text"][encoded["offsets"][window] : encoded["offsets"][window + 1]]
+                category = alone.encode({name: column[[row]] for name, column in table.items()})["categories"]
                 batch = {
                     "categories": torch.from_numpy(category),
                     "text": torch.from_numpy(text.astype(np.int64))[None],
@@ -97,5 +97,5 @@ def test_a_model_of_before_windows_is_read_as_one_without(tmp_path):
     file = tmp_path / "features.json"
     file.write_text(file.read_text().replace(' "max_windows": 1,\n', ""))
     assert "max_windows" not in file.read_text()
-    assert Features.load(tmp_path).max_windows == 1
-    assert not Features.load(tmp_path).encode(table).window_offsets.size
+    assert Features.load(tmp_path).fitted["text"].reading.max_windows == 1
+    assert Features.load(tmp_path).encode(table).window_offsets is None
