@@ -9,10 +9,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-COLUMN_KINDS = ("category", "number", "time", "text", "context")
-NUMERIC_KINDS = ("number", "context")
-"""Kinds whose values are numbers."""
-
 STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 """No unknown keys, no value of another type; the text below a field is its description in the JSON Schema."""
 Count = Annotated[int, Field(ge=1)]

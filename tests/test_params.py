@@ -133,7 +133,7 @@ def test_check_of_the_file_imports_nothing_heavy():
         ),
         (
             {"columns__weight_kg": "numer"},
-            "columns.weight_kg must be one of category, number, time, text, context, got 'numer'; use number",
+            "columns.weight_kg must be one of category, number, context, time, text, got 'numer'; use number",
         ),
         (
             {"columns__late": "number"},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.settings import COLUMN_KINDS
+from model.features.kinds import KINDS
 from tasks.params import Target
 from tasks.rows.casting import as_text, cast_column, cast_target, event_day, parse_time
 
@@ -87,7 +87,7 @@ def test_cell_is_a_number_where_python_says_so_and_else_a_misfit(cells):
         assert bad == (wanted is None and not missing), cell
 
 
-@given(st.lists(GARBAGE, max_size=8), st.sampled_from(COLUMN_KINDS))
+@given(st.lists(GARBAGE, max_size=8), st.sampled_from(list(KINDS)))
 @settings(max_examples=150, deadline=None)
 def test_cell_is_missing_typed_or_a_misfit_and_never_two_of_them(cells, kind):
     values = pd.Series(cells, dtype=object)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.schema import (
@@ -101,7 +102,7 @@ def inputs(parts: Parts) -> Iterator[str]:
     columns = parts.columns
     if columns == {}:
         yield "columns must name at least one input, got {}; add one"
-    elif columns and set(columns.values()) == {"context"}:
+    elif columns and all(kind in KINDS and not KINDS[kind].is_token for kind in columns.values()):
         yield (
             f"columns must name at least one that is no context, got {', '.join(columns)}; add what tells the rows of "
             "one context apart"
@@ -120,7 +121,7 @@ def key(parts: Parts) -> Iterator[str]:
 def time(parts: Parts) -> Iterator[str]:
     """Refuse what goes against a row's date, or needs one that is not declared."""
     kind = (parts.columns or {}).get(parts.time or "")
-    if kind and kind != "time":
+    if kind and kind != TIME:
         yield f"columns.{parts.time} must be time, as it is the rows' own, got {kind}; make it time"
     if parts.has_time:
         return
@@ -167,10 +168,10 @@ def expectations(parts: Parts) -> Iterator[str]:
 
 def personal_data(parts: Parts) -> Iterator[str]:
     """Refuse to drop what is used, and to hash or redact what is no text."""
-    columns, texts = parts.columns or {}, ("category", "text")
+    columns, texts = parts.columns or {}, [name for name, kind in KINDS.items() if kind.cells == "str"]
     used = [*parts.named, *([parts.target.name] if parts.target else [])]
     named = [name for name in [*(parts.key or ()), *columns] if name != parts.time]
-    hashable = [name for name in named if columns.get(name, "category") in texts]
+    hashable = [name for name in named if columns.get(name, CATEGORY) in texts]
     for name, way in (parts.pii or {}).items():
         if way == "drop" and name in used:
             yield f"pii.{name} must not be a column that is used, got drop; delete it there, or use hash"
@@ -223,7 +224,7 @@ def texts(parts: Parts) -> Iterator[str]:
     """Refuse sizes for text that do not fit the number of text columns."""
     if not (parts.model and parts.columns):
         return
-    network, n_texts = parts.model.network_settings(), list(parts.columns.values()).count("text")
+    network, n_texts = parts.model.network_settings(), list(parts.columns.values()).count(TEXT)
     if n_texts >= network.max_tokens:
         yield (
             f"model.network.max_tokens must be above the number of text columns, got {network.max_tokens} for "

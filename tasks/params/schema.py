@@ -16,9 +16,9 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
+from model.features.kinds import CATEGORY, KINDS, TIME
 from model.heads import METRICS, TASKS
 from model.settings import (
-    COLUMN_KINDS,
     PRESETS,
     STRICT,
     Count,
@@ -238,7 +238,7 @@ class Product:
     """The event date: decides the dt= partition. Without it a row's date is the as_of on which it was first seen, in a
     column `arrived`. That costs: no split by time, no horizon, and what was there on the first day counts as new."""
     columns: Annotated[
-        dict[str, Annotated[str, OneOf(COLUMN_KINDS)]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
+        dict[str, Annotated[str, OneOf(tuple(KINDS))]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
     ]
     """The model's inputs, each a category, number, time, text or context (a number that many rows share, such as the
     weather of a day: read by a line of its own beside the encoder); nothing else reaches the model."""
@@ -293,7 +293,7 @@ class Product:
     @property
     def kinds(self) -> dict[str, str]:
         """Return the kind of each column of a row: a key is a category, where nothing else is declared of it."""
-        return {**dict.fromkeys(self.key, "category"), self.time: "time", **self.columns}
+        return {**dict.fromkeys(self.key, CATEGORY), self.time: TIME, **self.columns}
 
     def scored_day(self, as_of: date) -> date:
         """Return the day whose rows the night of `as_of` scores."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from model.features.kinds import kind_class
 from tasks.params import Product
 from tasks.quality.checked_table import Counts
 from tasks.rows.partitions import partition, read_table
@@ -80,7 +81,7 @@ def compare(
         figures.append(_quarantined(day, stored, by_date, limits.max_share_change))
         full = [rows for rows in then if len(rows)]
         if len(now) and full:
-            categories = [name for name, kind in product.columns.items() if kind == "category"]
+            categories = [name for name, kind in product.columns.items() if kind_class(kind).reads_as == "labels"]
             figures += [_missing(name, now, full, limits.max_share_change) for name in product.columns]
             figures += [_shift(name, now, full, limits.max_shift) for name in categories]
     return Drift(date=day.isoformat(), days_before=len(stored), accepted=accepted, figures=figures)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.features.kinds import TEXT
 from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.arrivals import content_of
@@ -127,7 +128,7 @@ def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Se
     if not product.split.group:
         return keys if product.has_key else content_of(keys)  # equal rows are one group
     group = as_text(table[product.split.group])
-    if product.columns.get(product.split.group) == "text":
+    if product.columns.get(product.split.group) == TEXT:
         group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
     return group.where(group.notna(), "\x1f" + keys)  # a row without a group stands for itself
 
