@@ -61,8 +61,9 @@ class MaskedModel(nn.Module):
             values, head = batch[kind.input], self.heads[kind.name]
             assert isinstance(head, Reconstruction)
             end = first + values.shape[1]
-            is_hidden = hidden.tokens[kind.input] if kind.is_sequence else hidden.columns[:, first - 1 : end - 1]
-            losses += head.losses(tokens[:, first:end], values, is_hidden, self.network.embeddings)
+            is_hidden = hidden.tokens.get(kind.input) if kind.is_sequence else hidden.columns[:, first - 1 : end - 1]
+            if is_hidden is not None:
+                losses += head.losses(tokens[:, first:end], values, is_hidden, self.network.embeddings)
             first = end
         return torch.stack(losses).sum() / hidden.count
 
