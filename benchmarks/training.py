@@ -120,8 +120,8 @@ def _flights(folder: Path) -> list[dict]:
     settings = NetworkSettings()
     features = Features.fit(columns, table, y, "binary", max_tokens=8)
     encoded = features.encode(table)
-    plain = {f"c{i}": column for i, column in enumerate(encoded.categories.T)}
-    plain |= {f"n{i}": np.nan_to_num(column) for i, column in enumerate(encoded.numbers.T)}
+    plain = {f"c{i}": column for i, column in enumerate(encoded["categories"].T)}
+    plain |= {f"n{i}": np.nan_to_num(column) for i, column in enumerate(encoded["numbers"].T)}
     pd.DataFrame({**plain, "label": y}).to_parquet(folder / "table.parquet")
     batch_tokens = TABLE_ROWS * int(encoded.lengths[0])
 
