@@ -82,7 +82,7 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
     metric = product.gates.metric
     exact = Scorer(folder, engine=SIMPLEST)
     (val, y_val), (test, y_test) = (
-        model_inputs.split_part(paths.splits, part, product).sample(N_MEASURED_ROWS).answerable(exact.classes)
+        model_inputs.split_part(paths.splits, part, product).sample(N_MEASURED_ROWS).with_known_labels(exact.classes)
         for part in ("val", "test")
     )
 
@@ -96,7 +96,7 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
     if any(engine.network == FP16_NETWORK for engine in engines):
         convert_to_fp16(folder / NETWORK, folder / FP16_NETWORK)
     measured = partial(gate_metric, product, y_val, classes=exact.classes)
-    findings = measure(folder, engines, val.whole(), measured)
+    findings = measure(folder, engines, val.read_all(), measured)
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
     chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain)
     if product.model.engine not in (MEASURED, str(chosen)):
@@ -142,7 +142,7 @@ def _quantise(product: Product, paths: Paths, folder: Path) -> None:
 
     features = Features.load(folder)
     rows = model_inputs.split_part(paths.splits, "train", product).sample(N_CALIBRATION_ROWS)
-    encoded = features.encode(rows.whole())
+    encoded = features.encode(rows.read_all())
     cut = batches(encoded, CALIBRATION_TOKENS)
     quantise(folder / NETWORK, folder / INT8_NETWORK, (collate(encoded, its, features.sizes.pad_id) for its in cut))
 

@@ -100,7 +100,7 @@ def _score(champion: Path, product: Product) -> float:
 
     paths, scorer = Paths(product.name), Scorer(champion)
     classes = read_target(paths.onnx).classes
-    rows, y = model_inputs.split_part(paths.splits, "test", product).answerable(classes)
+    rows, y = model_inputs.split_part(paths.splits, "test", product).with_known_labels(classes)
     scores = model_inputs.scores(scorer, rows)
     if scores.ndim > 1:
         by_class = dict(zip(scorer.classes, scores.T, strict=True))

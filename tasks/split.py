@@ -1,10 +1,10 @@
 """Join labels to rows by key and part them into train, validation and test; keep the rest for pretraining.
 
-No leak: rows of one group never straddle a split, and what is held out is absent from pretraining too.
-Within validation and test each group counts once, so that a text that came twice is not judged twice.
+No leak: rows of one group never straddle a split, and held-out rows are absent from pretraining too.
+Within validation and test each group counts once, so that a text that came twice is not measured twice.
 
-Never holds the rows: all is decided on one truth, one date and two digests per row (see `tasks.rows.keys`), then
-the rows pass by once more on their way to the parts, in order of date and key.
+Never holds the rows: parts are decided on one label, one date and two digests per row (see `tasks.rows.keys`), then
+the files are read a second time and each row written to its parts, in order of date and key.
 """
 
 from datetime import date

@@ -47,8 +47,8 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
     told = evaluate(product, date(2024, 2, 10))
 
     model = TorchScorer(PATHS.trained)
-    rows, y = model_inputs.split_part(PATHS.splits, "test", product).answerable(model.classes)
-    wanted = evaluate_scores(task, y, model.score(rows.whole()), model.classes, product.predict.threshold)
+    rows, y = model_inputs.split_part(PATHS.splits, "test", product).with_known_labels(model.classes)
+    wanted = evaluate_scores(task, y, model.score(rows.read_all()), model.classes, product.predict.threshold)
     full = json.loads(PATHS.report("evaluation.json").read_text())
     metrics = json.loads(PATHS.report("metrics.json").read_text())
     interval = full["model"].pop(f"{METRIC[task]}_interval_95")

@@ -52,9 +52,9 @@ def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     assert report["model_sha256"] == folder_sha256(PATHS.onnx)
     scorer = Scorer(PATHS.onnx)
     assert f"{scorer.engine['engine']}-{scorer.engine['precision']}" == report["engine"]
-    rows, y = model_inputs.split_part(PATHS.splits, "test", low).answerable(scorer.classes)
-    metric = evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes, 0.3)["f1"]
-    assert metric != evaluate_scores("binary", y, scorer.score(rows.whole()), scorer.classes)["f1"]
+    rows, y = model_inputs.split_part(PATHS.splits, "test", low).with_known_labels(scorer.classes)
+    metric = evaluate_scores("binary", y, scorer.score(rows.read_all()), scorer.classes, 0.3)["f1"]
+    assert metric != evaluate_scores("binary", y, scorer.score(rows.read_all()), scorer.classes)["f1"]
     assert report["held_out"][report["engine"]] == pytest.approx(metric, abs=1e-12)
     assert set(report["held_out"]) == {str(SIMPLEST), report["engine"]}
 

@@ -50,7 +50,7 @@ def test_pieces_of_a_part_are_the_part_and_can_be_read_again(part):
         same(joined(pieces), whole)
     assert max(len(piece["size"]) for piece in pieces) == 4
     assert whole["note"][0] is None
-    assert list(pieces.truths["late"]) == list(pd.read_parquet(folder / "test.parquet")["late"])
+    assert list(pieces.labels["late"]) == list(pd.read_parquet(folder / "test.parquet")["late"])
 
 
 def test_dates_of_a_part_are_counted_once_each(part):
@@ -64,18 +64,18 @@ def test_dates_of_a_part_are_counted_once_each(part):
 def test_answerable_rows_of_the_pieces_are_those_of_the_whole(part):
     product, folder = part
     known = ("class 1", "class 3")
-    pieces, y = model_inputs.split_part(folder, "test", product).answerable(known)
+    pieces, y = model_inputs.split_part(folder, "test", product).with_known_labels(known)
     rows = pd.read_parquet(folder / "test.parquet")
     same(joined(pieces), model_inputs.inputs(rows[rows["late"].isin(known)], product))
     assert y.tolist() == [i % 4 // 2 for i in range(N) if i % 2]
-    assert len(pieces) == len(pieces.truths) == len(y)
-    some, y_some = model_inputs.split_part(folder, "test", product).sample(10).answerable(known)
-    assert list(some.truths["late"]) == [known[its] for its in y_some]
-    with pytest.raises(UserError, match=r"must hold a row whose truth the training rows tell of, and holds none"):
-        model_inputs.split_part(folder, "test", product).answerable(("class 9",))
+    assert len(pieces) == len(pieces.labels) == len(y)
+    some, y_some = model_inputs.split_part(folder, "test", product).sample(10).with_known_labels(known)
+    assert list(some.labels["late"]) == [known[its] for its in y_some]
+    with pytest.raises(UserError, match=r"must hold a row whose label is one of the training rows, and holds none"):
+        model_inputs.split_part(folder, "test", product).with_known_labels(("class 9",))
     fewer = pieces.sample(4)
     assert len(fewer) == 4
-    assert set(fewer.truths["late"]) <= set(known)
+    assert set(fewer.labels["late"]) <= set(known)
 
 
 def test_rows_without_a_row_have_columns_with_their_types(part):
@@ -95,10 +95,10 @@ def test_sample_is_some_rows_with_their_truths_and_always_the_same(part):
     some = everything.sample(10)
     places = np.flatnonzero(some.keep)
     assert len(places) == 10
-    whole = everything.whole()
-    same(some.whole(), {name: column[places] for name, column in whole.items()})
-    assert list(some.truths["late"]) == [f"class {i % 4}" for i in places]
-    same(everything.sample(10).whole(), some.whole())
+    whole = everything.read_all()
+    same(some.read_all(), {name: column[places] for name, column in whole.items()})
+    assert list(some.labels["late"]) == [f"class {i % 4}" for i in places]
+    same(everything.sample(10).read_all(), some.read_all())
     assert everything.sample(N) == everything
 
 

@@ -1,7 +1,7 @@
-"""Cells as delivered, made into the declared types; a cell that does not fit becomes missing and is told of.
+"""Cast cells as delivered to the declared types; a cell that does not fit becomes missing and is reported.
 
-Never a changed value: text stays as it is, and what a 64-bit float cannot hold, such as 1e999 or an integer past 2^53
-that it would round, is not a number here: such a column is a category.
+A value is never changed: text stays as it is, and a number that a 64-bit float cannot hold, such as 1e999 or an integer
+past 2^53 that it would round, does not fit: such a column is a category.
 """
 
 import re
@@ -17,14 +17,14 @@ from tasks.params import Target
 
 _DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
 _SURPLUS = r"([.,][0-9]{6})[0-9]+"
-"""Digits of a second that one cell may have, and for which pandas would read all the others to the nanosecond: then it
-knows no year beyond 2262."""
+"""Digits of a second beyond the sixth: pandas would read the whole column to the nanosecond, which has no year beyond
+2262."""
 _EXACT = 2**53
 """From here on a 64-bit float skips integers."""
 
 
 def parse_time(values: pd.Series) -> pd.Series:
-    """ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none.
+    """Return ISO 8601 dates and times as datetime64[s] in UTC without a zone; NaT where a value is none.
 
     A value must name its day: neither a year or month alone nor a word such as `today` is a date. Parts of a
     second are cut off, and a time without a zone is taken for UTC.
@@ -50,12 +50,18 @@ def _may_be_time(cell: object) -> bool:
 
 
 def event_day(values: pd.Series) -> pd.Series:
-    """The dates of a time column as YYYY-MM-DD, missing where a value is no date."""
+    """Return the dates of a time column as YYYY-MM-DD, missing where a value is no date."""
     return parse_time(values).dt.strftime("%Y-%m-%d")
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Text of each cell, whatever type a reader chose for it: a whole float, made so by a gap, reads as an integer."""
+    """Return the text of each cell, whatever type a reader chose for it.
+
+    A whole float, which integers with a gap become, reads as an integer:
+
+    >>> as_text(pd.Series([1, None])).tolist()[0]
+    '1'
+    """
     if pd.api.types.is_float_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
         values = values.astype(object).where(values.notna(), None)
     if values.dtype == object:
@@ -106,10 +112,10 @@ def _differ(cell: object, number: float) -> bool:
     return exact != Decimal(number) if "e" not in str(cell).lower() else number == 0 != exact
 
 
-def has_label(truths: pd.Series) -> pd.Series:
-    """Which cells of a target say something: one that is blank, or no number, is not known yet."""
-    blank = truths.map(lambda cell: isinstance(cell, str) and cell.strip() in ("", "NaN"), na_action="ignore")
-    return truths.notna() & ~blank.fillna(False).astype(bool)
+def has_label(cells: pd.Series) -> pd.Series:
+    """Return which cells of a target hold a label: where one is blank, or NaN, it is not known yet."""
+    blank = cells.map(lambda cell: isinstance(cell, str) and cell.strip() in ("", "NaN"), na_action="ignore")
+    return cells.notna() & ~blank.fillna(False).astype(bool)
 
 
 def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
@@ -134,7 +140,7 @@ def _texts(values: pd.Series) -> pd.Series:
 
 
 def cell_text(cell: object) -> str:
-    """Text of one cell that is not missing."""
+    """Return the text of one cell that is not missing."""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return str(int(cell))
     return str(cell)

@@ -1,4 +1,4 @@
-"""Parquet rows to the arrays that `model` reads, and truths to targets."""
+"""Turn Parquet rows into the arrays that `model` reads, and labels into targets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
 
 
 def no_rows(product: Product) -> pd.DataFrame:
-    """The columns of a product's valid rows, with their types, and no row."""
+    """Return the columns of a product's valid rows, with their types, and no row."""
     none = pd.Series(dtype="str")
     return pd.DataFrame({name: cast_column(none, kind)[0] for name, kind in product.kinds.items()})
 
@@ -46,25 +46,25 @@ class SplitPart:
     file: Path
     product: Product
     keep: np.ndarray | None = None
-    """bool [n]: the rows that are meant; None for all."""
+    """bool [n]: the rows of the file that belong to it; None for all."""
 
     def __len__(self) -> int:
-        """How many rows are meant."""
+        """Return the number of rows."""
         return n_rows(self.file) if self.keep is None else int(self.keep.sum())
 
     @property
-    def truths(self) -> pd.DataFrame:
-        """The target of every row, in a column of its name."""
+    def labels(self) -> pd.DataFrame:
+        """Return the label of every row, in a column of the target's name."""
         return self._column(self.product.target.name)
 
     @property
     def n_days(self) -> int:
-        """How many dates the rows are of."""
+        """Return the number of different dates."""
         return len(np.unique(self.times.astype("datetime64[D]")))
 
     @property
     def times(self) -> np.ndarray:
-        """The date of every row. Shapes: datetime64[s] [n]."""
+        """Return the date of every row. Shapes: datetime64[s] [n]."""
         return self._column(self.product.time)[self.product.time].to_numpy("datetime64[s]")
 
     def _column(self, name: str) -> pd.DataFrame:
@@ -72,30 +72,30 @@ class SplitPart:
         return column if self.keep is None else column[self.keep]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        """At first no row, so that no rows at all have their columns too."""
+        """Yield the rows piece by piece; at first none, so that an empty part has its columns too."""
         yield inputs(no_rows(self.product), self.product)
         first = 0
         for piece in read_pieces(self.file):
-            here = slice(first, first := first + len(piece))
-            chosen = piece if self.keep is None else piece.filter(pa.array(self.keep[here]))
+            in_piece = slice(first, first := first + len(piece))
+            chosen = piece if self.keep is None else piece.filter(pa.array(self.keep[in_piece]))
             yield inputs(chosen.select(list(self.product.columns)).to_pandas(), self.product)
 
-    def answerable(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
-        """The rows whose truth a model of the classes `known` can give, and their targets.
+    def with_known_labels(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
+        """Return the rows whose label is among the classes `known`, and their targets.
 
         Raises UserError where there is none.
         """
-        y = targets(self.truths, self.product, known)
-        can_be = head_of(self.product.target.task).is_known(y)
-        if not can_be.any():
+        y = targets(self.labels, self.product, known)
+        is_known = head_of(self.product.target.task).is_known(y)
+        if not is_known.any():
             raise UserError(
-                f"{self.file} must hold a row whose truth the training rows tell of, and holds none; "
+                f"{self.file} must hold a row whose label is one of the training rows, and holds none; "
                 f"see products.{self.product.name}.split"
             )
-        return self._only(can_be), y[can_be]
+        return self._only(is_known), y[is_known]
 
     def sample(self, most: int) -> "SplitPart":
-        """All rows, or of more than `most` the same sample every time."""
+        """Return all rows, or of more than `most` the same sample every time."""
         n = len(self)
         if n <= most:
             return self
@@ -104,34 +104,34 @@ class SplitPart:
         return self._only(chosen)
 
     def _only(self, chosen: np.ndarray) -> "SplitPart":
-        """Some of the rows that are meant. Shapes: bool [as many as these]."""
+        """Return the chosen ones of these rows. Shapes: bool [n of these rows]."""
         keep = np.ones(len(chosen), bool) if self.keep is None else self.keep.copy()
         keep[keep] = chosen
         return replace(self, keep=keep)
 
-    def whole(self) -> dict[str, np.ndarray]:
-        """The pieces as one table, for those who need it: it must fit into memory."""
+    def read_all(self) -> dict[str, np.ndarray]:
+        """Return the pieces as one table, which must fit into memory."""
         pieces = list(self)
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.product.columns}
 
 
 def split_part(folder: Path, name: str, product: Product) -> SplitPart:
-    """One part of data/splits, to be read piece by piece."""
+    """Return one part of data/splits, to be read piece by piece."""
     return SplitPart(folder / f"{name}.parquet", product)
 
 
 def age_days(times: np.ndarray) -> np.ndarray:
-    """Days from each time to the newest. Shapes: datetime64 [n] -> float64 [n]."""
+    """Return the days from each time to the newest. Shapes: datetime64 [n] -> float64 [n]."""
     return (times.max() - times) / np.timedelta64(1, "D")
 
 
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
-    """What a scorer of `model.scoring.scorer` answers, as its `score` gives it."""
+    """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them."""
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
 def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> str:
-    """What a model reads or answers that the product, as it is declared, does not have; nothing where it fits."""
+    """Return how a model's columns or target differ from the product's declaration; empty where they fit."""
     if unread := kinds.items() - product.columns.items():
         return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
     if target.task != product.target.task or target.column not in (None, product.target.name):

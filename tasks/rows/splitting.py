@@ -28,31 +28,33 @@ NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of every row, in order of date and key, while its columns lie in files."""
+    """Date, group and label of every row, in order of date and key; all other columns stay in files."""
 
     day: np.ndarray
     """datetime64[D] [n]."""
     group: np.ndarray
-    """uint64 [n]: the digest of what must not straddle a split."""
-    truth: pd.Series
-    """The target's value, missing where none is known; a RangeIndex."""
+    """uint64 [n]: digests of the groups, which must not straddle a split."""
+    label: pd.Series
+    """Missing where none is known; a RangeIndex."""
 
     @property
     def labelled(self) -> np.ndarray:
-        """bool [n]."""
-        return self.truth.notna().to_numpy()
+        """Return the rows with a label. Shapes: bool [n]."""
+        return self.label.notna().to_numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """What went into which part of a split."""
+    """The content of split.json: which rows went into which part."""
 
     as_of: str
+    """The run's as_of."""
     rows: dict[str, int]
-    """Of each part, and of what is left for pretraining."""
+    """Of each part, and of the rows for pretraining."""
     rows_labelled: int
+    """Rows with a label."""
     rows_left_out: int
-    """Labelled, and in no part."""
+    """Rows with a label that are in no part."""
     days: dict[str, list[str]]
     """First and last day of each part."""
 
@@ -90,7 +92,7 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path) -> Spli
 
 
 def index_rows(rows: list[Path], labels: list[Path], product: Product) -> Index:
-    """Read the keys, groups and truths, file by file."""
+    """Read the keys, groups and labels, file by file."""
     key, target = list(product.key), product.target.name
     wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
     day, group, of_row = [], [np.empty(0, np.uint64)], [np.empty((0, 2), np.uint64)]
@@ -100,22 +102,22 @@ def index_rows(rows: list[Path], labels: list[Path], product: Product) -> Index:
         texts = key_text(table, key)
         of_row.append(digests(texts))
         group.append(digests(group_codes(table, texts, product))[:, 0])
-    of_label, truths = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
+    of_label, labels_found = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
     for file in labels:
         table = read_table(file, [*key, target])
         of_label.append(digests(key_text(table, key)))
-        truths.append(table[target])
-    truth = pd.concat([each for each in truths if len(each)] or truths, ignore_index=True)
+        labels_found.append(table[target])
+    label = pd.concat([each for each in labels_found if len(each)] or labels_found, ignore_index=True)
     place = group_places(np.concatenate(of_row), np.concatenate(of_label))
     return Index(
         day=np.concatenate([np.empty(0, "datetime64[D]"), *day]),
         group=np.concatenate(group),
-        truth=truth.reindex(place).reset_index(drop=True),
+        label=label.reindex(place).reset_index(drop=True),
     )
 
 
 def group_places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where each wanted digest stands among the known ones, -1 where it does not. Shapes: uint64 [n, 2], [m, 2]."""
+    """Return the places of wanted digests among known ones, or -1. Shapes: uint64 [n, 2], [m, 2] -> int64 [n]."""
     if not len(known):
         return np.full(len(wanted), -1)
     order = np.argsort(known[:, 0])
@@ -124,17 +126,18 @@ def group_places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
-    """One text per row that must not straddle a split: case and white space do not make two texts differ."""
+    """Return one text per row for its group: case and white space do not make two texts differ."""
+    alone = keys if product.has_key else content_of(keys)  # equal rows without keys are one group
     if not product.split.group:
-        return keys if product.has_key else content_of(keys)  # equal rows are one group
+        return alone
     group = as_text(table[product.split.group])
     if product.columns.get(product.split.group) == TEXT:
         group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
-    return group.where(group.notna(), "\x1f" + keys)  # a row without a group stands for itself
+    return group.where(group.notna(), "\x1f" + alone)  # a row without a group is one of its own
 
 
 def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
-    """The newest labelled days are the test, those before them the validation, those before them the training."""
+    """Return parts: the newest labelled days are test, the days before them validation, those before them training."""
     newest = index.day[index.labelled].max(initial=np.datetime64("0001-01-01"))
     age_days = (newest - index.day).astype(int)
     first_of_none = rule.test_days + rule.val_days + rule.train_days
@@ -146,50 +149,50 @@ def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
 
 
 def split_by_hash(index: Index, rule: HashSplit) -> np.ndarray:
-    """A share of the groups, told by a hash of the group alone: a row stays where it is as data grows."""
+    """Return parts by a hash of the group alone: a row stays in its part as data grows."""
     share = (index.group / 2.0**64 - rule.start) % 1
     return np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], [TEST, VAL], TRAIN)
 
 
 def drop_straddlers(part: np.ndarray, index: Index) -> np.ndarray:
-    """Each group in one part only (the most held-out one), and once in validation and test; the rest is NONE."""
+    """Keep each group in one part only (the most held-out one), once in validation and test; the rest is NONE."""
     table = pd.DataFrame({"part": part, "group": index.group})
     straddles = table["part"] > table.groupby("group")["part"].transform("min")
-    again = table.duplicated() & (table["part"] < TRAIN)
-    return np.where(straddles | again, NONE, part)
+    is_repeated = table.duplicated() & (table["part"] < TRAIN)
+    return np.where(straddles | is_repeated, NONE, part)
 
 
 def check_parts(index: Index, part: np.ndarray, product: Product) -> None:
     """Raise UserError where a part has no rows or lacks a class."""
     place = f"params.yaml: products.{product.name}.split"
     for name in PARTS:
-        truths = index.truth[part == NUMBER[name]]
-        if truths.empty:
+        labels = index.label[part == NUMBER[name]]
+        if labels.empty:
             raise UserError(
                 f"{place}: every part must hold rows, and {name} has none of "
                 f"{index.labelled.sum():,} labelled rows; give it more days or a larger share, or a later as_of"
             )
-        if head_of(product.target.task).one_class_per_row and truths.nunique() < 2:
+        if head_of(product.target.task).one_class_per_row and labels.nunique() < 2:
             raise UserError(
                 f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
-                f"{truths.nunique()} in {len(truths):,} rows; give it more days or a larger share"
+                f"{labels.nunique()} in {len(labels):,} rows; give it more days or a larger share"
             )
 
 
 def write_parts(
     files: list[Path], product: Product, index: Index, part: np.ndarray, unseen: np.ndarray, folder: Path
 ) -> None:
-    """The second pass: every row to the parts it belongs to, with its truth."""
+    """Write every row to its parts, with its label: the second pass over the files."""
     with ExitStack() as closing:
         write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in (*PARTS, "pretrain")}
         first = 0
         for rows in (piece for file in files for piece in read_pieces(file)):
-            here = slice(first, first := first + len(rows))
+            in_piece = slice(first, first := first + len(rows))
             for name in PARTS:
-                mine = part[here] == NUMBER[name]
-                truth = pa.array(index.truth[here][mine], from_pandas=True)
-                write[name](rows.filter(pa.array(mine)).append_column(product.target.name, truth))
-            write["pretrain"](rows.filter(pa.array(unseen[here])))
+                in_part = part[in_piece] == NUMBER[name]
+                label = pa.array(index.label[in_piece][in_part], from_pandas=True)
+                write[name](rows.filter(pa.array(in_part)).append_column(product.target.name, label))
+            write["pretrain"](rows.filter(pa.array(unseen[in_piece])))
 
 
 def days_of(days: np.ndarray) -> list[str]:

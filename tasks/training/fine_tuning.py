@@ -72,10 +72,10 @@ class Parts:
         from model.target import Target
 
         train, val = (model_inputs.split_part(splits, name, product) for name in ("train", "val"))
-        classes = model_inputs.classes(train.truths, product)
-        y_train = model_inputs.targets(train.truths, product, classes)
+        classes = model_inputs.classes(train.labels, product)
+        y_train = model_inputs.targets(train.labels, product, classes)
         # A class that only the validation rows hold cannot be learnt, and would have no index.
-        val, y_val = val.answerable(classes)
+        val, y_val = val.with_known_labels(classes)
         try:
             target = Target.fit(product.target.task, classes, y_train, product.target.name)
         except ValueError as error:

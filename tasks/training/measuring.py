@@ -106,7 +106,7 @@ def measure(product: Product, paths: Paths) -> Measured:
     model = TorchScorer(paths.trained)
     target = model.network.target
     assert target is not None
-    test_rows, y = model_inputs.split_part(paths.splits, "test", product).answerable(model.classes)
+    test_rows, y = model_inputs.split_part(paths.splits, "test", product).with_known_labels(model.classes)
     baseline = _baseline(product, paths.splits, model.classes)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
@@ -129,11 +129,11 @@ def _baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Base
     from model.evaluation.baseline import fit_baseline
 
     parts = [
-        model_inputs.split_part(splits, name, product).sample(MAX_BASELINE_ROWS).answerable(classes)
+        model_inputs.split_part(splits, name, product).sample(MAX_BASELINE_ROWS).with_known_labels(classes)
         for name in ("train", "val")
     ]
     y = np.concatenate([y for _, y in parts])
     print(f"fitting the baseline on {len(y):,} rows", flush=True)
-    tables = [rows.whole() for rows, _ in parts]
+    tables = [rows.read_all() for rows, _ in parts]
     table = {name: np.concatenate([each[name] for each in tables]) for name in product.columns}
     return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED)

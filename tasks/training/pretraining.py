@@ -70,7 +70,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
     return Features.fit(
         product.columns,
         rows,
-        model_inputs.targets(rows.truths, product, model_inputs.classes(rows.truths, product)),
+        model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product)),
         product.target.task,
         max_tokens=settings.max_tokens,
         max_windows=settings.max_windows,
