@@ -78,6 +78,14 @@ def test_every_module_that_a_command_of_the_documents_runs_exists():
             assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), f"{file.name}: {name}"
 
 
+def test_every_file_that_a_document_names_exists():
+    folders = "tests|tasks|model|dags|docs|docker|benchmarks|decisions|examples"
+    for file in documents():
+        named = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(file.read_text("utf-8")))
+        gone = [name for name in named if not (ROOT / name).exists()]
+        assert file.name == "CHANGELOG.md" or not gone, f"{file.name}: {gone}"
+
+
 def test_tests_that_contributing_runs_exist():
     for line in re.findall(r"pytest (tests/\S+.*)$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE):
         place, *options = shlex.split(line, comments=True)
