@@ -13,6 +13,7 @@ import yaml
 from builders import TINY, declared, mistakes
 from conftest import ROOT
 
+from model.features.kinds import KINDS
 from model.settings import PRESETS
 from tasks import params
 from tasks.params.__main__ import main
@@ -33,7 +34,7 @@ def expectation(type_, severity="warning", **kwargs):
 
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
-    assert list(declared.products) == ["flight-delays", "news-topics"]
+    assert list(declared.products) == ["flight-delays", "news-topics", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 
@@ -383,7 +384,7 @@ def test_keys_that_are_missing_are_told_at_once_each_with_an_example():
         *(
             (
                 {"columns__weight_kg": written},
-                f"columns.weight_kg must be one of category, number, time, text, context, got {written!r}; use {meant}",
+                f"columns.weight_kg must be one of {', '.join(KINDS)}, got {written!r}; use {meant}",
             )
             for written, meant in (
                 ("string", "text for sentences, category for one of a few values"),
@@ -402,7 +403,7 @@ def test_keys_that_are_missing_are_told_at_once_each_with_an_example():
         ),
         (
             {"columns": {"a b": "numeric"}, "expectations": []},
-            "columns.\"a b\" must be one of category, number, time, text, context, got 'numeric'; use number",
+            f"columns.\"a b\" must be one of {', '.join(KINDS)}, got 'numeric'; use number",
         ),
         (
             {"source": "postgresql://reader:hunter2@db/warehouse"},

@@ -6,20 +6,22 @@ from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER
 
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
 """Fields, by class, that an entry may leave out although the class has no default of its own."""
+Entry = dict[str, object]
+"""An entry of `products:` as JSON has it, unchecked."""
 RENAMED = {"day": "drift"}
 """Keys of an entry that are read under another name until the next release."""
 
 
-def complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+def complete(name: str, entry: Entry) -> Entry:
     """Return the entry with the defaults that depend on its other keys, and with keys under their present names.
 
     >>> complete("late-parcels", {"target": {"name": "late", "task": "binary"}, "time": "day"})["gates"]
     {'metric': 'auc', 'limit': 0.5}
     """
     for old, new in RENAMED.items():
-        if isinstance(entry.get(old), dict) and isinstance(entry.get(new, {}), dict):
-            entry = {**entry, new: {**entry[old], **entry.get(new, {})}}
-            del entry[old]
+        before, now = entry.get(old), entry.get(new, {})
+        if isinstance(before, dict) and isinstance(now, dict):
+            entry = {**{key: value for key, value in entry.items() if key != old}, new: {**before, **now}}
     filled = {
         "description": name.replace("-", " ").capitalize(),
         "split": {"by": "hash" if entry.get("time") is None else "time"},
@@ -40,7 +42,7 @@ def renamed(name: str, entry: Any) -> list[str]:
     ]
 
 
-def _gate(target: Any, gates: dict[str, Any]) -> dict[str, Any]:
+def _gate(target: Any, gates: Entry) -> Entry:
     """Return the metric of the task, and a limit for a metric whose scale is known."""
     task = target.get("task") if isinstance(target, dict) else None
     metric = gates.get("metric", DEFAULT_METRICS.get(task, "") if isinstance(task, str) else "")

@@ -17,7 +17,7 @@ Place = tuple[str, ...]
 
 
 def edited(text: str, changes: Mapping[Place, Any]) -> str:
-    """The text with values put in by place; what is absent on the way there is made.
+    """Return the text with values put in by place; mappings that are absent on the way are made.
 
     Raises UserError where the text is no YAML, or the changes would touch more than they name.
     """
@@ -26,7 +26,6 @@ def edited(text: str, changes: Mapping[Place, Any]) -> str:
     editor, before, after = ruamel.yaml.YAML(), io.StringIO(), io.StringIO()
     editor.preserve_quotes, editor.width = True, 4096
     editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(float, _as_params_reads_it)
     text = text if text.endswith("\n") else text + "\n"  # so that a line can follow the last
     wanted, content = params.raw(text), editor.load(text)
     editor.dump(content, before)
@@ -44,7 +43,7 @@ def edited(text: str, changes: Mapping[Place, Any]) -> str:
 
 
 def _with(content: Any, place: Place, value: Any) -> Any:
-    """Nested dicts with a value put in; what was given stays as it was."""
+    """Return nested dicts with a value put in; those given stay as they were."""
     key, *rest = place
     return {**content, key: _with(content.get(key, {}), tuple(rest), value) if rest else value}
 
@@ -65,15 +64,8 @@ def _write(content: Any, place: Place, value: Any) -> None:
     content[key] = DoubleQuotedScalarString(value) if isinstance(value, str) else value
 
 
-def _as_params_reads_it(representer: Any, value: float) -> Any:
-    """A number that YAML 1.1 takes for one: 2.0e-05, where 2e-05 would be text."""
-    text = repr(value)
-    text = text if "." in text else text.replace("e", ".0e")
-    return representer.represent_scalar("tag:yaml.org,2002:float", text)
-
-
 def _merged(text: str, before: str, after: str) -> str:
-    """`text` with the lines in which `after` differs from `before`, so that the editor's own layout is left out."""
+    """Return `text` with the lines in which `after` differs from `before`, without the editor's own layout."""
     lines, old, new = (each.splitlines(keepends=True) for each in (text, before, after))
     blank = next((i for i, line in enumerate(lines) if line.strip()), 0)  # the editor drops blank lines at the start
     if len(lines) - blank != len(old):

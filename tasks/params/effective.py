@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from tasks.params.messages import text_of
 from tasks.params.schema import Product
 
+Settings = dict[str, JsonValue]
 FOLDER = Path("data/settings")
 WIDTH = 110
 
 
-def effective(product: Product) -> dict[str, Any]:
+def effective(product: Product) -> Settings:
     """Return the product's entry with every default, as params.yaml would have it; null where nothing is declared."""
-    settings: dict[str, Any] = _adapter().dump_python(product, mode="json", by_alias=True, exclude={"name"})
+    settings: Settings = _adapter().dump_python(product, mode="json", by_alias=True, exclude={"name"})
     return settings
 
 
@@ -49,12 +50,12 @@ def _adapter() -> TypeAdapter[Product]:
     return TypeAdapter(Product)
 
 
-def _lines(part: Any, settings: dict[str, Any], indent: str) -> Iterator[str]:
+def _lines(part: Any, settings: Settings, indent: str) -> Iterator[str]:
     for name, value in settings.items():
         for line in textwrap.wrap(text_of(type(part), name), WIDTH - len(indent)):
             yield f"{indent}# {line}"
         own = getattr(part, name, None)
-        if is_dataclass(own):
+        if is_dataclass(own) and isinstance(value, dict):
             yield f"{indent}{name}:"
             yield from _lines(own, value, indent + "  ")
         elif isinstance(value, list) and value and isinstance(value[0], dict):

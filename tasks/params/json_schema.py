@@ -5,9 +5,9 @@ It holds what types hold; rules between the parts of a product are checked by `p
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import NetworkSettings
 from tasks.params import schema, source
@@ -20,10 +20,10 @@ from tasks.params.yaml_file import NAME
 SCHEMA_FILE = Path("params.schema.json")
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonSchemaValue:
     """Return the schema of the whole file."""
-    content: dict[str, Any] = TypeAdapter(Params).json_schema()
-    definitions: dict[str, Any] = content["$defs"]
+    content: JsonSchemaValue = TypeAdapter(Params).json_schema()
+    definitions: JsonSchemaValue = content["$defs"]
     definitions["Model"]["properties"]["network"] = {"$ref": "#/$defs/NetworkSettings"}
     definitions["NetworkSettings"] = TypeAdapter(NetworkSettings).json_schema()
     for name, definition in definitions.items():
@@ -48,7 +48,7 @@ def _class(name: str) -> type:
     return found or getattr(schema, name, None) or getattr(source, name)
 
 
-def _describe(cls: type, definition: dict[str, Any]) -> None:
+def _describe(cls: type, definition: JsonSchemaValue) -> None:
     """Give every key the text of its field, also where the field is inherited, and put them into the class's order."""
     definition["properties"] = {key: definition["properties"][key] for key in fields_of(cls)}
     for key, content in definition["properties"].items():

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import PRESETS, NetworkSettings
 from tasks.params.json_schema import json_schema
@@ -78,7 +79,7 @@ def text() -> str:
     return "\n".join([_HEAD, *sections, *_presets()]) + "\n"
 
 
-def _section(place: str, definition: dict[str, Any]) -> Iterator[str]:
+def _section(place: str, definition: JsonSchemaValue) -> Iterator[str]:
     yield from (f"### {place}", "", " ".join(definition["description"].split()), "")
     yield from ("| key | value | default | meaning |", "|---|---|---|---|")
     for key, content in definition["properties"].items():
@@ -88,7 +89,7 @@ def _section(place: str, definition: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _value(content: dict[str, Any]) -> str:
+def _value(content: JsonSchemaValue) -> str:
     """Return what may be written: a type, its bounds, or its choices."""
     if "const" in content:
         return f"`{content['const']}`"
@@ -113,7 +114,7 @@ def _value(content: dict[str, Any]) -> str:
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
-def _default(content: dict[str, Any]) -> str:
+def _default(content: JsonSchemaValue) -> str:
     default = content.get("default")
     return "" if default in (None, [], {}) else f"`{json.dumps(default)}`"
 

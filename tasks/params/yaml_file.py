@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tasks.params.defaults import complete
+from tasks.params.defaults import Entry, complete
 from tasks.params.fields import parse_date
 from tasks.params.messages import dotted, fields_of, mistakes_of, shown, unknown_key, unknown_places
 from tasks.params.rules import Parts, mistakes_between, parts_of
@@ -105,17 +105,17 @@ def _read_product(name: Any, entry: Any, mistakes: list[str]) -> Product | None:
         lines = mistakes_of(product, Product, place)
         # Without its unknown keys a part may break further rules, which are reported at once.
         entry = _without(entry, unknown_places(product, Product))
-        again = _validated(entry)
-        if isinstance(again, Product):
-            parts = parts_of(again)
+        retried = _validated(entry)
+        if isinstance(retried, Product):
+            parts = parts_of(retried)
         else:
-            lines += [line for line in mistakes_of(again, Product, place) if line not in lines]
-            parts = _readable_parts(entry, {each["loc"] for each in again.errors(include_url=False)})
+            lines += [line for line in mistakes_of(retried, Product, place) if line not in lines]
+            parts = _readable_parts(entry, {each["loc"] for each in retried.errors(include_url=False)})
     mistakes += lines + [f"{dotted(place)}.{line}" for line in mistakes_between(parts)]
     return product if isinstance(product, Product) else None
 
 
-def _validated(entry: dict[str, Any]) -> Product | ValidationError:
+def _validated(entry: Entry) -> Product | ValidationError:
     try:
         return _adapter(Product).validate_json(json.dumps(entry))
     except ValidationError as error:
@@ -135,7 +135,7 @@ def _below(places: list[tuple[str, ...]], key: str) -> list[tuple[str, ...]]:
     return [place[1:] for place in places if place[:1] == (key,)]
 
 
-def _readable_parts(entry: dict[str, Any], wrong: set[tuple[int | str, ...]]) -> Parts:
+def _readable_parts(entry: Entry, wrong: set[tuple[int | str, ...]]) -> Parts:
     """Return the parts of an entry without those that hold the places of errors."""
     parts: dict[str, Any] = {"has_key": entry.get("key") is not None, "has_time": entry.get("time") is not None}
     names = {loc[0] for loc in wrong}
