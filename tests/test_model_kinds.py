@@ -199,12 +199,11 @@ NAMED_ELSEWHERE = {
     # Labels are cast as cells of a kind, and heads lie below features.
     "model/heads/base.py": {"category"},
     "model/heads/regression.py": {"number"},
-    # What people write where they mean a kind, and how a split or a key of params.yaml is called.
-    "tasks/params": {"category", "number", "time", "text"},
-    "tasks/commands/product.py": {"category", "number", "time", "text"},
-    "tasks/split.py": {"time"},
-    "tasks/train.py": {"time"},
-    "tasks/training": {"time"},
+    # How a split and a key of params.yaml are called, too.
+    "tasks": {"time"},
+    # What people write where they mean a kind, and the guess of one from cells.
+    "tasks/params": {"category", "number", "text"},
+    "tasks/commands/product.py": {"category", "number", "text"},
     # A column of the news themselves.
     "tasks/sources/news.py": {"text"},
 }
