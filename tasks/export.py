@@ -89,13 +89,13 @@ def _choose_engine(product: Product, paths: Paths, folder: Path, engines: "list[
     @cache
     def held_out(engine: Engine) -> float | None:
         scores = model_inputs.scores(Scorer(folder, engine=engine), test)
-        return gate_metric(product, y_test, scores, exact.classes)
+        return gate_metric(product, y_test, scores)
 
     if any(engine.network == INT8_NETWORK for engine in engines):
         _quantise(product, paths, folder)
     if any(engine.network == FP16_NETWORK for engine in engines):
         convert_to_fp16(folder / NETWORK, folder / FP16_NETWORK)
-    measured = partial(gate_metric, product, y_val, classes=exact.classes)
+    measured = partial(gate_metric, product, y_val)
     findings = measure(folder, engines, val.read_all(), measured)
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
     chosen = choose(findings, held_out, metric in LOWER_IS_BETTER, gain)

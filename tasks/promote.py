@@ -105,7 +105,7 @@ def _score(champion: Path, product: Product) -> float:
     if scores.ndim > 1:
         by_class = dict(zip(scorer.classes, scores.T, strict=True))
         scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
-    value = gate_metric(product, y, scores, classes)
+    value = gate_metric(product, y, scores)
     return math.nan if value is None else value
 
 

@@ -12,20 +12,23 @@ import numpy as np
 from model.heads import head_of
 from model.heads.base import Metric
 
+Metrics = dict[str, Any]
+"""Values by name, None where the rows do not define one; `per_class` has those of each class by its name."""
+
 THRESHOLD = 0.5
 CONFIDENCE = 0.95
 
 
 def evaluate_scores(
     task: str, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], threshold: float = THRESHOLD
-) -> dict[str, Any]:
+) -> Metrics:
     """Return every metric of the task and, where classes are part of its report, `per_class` by class name.
 
     From the probability `threshold` on, a yes or a label counts as predicted.
     Shapes: scores as in `model.scoring.scorer`; y as of `Head.label_array`.
     """
     head = head_of(task)
-    values: dict[str, Any] = {name: _value(metric, y, scores) for name, metric in head.metrics(threshold).items()}
+    values: Metrics = {name: _value(metric, y, scores) for name, metric in head.metrics(threshold).items()}
     per_class = head.per_class(y, scores, classes, threshold)
     return values if per_class is None else {**values, "per_class": per_class}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.heads import head_of
 from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
@@ -13,21 +14,19 @@ from tasks.runtime.paths import Paths
 
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
+    from model.evaluation.metrics import Metrics
 
 N_RESAMPLES = 500
 SEED = 0
 MAX_BASELINE_ROWS = 1_000_000
 """The baseline's libraries hold all rows in memory: of more it sees a sample."""
-OF_PROBABILITIES = ("log_loss", "brier", "ece")
 UNCALIBRATED = "model_before_calibration"
 
 Scores = dict[str, np.ndarray]
 """By name: of the model, of the baseline, and of the model before its calibration."""
 
 
-def measured_scores(
-    product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...]
-) -> dict[str, dict[str, Any]]:
+def measured_scores(product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> "dict[str, Metrics]":
     """Return every metric by the scores' name, with the interval of the gates' metric."""
     from model.evaluation.metrics import bootstrap_interval, evaluate_scores
 
@@ -37,7 +36,8 @@ def measured_scores(
         interval = bootstrap_interval(task, y, values, metric, N_RESAMPLES, SEED, threshold)
         measured[name][f"{metric}_interval_95"] = interval
     if UNCALIBRATED in scores:
-        measured[UNCALIBRATED] = {name: measured[UNCALIBRATED][name] for name in OF_PROBABILITIES}
+        names = head_of(task).probability_metrics
+        measured[UNCALIBRATED] = {name: measured[UNCALIBRATED][name] for name in names}
     return measured
 
 
@@ -53,7 +53,7 @@ def final_scores(scores: Scores) -> Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a trained model and the baseline are worth on held-out rows."""
+    """Metrics of a trained model and of the baseline on held-out rows."""
 
     product: Product
     y: np.ndarray
@@ -62,10 +62,10 @@ class Measured:
     classes: tuple[str, ...]
     n_rows: dict[str, int]
     """All rows of the parts train and test, also those that could not be measured."""
-    calibration: dict[str, Any]
-    """The model's: scale and offset."""
-    by_scorer: dict[str, dict[str, Any]]
-    """Every metric, by who gave the scores, with the interval of the gates' metric."""
+    calibration: dict[str, tuple[float, ...]]
+    """Scale and offset of the model."""
+    by_scorer: "dict[str, Metrics]"
+    """Every metric by the scores' name, with the interval of the gates' metric."""
 
     def report(self) -> dict[str, Any]:
         """Return the content of evaluation.json."""

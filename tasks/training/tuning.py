@@ -144,7 +144,7 @@ def _metric_on_validation_rows(product: Product, paths: Paths) -> tuple[float | 
     model = TorchScorer(paths.trained)
     rows, y = model_inputs.split_part(paths.splits, "val", product).with_known_labels(model.classes)
     scores = model_inputs.scores(model, rows)
-    return gate_metric(product, y, scores, model.classes), bool(np.isfinite(scores).all())
+    return gate_metric(product, y, scores), bool(np.isfinite(scores).all())
 
 
 def _pretrained(product: Product, home: Path) -> Path:
