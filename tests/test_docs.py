@@ -79,7 +79,7 @@ def test_every_module_that_a_command_of_the_documents_runs_exists():
 
 
 def test_every_file_that_a_document_names_exists():
-    folders = "tests|tasks|model|dags|docs|docker|benchmarks|decisions|examples"
+    folders = "tests|tasks|model|dags|docs|benchmarks|decisions|examples"
     for file in documents():
         named = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(file.read_text("utf-8")))
         gone = [name for name in named if not (ROOT / name).exists()]
