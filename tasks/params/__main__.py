@@ -12,9 +12,9 @@ from typing import Any
 
 from tasks.params import effective
 from tasks.params.defaults import renamed
+from tasks.params.fields import find_weights
 from tasks.params.messages import dotted
 from tasks.params.schema import PARAMS_FILE, Params
-from tasks.params.weights import find_weights
 from tasks.params.yaml_file import parse, raw, read_text
 from tasks.runtime.errors import EXIT_USER_ERROR, UserError
 

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler
@@ -12,6 +13,8 @@ from pydantic_core import CoreSchema, core_schema
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 SQL_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
 """SQLAlchemy reads a password up to the @, whatever is in it, and drivers take one after the question mark."""
+WEIGHT_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+"""Files of BERT-family weights; `model.network.bert` reads them."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,29 @@ def _is_s3_url(value: str) -> str:
 Cron = Annotated[str, AfterValidator(_is_cron)]
 S3Url = Annotated[str, AfterValidator(_is_s3_url)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def find_weights(init: str) -> Path | None:
+    """Return the folder that `init` names, None for scratch and pretrain.
+
+    Raises: ValueError where it does not exist, or lacks a file.
+    """
+    kind, _, name = init.partition(":")
+    if kind not in ("package", "dir"):
+        return None
+    folder = Path(name)
+    if kind == "package":
+        package, _, inner = name.partition("/")
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(f"must name an installed package, and {package!r} is not; pip install it, or correct it")
+        folder = Path(spec.submodule_search_locations[0]) / inner
+    if not folder.is_dir():
+        raise ValueError(f"must name a folder that exists, and {str(folder)!r} does not; correct the path")
+    missing = [file for file in WEIGHT_FILES if not (folder / file).exists()]
+    if missing:
+        raise ValueError(
+            f"must name a folder with {', '.join(WEIGHT_FILES)}, and {str(folder)!r} lacks {', '.join(missing)}; "
+            "use a folder of BERT-family weights"
+        )
+    return folder

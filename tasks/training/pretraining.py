@@ -1,11 +1,11 @@
 """Fit vocabularies, scales and bins on the training rows, and make the weights that fine-tuning starts from."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.params import Product
+from tasks.params.fields import find_weights
 from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, write_history
@@ -107,17 +107,7 @@ def _starting_weights(
 
 def weights_folder(product: Product) -> Path | None:
     """Return the folder that `init` names, None for scratch and pretrain. Raises UserError where it has no weights."""
-    kind, _, name = product.model.init.partition(":")
-    if not name:
-        return None
-    place = f"params.yaml: products.{product.name}.model.init"
-    folder = Path(name)
-    if kind == "package":
-        package, _, inner = name.partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"{place}: the package {package} must be installed, and is not; pip install it")
-        folder = Path(spec.submodule_search_locations[0]) / inner
-    if not (folder / "model.safetensors").exists():
-        raise UserError(f"{place}: must name a folder with model.safetensors, and {name} holds none; correct the path")
-    return folder
+    try:
+        return find_weights(product.model.init)
+    except ValueError as error:
+        raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
