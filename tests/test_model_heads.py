@@ -154,8 +154,8 @@ def test_unknown_task_is_refused_with_the_names_of_the_known_ones():
         head_of("ranking")
 
 
-WRITTEN_FOR_PEOPLE = {"tasks/params/messages.py", "tasks/params/schema.py"}
-"""Modules that name tasks in examples and remedies, and decide nothing by them."""
+WRITTEN_FOR_PEOPLE = {"tasks/commands/product.py", "tasks/params/messages.py", "tasks/params/schema.py"}
+"""Modules that name tasks in examples, remedies and proposals for a person to edit, and compare with none."""
 
 
 def strings(tree):
