@@ -34,15 +34,6 @@ def add_names_and_dates(frame: pd.DataFrame, product: Product, as_of: date, inde
     return frame
 
 
-def content_of(row_id: pd.Series) -> pd.Series:
-    """Return the part of each `row_id` that equal rows share.
-
-    >>> content_of(pd.Series(["00af", "00af#1"])).tolist()
-    ['00af', '00af']
-    """
-    return row_id.str.partition("#")[0]
-
-
 def _arrival_days(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> pd.Series:
     """Return the date on which each row was first seen, missing for a row whose key is missing.
 

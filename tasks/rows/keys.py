@@ -69,3 +69,12 @@ def row_ids(table: pd.DataFrame, *, from_last: bool = False) -> pd.Series:
     hashes = pd.Series([f"{value:016x}" for value in row_hashes(table)], index=table.index, dtype="str")
     number = hashes.groupby(hashes).cumcount(ascending=not from_last).astype("str")
     return hashes.where(number == "0", hashes + "#" + number)
+
+
+def content_of(row_id: pd.Series) -> pd.Series:
+    """Return the part of each id of `row_ids` that equal rows share.
+
+    >>> content_of(pd.Series(["00af", "00af#1"])).tolist()
+    ['00af', '00af']
+    """
+    return row_id.str.partition("#")[0]

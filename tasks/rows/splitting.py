@@ -13,9 +13,8 @@ import pyarrow as pa
 from model.features.kinds import TEXT
 from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
-from tasks.rows.arrivals import content_of
 from tasks.rows.casting import as_text
-from tasks.rows.keys import digests, key_text
+from tasks.rows.keys import content_of, digests, key_text
 from tasks.rows.partitions import partition_day, partitions, read_pieces, read_table, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder

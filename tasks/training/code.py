@@ -28,9 +28,7 @@ FINE_TUNING = (
 )
 CROSS_VALIDATION = (
     *PRETRAINING,
-    "tasks/rows/arrivals.py",
     "tasks/rows/keys.py",
-    "tasks/rows/raw_archive.py",
     "tasks/rows/splitting.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
