@@ -169,7 +169,8 @@ def _task(column: pd.Series) -> tuple[str, str]:
     n = texts.nunique()
     if n < 2:
         raise UserError(f"TARGET must hold two values or more, and holds {n}; use another column")
-    if set(texts.str.lower()) <= set(head_of("binary").label_values):
+    yes_or_no = set(head_of("binary").label_values)
+    if set(texts.str.lower()) <= yes_or_no:
         return "binary", "yes or no"
     if texts.str.contains("|", regex=False).any():
         return "multilabel", "labels joined by |"
