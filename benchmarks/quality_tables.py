@@ -237,7 +237,7 @@ def _trained(
         start, _ = pretrain(features, encoded, settings, pretraining)
     else:
         start = Network(settings, features.sizes, seed=training.seed)
-    network, rows = start.answering(target, settings, seed=training.seed), LabelledRows(encoded, y, age_days)
+    network, rows = start.with_head(target, settings, seed=training.seed), LabelledRows(encoded, y, age_days)
     if first is None:
         network, _ = train(network, features, rows, LabelledRows(features.encode(held[0]), held[1]), training, **more)
     else:

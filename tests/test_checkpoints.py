@@ -53,7 +53,7 @@ def trained(folder, dropout, max_windows=1):
     sizes = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=dropout)
     kept = [folder and CheckpointFolder(folder / name, every_seconds=0) for name in ("pretrain", "train")]
     base, _ = pretrain(features, rows, sizes, PretrainingSettings(epochs=0.1), checkpoints=kept[0])
-    starts = [base.answering(Target(task="binary", classes=("no", "yes")), sizes, seed=0) for _ in range(2)]
+    starts = [base.with_head(Target(task="binary", classes=("no", "yes")), sizes, seed=0) for _ in range(2)]
     settings = TrainingSettings(
         epochs=1.05, learning_rate=3e-3, ema_decay=0.9, l1=0.01, class_weights="balanced", label_smoothing=0.1
     )

@@ -200,7 +200,7 @@ def test_no_weight_is_left_uninitialised():
 
 def test_another_target_keeps_every_weight_but_the_head():
     network = Network(SMALL, SIZES, seed=5)
-    answering = network.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=6)
+    answering = network.with_head(Target(task="binary", classes=("no", "yes")), SMALL, seed=6)
     assert all(torch.equal(weight, answering.state_dict()[name]) for name, weight in network.state_dict().items())
 
 

@@ -90,7 +90,7 @@ def test_same_seed_gives_the_same_bytes(prepared, tmp_path):
     for name in ("a", "b"):
         torch.rand(3)  # what else drew from torch's random state must not matter
         base, _ = pretrain(features, encoded, SMALL, PretrainingSettings(epochs=1))
-        network = base.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
+        network = base.with_head(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
         network, _ = train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK)
         save_model(tmp_path / name, network, features)
     for file in ("network.safetensors", "network.json", "features.json", "tokenizer.json"):
@@ -104,7 +104,7 @@ def test_rows_on_disk_give_the_bytes_that_rows_in_memory_give(prepared, tmp_path
     states = []
     for rows in (encoded, on_disk(map(features.encode, pieces), tmp_path)):
         base, _ = pretrain(features, rows, SMALL, PretrainingSettings(epochs=0.5))
-        network = base.answering(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
+        network = base.with_head(Target(task="binary", classes=("no", "yes")), SMALL, seed=0)
         states.append(train(network, features, LabelledRows(rows, y), LabelledRows(rows, y), QUICK)[0].state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

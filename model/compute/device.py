@@ -12,12 +12,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def device() -> torch.device:
-    """A GPU when there is one, else the CPU."""
+    """Return a GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def has_fast_bfloat16(where: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices, rather than emulating them more slowly than fp32."""
+    """Return whether the hardware multiplies bfloat16 matrices, rather than emulating them more slowly than fp32."""
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.backends.cpu.get_cpu_capability()
@@ -27,12 +27,12 @@ def has_fast_bfloat16(where: torch.device) -> bool:
 
 
 def autocast(where: torch.device) -> torch.autocast:
-    """Mixed precision where the hardware has it; elsewhere a context that changes nothing."""
+    """Return mixed precision where the hardware has it; elsewhere a context that changes nothing."""
     return torch.autocast(where.type, torch.bfloat16, enabled=has_fast_bfloat16(where))
 
 
 def eager(where: torch.device) -> AbstractContextManager[object]:
-    """A context for reading rows between a GPU's trainings, in which what these compiled runs as it is written.
+    """Return a context for reading rows between a GPU's trainings, in which compiled blocks run uncompiled.
 
     Without gradients and with padding each block would be compiled anew, several times; and torch, which keeps eight
     graphs of a function, would compile none of what training meets after that.
@@ -42,7 +42,7 @@ def eager(where: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Inside, torch draws from `seed` and uses algorithms that give the same bits on every run."""
+    """Make torch draw from `seed` and give the same bits on every run, inside of the context."""
     memory: Any = torch.utils.deterministic
     was, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     with torch.random.fork_rng():

@@ -7,24 +7,24 @@ from pathlib import Path
 
 
 def name() -> str:
-    """Its model; another one may round otherwise."""
+    """Return the processor's model; another one may round otherwise."""
     return _described().get("model name", "") or platform.processor() or platform.machine()
 
 
 def features() -> set[str]:
-    """What it can do, such as avx2; nothing where nobody says."""
+    """Return the instruction sets that it has, such as avx2; none where Linux does not list them."""
     described = _described()
     return set((described.get("flags") or described.get("Features") or "").split())
 
 
 def n_cores() -> int:
-    """Its cores that this process may use."""
+    """Return the number of its cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
 def _described() -> dict[str, str]:
-    """The fields of the first core."""
+    """Return the fields of the first core."""
     cpuinfo = Path("/proc/cpuinfo")
     first = cpuinfo.read_text().strip().partition("\n\n")[0] if cpuinfo.exists() else ""
     fields = (line.partition(":") for line in first.splitlines())

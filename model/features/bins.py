@@ -1,6 +1,6 @@
 """Bin edges for the piecewise-linear encoding of numbers, fitted on the rows that are given.
 
-The encoding itself happens inside the network (`model.network.embedding`); here only edges are found.
+The encoding itself happens inside the network (`model.features.kinds.modules.number`); here only edges are found.
 Source: Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning" (2022),
 section 3.2.2 (edges from a decision tree on the target) and 3.2.1 (quantiles).
 """
@@ -14,10 +14,13 @@ MIN_ROWS_PER_BIN = 64
 
 
 def bin_edges(values: np.ndarray, target: np.ndarray | None, task: str) -> np.ndarray:
-    """Strictly increasing edges that cut a column where the target changes most, or at its quantiles.
+    """Return strictly increasing edges that cut a column where the target changes most, or at its quantiles.
 
-    Shapes: values float64 [n], NaN for missing; target [n] or [n, C], NaN where the truth is unknown;
+    Shapes: values float64 [n], NaN for missing; target [n] or [n, C], NaN where the label is unknown;
     returns float32 [n_bins + 1], at least two edges.
+
+    >>> bin_edges(np.array([1.0, 1.0, np.nan]), None, "")
+    array([1., 2.], dtype=float32)
     """
     known = np.isfinite(values)
     if not known.any():
@@ -37,7 +40,7 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 
 def _tree_thresholds(values: np.ndarray, target: np.ndarray, task: str) -> np.ndarray:
-    """Where a decision tree of one column splits, ascending."""
+    """Return where a decision tree of one column splits, ascending."""
     # Whoever loads fitted features would wait a second or two for it in vain.
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 

@@ -38,7 +38,10 @@ class FittingRows:
         self._n_rows: int | None = None
 
     def __iter__(self) -> Iterator[Table]:
-        """Raises: ValueError for an unknown kind, a column that is not there, or none that becomes a token."""
+        """Yield the pieces, checked.
+
+        Raises: ValueError for an unknown kind, a column that is not there, or none that becomes a token.
+        """
         n_rows = 0
         for piece in self.pieces:
             check_columns(self.kinds, piece)

@@ -17,7 +17,11 @@ VOCABULARY_SIZE = 8192
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A lower-casing byte-pair tokenizer; the same texts in the same order give the same one."""
+    """Train a lower-casing byte-pair tokenizer; the same texts in the same order give the same one.
+
+    >>> train_tokenizer(["late", "later", "late"]).encode("Late").tokens
+    ['▁late']
+    """
     # Not WordPiece: its trainer numbers the "##" letters in the order of a hash map, anew on every call.
     tokenizer = Tokenizer(models.BPE(unk_token=BERT["unknown"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -31,7 +35,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `tokenizer.json`.
+    """Return the tokenizer in a `tokenizer.json`.
 
     Raises: ValueError when a special token that a row needs is not in its vocabulary.
     """
@@ -45,10 +49,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Ids of the tokens named pad, unknown, cls, sep and mask, spelt as BERT or as RoBERTa does; none if unknown."""
+    """Return the ids of pad, unknown, cls, sep and mask, spelt as BERT or as RoBERTa does; none if one is not known."""
     for spelling in (BERT, ROBERTA):
         known = {name: tokenizer.token_to_id(token) for name, token in spelling.items()}
-        ids = {name: its for name, its in known.items() if its is not None}
+        ids = {name: token_id for name, token_id in known.items() if token_id is not None}
         if len(ids) == len(spelling):
             return ids
     return {}
@@ -59,7 +63,7 @@ def _unknown(tokenizer: Tokenizer, spelling: dict[str, str]) -> list[str]:
 
 
 def prepared(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer without the padding and truncation its file may ask for."""
+    """Return the same tokenizer without the padding and truncation its file may ask for."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # A row that spells out "[SEP]" must not be able to end its own text.
@@ -78,23 +82,27 @@ class Pieces:
 
     @property
     def positions(self) -> np.ndarray:
-        """Of each subword in its own text. Shapes: int64 [sum of lengths]."""
+        """Return the position of each subword in its own text. Shapes: int64 [sum of lengths]."""
         return np.arange(self.ids.size) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
 
     def beginning(self, most: int) -> "Pieces":
-        """The first `most` subwords of every text."""
+        """Return the first `most` subwords of every text.
+
+        >>> Pieces(np.array([7, 8, 9, 7]), np.array([3, 1])).beginning(2).ids
+        array([7, 8, 7])
+        """
         return Pieces(self.ids[self.positions < most], self.lengths.clip(max=most))
 
 
 def tokenise(tokenizer: Tokenizer, columns: list[np.ndarray], max_tokens: int) -> list[Pieces]:
-    """The first `max_tokens` subwords of every text. Shapes: columns of object [n] (str or None)."""
+    """Return the first `max_tokens` subwords of every text. Shapes: columns of object [n] (str or None)."""
     return [_pieces(tokenizer, column, max_tokens) for column in columns]
 
 
 def join(
     columns: list[Pieces], max_tokens: int, sep_id: int, max_windows: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Subwords of every window of every row, column after column, each column closed by [SEP].
+    """Return the subwords of every window of every row, column after column, each column closed by [SEP].
 
     A row has as few windows as its subwords need at `max_tokens` each, and every window its part of every column, so
     that all are about as long. A row over `max_windows` is cut where it is longest: short columns keep all they have.
@@ -115,7 +123,7 @@ def join(
 
 
 def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-    """How much of each column each window gets: its share, and what is left over dealt out one by one.
+    """Return how much of each column each window gets: its share, and what is left over dealt out one by one.
 
     A column goes on dealing where the one before it ended, so that no window gets more than one beyond another.
     Shapes: kept [n, columns], n_windows [n], firsts [n + 1] -> int64 [w, columns].
@@ -129,7 +137,7 @@ def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.nd
 
 
 def bags(columns: list[Pieces], max_tokens: int, n_subwords: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different subwords of every row with 1 + log of their number, and where each row's begin.
+    """Return the different subwords of every row with 1 + log of their number, and where each row's begin.
 
     The beginnings, what `join` keeps for one window, are a field of their own beside the whole: that is where a text
     says what it is about. Its subwords have their id + n_subwords.
@@ -153,15 +161,18 @@ def _pieces(tokenizer: Tokenizer, column: np.ndarray, max_tokens: int) -> Pieces
 
 
 def _kept(columns: list[Pieces], max_tokens: int, max_windows: int = 1) -> np.ndarray:
-    """How much of each text is read by the encoder. Shapes: int64 [n, columns]."""
+    """Return how much of each text is read by the encoder. Shapes: int64 [n, columns]."""
     lengths = np.stack([column.lengths.clip(max=max_windows * max_tokens) for column in columns], axis=1)
     return _fair_cut(lengths, max_windows * (max_tokens - len(columns)))
 
 
 def _fair_cut(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """Lengths cut so that each row's sum fits the budget, the longest first.
+    """Cut lengths so that each row's sum fits the budget, the longest first.
 
     Shapes: int64 [n, columns] -> the same.
+
+    >>> _fair_cut(np.array([[2, 9, 9]]), budget=10)
+    array([[2, 4, 4]])
     """
     order = np.argsort(lengths, axis=1, kind="stable")
     ascending = np.take_along_axis(lengths, order, axis=1)

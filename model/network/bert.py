@@ -82,7 +82,7 @@ FAMILIES = {"bert": BERT, "roberta": ROBERTA, "xlm-roberta": ROBERTA, "distilber
 def load_bert(
     folder: Path, sizes: Sizes, target: Target | None, settings: NetworkSettings, *, seed: int = 0
 ) -> Network:
-    """A network whose text part computes what the encoder in `folder` computes.
+    """Return a network whose text part computes the same as the encoder in `folder`.
 
     Of `settings` dropout and pooling count; sizes come from the folder. `sizes` are those of features
     that were fitted with the folder's `tokenizer.json`.
@@ -103,10 +103,10 @@ def load_bert(
 
 
 def bert_settings(folder: Path, settings: NetworkSettings) -> NetworkSettings:
-    """`settings` with the sizes of the encoder in `folder`."""
+    """Return `settings` with the sizes of the encoder in `folder`."""
     config = _config(folder)
-    its = {ours: config[theirs] for ours, theirs in FAMILIES[config["model_type"]].sizes.items()}
-    return replace(settings, **its, norm_first=False)
+    sizes = {name: config[key] for name, key in FAMILIES[config["model_type"]].sizes.items()}
+    return replace(settings, **sizes, norm_first=False)
 
 
 def _config(folder: Path) -> dict:
@@ -155,8 +155,8 @@ def _is_bert(name: str) -> bool:
 def _renamed(weights: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
     renamed = {}
     for name, weight in weights.items():
-        for pattern, ours in family.renamed:
-            name = re.sub(pattern, ours, name)
+        for pattern, replacement in family.renamed:
+            name = re.sub(pattern, replacement, name)
         renamed[name] = weight.to(torch.float32)
     return renamed
 

@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(d, d)
 
     def forward(self, tokens: Tensor, mask: Tensor | None, n_queries: int | None = None) -> Tensor:
-        """What the first `n_queries` tokens (None: all) gather from all.
+        """Return what the first `n_queries` tokens (None: all) gather from all.
 
         Shapes: tokens [b, n, d]; mask bool [b, 1, 1, n], True for real tokens; returns [b, q, d].
         """
@@ -60,17 +60,17 @@ class Attention(nn.Module):
         return self.output(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
     def packed(self, tokens: Tensor, rows: Packed, only_first: bool) -> Tensor:
-        """What every token, or the first of each row, gathers from its row. Shapes: [t, d] -> [t, d] or [b, d]."""
+        """Return what all tokens, or the first of each row, gather from it. Shapes: [t, d] -> [t, d] or [b, d]."""
         queries = rows.firsts if only_first else rows
         asked = tokens[rows.offsets[:-1]] if only_first else tokens
         q, k, v = (
-            each(its).unflatten(-1, (self.n_heads, self.d_head))
-            for each, its in ((self.query, asked), (self.key, tokens), (self.value, tokens))
+            each(given).unflatten(-1, (self.n_heads, self.d_head))
+            for each, given in ((self.query, asked), (self.key, tokens), (self.value, tokens))
         )
         return self.output(_packed_attention(q, k, v, queries, rows).flatten(1))
 
     def _projected(self, tokens: Tensor, n_queries: int | None) -> list[Tensor]:
-        """Queries, keys and values of every head. Shapes: [b, n, d] -> three of [b, h, q or n, d / h]."""
+        """Return queries, keys and values of every head. Shapes: [b, n, d] -> three of [b, h, q or n, d / h]."""
         if self.training and n_queries is None:  # one product of three times the width is faster than three
             maps = (self.query, self.key, self.value)
             weight, bias = torch.cat([each.weight for each in maps]), torch.cat([each.bias for each in maps])
@@ -85,7 +85,7 @@ class Attention(nn.Module):
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """What `scaled_dot_product_attention` computes, product by product. Shapes: as there."""
+    """Compute `scaled_dot_product_attention` product by product. Shapes: as of that function."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None and not mask.all():
         # In place, and without a gradient of its own: filling what is masked took twice a pass over all scores.
@@ -108,9 +108,9 @@ def _by_kernel(q: Tensor, k: Tensor, v: Tensor, queries: Packed, rows: Packed) -
 
 def _row_by_row(q: Tensor, k: Tensor, v: Tensor, queries: Packed, rows: Packed) -> Tensor:
     parts = []
-    for one, its in zip(_slices(queries), _slices(rows), strict=True):
-        one_q, its_k, its_v = (part.transpose(0, 1)[None] for part in (q[one], k[its], v[its]))
-        parts.append(F.scaled_dot_product_attention(one_q, its_k, its_v)[0].transpose(0, 1))
+    for asking, asked in zip(_slices(queries), _slices(rows), strict=True):
+        row_q, row_k, row_v = (part.transpose(0, 1)[None] for part in (q[asking], k[asked], v[asked]))
+        parts.append(F.scaled_dot_product_attention(row_q, row_k, row_v)[0].transpose(0, 1))
     return torch.cat(parts)
 
 
@@ -179,7 +179,7 @@ class Encoder(nn.Module):
         return self.training and tokens.is_cuda and torch.is_autocast_enabled("cuda") and self.d_head % 8 == 0
 
     def packed(self, tokens: Tensor, real: Tensor, only_first: bool = False) -> Tensor:
-        """The same without a thought on padding, which comes out as zeros.
+        """Encode the real tokens alone; padding comes out as zeros.
 
         Shapes: [b, n, d], real bool [b, n] -> as `forward`.
         """

@@ -67,13 +67,13 @@ class Network(nn.Module):
         self.context = Context(sizes.n_context, target.n_outputs) if target and sizes.n_context else None
         initialise(self, seed)
 
-    def answering(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
-        """A network with this one's embeddings and encoder and a fresh head.
+    def with_head(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
+        """Return a network with the embeddings and encoder of this one and a fresh head.
 
         Of `settings` only what has no weights (dropout, pooling) is taken over; the sizes stay.
         """
-        its = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
-        network = Network(its, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
+        kept = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
+        network = Network(kept, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
         weights = self.state_dict()
         inherited = {name: weights[name] for name in weights if not name.startswith(HEAD_PREFIXES)}
         fresh, unexpected = network.load_state_dict(inherited, strict=False)
@@ -82,19 +82,19 @@ class Network(nn.Module):
         return network
 
     @property
-    def where(self) -> torch.device:
-        """Where its weights lie."""
+    def device(self) -> torch.device:
+        """Return where the weights lie."""
         return self.embeddings.word_embeddings.weight.device
 
     def batch_of(self, encoded: Encoded, rows: np.ndarray) -> dict[str, Tensor]:
-        """The given rows as `forward` reads them, beside the weights."""
+        """Return the given rows as `forward` reads them, on the device of the weights."""
         batch = collate(encoded, rows, self.sizes.pad_id)
-        return {name: torch.from_numpy(array).to(self.where, non_blocking=True) for name, array in batch.items()}
+        return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
 
     def encode(
         self, batch: Mapping[str, Tensor], hidden_columns: Tensor | None = None, only_first: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Encoded tokens and which of them are real (None: all).
+        """Return encoded tokens and which of them are real (None: all).
 
         Shapes: batch as `batches.collate` makes it; returns [w, n, d], or [w, 1, d] with `only_first`, and
         bool [w, n].
@@ -117,12 +117,15 @@ class Network(nn.Module):
         return logits if self.context is None else logits.float() + self.context(batch[CONTEXT])
 
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The logits of encoder and head alone. Shapes: as in `forward`."""
+        """Return the logits of encoder and head alone. Shapes: as in `forward`."""
         assert self.head is not None, "a network without a target has nothing to answer"
         return self.head(self.pooled(batch))
 
     def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the head reads of every row: the mean over its windows. Shapes: as in `encode` -> [b, d]."""
+        """Return the vector of every row that the head reads: the mean of its windows.
+
+        Shapes: as in `encode` -> [b, d].
+        """
         if "pooled" in batch:
             return batch["pooled"]
         pooled = self._pooled_windows(batch)
@@ -132,7 +135,7 @@ class Network(nn.Module):
         return windows @ pooled / windows.sum(1, keepdim=True)
 
     def _pooled_windows(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The [CLS] token of every window, or the mean of all its tokens. Shapes: as in `encode` -> [w, d]."""
+        """Return the [CLS] token of every window, or the mean of all its tokens. Shapes: as in `encode` -> [w, d]."""
         if self.settings.pooling == "cls":
             tokens, _ = self.encode(batch, only_first=True)
             return tokens[:, 0]

@@ -51,6 +51,6 @@ def load_model(folder: Path) -> tuple[Network, Features]:
 
 
 def load_pretrained(folder: Path, target: Target, settings: NetworkSettings, *, seed: int) -> tuple[Network, Features]:
-    """The starting point of a training: everything pretrained, a fresh head, and the pretrained features."""
+    """Return the start of a training: the pretrained network with a fresh head, and the pretrained features."""
     network, features = load_model(folder)
-    return network.answering(target, settings, seed=seed), features
+    return network.with_head(target, settings, seed=seed), features

@@ -40,7 +40,7 @@ class Wide(nn.Module):
         return (self.weight[bag] * (whole + lead)[..., None]).sum(1) / N_FIELDS**0.5 + self.bias
 
     def mixed(self, deep: Tensor, bag: Tensor, bag_weights: Tensor) -> Tensor:
-        """The encoder's logits and these, each by its weight. Shapes: deep [b, o]; else as in `forward`."""
+        """Return the encoder's logits and these, each by its weight. Shapes: deep [b, o]; else as in `forward`."""
         return self.mix[0] * deep.float() + self.mix[1] * self(bag, bag_weights)
 
 

@@ -66,7 +66,7 @@ class _PlainAttention(nn.Module):
         return self.output((weights.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
     def _apart(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of every head, by three products.
+        """Return queries, keys and values of every head, by three products.
 
         Shapes: [b, n, d] -> [b, h, n, e], [b, h, e, n], [b, h, n, e].
         """
@@ -76,7 +76,7 @@ class _PlainAttention(nn.Module):
         return query.transpose(1, 2), key.permute(0, 2, 3, 1), value.transpose(1, 2)
 
     def _together(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same by one product, and moved by one transposition."""
+        """Return the same by one product, moved by one transposition."""
         parts = (self.query, self.key, self.value)
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
         each = nn.functional.linear(tokens, weight, bias).unflatten(-1, (3, self.n_heads, self.d_head))

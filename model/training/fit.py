@@ -48,7 +48,7 @@ class Fit:
         if network.target is None or network.sizes != features.sizes:
             raise ValueError(
                 "network must have a target and be built for the given features, got another; "
-                "use Network.answering or load_pretrained"
+                "use Network.with_head or load_pretrained"
             )
         self.network, self.target, self.settings = network, network.target, settings
         self.parts, self.labels = [rows.encoded], checked_labels(network, rows, "training")
@@ -83,7 +83,7 @@ class Fit:
         weights = None if self.row_weights is None else self.row_weights[chosen]
         fit_probe(head, pooled, lambda logits: self.loss(logits, labels, weights))
         with torch.no_grad():
-            return float(self.loss(head.eval()(pooled.to(self.network.where)), labels, weights)) / len(labels)
+            return float(self.loss(head.eval()(pooled.to(self.network.device)), labels, weights)) / len(labels)
 
     def run_optimiser(
         self,
@@ -153,7 +153,7 @@ def evaluate_loss(
     """Return the mean loss per row, without smoothing or dropout. Shapes: labels as of `loss.loss_labels`."""
     network.eval()
     assert network.target is not None
-    loss, device = Loss(target=network.target, class_weights=class_weights), network.where
+    loss, device = Loss(target=network.target, class_weights=class_weights), network.device
     total = torch.zeros((), dtype=torch.float64)
     for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
         with autocast(device), eager(device):
@@ -167,7 +167,7 @@ def evaluate_loss(
 
 def compile_blocks(network: Network) -> None:
     """Fuse what a GPU does in a block; all blocks are alike, so one is compiled for all."""
-    if network.where.type == "cuda":
+    if network.device.type == "cuda":
         for block in network.encoder.layer:
             block.compile(dynamic=True)
 

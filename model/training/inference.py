@@ -36,7 +36,7 @@ def predict_in_batches(
     outputs = torch.empty(0)
     cut = batches(encoded, batch_tokens, chosen=chosen)
     for rows in tqdm(cut, desc=name, unit="batch", disable=name is None or distributed.rank() > 0):
-        with eager(network.where):
+        with eager(network.device):
             batch = network.batch_of(encoded, rows if chosen is None else chosen[rows])
             output = part(batch).float().cpu()
         if not outputs.numel():
@@ -53,6 +53,6 @@ def encode_once(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[
     """
     network.eval()
     chosen = chosen_rows(len(encoded), MAX_PROBED_ROWS)
-    with autocast(network.where):
+    with autocast(network.device):
         pooled = predict_in_batches(network, network.pooled, encoded, batch_tokens, chosen, name="probe")
     return replace(encoded, pooled=pooled.numpy()) if len(chosen) == len(encoded) else encoded, pooled, chosen
