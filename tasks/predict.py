@@ -100,7 +100,7 @@ def _rows_file(product: Product, as_of: date) -> Path:
 
 
 def _pieces(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
-    """The rows of one shard, piece by piece; at first none of them, so that an empty part has its columns too."""
+    """Yield the rows of one shard, piece by piece; at first no row, so that an empty part has its columns too."""
     yield model_inputs.no_rows(product)
     file = _rows_file(product, as_of)
     if file.exists():  # a day without rows is a night without predictions, not a failure
@@ -157,7 +157,7 @@ def _scorer(product: Product) -> Any:
 
 
 def main() -> None:
-    """The command line: the whole night, or one shard of it."""
+    """Run the command line: score the whole night, or one shard of it."""
     parser = stage.parser(predict)
     parser.add_argument("--shard", type=int, help="score this shard alone and print its part as JSON")
     given = parser.parse_args()

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -33,16 +33,25 @@ Loss = Callable[[np.ndarray], Tensor]
 """Row numbers of a batch to this process's part of its mean loss."""
 
 
+class Notes(TypedDict):
+    """The part of a training's state that is no tensor."""
+
+    step: int
+    """Steps that were taken."""
+    history: History
+    """Entries of the epochs that ended."""
+
+
 class Checkpoints(Protocol):
     """Storage of a training's state."""
 
     every_seconds: float
     """Least time between two checkpoints."""
 
-    def load_newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load_newest(self) -> tuple[dict[str, Tensor], Notes] | None:
         """Return tensors and notes of the last state that was kept whole, if any."""
 
-    def save(self, step: int, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: dict[str, Tensor], notes: Notes) -> None:
         """Keep a state, whole or not at all."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.params import Product
 from tasks.runtime.files import atomic_folder, file_sha256, read_json, remove_older_than, write_json
@@ -19,6 +19,8 @@ from tasks.runtime.settings import KEPT_DAYS, settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from model.training.optimisation import Notes
 
 EVERY_SECONDS = 60.0
 KEPT = 2
@@ -36,7 +38,7 @@ class CheckpointFolder:
         """Return the folder of a second training that belongs to this one and is removed with it."""
         return CheckpointFolder(self.folder / f"{self.folder.name}-{name}", self.every_seconds)
 
-    def load_newest(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+    def load_newest(self) -> "tuple[dict[str, Tensor], Notes] | None":
         """Return the newest state of this training that is whole; print a line for each one that is not."""
         for checkpoint in self._oldest_first()[::-1]:
             try:
@@ -45,7 +47,7 @@ class CheckpointFolder:
                 print(f"checkpoint {checkpoint.name} is left out: {error}", flush=True)
         return None
 
-    def save(self, step: int, tensors: "dict[str, Tensor]", notes: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: "dict[str, Tensor]", notes: "Notes") -> None:
         """Write the state after `step`, and remove all but the newest KEPT."""
         from safetensors.torch import save_file
 
@@ -59,7 +61,7 @@ class CheckpointFolder:
     def _oldest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _load(self, checkpoint: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    def _load(self, checkpoint: Path) -> "tuple[dict[str, Tensor], Notes]":
         from safetensors.torch import load_file
 
         notes = read_json(checkpoint / NOTES)
