@@ -1,20 +1,20 @@
-"""WHEN and in what order: `train__<product>` and `predict__<product>` for every product of params.yaml.
+"""Declare WHEN and in what order: `train__<product>` and `predict__<product>` for every product of params.yaml.
 
-Each task does one stage in a workspace of the run (see `tasks.runs.steps`); what passes between tasks is the run's
-name and numbers. A parse reads params.yaml and imports nothing heavy. A task is retried where waiting can mend
-it, and fails at once where only a person can.
+Each task does one stage in a workspace of the run (see `tasks.runs.steps`); only the facts of the run and the records
+of the night's parts pass between tasks. A parse reads params.yaml and imports nothing heavy. A task is retried where
+waiting can mend it, and fails at once where only a person can. The shape of a DAG follows from params.yaml alone: no
+environment and no parameter of a run changes it.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.sdk import DAG, Param, chain, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from tasks import STAGES, params
 from tasks.runtime.errors import TransientError, UserError
@@ -25,16 +25,23 @@ TRAIN_STAGES = STAGES[:-1]
 TASK_TIMEOUT = timedelta(days=1)
 """A task that takes longer hangs, and no night after it would run. docker/compose.yaml lets Celery wait as long."""
 APPROVAL_TIMEOUT = timedelta(days=2)
-APPROVER = "{{ ti.xcom_pull(task_ids='approve')['responded_by_user']['name'] }}"
+APPROVAL_TASKS = ("evaluate_gates", "approve")
+NAMED = "{{ params.approver }}"
+"""The person whom the run's parameter names, or None."""
+ASKED = "{{ params.approver or ti.xcom_pull(task_ids='approve')['responded_by_user']['name'] }}"
+"""The same, or else the person who has answered the task `approve`."""
+Json = dict[str, Any]
+"""What XCom carries."""
+T = TypeVar("T")
 
 
-def asks_a_human(product: params.Product) -> bool:
-    """Whether a person must approve in Airflow; not where one runs the DAG by hand, who is named instead."""
-    return product.gates.approval == "human" and "LAMPLIGHTER_APPROVER" not in os.environ
+def needs_approval(product: params.Product) -> bool:
+    """Return whether a person must let a model of the product predict."""
+    return product.gates.approval == "human"
 
 
-def retried_if_useful(work: Callable[[], Any]) -> Any:
-    """What `work` returns; a failure that no retry can mend is marked as final."""
+def classify_failure(work: Callable[[], T]) -> T:
+    """Return the value of `work`; mark a failure that no retry can mend as final."""
     try:
         return work()
     except UserError as error:
@@ -49,72 +56,79 @@ def retried_if_useful(work: Callable[[], Any]) -> Any:
 
 
 @task
-def start(product: str, kind: str) -> dict[str, Any]:
+def start(product: str, kind: str) -> Json:
     """Open the run: settle its as_of, revision and champion."""
-    from dataclasses import asdict
-
     from tasks.runs.steps import open_run
 
     context = get_current_context()
     given = context["params"]
     unique = context["dag_run"].run_id
-    run = retried_if_useful(
+    run = classify_failure(
         lambda: open_run(product, kind, as_of(context), unique, shards=given.get("shards"), force=given["force"])
     )
     print(
         f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
         + (f", model {run.model_version}" if run.champion else "")
     )
-    return asdict(run)
+    return run.to_json()
 
 
 @task
-def step(run: dict[str, Any], stage: str, approver: str | None = None) -> None:
+def step(run: Json, stage: str, approver: str | None = None) -> None:
     """Do one stage, or publish, gc or promote."""
     from tasks.runs.experiments import Run
     from tasks.runs.steps import step
 
-    retried_if_useful(lambda: step(Run(**run), stage, approver))
+    name = None if approver is None else str(approver)  # a name of digits is rendered as a number
+    classify_failure(lambda: step(Run.from_json(run), stage, name))
 
 
-@task
-def judge(run: dict[str, Any]) -> str:
-    """Measure the new model at the gates; what a person is asked to approve. One that fails is asked for no further."""
+@task.branch
+def evaluate_gates(run: Json) -> list[str]:
+    """Measure the new model at the gates, and choose the next task: `approve`, `promote`, or none where it fails.
+
+    Where the run's parameter names who approves, nobody is asked, and promote itself measures.
+    """
     from tasks.runs.experiments import Run
+    from tasks.runs.gates import Verdict
     from tasks.runs.steps import step
 
-    said = str(retried_if_useful(lambda: step(Run(**run), "promote")))
-    if "waits for a human's approval" not in said:
-        raise AirflowSkipException(said)
-    return said
+    context = get_current_context()
+    if context["params"]["approver"]:
+        return ["promote"]
+    verdict = Verdict.from_json(classify_failure(lambda: step(Run.from_json(run), "promote")).fields)
+    context["ti"].xcom_push(key="verdict", value=verdict.line)
+    return ["approve"] if verdict.decision == "needs approval" else []
 
 
 @task
-def shards(run: dict[str, Any]) -> list[int]:
-    """The numbers of the night's shards."""
+def shards(run: Json) -> list[int]:
+    """Return the numbers of the night's shards."""
     return list(range(run["shards"]))
 
 
 @task(map_index_template="shard {{ task.op_kwargs['number'] }}")
-def predict(run: dict[str, Any], number: int) -> dict[str, Any]:
-    """Score one shard; returns its part's name, rows and hash."""
+def predict(run: Json, number: int) -> Json:
+    """Score one shard; return its part's name, rows, hash and key."""
     from tasks.runs.experiments import Run
     from tasks.runs.steps import shard
 
-    return retried_if_useful(lambda: shard(Run(**run), number))
+    return classify_failure(lambda: shard(Run.from_json(run), number)).to_json()
 
 
 @task
-def collect(run: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+def collect(run: Json, parts: list[Json]) -> None:
     """Verify every shard and make the night of them."""
+    from tasks.publication.contracts import UploadedPart
     from tasks.runs.experiments import Run
     from tasks.runs.steps import collect
 
-    retried_if_useful(lambda: collect(Run(**run), list(parts)))
+    described = [UploadedPart.from_json(part) for part in parts]
+    classify_failure(lambda: collect(Run.from_json(run), described))
 
 
 def as_of(context: Any) -> str:
-    """The run's date: as given; the day before for a scheduled or backfilled run; that of params.yaml by hand."""
+    """Return the run's date: as given; the day before for a scheduled or backfilled run; params.yaml's by hand."""
     if context["params"]["as_of"]:
         return str(context["params"]["as_of"])
     if context["dag_run"].run_type in ("scheduled", "backfill"):
@@ -123,7 +137,7 @@ def as_of(context: Any) -> str:
 
 
 def form(product: params.Product, kind: str) -> dict[str, Param]:
-    """What a person may choose when triggering a run."""
+    """Return the parameters that a person may choose when triggering a run."""
     fields = {
         "as_of": Param(
             None,
@@ -139,7 +153,17 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
             False, type="boolean", title="force", description="Run every stage even where nothing has changed."
         ),
     }
-    if kind == "predict":
+    if kind == "train":
+        fields["approver"] = Param(
+            None,
+            type=["null", "string"],
+            title="approver",
+            description=(
+                "The name of who lets the new model predict by starting this run, if it passes the gates; the registry "
+                "records it. Empty: where gates.approval is human, the task `approve` asks."
+            ),
+        )
+    else:
         fields["shards"] = Param(
             None,
             type=["null", "integer"],
@@ -152,9 +176,9 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
 
 
 def explanation(product: params.Product, kind: str) -> str:
-    """What the UI says about the DAG."""
+    """Return the text that the UI shows about the DAG."""
     flow = {
-        "train": " → ".join([*TRAIN_STAGES, "promote"]),
+        "train": " → ".join([*TRAIN_STAGES, *APPROVAL_TASKS * needs_approval(product), "promote"]),
         "predict": "ingest → validate → predict (sharded) → collect → publish → gc",
     }[kind]
     purpose = {
@@ -170,20 +194,20 @@ def explanation(product: params.Product, kind: str) -> str:
 
 
 def approval(product: params.Product) -> Any:
-    """The task in which a person lets a model through: no worker waits for it, and silence rejects."""
+    """Return the task in which a person lets a model through: no worker waits for it, and silence rejects."""
     from airflow.providers.standard.operators.hitl import ApprovalOperator
 
     return ApprovalOperator(
         task_id="approve",
         subject=f"Shall this model predict {product.name} from now on?",
-        body="{{ ti.xcom_pull(task_ids='judge') }}",
+        body="{{ ti.xcom_pull(task_ids='evaluate_gates', key='verdict') }}",
         defaults=ApprovalOperator.REJECT,
         response_timeout=APPROVAL_TIMEOUT,
     )
 
 
 def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
-    """One DAG."""
+    """Return one DAG of a product."""
     with DAG(
         dag_id=f"{kind}__{product.name}",
         description=product.description,
@@ -205,11 +229,14 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         run = start(product.name, kind)
         names = TRAIN_STAGES if kind == "train" else ("ingest", "validate", "publish", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
-        if kind == "train" and asks_a_human(product):
-            promote = step.override(task_id="promote")(run, "promote", APPROVER)
-            chain(run, *steps.values(), judge(run), approval(product), promote)
+        if kind == "train" and needs_approval(product):
+            # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
+            promote = step.override(task_id="promote", trigger_rule="none_failed_min_one_success")
+            promoted, gates = promote(run, "promote", ASKED), evaluate_gates(run)
+            chain(run, *steps.values(), gates, approval(product), promoted)
+            chain(gates, promoted)
         elif kind == "train":
-            chain(run, *steps.values(), step.override(task_id="promote")(run, "promote"))
+            chain(run, *steps.values(), step.override(task_id="promote")(run, "promote", NAMED))
         else:
             numbers = shards(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))

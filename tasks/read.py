@@ -9,61 +9,76 @@ does as well: the manifest names the part files, and pandas, polars, DuckDB and 
 
 import hashlib
 import io
-from typing import Any
 
 import pandas as pd
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from tasks.params import parse_date
 from tasks.publication import manifests
+from tasks.publication.contracts import Manifest, PublishedPart
+from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import MAX_REQUEST_ATTEMPTS, Store
 from tasks.runtime.errors import UserError
 
 
-def read_manifest(url: str, product: str, dt: str | None = None) -> dict[str, Any]:
-    """The manifest of one night, by default the newest. Raises UserError where there is none."""
-    store = Store(url)
-    if dt is None:
-        latest, _ = manifests.read_checked(store, f"{product}/{manifests.LATEST}")
-        if latest is None:
-            raise UserError(f"{store.uri(product)}: no night has been published; run make run PRODUCT={product}")
-        dt = str(latest["dt"])
-    try:
-        as_of = parse_date(dt)
-    except ValueError as error:
-        raise UserError(f"dt {error}; write it like 2013-06-30") from None
-    manifest = manifests.current_manifest(store, product, as_of)
+class PartDamaged(UserError):
+    """A part's content does not have the hash that its manifest records."""
+
+
+class NightReplaced(UserError):
+    """A part was not as its manifest describes it, and another manifest has taken that one's place."""
+
+
+def read_manifest(url: str, product: str, dt: str | None = None) -> Manifest:
+    """Return the manifest of one night, by default the newest. Raises UserError where there is none."""
+    place = _place(Store(url), product, dt)
+    manifest = manifests.current_manifest(place)
     if manifest is None:
-        raise UserError(f"{store.uri(f'{product}/dt={dt}')}: this night has not been published; choose another dt")
+        uri = place.store.uri(place.folder)
+        raise UserError(f"{uri}: this night has not been published; choose another dt")
     return manifest
 
 
 def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFrame:
-    """The predictions of one night as a frame, by default of the newest.
+    """Return the predictions of one night as a frame, by default of the newest.
 
     Raises UserError where the night is not there or a part is not as its manifest says.
     """
+    return _read_night(url, product, _place(Store(url), product, dt).as_of.isoformat())
+
+
+@retry(retry=retry_if_exception_type(NightReplaced), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
+def _read_night(url: str, product: str, dt: str) -> pd.DataFrame:
     store, manifest = Store(url), read_manifest(url, product, dt)
-    for _ in range(MAX_REQUEST_ATTEMPTS):
-        try:
-            return pd.concat([_read_part(store, part) for part in manifest["parts"]], ignore_index=True)
-        except UserError:
-            # A reader slower than keep_days finds parts gone: by then, another night has taken this one's place.
-            now = read_manifest(url, product, manifest["dt"])
-            if now == manifest:
-                raise
-            manifest = now
-    return pd.concat([_read_part(store, part) for part in manifest["parts"]], ignore_index=True)
+    try:
+        return pd.concat([_read_part(store, part) for part in manifest.parts], ignore_index=True)
+    except UserError as error:
+        # A reader slower than keep_days finds parts gone: by then, another night has taken this one's place.
+        if read_manifest(url, product, dt) != manifest:
+            raise NightReplaced(str(error)) from None
+        raise
 
 
-def _read_part(store: Store, part: dict[str, Any]) -> pd.DataFrame:
-    key = store.key_of(part["key"])
-    for _ in range(MAX_REQUEST_ATTEMPTS):
-        stored = store.read(key)
-        if stored is None:
-            break
-        if hashlib.sha256(stored.body).hexdigest() == part["sha256"]:
-            return pd.read_parquet(io.BytesIO(stored.body))
-    raise UserError(
-        f"{store.uri(key)}: must be as the manifest says, and is {'damaged' if stored else 'missing'}; "
-        "publish the night again"
-    )
+@retry(retry=retry_if_exception_type(PartDamaged), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
+def _read_part(store: Store, part: PublishedPart) -> pd.DataFrame:
+    key = store.key_of(part.key)
+    stored = store.read(key)
+    rule = f"{store.uri(key)}: must be as the manifest says, and is"
+    if stored is None:
+        raise UserError(f"{rule} missing; publish the night again")
+    if hashlib.sha256(stored.body).hexdigest() != part.sha256:
+        raise PartDamaged(f"{rule} damaged; publish the night again")
+    return pd.read_parquet(io.BytesIO(stored.body))
+
+
+def _place(store: Store, product: str, dt: str | None) -> NightPlace:
+    """Return the night of a date, by default the newest. Raises UserError for no date, or where none is published."""
+    if dt is None:
+        latest = manifests.latest(store, product)
+        if latest is None:
+            raise UserError(f"{store.uri(product)}: no night has been published; run make run PRODUCT={product}")
+        return NightPlace(store=store, product=product, as_of=latest.dt)
+    try:
+        return NightPlace(store=store, product=product, as_of=parse_date(dt))
+    except ValueError as error:
+        raise UserError(f"dt {error}; write it like 2013-06-30") from None

@@ -1,7 +1,8 @@
-"""How every stage is called: `python -m tasks.<stage> <product>`.
+"""Run a stage from the command line: `python -m tasks.<stage> <product>`.
 
-A stage is a function of (product, as_of) that reads and writes files below `data/`. What it returns is
-printed as its one-line summary. A user's mistake prints as one message, without a traceback.
+A stage is a function of (product, as_of) that reads and writes files below `data/`. Its one-line summary is printed,
+and recorded with its fields in the command's result file, which is all that a program that started it reads: see
+`tasks.runtime.results`. A user's mistake prints as one message, without a traceback.
 """
 
 import argparse
@@ -11,16 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import params
 from tasks.runtime.errors import EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
+from tasks.runtime.records import Record
+from tasks.runtime.results import Result, result_file, write_result
 
-Stage = Callable[[params.Product, date], str]
+Stage = Callable[[params.Product, date], str | Record]
+"""A stage: it returns its line, or a record whose `str` is its line and whose keys are its fields."""
 
 
 def parser(stage: Callable[..., Any]) -> argparse.ArgumentParser:
-    """The command line of a stage: its help is the module's docstring."""
+    """Return the command line of a stage: its help is the module's docstring."""
     module = inspect.getmodule(stage)
     assert module is not None
     name = stage.__name__
@@ -31,30 +36,48 @@ def parser(stage: Callable[..., Any]) -> argparse.ArgumentParser:
     return result
 
 
-def main(stage: Stage) -> None:
+def main(stage: Stage) -> NoReturn:
     """Run `stage` for the product named on the command line, and exit."""
-    run(stage, parser(stage).parse_args().product)
+    run(stage.__name__, parser(stage).parse_args().product, stage)
 
 
-def run(stage: Stage, product: str) -> NoReturn:
-    """Run `stage` for `product`, print its summary, and exit."""
+def main_of_run(stage: Callable[..., str | Record]) -> NoReturn:
+    """Run `stage` as `main` does, with the facts of the run that --run names, or None, as its third argument."""
+    from tasks.runs.experiments import Run
+
+    command_line = parser(stage)
+    command_line.add_argument("--run", type=Path, metavar="FILE", help="JSON with the facts of the run; not by hand")
+    given = command_line.parse_args()
+    facts = Run.from_json(given.run.read_bytes()) if given.run else None
+    run(stage.__name__, given.product, lambda product, as_of: stage(product, as_of, facts))
+
+
+def run(name: str, product: str, stage: Stage) -> NoReturn:
+    """Run `stage` for `product`, print its line, record its result, and exit."""
+    file = result_file(product, name)
 
     def work() -> None:
         started = time.monotonic()
-        summary = stage(*load_product(product))
-        print(f"{stage.__name__}: {summary} ({time.monotonic() - started:.1f} s)", flush=True)
+        write_result(file, Result(status="started"))
+        outcome = stage(*load_product(product))
+        print(f"{name}: {outcome} ({time.monotonic() - started:.1f} s)", flush=True)
+        fields = outcome.to_json() if isinstance(outcome, Record) else {}
+        write_result(file, Result(status="done", message=str(outcome), fields=fields))
 
-    sys.exit(exit_code_of(stage.__name__, work))
+    sys.exit(exit_code_of(name, work, file))
 
 
 def load_product(product: str) -> tuple[params.Product, date]:
-    """A product of params.yaml and its as_of. Raises UserError."""
+    """Return a product of params.yaml and its as_of. Raises UserError."""
     everything = params.load()
     return everything.product(product), everything.as_of
 
 
-def exit_code_of(name: str, work: Callable[[], object]) -> int:
-    """Do `work`; a failure that is no bug prints as one message. Returns the exit code that says its kind."""
+def exit_code_of(name: str, work: Callable[[], object], file: Path | None = None) -> int:
+    """Do `work`, print a failure that is no bug as one message, and return the exit code of its kind.
+
+    A failure is recorded in the result file, where one is given.
+    """
     # A progress bar that no terminal shows is a line in a log: one every few seconds is enough.
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "5")
@@ -62,8 +85,13 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
         work()
     except UserError as error:
         print(f"{name} stopped:\n{error}", file=sys.stderr)
+        write_result(file, Result(status="user error", message=str(error)))
         return EXIT_USER_ERROR
     except TransientError as error:
         print(f"{name} could not finish now, and may later:\n{error}", file=sys.stderr)
+        write_result(file, Result(status="transient error", message=str(error)))
         return EXIT_TRANSIENT
+    except Exception as error:
+        write_result(file, Result(status="bug", message=repr(error)))
+        raise
     return 0

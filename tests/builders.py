@@ -13,6 +13,7 @@ import yaml
 
 from tasks import params
 from tasks.params import Product
+from tasks.publication.contracts import NightInputs, RecordedEngine
 from tasks.rows.partitions import partition, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
@@ -93,6 +94,25 @@ def valid_rows(rows: pd.DataFrame, known_after_days: int = 0, not_stored: Sequen
         write_table(partition(Paths("tiny").valid / "rows", at), part.drop(columns=["late", *not_stored]))
         labels = part.loc[part["late"].notna(), ["parcel_id", "late"]].astype({"late": "Int8"})
         write_table(partition(Paths("tiny").valid / "labels", at + timedelta(days=known_after_days)), labels)
+
+
+def night_inputs(
+    model: str = "m1", as_of: date = date(2024, 2, 10), scored_day: date = date(2024, 2, 11)
+) -> NightInputs:
+    """Return the inputs of a night that nothing has scored; `model` stands for the model's hash."""
+    engine = {"engine": "onnxruntime", "version": "1", "provider": "CPU", "precision": "fp32", "processor": "none"}
+    return NightInputs(
+        product="tiny",
+        as_of=as_of,
+        scored_day=scored_day,
+        shards=3,
+        threshold=0.5,
+        rows_sha256=None,
+        model_sha256=model,
+        engine=RecordedEngine(**engine),
+        code_sha256="code",
+        environment_sha256="environment",
+    )
 
 
 def a_repository(folder: Path, message: str | None = "A revision") -> Path:

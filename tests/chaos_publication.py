@@ -15,7 +15,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import proxy
 from builders import a_repository
 from conftest import ROOT
-from test_publish import N_PARTS, make_night, tiny
+from test_publish import N_PARTS, make_night, place, run_with, tiny
 
 from tasks.publication import manifests
 from tasks.publication.object_store import Store
@@ -36,6 +36,12 @@ OLD, NEW = "old", "newer"
 N_ROWS = 10
 FIRST = date(2024, 3, 1)
 RETRIES = 6
+WITHOUT_EFFECT = {
+    "GET": ("damaged upload",),
+    "PUT": ("damaged answer", "cut answer"),
+    "HEAD": ("damaged upload", "damaged answer", "cut answer"),
+}
+"""The faults that a request cannot have: it sends, or is answered by, no body that counts."""
 _SPAWN = multiprocessing.get_context("forkserver")
 
 
@@ -88,7 +94,7 @@ class Campaign:
         self._days += 1
         as_of = FIRST + timedelta(days=self._days)
         for model in (OLD, NEW):
-            with _inside(self.place(as_of, model)):
+            with _inside(self.folder_of(as_of, model)):
                 product, _ = make_night(self.url, as_of, N_ROWS, model)
                 if model == OLD:
                     publish(product, as_of)
@@ -96,7 +102,11 @@ class Campaign:
         (self.folder / "watched").with_suffix(".tmp").rename(self.folder / "watched")
         return as_of
 
-    def place(self, as_of: date, model: str) -> Path:
+    def night(self, as_of: date) -> manifests.NightPlace:
+        """A night of the campaign's prefix."""
+        return place(self.url, as_of)
+
+    def folder_of(self, as_of: date, model: str) -> Path:
         return self.folder / as_of.isoformat() / model
 
     def start(self, as_of: date, model: str, generation: int, crash_at: str = "") -> Any:
@@ -105,15 +115,15 @@ class Campaign:
         settings = {
             **_keys(),
             "AWS_ENDPOINT_URL_S3": self.faulty.url,
-            "LAMPLIGHTER_GENERATION": str(generation),
             "LAMPLIGHTER_CRASH_AT": crash_at,
         }
-        process = _SPAWN.Process(target=_publish, args=(self.url, str(self.place(as_of, model)), as_of, settings))
+        folder = str(self.folder_of(as_of, model))
+        process = _SPAWN.Process(target=_publish, args=(self.url, folder, as_of, generation, settings))
         process.start()
         return process
 
     def claim(self, as_of: date, name: str) -> int:
-        return manifests.acquire_generation(Store(self.url), "tiny", as_of, name)
+        return manifests.acquire_generation(self.night(as_of), name)
 
     def retry_until_published(self, as_of: date, model: str, generation: int) -> None:
         """Go on as Airflow does: only what may pass is tried again."""
@@ -127,17 +137,17 @@ class Campaign:
 
     def assert_one_complete_night(self, as_of: date, models: tuple[str, ...] = (NEW,)) -> None:
         """The night that stands is one of `models`', all it names is there, and what it replaced is in the history."""
-        object_store = Store(self.url)
-        manifest = manifests.current_manifest(object_store, "tiny", as_of)
+        store = Store(self.url)
+        manifest = manifests.current_manifest(self.night(as_of))
         assert manifest is not None
-        assert manifest["model"]["sha256"] in models
-        assert seen_model(self.url, as_of) == manifest["model"]["sha256"]
-        kept = manifests.history(object_store, "tiny", as_of)
-        assert kept[0]["model"]["sha256"] == OLD
-        assert [each["generation"] for each in kept] == sorted({each["generation"] for each in kept})
+        assert manifest.model.sha256 in models
+        assert seen_model(self.url, as_of) == manifest.model.sha256
+        kept = manifests.history(self.night(as_of))
+        assert kept[0].model.sha256 == OLD
+        assert [each.generation for each in kept] == sorted({each.generation for each in kept})
         for each in [manifest, *kept]:
-            for part in each["parts"]:
-                assert object_store.sha256(object_store.key_of(part["key"])) == part["sha256"], "nothing may get lost"
+            for part in each.parts:
+                assert store.sha256(store.key_of(part.key)) == part.sha256, "nothing may get lost"
 
 
 def under_faults(campaign: Campaign, sample: int | None = None) -> None:
@@ -156,7 +166,7 @@ def under_faults(campaign: Campaign, sample: int | None = None) -> None:
         for i, (method, _) in enumerate(requests)
         for kind in proxy.FAULTS
         for often in (False, True)
-        if kind not in (("damaged answer", "cut answer") if method == "PUT" else ("damaged upload",))
+        if kind not in WITHOUT_EFFECT[method]
     ]
     if sample is not None:
         trials = random.Random(campaign.seed).sample(trials, sample)
@@ -220,7 +230,7 @@ def _five_runs_of_the_same_inputs(campaign: Campaign, as_of: date) -> None:
     racers = [campaign.start(as_of, NEW, campaign.claim(as_of, f"run {i}")) for i in range(5)]
     assert _exit_codes(racers) == [0] * 5
     campaign.assert_one_complete_night(as_of)
-    moves = [each["model"]["sha256"] for each in manifests.history(Store(campaign.url), "tiny", as_of)]
+    moves = [each.model.sha256 for each in manifests.history(campaign.night(as_of))]
     assert moves == [OLD] + [NEW] * (len(moves) - 1)
 
 
@@ -236,10 +246,10 @@ def _workers_of_three_runs(campaign: Campaign, as_of: date) -> None:
     assert codes[0] in (0, EXIT_USER_ERROR)
     assert codes[4] == 0, "the latest run is refused by nobody"
     campaign.assert_one_complete_night(as_of, (OLD,))
-    night = manifests.current_manifest(Store(campaign.url), "tiny", as_of)
+    night = manifests.current_manifest(campaign.night(as_of))
     assert night is not None
-    assert night["generation"] == later
-    stood = any(each["model"]["sha256"] == NEW for each in manifests.history(Store(campaign.url), "tiny", as_of))
+    assert night.generation == later
+    stood = any(each.model.sha256 == NEW for each in manifests.history(campaign.night(as_of)))
     assert set(codes[1:4]) == {0 if stood else EXIT_USER_ERROR}, (stood, codes)
 
 
@@ -324,12 +334,12 @@ def _plan(number: int, kind: str, often: bool) -> proxy.Plan:
     return plan
 
 
-def _publish(url: str, place: str, as_of: date, settings: dict[str, str]) -> None:
+def _publish(url: str, folder: str, as_of: date, generation: int, settings: dict[str, str]) -> None:
     """A publisher's process; its exit code says how it ended."""
     _be_impatient(settings)
-    os.chdir(place)
+    os.chdir(folder)
     try:
-        publish(tiny(url), as_of)
+        publish(tiny(url), as_of, replace(run_with(generation), as_of=as_of.isoformat()))
     except UserError:
         os._exit(EXIT_USER_ERROR)
     except TransientError:
@@ -382,7 +392,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     url = f"s3://lamplighter/chaos-{seed}-{os.getpid()}"
     with campaign(folder, url, seed) as here:
         under_faults(here)
-        under_kills(here, labels_of("publish", "publication/manifests"))
+        under_kills(here, labels_of("publish", "publication/publishing", "publication/manifests"))
         killed_at_random(here, 60)
         against_each_other(here, 60)
     return here.tally.rows()

@@ -26,16 +26,16 @@ ELSEWHERE = ("publish: a part is uploaded",)
 TRAIN_STEPS = (*STAGES[:-1], "promote")
 WORKER = """
 import json, sys
-from dataclasses import asdict
 from pathlib import Path
+from tasks.publication.contracts import UploadedPart
 from tasks.runs.experiments import Run
 from tasks.runs.steps import collect, open_run, shard, step
 what, file, *rest = sys.argv[1:]
 kept = Path(file)
-def run(): return Run(**json.loads(kept.read_text()))
-if what == "start": kept.write_text(json.dumps(asdict(open_run("tiny", *rest))))
-elif what == "shard": print("PART " + json.dumps(shard(run(), int(rest[0]))))
-elif what == "collect": collect(run(), json.loads(rest[0]))
+def run(): return Run.from_json(kept.read_text())
+if what == "start": kept.write_text(json.dumps(open_run("tiny", *rest).to_json()))
+elif what == "shard": print("PART " + json.dumps(shard(run(), int(rest[0])).to_json()))
+elif what == "collect": collect(run(), [UploadedPart.from_json(part) for part in json.loads(rest[0])])
 else: step(run(), what)
 """
 
@@ -100,8 +100,8 @@ class Project:
 
     def move_on(self) -> None:
         """Change what predicts and what is declared, and commit it to main."""
-        file = self.folder / "tasks" / "predict.py"
-        file.write_text(file.read_text().replace("scores >= product", "scores > 0 * product"))
+        file = self.folder / "model" / "heads" / "binary.py"
+        file.write_text(file.read_text().replace("scores >= threshold", "scores > 0 * threshold"))
         params = self.folder / "params.yaml"
         params.write_text(params.read_text().replace("shards: 3", "shards: 2").replace("epochs: 8", "epochs: 2"))
         call(["git", "commit", "--quiet", "--all", "-m", "Move on"], self.folder, self.env)
@@ -115,7 +115,9 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     made = make_project(folder / "project")
     project = Project(made, environment(made / ".lamplighter", **keys))
-    labels = labels_of("runs/steps", "runs/workspace", "runs/registry", "publication/manifests", "publish")
+    labels = labels_of(
+        "runs/steps", "runs/workspace", "runs/registry", "publication/manifests", "publication/publishing", "publish"
+    )
     project.left = [label for label in labels if label not in ELSEWHERE and not label.startswith("gc")]
     project.train("2024-02-08", "train")
     uris = [project.predict(as_of, f"night-{as_of}") for as_of in ("2024-02-08", "2024-02-09")]

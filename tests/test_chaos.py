@@ -14,7 +14,7 @@ from tasks.runtime.errors import UserError
 def test_readers_see_complete_nights_whatever_breaks(s3_here, tmp_path):
     with chaos.campaign(tmp_path, f"s3://lamplighter/chaos-{uuid.uuid4().hex}", seed=1) as campaign:
         chaos.under_faults(campaign, sample=10)
-        chaos.under_kills(campaign, chaos.labels_of("publish", "publication/manifests"))
+        chaos.under_kills(campaign, chaos.labels_of("publish", "publication/publishing", "publication/manifests"))
         chaos.killed_at_random(campaign, 3)
         chaos.against_each_other(campaign, 2)
     tally = campaign.tally

@@ -13,7 +13,9 @@ import yaml
 from conftest import ROOT, environment
 
 from tasks import STAGES, params
+from tasks.runs.experiments import Run
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.results import Result
 
 DECLARED = params.load(ROOT / "params.yaml").products
 SERIALISE = """
@@ -88,17 +90,50 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
 
 
-def test_human_is_asked_where_the_gates_say_so_and_silence_rejects(module, monkeypatch):
+@pytest.fixture
+def asking(module):
+    """The training DAG of a product whose models a person must approve."""
     product = DECLARED["flight-delays"]
-    product = replace(product, gates=replace(product.gates, approval="human"))
-    dag = module.declare(product, "train", None)
-    assert dag.get_task("judge").downstream_task_ids == {"approve"}
-    approve = dag.get_task("approve")
+    return module.declare(replace(product, gates=replace(product.gates, approval="human")), "train", None)
+
+
+def test_human_is_asked_where_the_gates_say_so_and_silence_rejects(asking):
+    assert asking.get_task("evaluate_gates").downstream_task_ids == {"approve", "promote"}
+    approve = asking.get_task("approve")
     assert approve.downstream_task_ids == {"promote"}
     assert (approve.defaults, approve.response_timeout.days) == (["Reject"], 2)
-    assert "responded_by_user" in str(dag.get_task("promote").op_args)
+    assert "responded_by_user" in str(asking.get_task("promote").op_args)
+    assert asking.get_task("promote").trigger_rule == "none_failed_min_one_success", "it runs where nobody is asked"
+
+
+def test_shape_of_a_dag_follows_from_params_alone(module, asking, monkeypatch):
     monkeypatch.setenv("LAMPLIGHTER_APPROVER", "whoever runs it by hand")
-    assert set(module.declare(product, "train", None).task_ids) == {"start", *STAGES[:-1], "promote"}
+    product = DECLARED["flight-delays"]
+    again = module.declare(replace(product, gates=replace(product.gates, approval="human")), "train", None)
+    assert {each.task_id: each.downstream_task_ids for each in again.tasks} == {
+        each.task_id: each.downstream_task_ids for each in asking.tasks
+    }
+    assert set(asking.task_ids) == {"start", *STAGES[:-1], "evaluate_gates", "approve", "promote"}
+
+
+@pytest.mark.parametrize(
+    ("approver", "decision", "chosen"),
+    [
+        ("Ada", None, ["promote"]),
+        (None, "needs approval", ["approve"]),
+        (None, "rejected", []),
+        (None, "champion already", []),
+    ],
+)
+def test_next_task_is_chosen_by_the_fields_of_a_result(module, monkeypatch, approver, decision, chosen):
+    pushed = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    monkeypatch.setattr(module, "get_current_context", lambda: {"params": {"approver": approver}, "ti": ti})
+    result = Result(status="done", message="waits for a human's approval", fields={"decision": decision, "line": "auc"})
+    monkeypatch.setattr("tasks.runs.steps.step", lambda run, name: result)
+    run = Run(name="tiny-2024-02-10-train-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3)
+    assert module.evaluate_gates.function(run.to_json()) == chosen
+    assert pushed == ({} if approver else {"verdict": "auc"})
 
 
 def test_shards_are_mapped_when_the_dag_runs(module):
@@ -120,7 +155,7 @@ def test_every_dag_explains_itself_and_has_a_form(module):
         train, predict = getattr(module, f"train__{name}"), getattr(module, f"predict__{name}")
         assert product.description in train.doc_md
         assert "→" in predict.doc_md
-        assert set(train.params) == {"as_of", "force"}
+        assert set(train.params) == {"as_of", "force", "approver"}
         assert set(predict.params) == {"as_of", "force", "shards"}
         assert predict.params["shards"] is None, "what is committed decides, not what this parse has read"
 
@@ -151,7 +186,7 @@ def test_what_no_retry_can_mend_fails_at_once(module, final):
         raise final
 
     with pytest.raises(AirflowFailException):
-        module.retried_if_useful(fail)
+        module.classify_failure(fail)
 
 
 def test_what_may_pass_is_left_to_a_retry(module):
@@ -159,4 +194,4 @@ def test_what_may_pass_is_left_to_a_retry(module):
         raise TransientError("the store did not answer")
 
     with pytest.raises(TransientError):
-        module.retried_if_useful(fail)
+        module.classify_failure(fail)

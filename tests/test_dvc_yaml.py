@@ -122,7 +122,7 @@ def test_what_identifies_a_training_is_the_code_that_it_imports(places, module):
 
 
 def test_run_of_a_night_is_decided_by_the_code_that_predict_depends_on():
-    from tasks.predict import CODE
+    from tasks.publication.scoring import CODE
 
     assert sorted(CODE) == sorted(code_deps("predict"))
 

@@ -2,10 +2,24 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-from test_publish import AS_OF, N_PARTS, attempt, by_id, claims, make_night, objects, tiny, two_nights, url  # noqa: F401
+from test_publish import (  # noqa: F401
+    AS_OF,
+    N_PARTS,
+    attempt,
+    by_id,
+    claims,
+    make_night,
+    objects,
+    place,
+    run_with,
+    tiny,
+    two_nights,
+    url,
+)
 
-from tasks.gc import collect_garbage, gc
+from tasks.gc import gc
 from tasks.publication import manifests
+from tasks.publication.garbage import collect_garbage
 from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
@@ -16,7 +30,7 @@ def parts(url):  # noqa: F811
 
 
 def named(url, *manifests):  # noqa: F811
-    return {Store(url).key_of(part["key"]) for manifest in manifests for part in manifest["parts"]}
+    return {Store(url).key_of(part.key) for manifest in manifests for part in manifest.parts}
 
 
 def collect(url, days):  # noqa: F811
@@ -32,7 +46,7 @@ def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_
     first, second = two_nights
     assert parts(url) == named(url, second)
     assert everything.keys() - objects(url).keys() == named(url, first), "manifests are kept"
-    assert manifests.history(Store(url), "tiny", AS_OF) == [first]
+    assert manifests.history(place(url)) == [first]
     assert collect(url, 60).startswith("0 of 3 parts deleted")
     assert len(read_predictions(url, "tiny")) == 10
 
@@ -65,22 +79,21 @@ def test_reader_slower_than_the_grace_goes_on_with_the_night_that_stands(url, tw
     real = manifests.current_manifest
     monkeypatch.setattr(manifests, "current_manifest", lambda *given: next(told, None) or real(*given))
     frame = read_predictions(url, "tiny")
-    assert by_id(frame)["probability"][0] == len(second["model"]["sha256"]) / 1000
+    assert by_id(frame)["probability"][0] == len(second.model.sha256) / 1000
 
 
 def test_parts_of_a_run_that_may_still_publish_are_kept_however_old(url, monkeypatch):  # noqa: F811
     first, slow = claims(url, "first", "slow")
-    attempt(monkeypatch, url, "first", first)
+    attempt(url, "first", first)
     product, _ = make_night(url, model="slow one")
     with monkeypatch.context() as patch:
         patch.setattr(manifests, "commit", lambda *given: (given[-1](), False)[1])  # uploads, and goes no further
         patch.setattr(manifests, "release_generations", lambda *_: None)
-        patch.setenv("LAMPLIGHTER_GENERATION", str(slow))
-        publish(product, AS_OF)
+        publish(product, AS_OF, run_with(slow))
     assert len(parts(url)) == 2 * N_PARTS
     assert collect(url, 365).startswith("0 of 6")
     (later,) = claims(url, "later")
-    attempt(monkeypatch, url, "a later model", later)
+    attempt(url, "a later model", later)
     assert collect(url, 29.9).startswith("0 of 9"), "nothing is deleted that was written lately"
     assert collect(url, 365).startswith("6 of 9"), "what was replaced, and what can never be published any more"
 

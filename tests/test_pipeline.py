@@ -141,7 +141,7 @@ empty_disk(); step(run, "publish")
         "LAMPLIGHTER_ORIGIN": str(airflow_run.project),
     }
     printed = in_project(code, airflow_run.project, env)
-    assert "stood there already, unchanged" in printed
+    assert "published already, unchanged" in printed
     assert _objects(published) == before
 
 
@@ -150,7 +150,7 @@ def test_the_way_back_is_told_and_leads_to_the_same_bytes_when_code_and_params_h
     moved, uri = tmp_path / "moved", f"{URL}/tiny/dt={AS_OF}/_manifest.json"
     call(["git", "clone", "--quiet", str(airflow_run.project), str(moved)], tmp_path, airflow_run.env)
     for name, old, new in (
-        ("tasks/predict.py", "scores >= product", "scores > 0 * product"),
+        ("model/heads/binary.py", "scores >= threshold", "scores > 0 * threshold"),
         ("params.yaml", "shards: 3", "shards: 2"),
     ):
         text = (moved / name).read_text()
@@ -294,12 +294,12 @@ from tasks.runs.steps import open_run, shard, step
 run = open_run("tiny", "predict", "{AS_OF}", "a run with another model")
 step(run, "ingest")
 step(run, "validate")
-pull = w._pull
+pull = w.pull
 def changed(run, paths, meaning):
     pull(run, paths, meaning)
     with (run.workspace / "data/models/tiny/onnx/features.json").open("a") as file:
         file.write(" ")
-w._pull = changed
+w.pull = changed
 try:
     shard(run, 0)
 except UserError as error:

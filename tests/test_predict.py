@@ -17,8 +17,9 @@ from test_model_export import TASKS, mixed, random_model
 from model.network.store import load_model, save_model
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
-from tasks.predict import _pieces, predict, predict_shard
-from tasks.publication.night import part_name, run_of, write_night
+from tasks.predict import predict, predict_shard
+from tasks.publication.night import part_name, read_night, run_of, write_night
+from tasks.publication.scoring import shard_rows
 from tasks.publish import publish
 from tasks.read import read_predictions
 from tasks.rows import model_inputs
@@ -104,7 +105,7 @@ def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monk
     rows = pd.DataFrame({"parcel_id": [f"{i:03d}" for i in range(n_rows)], "depot": "A"}).assign(**columns)
     if n_rows:
         write_table(partition(PATHS.valid / "rows", SCORED), rows)
-    shards = [pd.concat(_pieces(product(shards=n_shards), AS_OF, i)) for i in range(n_shards)]
+    shards = [pd.concat(shard_rows(product(shards=n_shards), AS_OF, i)) for i in range(n_shards)]
     assert [number for shard in shards for number in shard["parcel_id"]] == list(rows["parcel_id"])
     sizes = [len(shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
@@ -120,7 +121,7 @@ def test_shard_reads_its_own_row_groups_only(night, monkeypatch):
         "read_row_group",
         lambda self, group, **kwargs: read.append(group) or whole(self, group, **kwargs),
     )
-    assert predict_shard(wanted, AS_OF, 1)["rows"] == 10
+    assert predict_shard(wanted, AS_OF, 1).rows == 10
     assert read == [2, 3]
 
 
@@ -193,13 +194,14 @@ def test_shard_alone_gives_the_same_bytes_as_the_whole_night(night):
     wanted, _ = night()
     predict(wanted, AS_OF)
     whole, said = {i: (PATHS.predictions / part_name(i)).read_bytes() for i in range(3)}, told()
+    night_before = read_night(PATHS.predictions)
     shutil.rmtree(PATHS.predictions)
     for shard in (2, 0, 1):
         part = predict_shard(wanted, AS_OF, shard)
         assert (PATHS.predictions / part_name(shard)).read_bytes() == whole[shard]
-        assert {name: part[name] for name in ("name", "rows", "bytes", "sha256")} == said["parts"][shard]
-        assert (part["run"], part["inputs"]) == (said["run"], said["inputs"])
-    write_night(wanted, AS_OF, part["inputs"], said["parts"], PATHS.predictions)
+        assert {name: part.to_json()[name] for name in ("name", "rows", "bytes", "sha256")} == said["parts"][shard]
+        assert (part.run, part.inputs) == (night_before.run, night_before.inputs)
+    write_night(wanted, AS_OF, part.inputs, night_before.parts, PATHS.predictions)
     assert told() == said
 
 
@@ -248,7 +250,7 @@ def test_name_of_a_run_changes_with_rows_model_shards_and_threshold(night):
     predict(product(shards=2, threshold=0.4), AS_OF)
     runs.add(told()["run"])
     assert len(runs) == 5
-    assert run_of(told()["inputs"]) == told()["run"]
+    assert run_of(read_night(PATHS.predictions).inputs) == told()["run"]
     assert told()["inputs"]["engine"]["engine"] == "onnxruntime"
 
 

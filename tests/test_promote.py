@@ -12,10 +12,11 @@ from test_model_export import TASKS, mixed, random_model
 
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
-from tasks import params, predict, promote
-from tasks.promote import gate_failures
+from tasks import params
+from tasks.publication.scoring import load_scorer
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
+from tasks.runs.gates import gate_failures, held_out_metric, incompatibility
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 
@@ -121,18 +122,18 @@ def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champ
     rows = pd.read_parquet(PATHS.splits / "test.parquet")
     said = Scorer(champion).score(model_inputs.inputs(rows, topics(KINDS))).argmax(1)
     wanted = f1_score(rows["late"], np.array(TASKS["multiclass"])[said], average="macro")
-    assert promote._score(champion, topics(KINDS)) == pytest.approx(wanted)
+    assert held_out_metric(champion, topics(KINDS)) == pytest.approx(wanted)
     known = rows[rows["late"] != "d"]
     assert wanted < f1_score(known["late"], np.array(TASKS["multiclass"])[said[known.index]], average="macro")
 
 
 def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
-    assert promote.incompatibility(champion, topics(KINDS)) == ""
+    assert incompatibility(champion, topics(KINDS)) == ""
     described = json.loads((PATHS.onnx / "network.json").read_text())
     described["target"]["classes"] = ["d", "e", "f"]
     (PATHS.onnx / "network.json").write_text(json.dumps(described))
-    assert promote.incompatibility(champion, topics(KINDS)) == "answers with a, b, c"
-    assert promote.incompatibility(champion, topics({"size": "number", "when": "time"})) == "reads colour as category"
+    assert incompatibility(champion, topics(KINDS)) == "answers with a, b, c"
+    assert incompatibility(champion, topics({"size": "number", "when": "time"})) == "reads colour as category"
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,10 @@ def test_champion_of_other_classes_altogether_stops_no_challenger(champion):
     ],
 )
 def test_model_of_other_columns_is_named_and_neither_scores_nor_stops_a_new_one(champion, columns, told):
-    assert promote.incompatibility(champion, topics(columns)) == told
+    assert incompatibility(champion, topics(columns)) == told
     if told:
         with pytest.raises(UserError, match=f"must declare what the model .*, and the model {told}; let train__tiny"):
-            predict._scorer(topics(columns))
+            load_scorer(topics(columns))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,6 @@ def test_model_of_another_target_neither_scores_nor_stops_a_new_one(champion, ch
         (folder / "network.json").write_text(json.dumps(described))
     given = {"columns": KINDS, "expectations": [], "target__task": "multiclass", "gates__metric": "macro_f1"}
     product = a_product(**{**given, **changes})
-    assert promote.incompatibility(champion, product) == told
+    assert incompatibility(champion, product) == told
     with pytest.raises(UserError, match=f"and the model {told}; let train__tiny promote"):
-        predict._scorer(product)
+        load_scorer(product)

@@ -9,15 +9,18 @@ from datetime import date
 import boto3
 import pandas as pd
 import pytest
-from builders import a_product, a_repository, declared
+from builders import a_product, a_repository, declared, night_inputs
 from conftest import ROOT, environment
 
 from tasks.publication import manifests
-from tasks.publication.night import part_name, write_night
+from tasks.publication.contracts import Part, Rows
+from tasks.publication.manifests import NightPlace
+from tasks.publication.night import part_name, read_night, write_night
 from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
 from tasks.rows.partitions import write_table
+from tasks.runs.experiments import Run
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import file_sha256, write_json
 from tasks.runtime.paths import Paths
@@ -54,15 +57,14 @@ def make_night(url, as_of=AS_OF, n_rows=10, model="m1"):
         file = paths.predictions / part_name(shard)
         write_table(file, table[table.index % N_PARTS == shard])
         parts.append(
-            {
-                "name": file.name,
-                "rows": int((table.index % N_PARTS == shard).sum()),
-                "bytes": file.stat().st_size,
-                "sha256": file_sha256(file),
-            }
+            Part(
+                name=file.name,
+                rows=int((table.index % N_PARTS == shard).sum()),
+                bytes=file.stat().st_size,
+                sha256=file_sha256(file),
+            )
         )
-    inputs = {"scored_day": "2024-02-11", "model_sha256": model, "as_of": as_of.isoformat()}
-    write_night(product, as_of, inputs, parts, paths.predictions)
+    write_night(product, as_of, night_inputs(model, as_of), parts, paths.predictions)
     return product, table
 
 
@@ -85,6 +87,11 @@ def objects(url):
     return {key: tag for key, tag in tags.items() if manifests.CLAIMS not in key}
 
 
+def place(url, as_of=AS_OF):
+    """One night of the tiny product below a prefix."""
+    return NightPlace(store=Store(url), product="tiny", as_of=as_of)
+
+
 def by_id(frame):
     return frame.sort_values("parcel_id").reset_index(drop=True)
 
@@ -95,27 +102,27 @@ def test_night_is_published_whole_and_read_back(url):
     assert said.startswith("10 predictions in 3 parts published: s3://lamplighter/publish-")
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
     manifest = read_manifest(url, "tiny", "2024-02-10")
-    run = manifest["run"]
+    run = manifest.run
     assert set(objects(url)) == {
         "tiny/_latest.json",
         "tiny/dt=2024-02-10/_manifest.json",
         *(f"tiny/dt=2024-02-10/run={run}-000001/part-0000{i}.parquet" for i in range(N_PARTS)),
     }
-    assert manifest["rows"] == {"in": 12, "published": 10, "quarantined": 2}
-    assert [field["name"] for field in manifest["schema"]] == ["parcel_id", "prediction", "probability"]
-    assert (manifest["supersedes"], manifest["model"]["sha256"]) == (None, "m1")
-    assert len(manifest["git_revision"]) == 40
+    assert manifest.rows == Rows(rows_in=12, published=10, quarantined=2)
+    assert [field.name for field in manifest.schema] == ["parcel_id", "prediction", "probability"]
+    assert (manifest.supersedes, manifest.model.sha256) == (None, "m1")
+    assert len(manifest.git_revision) == 40
     client = boto3.session.Session().client("s3")
-    for part in manifest["parts"]:
-        body = client.get_object(Bucket="lamplighter", Key=part["key"])["Body"].read()
-        assert len(body) == part["bytes"]
+    for part in manifest.parts:
+        body = client.get_object(Bucket="lamplighter", Key=part.key)["Body"].read()
+        assert len(body) == part.bytes
 
 
 def test_same_night_again_changes_no_object(url):
     product, _ = make_night(url)
     publish(product, AS_OF)
     before = objects(url)
-    assert "stood there already, unchanged" in publish(product, AS_OF)
+    assert "were published already, unchanged" in publish(product, AS_OF)
     assert objects(url) == before
 
 
@@ -130,8 +137,8 @@ def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
     assert {key: tag for key, tag in before.items() if key != moved}.items() <= after.items()
     assert after["tiny/dt=2024-02-10/_history/000001.json"] == before[moved] != after[moved]
     second = read_manifest(url, "tiny")
-    assert second["supersedes"] == first["run"] != second["run"]
-    assert manifests.history(Store(url), "tiny", AS_OF) == [first]
+    assert second.supersedes == first.run != second.run
+    assert manifests.history(place(url)) == [first]
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
@@ -145,16 +152,16 @@ def test_earlier_inputs_published_again_take_their_place_again_and_the_history_t
         assert kept.items() <= history.items(), "the history is never written again"
         kept = history
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
-    assert manifests.history(Store(url), "tiny", AS_OF) == stood[:-1]
-    assert [manifest["generation"] for manifest in stood] == [1, 2, 3, 4]
+    assert manifests.history(place(url)) == stood[:-1]
+    assert [manifest.generation for manifest in stood] == [1, 2, 3, 4]
 
 
 def test_pointer_never_moves_back(url):
     for day, newest in (("2024-02-10", "2024-02-10"), ("2024-02-12", "2024-02-12"), ("2024-02-11", "2024-02-12")):
         product, _ = make_night(url, date.fromisoformat(day), model=day)
         publish(product, date.fromisoformat(day))
-        assert read_manifest(url, "tiny")["dt"] == newest
-        assert read_manifest(url, "tiny", day)["dt"] == day
+        assert read_manifest(url, "tiny").dt == date.fromisoformat(newest)
+        assert read_manifest(url, "tiny", day).dt == date.fromisoformat(day)
 
 
 def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
@@ -177,16 +184,15 @@ def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
     assert sum("parts published" in text for text in said) == 1, said
     manifest = read_manifest(url, "tiny")
     assert Store(url).read("tiny/_latest.json").json()["dt"] == "2024-02-10"
-    assert {part["key"] for part in manifest["parts"]} <= {Store(url).full_key(key) for key in objects(url)}
+    assert {part.key for part in manifest.parts} <= {Store(url).full_key(key) for key in objects(url)}
     assert len(read_predictions(url, "tiny")) == 10
 
 
 def test_other_writers_who_keep_winning_are_a_passing_failure(url, monkeypatch):
     product, _ = make_night(url)
-    monkeypatch.setenv("LAMPLIGHTER_GENERATION", "1")
     monkeypatch.setattr(Store, "replace", lambda *_: False)
     with pytest.raises(TransientError, match="other writers moved the manifest 25 times while we tried"):
-        publish(product, AS_OF)
+        publish(product, AS_OF, run_with(1))
 
 
 def test_night_that_is_not_there_or_of_another_date_is_refused(url):
@@ -209,7 +215,8 @@ def test_part_that_is_not_as_the_night_says_is_refused_before_anything_is_sent(u
 
 def test_rows_that_do_not_add_up_are_refused(url):
     product, _ = make_night(url)
-    file = Paths("tiny").predictions / "night.json"
+    folder = Paths("tiny").predictions
+    file = folder / "night.json"
     night = json.loads(file.read_text())
     night["rows"]["quarantined"] = 0
     file.write_text(json.dumps(night))
@@ -217,65 +224,72 @@ def test_rows_that_do_not_add_up_are_refused(url):
         publish(product, AS_OF)
     write_json(Paths("tiny").report("validation.json"), {"scored_day": {"rows_in": 11, "rows_quarantined": 2}})
     with pytest.raises(UserError, match="rows in must be published plus quarantined"):
-        write_night(product, AS_OF, night["inputs"], night["parts"], Paths("tiny").predictions)
+        write_night(product, AS_OF, night_inputs(), read_night(folder).parts, folder)
 
 
-def attempt(monkeypatch, url, model, generation):
-    """A worker of a run that claimed `generation` publishes what it has scored."""
+def run_with(generation):
+    """The facts of a run that acquired a generation, as publish gets them; it has no champion."""
+    name, revision = f"tiny-{AS_OF}-predict-{generation:08x}", "ab" * 20
+    return Run(
+        name=name, product="tiny", as_of=AS_OF.isoformat(), revision=revision, shards=N_PARTS, generation=generation
+    )
+
+
+def attempt(url, model, generation):
+    """A worker of a run that acquired `generation` publishes what it has scored."""
     product, table = make_night(url, model=model)
-    monkeypatch.setenv("LAMPLIGHTER_GENERATION", str(generation))
-    said = publish(product, AS_OF)
-    monkeypatch.delenv("LAMPLIGHTER_GENERATION")
-    return said, table
+    return publish(product, AS_OF, run_with(generation)), table
 
 
 def claims(url, *names):
-    return [manifests.acquire_generation(Store(url), "tiny", AS_OF, name) for name in names]
+    return [manifests.acquire_generation(place(url), name) for name in names]
 
 
-def test_claim_is_higher_than_all_before_and_the_same_for_a_retry(url, monkeypatch):
+def test_claim_is_higher_than_all_before_and_the_same_for_a_retry(url):
     assert claims(url, "run a", "run b", "run a") == [1, 2, 1]
-    attempt(monkeypatch, url, "b", 2)
+    attempt(url, "b", 2)
     assert claims(url, "run a", "run c") == [3, 4], "what was settled is opened anew"
     Store(url).delete("tiny/_claims/dt=2024-02-10.json")
     assert claims(url, "run d") == [3], "the manifest counts where the claims were lost"
 
 
-def test_worker_of_an_earlier_run_that_wakes_after_a_later_one_published_changes_nothing(url, monkeypatch):
+def test_worker_of_an_earlier_run_that_wakes_after_a_later_one_published_changes_nothing(url):
     zombie, later = claims(url, "zombie", "later")
-    _, table = attempt(monkeypatch, url, "later's model", later)
+    _, table = attempt(url, "later's model", later)
     before = objects(url)
-    with pytest.raises(UserError, match=r"generation 1, and a run opened later \(None, generation 2\) has published"):
-        attempt(monkeypatch, url, "zombie's", zombie)
+    with pytest.raises(
+        UserError, match=r"generation 1, and a run opened later \(tiny-.*, generation 2\) has published"
+    ):
+        attempt(url, "zombie's", zombie)
     assert {key: tag for key, tag in objects(url).items() if "part-" not in key} == {
         key: tag for key, tag in before.items() if "part-" not in key
     }
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
-def test_worker_of_an_earlier_run_cannot_undo_what_a_later_one_found_standing(url, monkeypatch):
+def test_worker_of_an_earlier_run_cannot_undo_what_a_later_one_found_standing(url):
     """A night stands, an earlier run sleeps over another one, a later run finds the first night right."""
     first, zombie, later = claims(url, "first", "zombie", "later")
-    attempt(monkeypatch, url, "right", first)
-    said, table = attempt(monkeypatch, url, "right", later)
-    assert "stood there already" in said
+    attempt(url, "right", first)
+    said, table = attempt(url, "right", later)
+    assert "published already" in said
     with pytest.raises(UserError, match="a run opened later"):
-        attempt(monkeypatch, url, "zombie's", zombie)
+        attempt(url, "zombie's", zombie)
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
     before = objects(url)
     (again,) = claims(url, "again")
-    attempt(monkeypatch, url, "right", again)
+    attempt(url, "right", again)
     assert objects(url) == before, "with nobody between, nothing is written"
 
 
-def test_worker_that_wakes_after_its_own_retry_has_published_changes_nothing(url, monkeypatch):
+def test_worker_that_wakes_after_its_own_retry_has_published_changes_nothing(url):
     (mine,) = claims(url, "mine")
-    attempt(monkeypatch, url, "model", mine)
+    attempt(url, "model", mine)
     before = objects(url)
-    said, _ = attempt(monkeypatch, url, "model", mine)
-    assert "stood there already" in said
+    said, _ = attempt(url, "model", mine)
+    assert "published already" in said
     with pytest.raises(UserError, match=r"has published another night already .*a run publishes one night"):
-        attempt(monkeypatch, url, "scored otherwise", mine)
+        attempt(url, "scored otherwise", mine)
     assert before.items() <= objects(url).items()
 
 
@@ -284,17 +298,16 @@ def test_publisher_overtaken_before_it_had_its_answer_is_told_that_it_published(
     mine, theirs = claims(url, "mine", "theirs")
     replace, overtaken = Store.replace, []
 
-    def losing(store, key, body, standing):
-        done = replace(store, key, body, standing)
+    def losing(store, key, body, expected):
+        done = replace(store, key, body, expected)
         if key.endswith(manifests.MANIFEST) and not overtaken:
             overtaken.append(key)
-            attempt(monkeypatch, url, "theirs", theirs)
+            attempt(url, "theirs", theirs)
             return False
         return done
 
     product, _ = make_night(url, model="mine")
-    monkeypatch.setenv("LAMPLIGHTER_GENERATION", str(mine))
     monkeypatch.setattr(Store, "replace", losing)
-    assert "parts published" in publish(product, AS_OF)
-    assert read_manifest(url, "tiny")["model"]["sha256"] == "theirs"
-    assert [manifest["model"]["sha256"] for manifest in manifests.history(Store(url), "tiny", AS_OF)] == ["mine"]
+    assert "parts published" in publish(product, AS_OF, run_with(mine))
+    assert read_manifest(url, "tiny").model.sha256 == "theirs"
+    assert [manifest.model.sha256 for manifest in manifests.history(place(url))] == ["mine"]

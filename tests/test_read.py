@@ -23,7 +23,7 @@ def published(url):  # noqa: F811
 
 
 def parts_of(url):  # noqa: F811
-    return [part["key"] for part in read_manifest(url, "tiny")["parts"]]
+    return [part.key for part in read_manifest(url, "tiny").parts]
 
 
 def test_night_is_read_by_its_date_or_as_the_newest(published):
@@ -75,7 +75,7 @@ def test_any_parquet_reader_reads_what_the_manifest_names(published, tmp_path):
         assert len(pd.read_parquet(io.BytesIO(body)))
     seen = duckdb.read_parquet(files).df()
     pd.testing.assert_frame_equal(by_id(seen), by_id(table), check_dtype=False)
-    schema = {field["name"]: field["type"] for field in read_manifest(url, "tiny")["schema"]}
+    schema = {field.name: field.type for field in read_manifest(url, "tiny").schema}
     assert schema == {"parcel_id": "large_string", "prediction": "bool", "probability": "double"}
 
 

@@ -4,14 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from datetime import date
 
 import pandas as pd
 import pytest
 import yaml
-from builders import a_repository
+from builders import a_repository, night_inputs
 from conftest import ROOT, call, environment
 
 from tasks import STAGES, params
+from tasks.publication.contracts import Part
 from tasks.publication.night import part_name, write_night
 from tasks.publish import publish
 from tasks.read import read_manifest
@@ -95,8 +97,8 @@ def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypa
         )
         write_table(folder / part_name(shard), table)
         file = folder / part_name(shard)
-        parts.append({"name": file.name, "rows": 3, "bytes": file.stat().st_size, "sha256": file_sha256(file)})
-    inputs = {"scored_day": "2013-07-01", "model_sha256": "0" * 64}
+        parts.append(Part(name=file.name, rows=3, bytes=file.stat().st_size, sha256=file_sha256(file)))
+    inputs = night_inputs("0" * 64, everything.as_of, date(2013, 7, 1))
     write_night(product, everything.as_of, inputs, parts, folder)
     publish(product, everything.as_of)
 
@@ -110,4 +112,4 @@ def test_its_ways_to_read_a_night_give_the_same_rows(s3_here, tmp_path, monkeypa
     assert json.loads(printed.splitlines()[-1]) == [expected, expected, expected, [[False, 4], [True, 2]]]
     named = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", READING, flags=re.MULTILINE)
     manifest = read_manifest(product.publish.url, product.name, everything.as_of.isoformat())
-    assert {name for row in named for name in re.findall(r"`(\w+)`", row)} == {*manifest, "seal"}
+    assert {name for row in named for name in re.findall(r"`(\w+)`", row)} == {*manifest.to_json(), "seal"}

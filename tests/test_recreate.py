@@ -3,19 +3,20 @@
 import importlib.metadata
 import shutil
 import uuid
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from conftest import ROOT
-from test_publish import AS_OF, make_night, two_nights, url  # noqa: F401
+from test_publish import AS_OF, make_night, place, two_nights, url  # noqa: F401
 
 from tasks.commands import recreate as module
 from tasks.commands.trace import find
-from tasks.publication.manifests import history_key
+from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import file_sha256, read_json
+from tasks.runtime.files import file_sha256
 from tasks.runtime.paths import Paths
 
 
@@ -23,11 +24,11 @@ def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # 
     first, second = two_nights
     current = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
     assert (current.manifest, current.is_current, current.part) == (second, True, None)
-    before = find(Store(url).uri(history_key("tiny", AS_OF, 1)))
+    before = find(Store(url).uri(place(url).history(1)))
     assert (before.manifest, before.is_current) == (first, False)
     for manifest in two_nights:
-        found = find(f"s3://lamplighter/{manifest['parts'][2]['key']}")
-        assert (found.manifest, found.part) == (manifest, manifest["parts"][2])
+        found = find(f"s3://lamplighter/{manifest.parts[2].key}")
+        assert (found.manifest, found.part) == (manifest, manifest.parts[2])
 
 
 @pytest.mark.parametrize(
@@ -52,28 +53,30 @@ def test_night_that_was_published_by_hand_cannot_be_made_again(url, two_nights):
 def test_equal_night_has_no_differences(url, two_nights):  # noqa: F811
     folder = Paths("tiny").predictions
     published = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
-    assert module._differences(published, read_json(folder / "night.json"), folder) == []
+    assert module._differences(published, read_night(folder), folder) == []
 
 
 def test_differences_are_shown_from_cause_to_row(url, two_nights):  # noqa: F811
     folder = Paths("tiny").predictions
-    night = read_json(folder / "night.json")
+    night = read_night(folder)
     published = find(f"{url}/tiny/dt=2024-02-10/_manifest.json")
     part = folder / "part-00001.parquet"
     table = pd.read_parquet(part)
     before = table.loc[2, "probability"]
     table.loc[2, "probability"] = before + 0.5
     write_table(part, table)
-    night["parts"][1]["sha256"] = file_sha256(part)
-    night["inputs"]["engine"] = {"engine": "another"}
+    parts = list(night.parts)
+    parts[1] = replace(parts[1], sha256=file_sha256(part))
+    engine = replace(night.inputs.engine, engine="another")
+    night = replace(night, parts=tuple(parts), inputs=replace(night.inputs, engine=engine))
     shown = module._differences(published, night, folder)
     assert shown == [
-        "input engine: was None, is {'engine': 'another'}",
+        "input engine.engine: was onnxruntime, is another",
         f"part-00001.parquet: probability in 1 of 3 rows, first in row 2: was {before!r}, is {before + 0.5!r}",
     ]
     write_table(part, table.head(1))
     assert module._differences(published, night, folder)[1] == "part-00001.parquet: rows were 3, are 1"
-    Store(url).delete(Store(url).key_of(published.manifest["parts"][1]["key"]))
+    Store(url).delete(Store(url).key_of(published.manifest.parts[1].key))
     assert "in the store no more" in module._differences(published, night, folder)[1]
 
 

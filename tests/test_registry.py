@@ -116,9 +116,9 @@ def test_night_of_the_past_has_the_champion_of_then_and_a_model_of_then_takes_no
     keep_as_experiment(commits[0], LATER)
     keep_as_experiment(commits[1], DAY)
     champion = promote(commits[0], None, as_of=LATER).version
-    assert registry.champion("tiny", by=DAY) is None
+    assert registry.champion("tiny", trained_until=DAY) is None
     of_then = promote(commits[1], registry.champion("tiny"), as_of=DAY)
     assert promote(commits[1], None, as_of=DAY).version == of_then.version, "a retry finds it done"
-    versions = {day: registry.champion("tiny", by=day).version for day in (DAY, LATER)}
+    versions = {day: registry.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
     assert versions == {DAY: of_then.version, LATER: champion}
     assert registry.champion("tiny").version == champion

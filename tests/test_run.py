@@ -8,6 +8,7 @@ from builders import TINY, a_repository
 from conftest import AS_OF
 
 from tasks.publication import manifests
+from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.runs import experiments, registry
 from tasks.runs.steps import open_run
@@ -66,7 +67,8 @@ def test_run_is_opened_as_the_commit_declares_it_and_not_as_the_working_tree_doe
     file.write_text(file.read_text().replace("shards: 3", "shards: 5").replace("/predictions", "/elsewhere"))
     run = open_run("tiny", "predict", AS_OF, "a run of Airflow's")
     assert (run.revision, run.shards, run.generation) == (revision, 3, 1)
-    again = manifests.acquire_generation(Store(committed.publish.url), "tiny", date.fromisoformat(AS_OF), run.name)
+    place = NightPlace(store=Store(committed.publish.url), product="tiny", as_of=date.fromisoformat(AS_OF))
+    again = manifests.acquire_generation(place, run.name)
     assert again == run.generation, "it is claimed where the night will be published"
     assert Store(committed.publish.url.replace("/predictions", "/elsewhere")).list("") == {}
 

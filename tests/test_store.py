@@ -71,11 +71,21 @@ def test_file_is_created_once_and_again_without_effect(store, file):
     assert store.sha256("part") == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_file_that_is_there_already_is_not_sent_again(store, s3_here, monkeypatch, file):
+    store.create_file("part", file)
+    assert store.recorded_sha256("part") == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert store.recorded_sha256("nothing") is None
+    with proxy.Proxy(s3_here["AWS_ENDPOINT_URL_S3"]) as counted:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", counted.url)
+        assert Store(store.url).create_file("part", file) is False
+    assert [method for method, _ in counted.requests] == ["HEAD"]
+
+
 def test_immutable_object_refuses_other_bytes(store, file):
     store.create_file("part", file)
     stood = store.read("part")
     file.write_bytes(b"other")
-    with pytest.raises(UserError, match="an immutable object must not change, and another content stands there"):
+    with pytest.raises(UserError, match="an immutable object must not change, and another content is there"):
         store.create_file("part", file)
     assert store.read("part") == stood
 
@@ -180,9 +190,10 @@ def test_conflict_with_another_writer_passes(store, s3_here, monkeypatch, file):
     with proxy.Proxy(s3_here["AWS_ENDPOINT_URL_S3"]) as faulty:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", faulty.url)
         there = Store(store.url)
-        faulty.reset(lambda request: proxy.CONFLICT if request.number == 1 else None)
-        with pytest.raises(TransientError, match="another writer was at it, and nothing stands there yet"):
+        faulty.reset(lambda request: proxy.CONFLICT if request.method == "PUT" else None)
+        with pytest.raises(TransientError, match="another writer was at it, and nothing is there yet"):
             there.create_file("part", file)
+        faulty.reset()
         assert there.create_file("part", file)
         faulty.reset(lambda request: proxy.CONFLICT if request.method == "PUT" and request.number < 4 else None)
         assert there.update("key", lambda _: b"1")

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from builders import TINY
+from conftest import ROOT, environment
 
 from tasks.runs import dvc, experiments, locks, workspace
 from tasks.runtime import git
-from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.errors import CommandFailed, TransientError, UserError
+from tasks.runtime.results import Result, read_result, result_file, write_result
 
 RUN = experiments.Run(
     name="tiny-2024-02-10-train-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3
@@ -67,36 +69,72 @@ def test_workspace_that_a_kill_left_half_made_is_not_deleted_under_a_shard_that_
 
 
 @pytest.mark.parametrize(
-    ("code", "lines", "kind"),
+    ("code", "status", "kind"),
     [
-        (65, ["validate stopped:", "a rule"], UserError),
-        (255, ["ERROR: failed to run: python -m tasks.validate tiny, exited with 65"], UserError),
-        (255, ["ERROR: failed to run: python -m tasks.publish tiny, exited with 75"], TransientError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with -9"], TransientError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 137"], TransientError),
-        (-9, [], TransientError),
-        (255, ["ERROR: failed to run: python -m tasks.train tiny, exited with 1"], dvc.CommandFailed),
-        (1, ["a bug"], dvc.CommandFailed),
+        (65, "user error", UserError),
+        (255, "user error", UserError),  # DVC has an exit code of its own for a stage that fails
+        (255, "transient error", TransientError),
+        (255, "started", TransientError),  # the stage was killed, and DVC noticed
+        (-9, "started", TransientError),
+        (-9, "done", TransientError),  # DVC was killed after its stage
+        (-9, None, TransientError),
+        (1, None, CommandFailed),
+        (255, "bug", CommandFailed),
+        (255, "done", CommandFailed),  # DVC failed after its stage
     ],
 )
-def test_an_exit_code_says_whether_a_retry_can_help(code, lines, kind):
-    with pytest.raises(kind):
-        dvc.raise_for(code, lines)
+def test_result_says_whether_a_retry_can_help(code, status, kind):
+    result = status and Result(status=status, message="params.yaml: mend me")
+    with pytest.raises(kind) as caught:
+        dvc.outcome("validate", code, result)
+    if status in ("user error", "transient error"):
+        assert str(caught.value).endswith("\nparams.yaml: mend me")
 
 
-def test_a_message_for_a_person_is_passed_on_without_what_dvc_says_of_it():
-    lines = [
-        "Running stage 'validate@tiny':",
-        "validate stopped:",
-        "params.yaml: mend me",
-        "ERROR: failed to reproduce 'x'",
-    ]
-    with pytest.raises(UserError, match=r"^validate stopped:\nparams.yaml: mend me$"):
-        dvc.raise_for(65, lines)
+def test_command_that_left_no_result_had_nothing_to_do():
+    assert dvc.outcome("validate", 0, None).status == "reused"
+    done = Result(status="done", message="19 rows", fields={"rows": 19})
+    assert dvc.outcome("validate", 0, done) == done
 
 
-def test_success_raises_nothing():
-    dvc.raise_for(0, ["exited with 65"])
+COMMAND = """
+import os, signal, sys
+from tasks import stage
+from tasks.runtime.errors import CommandFailed, TransientError, UserError
+from tasks.runtime.results import Result, read_result, result_file, write_result
+ends = {
+    "done": lambda *_: "ten rows",
+    "user error": lambda *_: (_ for _ in ()).throw(UserError("mend me")),
+    "transient error": lambda *_: (_ for _ in ()).throw(TransientError("wait")),
+    "bug": lambda *_: {}["missing"],
+    "started": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+}
+stage.run("validate", "tiny", ends[sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [("done", "ten rows"), ("user error", "mend me"), ("transient error", "wait"), ("bug", "missing"), ("started", "")],
+)
+def test_command_records_how_it_ended_whatever_it_printed(tmp_path, status, message):
+    (tmp_path / "params.yaml").write_text(TINY)
+    env = environment(tmp_path, PYTHONPATH=str(ROOT))
+    subprocess.run([sys.executable, "-c", COMMAND, status], cwd=tmp_path, env=env, check=False)
+    result = read_result(result_file("tiny", "validate", tmp_path))
+    assert result.status == status
+    assert message in result.message
+
+
+def test_result_of_an_earlier_try_is_not_taken_for_that_of_this_one(home):
+    RUN.workspace.mkdir(parents=True)
+    write_result(result_file("tiny", "validate", RUN.workspace), Result(status="done", message="of an earlier try"))
+    assert dvc.run_command(RUN, "validate", [sys.executable, "-c", "pass"]).status == "reused"
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "a/b", ""])
+def test_no_result_is_written_outside_of_its_folder(name):
+    assert result_file(name, "validate") is None
 
 
 @pytest.mark.parametrize("link", ["data", "data/raw", "data/raw/tiny"])
@@ -108,7 +146,7 @@ def test_data_are_not_pulled_through_a_symbolic_link(home, tmp_path, link):
     place.symlink_to(elsewhere)
     (RUN.workspace / "dvc.lock").write_text("stages: {ingest@tiny: {outs: [{path: data/raw/tiny, md5: x}]}}")
     with pytest.raises(UserError, match=f"data must lie in the workspace itself, and {link} is a symbolic link"):
-        workspace._pull(RUN, ["data/raw/tiny"], "the raw data")
+        workspace.pull(RUN, ["data/raw/tiny"], "the raw data")
     assert not list(elsewhere.iterdir())
 
 
@@ -121,10 +159,10 @@ def test_model_must_be_the_one_that_dvc_recorded(home):
     recorded = "f90c914908da1bd2755dc73d42153e9d.dir"
     lock = f"stages: {{export@tiny: {{outs: [{{path: data/models/tiny/onnx, md5: {recorded}}}]}}}}"
     (RUN.workspace / "dvc.lock").write_text(lock)
-    workspace._check_model(RUN)
+    workspace.check_model(RUN)
     (folder / "a.json").write_text("{} ")
     with pytest.raises(UserError, match="data/models/tiny/onnx must be what is registered"):
-        workspace._check_model(RUN)
+        workspace.check_model(RUN)
 
 
 def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(tmp_path, monkeypatch):
@@ -147,13 +185,13 @@ def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(
     (RUN.workspace / ".git" / "lamplighter").write_text("begun")
     retried = made("retry", "the retry")
     (RUN.workspace / ".git" / "lamplighter").write_text("begun")
-    workspace._push_experiment(RUN)
+    workspace.push_experiment(RUN)
     (RUN.workspace / ".git" / "lamplighter").write_text(retried)
     further = made("retry", "the next stage")
-    workspace._push_experiment(RUN)
+    workspace.push_experiment(RUN)
     monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "zombie"))
     with pytest.raises(TransientError, match="git push"):
-        workspace._push_experiment(RUN)
+        workspace.push_experiment(RUN)
     assert run_git("ls-remote", str(origin), RUN.reference).split()[0] == further
 
 
@@ -187,10 +225,10 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, t
     assert locks.dirty_flag(RUN).exists()
 
 
-def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(home):
+def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(home, capsys):
     RUN.workspace.mkdir(parents=True)
-    told = dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])
-    assert told == [str(os.getpgrp())]
+    assert dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"]) == 0
+    assert capsys.readouterr().out.split() == [str(os.getpgrp())]
 
 
 def test_password_of_the_origin_is_in_no_message(monkeypatch):

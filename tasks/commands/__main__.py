@@ -174,6 +174,15 @@ def audit() -> None:
 
 
 @app.command()
+def manifest_schema() -> None:
+    """Write docs/manifest.schema.json, by which readers elsewhere can check a manifest."""
+    from tasks.publication.contracts import SCHEMA_FILE, schema_text
+
+    SCHEMA_FILE.write_text(schema_text(), "utf-8")
+    print(f"{SCHEMA_FILE}: written; read the change and commit it")
+
+
+@app.command()
 def licences() -> None:
     """Write LICENCES.md from what the installed packages say of themselves."""
     from tasks.commands.audit import licences

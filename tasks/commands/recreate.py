@@ -19,16 +19,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from tasks.commands.trace import Published, experiment_commit, find
 from tasks.params import PARAMS_FILE
 from tasks.params.edit import edited
-from tasks.runs.dvc import read_lock
+from tasks.publication.contracts import Night, PublishedPart
+from tasks.publication.night import read_night
+from tasks.publication.object_store import Store
+from tasks.runs.dvc import DvcLock
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_folder, file_sha256, read_json
+from tasks.runtime.files import atomic_folder, file_sha256
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import ROOT, settings
@@ -52,20 +57,17 @@ class Clone:
     python: Path
     """The interpreter that runs the clone's code."""
 
-    def lock(self) -> dict[str, Any]:
-        """Return the stages of the clone's dvc.lock as it is now."""
-        stages: dict[str, Any] = read_lock(self.folder)["stages"]
-        return stages
-
     def outs(self, name: str) -> dict[str, str]:
-        """Return path and hash of all that a stage made, by dvc.lock."""
-        return {out["path"]: out["md5"] for out in self.lock()[f"{name}@{self.product}"].get("outs", [])}
+        """Return path and hash of all that a stage made, by dvc.lock as it is now."""
+        return DvcLock.of(self.folder).outs(f"{name}@{self.product}")
 
     def pull_dependencies(self, name: str) -> None:
         """Bring a stage's data from the remote, by the hashes of dvc.lock."""
-        made = {out["path"] for entry in self.lock().values() for out in entry.get("outs", [])}
-        reads = [dep["path"] for dep in self.lock()[f"{name}@{self.product}"]["deps"]]
-        self.run("-m", "dvc", "pull", "--quiet", *[path for path in reads if path in made])
+        lock = DvcLock.of(self.folder)
+        made = lock.outs()
+        self.run(
+            "-m", "dvc", "pull", "--quiet", *[path for path in lock.deps(f"{name}@{self.product}") if path in made]
+        )
 
     def redo(self, name: str) -> None:
         """Run a stage with the clone's code, whatever the cache holds."""
@@ -103,7 +105,7 @@ def recreate(uri: str, *, retrain: bool = False, installed: bool = False) -> str
     settings().home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recreate-", dir=settings().home) as folder:
         night = _clean_clone(
-            published, Path(folder) / "night", manifest["experiment"], manifest["experiment_commit"], installed
+            published, Path(folder) / "night", manifest.experiment, manifest.experiment_commit, installed
         )
         night.pull_dependencies("predict")
         if retrain:
@@ -111,18 +113,18 @@ def recreate(uri: str, *, retrain: bool = False, installed: bool = False) -> str
         _print_progress(f"predict@{night.product} again")
         night.redo("predict")
         made = night.folder / Paths(night.product).predictions
-        differences = _differences(published, read_json(made / "night.json"), made)
+        differences = _differences(published, read_night(made), made)
     if differences:
         raise UserError("\n".join([f"{uri}: the night made again is another one", *report, *differences]))
-    rows = sum(part["rows"] for part in manifest["parts"])
-    report.append(f"{len(manifest['parts'])} parts, {rows:,} rows: every sha256 is equal")
+    rows = sum(part.rows for part in manifest.parts)
+    report.append(f"{len(manifest.parts)} parts, {rows:,} rows: every sha256 is equal")
     return "\n".join(report)
 
 
 def _retrain(published: Published, night: Clone, folder: Path, installed: bool) -> str:
     """Train the model again from raw data; put it and newly validated rows where the night's predict reads them."""
     manifest, product = published.manifest, published.product
-    model = _clean_clone(published, folder / "model", None, manifest["model"]["commit"], installed)
+    model = _clean_clone(published, folder / "model", None, manifest.model.commit, installed)
     recorded = {name: model.outs(name) for name in RETRAINED}
     model.pull_dependencies("validate")
     _pin_engine(model, night.folder / Paths(product).onnx)
@@ -234,23 +236,25 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower().strip()
 
 
-def _differences(published: Published, night: dict[str, Any], folder: Path) -> list[str]:
+def _differences(published: Published, night: Night, folder: Path) -> list[str]:
     """Return all that is not as the manifest records it, from causes to effects."""
     manifest, found = published.manifest, []
-    for name, (then, now) in _changed(manifest["inputs"], night["inputs"]).items():
+    for name, (then, now) in _changed(manifest.inputs.to_json(), night.inputs.to_json()).items():
         found.append(f"input {name}: was {then}, is {now}")
-    parts = {part["name"]: part for part in night["parts"]}
-    if parts.keys() != {part["name"] for part in manifest["parts"]}:
-        found.append(f"parts: were {len(manifest['parts'])}, are {len(parts)}")
-    for part in manifest["parts"]:
-        if part["name"] in parts and parts[part["name"]]["sha256"] != part["sha256"]:
-            found.append(f"{part['name']}: {_compared(published.store, part, folder / part['name'])}")
+    hashes = {part.name: part.sha256 for part in night.parts}
+    if hashes.keys() != {part.name for part in manifest.parts}:
+        found.append(f"parts: were {len(manifest.parts)}, are {len(hashes)}")
+    for part in manifest.parts:
+        if hashes.get(part.name, part.sha256) != part.sha256:
+            found.append(f"{part.name}: {_compared(published.store, part, folder / part.name)}")
     return found
 
 
-def _changed(then: dict[str, Any], now: dict[str, Any], before: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return the leaves in which two nested dicts differ."""
-    changed: dict[str, tuple[Any, Any]] = {}
+def _changed(
+    then: Mapping[str, JsonValue], now: Mapping[str, JsonValue], before: str = ""
+) -> dict[str, tuple[JsonValue, JsonValue]]:
+    """Return the leaves in which two nested objects of JSON differ, each with both values."""
+    changed: dict[str, tuple[JsonValue, JsonValue]] = {}
     for name in sorted(then.keys() | now.keys()):
         old, new = then.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
@@ -260,12 +264,12 @@ def _changed(then: dict[str, Any], now: dict[str, Any], before: str = "") -> dic
     return changed
 
 
-def _compared(store: Any, part: dict[str, Any], file: Path) -> str:
+def _compared(store: Store, part: PublishedPart, file: Path) -> str:
     """Return the columns and rows in which a part that was made again differs from the published one."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as folder:
-        if not store.download(store.key_of(part["key"]), Path(folder) / "published"):
+        if not store.download(store.key_of(part.key), Path(folder) / "published"):
             return "another sha256; the part that was published is in the store no more, so rows cannot be compared"
         then, now = pd.read_parquet(Path(folder) / "published"), pd.read_parquet(file)
     if list(then.columns) != list(now.columns):

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from tasks.params import Product
-from tasks.publication.manifests import manifest_key
+from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.read import read_manifest
 from tasks.runtime.files import read_json
@@ -25,16 +25,16 @@ def summarise(product: Product, as_of: str, experiments: dict[str, str], credent
     measured = read_json(workspaces["train"] / Paths(product.name).report("evaluation.json"))
     metric, manifest = product.gates.metric, read_manifest(product.publish.url, product.name, as_of)
     low, high = measured["model"][f"{metric}_interval_95"] or (math.nan, math.nan)
-    rows = manifest["rows"]
-    uri = Store(product.publish.url).uri(manifest_key(product.name, date.fromisoformat(as_of)))
+    rows, store = manifest.rows, Store(product.publish.url)
+    place = NightPlace(store=store, product=product.name, as_of=date.fromisoformat(as_of))
     lines = {
         f"held-out {metric}": f"{format_metric(measured['model'][metric])} (95% interval {low:.4f} to {high:.4f}), "
         f"baseline {format_metric(measured['baseline'][metric])}, on {measured['rows_test']:,} rows",
         "experiments": f"{experiments['train']}, {experiments['predict']}",
-        "model": f"{manifest['model']['version']} (sha256 {manifest['model']['sha256'][:12]})",
-        f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['in'] - rows['quarantined']:,} valid + "
-        f"{rows['quarantined']:,} quarantined; {rows['published']:,} published",
-        "manifest": uri,
+        "model": f"{manifest.model.version} (sha256 {manifest.model.sha256[:12]})",
+        f"rows of {manifest.scored_day}": f"{rows.rows_in:,} in = {rows.rows_in - rows.quarantined:,} valid + "
+        f"{rows.quarantined:,} quarantined; {rows.published:,} published",
+        "manifest": store.uri(place.manifest),
     }
     width = max(map(len, lines))
     return "\n".join(

@@ -7,22 +7,21 @@ for the validation report, the DVC remote; changes nothing.
 """
 
 import re
-import subprocess
-import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from tasks.publication import manifests
+from tasks.publication.contracts import Manifest, PublishedPart
+from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
-from tasks.runs.dvc import lock_at
+from tasks.runs import dvc
 from tasks.runs.experiments import experiments
-from tasks.runtime.errors import UserError
+from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
-from tasks.runtime.git import git, redact_credentials
+from tasks.runtime.git import git, try_git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
@@ -35,17 +34,17 @@ class Published:
 
     store: Store
     """Where the product's nights lie."""
-    manifest: dict[str, Any]
+    manifest: Manifest
     """The manifest that the address names, or that names it."""
     is_current: bool
     """Whether the manifest is the night's now; else another one has taken its place."""
-    part: dict[str, Any] | None
+    part: PublishedPart | None
     """The part, where the address names one."""
 
     @property
     def product(self) -> str:
         """Return the product's name."""
-        return str(self.manifest["product"])
+        return self.manifest.product
 
 
 def find(uri: str) -> Published:
@@ -57,18 +56,18 @@ def find(uri: str) -> Published:
             f"URI must be the address of a manifest or a part, got {uri!r}; use for example "
             "s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json"
         )
-    store, product, rest = Store(match[1]), match[2], match[4]
-    night = manifests.current_manifest(store, product, as_of)
-    if rest == manifests.MANIFEST and night:
-        return Published(store=store, manifest=night, is_current=True, part=None)
-    known = [*manifests.history(store, product, as_of), *([night] if night else [])]
+    place = NightPlace(store=Store(match[1]), product=match[2], as_of=as_of)
+    current = manifests.current_manifest(place)
+    if match[4] == manifests.MANIFEST and current:
+        return Published(store=place.store, manifest=current, is_current=True, part=None)
+    known = [*manifests.history(place), *([current] if current else [])]
     for manifest in reversed(known):
-        found = {"store": store, "manifest": manifest, "is_current": manifest is night}
-        if store.uri(manifests.history_key(product, as_of, manifest["generation"])) == uri:
-            return Published(**found, part=None)
-        for part in manifest["parts"]:
-            if f"s3://{store.bucket}/{part['key']}" == uri:
-                return Published(**found, part=part)
+        whole = Published(store=place.store, manifest=manifest, is_current=manifest is current, part=None)
+        if place.store.uri(place.history(manifest.generation)) == uri:
+            return whole
+        for part in manifest.parts:
+            if f"s3://{place.store.bucket}/{part.key}" == uri:
+                return replace(whole, part=part)
     raise UserError(
         f"{uri}: must be a manifest or a part that one names, and is not; look at the folder's {manifests.MANIFEST}"
     )
@@ -84,6 +83,7 @@ def trace(uri: str) -> str:
     """Return the way back, for a person to read. Raises UserError for an address that leads nowhere."""
     published = find(uri)
     manifest = published.manifest
+    engine = manifest.inputs.engine.to_json()
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)
         git("clone", "--quiet", "--bare", settings().origin, str(repository))
@@ -92,8 +92,8 @@ def trace(uri: str) -> str:
             **_of_the_model(published),
             **_of_the_code(repository, manifest),
             **_of_the_data(repository, published),
-            "engine": ", ".join(f"{name} {value}" for name, value in sorted(manifest["inputs"]["engine"].items())),
-            "environment": f"constraints.txt of that revision (sha256 {manifest['inputs']['environment_sha256'][:12]})",
+            "engine": ", ".join(f"{name} {value}" for name, value in sorted(engine.items())),
+            "environment": f"constraints.txt of that revision (sha256 {manifest.inputs.environment_sha256[:12]})",
             "re-create it": f"make recreate URI={uri}",
         }
     width = max(map(len, lines))
@@ -108,67 +108,51 @@ def experiment_commit(repository: Path, product: str, name: str | None, commit: 
     wanted = [each for each in experiments(product) if each.commit == commit or each.name == name]
     wanted.sort(key=lambda each: each.commit != commit)
     for source in [*([commit] if commit else []), *(each.reference for each in wanted)]:
-        fetched = subprocess.run(
-            ["git", "fetch", "--quiet", "--no-tags", settings().origin, source],
-            cwd=repository,
-            capture_output=True,
-            check=False,
-        )
-        if fetched.returncode == 0:
+        if try_git("fetch", "--quiet", "--no-tags", settings().origin, source, cwd=repository) is not None:
             return git("rev-parse", "FETCH_HEAD", cwd=repository).strip()
     return None
 
 
 def _of_the_night(published: Published) -> dict[str, str]:
     manifest, part = published.manifest, published.part
-    rows = manifest["rows"]
+    rows = manifest.rows
     status = "stands" if published.is_current else "was replaced, and is kept in the history"
     lines = {
-        "night": f"{published.product} of {manifest['dt']}: {status}",
-        "run": f"{manifest['run']}, generation {manifest['generation']}",
-        f"rows of {manifest['scored_day']}": f"{rows['in']:,} in = {rows['published']:,} published in "
-        f"{len(manifest['parts'])} parts + {rows['quarantined']:,} quarantined",
+        "night": f"{published.product} of {manifest.dt}: {status}",
+        "run": f"{manifest.run}, generation {manifest.generation}",
+        f"rows of {manifest.scored_day}": f"{rows.rows_in:,} in = {rows.published:,} published in "
+        f"{len(manifest.parts)} parts + {rows.quarantined:,} quarantined",
     }
-    return {"part": f"{part['name']}: {part['rows']:,} rows, sha256 {part['sha256']}", **lines} if part else lines
+    return {"part": f"{part.name}: {part.rows:,} rows, sha256 {part.sha256}", **lines} if part else lines
 
 
 def _of_the_model(published: Published) -> dict[str, str]:
-    model, unlisted = published.manifest["model"], "an experiment that the origin lists no more"
-    names = [each.name for each in experiments(published.product) if each.commit == model["commit"]]
+    model, unlisted = published.manifest.model, "an experiment that the origin lists no more"
+    names = [each.name for each in experiments(published.product) if each.commit == model.commit]
     return {
-        "model": f"{model['version']}, sha256 {model['sha256']}",
-        "trained by": f"{names[0] if names else unlisted}, commit {model['commit']}",
-        "approval": model["approval"] or "none recorded",
+        "model": f"{model.version}, sha256 {model.sha256}",
+        "trained by": f"{names[0] if names else unlisted}, commit {model.commit}",
+        "approval": model.approval or "none recorded",
     }
 
 
-def _of_the_code(repository: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    revision = manifest["git_revision"]
-    commit = experiment_commit(repository, manifest["product"], manifest["experiment"], manifest["experiment_commit"])
-    shown = subprocess.run(
-        ["git", "show", "-s", "--format=%ci, %an: %s", revision],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _of_the_code(repository: Path, manifest: Manifest) -> dict[str, str]:
+    revision = manifest.git_revision
+    commit = experiment_commit(repository, manifest.product, manifest.experiment, manifest.experiment_commit)
+    shown = try_git("show", "-s", "--format=%ci, %an: %s", revision, cwd=repository) or ""
     return {
-        "experiment": f"{manifest['experiment']}, commit {commit or 'not in the origin any more'}",
-        "code": f"{revision} ({shown.stdout.strip() or 'not in the origin any more'})",
+        "experiment": f"{manifest.experiment}, commit {commit or 'not in the origin any more'}",
+        "code": f"{revision} ({shown.strip() or 'not in the origin any more'})",
     }
 
 
 def _of_the_data(repository: Path, published: Published) -> dict[str, str]:
     manifest, product = published.manifest, published.product
-    lines = {"rows scored": f"sha256 {manifest['inputs']['rows_sha256']}"}
-    commit = experiment_commit(repository, product, manifest["experiment"], manifest["experiment_commit"])
+    lines = {"rows scored": f"sha256 {manifest.inputs.rows_sha256}"}
+    commit = experiment_commit(repository, product, manifest.experiment, manifest.experiment_commit)
     if commit is None:
         return lines
-    outs = {
-        out["path"]: out["md5"]
-        for entry in lock_at(repository, commit)["stages"].values()
-        for out in entry.get("outs", [])
-    }
+    outs = dvc.lock_at(repository, commit).outs()
     paths, report = Paths(product), Paths(product).report("validation.json")
     for name, path in (("raw data", paths.raw), ("valid data", paths.valid), ("quarantined", paths.quarantine)):
         lines[name] = f"{path}, md5 {outs.get(str(path), 'not recorded')}"
@@ -181,10 +165,9 @@ def _of_the_data(repository: Path, published: Published) -> dict[str, str]:
 def _validation(commit: str, report: Path) -> str:
     """Return a line about the rows of the validation report."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "dvc", "get", "--quiet", settings().origin, str(report), "--rev", commit]
-        done = subprocess.run([*command, "--out", f"{folder}/report"], capture_output=True, text=True, check=False)
-        if done.returncode:
-            message = redact_credentials(done.stderr.strip()).splitlines()[-1:]
-            return f"could not be fetched from the DVC remote ({message})"
+        try:
+            dvc.get(commit, report, Path(folder) / "report")
+        except TransientError as error:
+            return f"could not be fetched from the DVC remote ({str(error).splitlines()[-1]})"
         day = read_json(Path(folder) / "report")["scored_day"]
     return f"{day['rows_in']:,} rows in, {day['rows_quarantined']:,} quarantined on the day that was scored"

@@ -1,8 +1,8 @@
-"""An object store through botocore: immutable objects, conditional replacement, and answers that got lost.
+"""Use an object store through botocore: immutable objects, conditional replacement, and lost responses.
 
-Where it lies and with which credentials comes from the environment in AWS's own variables
-(AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...). A request whose answer was lost may have taken effect: every
-write here reads back what stands and compares, instead of trusting the answer.
+Address and credentials come from the environment in AWS's own variables (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...).
+A request whose response was lost may have taken effect: every write reads back and compares, instead of trusting the
+response.
 """
 
 import base64
@@ -18,15 +18,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.runtime.errors import TransientError, UserError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from tasks.runtime.errors import StoreUnavailable, TransientError, UserError
 from tasks.runtime.files import file_sha256
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
-"""How long an answer is waited for before the request is sent again."""
+"""The wait for a response before the request is sent again."""
 MAX_REQUEST_ATTEMPTS = 5
-"""How often a request is sent where the store answers with a failure of its own, or not at all."""
+"""The number of times a request is sent where the store answers with a failure of its own, or not at all."""
 MAX_CAS_ROUNDS = 25
-"""How often a change of an object is begun anew where other writers come first."""
+"""The number of times a compare-and-swap is begun anew where other writers come first."""
 T = TypeVar("T")
 _CHUNK_BYTES = 1 << 20
 _LOST_RACE = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
@@ -34,19 +36,23 @@ _ABSENT = ("NoSuchKey", "404", "NotFound")
 _REFUSED = ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket")
 
 
+class _BrokenBody(StoreUnavailable):
+    """A response began well, and its body broke off or failed its checksum."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """A small object as it was read."""
 
     uri: str
-    """Where it stands."""
+    """The s3:// address."""
     body: bytes
-    """Its content."""
+    """The content."""
     etag: str
-    """What a conditional replacement must match."""
+    """The tag that a conditional replacement must match."""
 
     def json(self) -> Any:
-        """Its content as JSON."""
+        """Return the content as JSON that has been parsed."""
         return json.loads(self.body)
 
 
@@ -59,50 +65,65 @@ class Store:
 
     @property
     def bucket(self) -> str:
-        """The bucket's name."""
+        """Return the bucket's name."""
         return self.url.removeprefix("s3://").partition("/")[0]
 
     def full_key(self, key: str) -> str:
-        """The key within the bucket."""
+        """Return the key within the bucket."""
         return f"{self.url.removeprefix('s3://').partition('/')[2].strip('/')}/{key}".lstrip("/")
 
     def key_of(self, full_key: str) -> str:
-        """The key relative to the prefix, of one within the bucket."""
+        """Return the key relative to the prefix, of one within the bucket."""
         return full_key.removeprefix(self.full_key(""))
 
     def uri(self, key: str) -> str:
-        """The s3:// address of a key."""
+        """Return the s3:// address of a key."""
         return f"s3://{self.bucket}/{self.full_key(key)}"
 
     def read(self, key: str) -> StoredObject | None:
-        """The object, or None where there is none."""
-        return self._whole(key, lambda answer: StoredObject(self.uri(key), answer["Body"].read(), answer["ETag"]))
+        """Return the object; None where there is none."""
+        return self._get(key, lambda response: StoredObject(self.uri(key), response["Body"].read(), response["ETag"]))
 
     def download(self, key: str, file: Path) -> bool:
-        """Write the object to a file, without holding it in memory; False where there is none."""
+        """Write the object to a file, without holding it in memory; return False where there is none."""
 
-        def write(answer: Any) -> bool:
+        def write(response: Any) -> bool:
             with file.open("wb") as out:
-                for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
                     out.write(chunk)
             return True
 
-        return bool(self._whole(key, write))
+        return bool(self._get(key, write))
 
     def sha256(self, key: str) -> str | None:
-        """The SHA-256 of what stands at the key in hex, computed from what it gives back; None where nothing does."""
+        """Return the SHA-256 of the object's body in hex, computed from its download; None where there is none."""
 
-        def digest(answer: Any) -> str:
+        def digest(response: Any) -> str:
             hashed = hashlib.sha256()
-            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+            for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
                 hashed.update(chunk)
             return hashed.hexdigest()
 
-        return self._whole(key, digest)
+        return self._get(key, digest)
+
+    def recorded_sha256(self, key: str) -> str | None:
+        """Return the checksum in hex that was stored with the object; None without an object, or a checksum of it.
+
+        It costs one request without a body: the store compared checksum and body when the object was written.
+        """
+        with _store_errors(self.uri(key)):
+            try:
+                head = self._client.head_object(Bucket=self.bucket, Key=self.full_key(key), ChecksumMode="ENABLED")
+            except self._client.exceptions.ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+        checksum = head.get("ChecksumSHA256")
+        return base64.b64decode(checksum).hex() if checksum else None
 
     def list(self, prefix: str) -> dict[str, datetime]:
-        """The keys below a prefix, in their order, each with the time at which it was last written."""
-        with _answers(self.uri(prefix)):
+        """Return the keys below a prefix, in their order, each with the time at which it was last written."""
+        with _store_errors(self.uri(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.full_key(prefix)
             )
@@ -112,15 +133,17 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
-        with _answers(self.uri(key)):
+        with _store_errors(self.uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=self.full_key(key))
 
     def create_file(self, key: str, file: Path) -> bool:
-        """Upload an immutable object; False where the same content already stood there.
+        """Upload an immutable object; return False where the same content is there already, which is not sent again.
 
-        Raises UserError where something else stands at the key.
+        Raises UserError where another content is there.
         """
         digest, unanswered = file_sha256(file), None
+        if self.recorded_sha256(key) == digest:
+            return False
         checksum = base64.b64encode(bytes.fromhex(digest)).decode()
         try:
             with file.open("rb") as body:
@@ -128,74 +151,74 @@ class Store:
                     return True
         except TransientError as error:
             unanswered = error
-        standing = self.sha256(key)
-        if standing is None:
-            raise unanswered or TransientError(
-                f"{self.uri(key)}: another writer was at it, and nothing stands there yet"
-            )
-        if standing != digest:
+        current = self.sha256(key)
+        if current is None:
+            raise unanswered or TransientError(f"{self.uri(key)}: another writer was at it, and nothing is there yet")
+        if current != digest:
             raise UserError(
-                f"{self.uri(key)}: an immutable object must not change, and another content stands there "
-                f"(sha256 {standing}); the same inputs gave other bytes: compare the two machines"
+                f"{self.uri(key)}: an immutable object must not change, and another content is there "
+                f"(sha256 {current}); the same inputs gave other bytes: compare the two machines"
             )
         return unanswered is not None
 
-    def replace(self, key: str, body: bytes, standing: StoredObject | None) -> bool:
-        """Put `body` in place of what was read before, or of nothing; False where another writer came first.
+    def replace(self, key: str, body: bytes, expected: StoredObject | None) -> bool:
+        """Put `body` in place of the object that was read before, or of none; return False where another writer won.
 
-        Who won is told by what stands afterwards: bodies must differ where it matters which writer wrote.
+        If the response is lost, success is decided by reading back: bodies must differ where it matters which writer
+        wrote, so manifests carry a writer's name.
         """
-        condition = {"IfNoneMatch": "*"} if standing is None else {"IfMatch": standing.etag}
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected.etag}
         unanswered = None
         try:
             if self._put(key, body, **condition):
                 return True
         except TransientError as error:
             unanswered = error
-        now = self.read(key)  # a lost answer looks like a lost race, or like a failure: ours may stand
-        if now is not None and now.body == body:
+        current = self.read(key)  # a lost response looks like a lost race, or like a failure: this write may have won
+        if current is not None and current.body == body:
             return True
         if unanswered:
             raise unanswered
         return False
 
     def update(self, key: str, change: Callable[[StoredObject | None], bytes | None]) -> bool:
-        """Replace an object by what `change` makes of it; None leaves it alone, and the answer is False then.
+        """Replace an object by the body that `change` makes of it; return False where that is None.
 
-        `change` is called anew with what stands whenever another writer came first. Raises PassingError where
-        others keep winning.
+        `change` is called anew with the current object whenever another writer came first. Raises TransientError
+        where others keep winning.
         """
         for turn in range(MAX_CAS_ROUNDS):
-            standing = self.read(key)
-            body = change(standing)
+            current = self.read(key)
+            body = change(current)
             if body is None:
                 return False
-            if self.replace(key, body, standing):
+            if self.replace(key, body, current):
                 return True
             time.sleep(random.uniform(0, min(0.01 * 2**turn, 1.0)))  # else writers in step lose to one another for long
         raise TransientError(f"{self.uri(key)}: other writers came first {MAX_CAS_ROUNDS} times while we tried")
 
-    def _whole(self, key: str, consume: Callable[[Any], T]) -> T | None:
-        """What `consume` makes of the object's answer; asked anew where its body breaks off or fails its checksum."""
+    def _get(self, key: str, consume: Callable[[Any], T]) -> T | None:
+        """Return what `consume` makes of the response; ask again where its body breaks off or fails its checksum."""
+        again, stop = retry_if_exception_type(_BrokenBody), stop_after_attempt(MAX_REQUEST_ATTEMPTS)
+        return Retrying(retry=again, stop=stop, reraise=True)(self._get_once, key, consume)
+
+    def _get_once(self, key: str, consume: Callable[[Any], T]) -> T | None:
         from botocore.exceptions import BotoCoreError
 
-        for attempt in range(1, MAX_REQUEST_ATTEMPTS + 1):
-            with _answers(self.uri(key)):
-                try:
-                    answer = self._client.get_object(Bucket=self.bucket, Key=self.full_key(key))
-                except self._client.exceptions.ClientError as error:
-                    if _code(error) in _ABSENT:
-                        return None
-                    raise
-                try:
-                    return consume(answer)
-                except BotoCoreError:  # botocore sends a request again whose answer is lost, but not for its body
-                    if attempt == MAX_REQUEST_ATTEMPTS:
-                        raise
-        raise AssertionError("the last attempt returns or raises")
+        with _store_errors(self.uri(key)):
+            try:
+                response = self._client.get_object(Bucket=self.bucket, Key=self.full_key(key))
+            except self._client.exceptions.ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            try:
+                return consume(response)
+            except BotoCoreError as error:  # botocore sends a request again whose response is lost, but not for a body
+                raise _BrokenBody(f"{self.uri(key)}: the store did not answer; {error}") from None
 
     def _put(self, key: str, body: Any, **conditions: str) -> bool:
-        with _answers(self.uri(key)):
+        with _store_errors(self.uri(key)):
             try:
                 self._client.put_object(Bucket=self.bucket, Key=self.full_key(key), Body=body, **conditions)
                 return True
@@ -226,13 +249,13 @@ class Store:
 
 
 def not_an_address(error: ValueError) -> UserError:
-    """What botocore says of an endpoint that is none."""
+    """Return the error for an endpoint that is no address."""
     return UserError(f"AWS_ENDPOINT_URL_S3 must be an address such as https://minio.example:9000; {error}; correct it")
 
 
 @cache
 def _service_descriptions() -> Any:
-    """What botocore reads of S3 when it makes a client: three quarters of the time that takes, and always the same."""
+    """Return botocore's descriptions of S3: reading them is three quarters of the time that making a client takes."""
     import botocore.session
 
     return botocore.session.Session().get_component("data_loader")
@@ -243,8 +266,8 @@ def _code(error: Any) -> str:
 
 
 @contextmanager
-def _answers(uri: str) -> Iterator[None]:
-    """Tell what a person must mend from what passes."""
+def _store_errors(uri: str) -> Iterator[None]:
+    """Turn botocore's errors into UserError where a person must act, and into StoreUnavailable otherwise."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
@@ -260,6 +283,6 @@ def _answers(uri: str) -> Iterator[None]:
                 f"{uri}: the store must grant the request, and refuses it ({_code(error)}); "
                 "check bucket and credentials"
             ) from None
-        raise TransientError(f"{uri}: {error}") from None
+        raise StoreUnavailable(f"{uri}: {error}") from None
     except BotoCoreError as error:
-        raise TransientError(f"{uri}: the store did not answer; {error}") from None
+        raise StoreUnavailable(f"{uri}: the store did not answer; {error}") from None

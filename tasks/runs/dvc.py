@@ -3,124 +3,182 @@
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self, TypedDict
 
 import yaml
 
 from tasks.runs.experiments import Run
-from tasks.runtime.errors import EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
-from tasks.runtime.git import git
+from tasks.runtime.errors import CommandFailed, TransientError, UserError
+from tasks.runtime.git import git, redact_credentials
 from tasks.runtime.processes import kill_process_tree
+from tasks.runtime.results import Result, read_result, result_file
 from tasks.runtime.settings import settings
 
 DVC_ADVICE = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
 """Lines of DVC that are advice to a person at a keyboard."""
+LOCK_FILE = "dvc.lock"
 
 
-class CommandFailed(RuntimeError):
-    """A command of a run failed in a way of its own."""
+class Output(TypedDict):
+    """An output that dvc.lock records; DVC adds sizes and numbers of files."""
 
-    def __init__(self, code: int, lines: list[str]) -> None:
-        super().__init__(f"the command above failed with exit code {code}")
-        self.lines = lines
-
-
-def read_lock(repository: Path) -> dict[str, Any]:
-    """The dvc.lock of a clone."""
-    file = repository / "dvc.lock"
-    return yaml.safe_load(file.read_text("utf-8")) if file.exists() else {"schema": "2.0", "stages": {}}
+    path: str
+    md5: str
 
 
-def lock_at(repository: Path, commit: str) -> dict[str, Any]:
-    """The dvc.lock of an experiment that a repository has."""
-    content: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:dvc.lock", cwd=repository))
-    return content
+class Dependency(TypedDict):
+    """A dependency that dvc.lock records."""
+
+    path: str
 
 
-def dvc(run: Run, *arguments: str, quietly: bool = False) -> list[str]:
-    """Run dvc in the workspace; see `call`."""
-    return call(run, [sys.executable, "-m", "dvc", *arguments], quietly=quietly)
+class StageEntry(TypedDict, total=False):
+    """A stage of dvc.lock; the keys that nothing here reads are kept as they are."""
+
+    deps: list[Dependency]
+    outs: list[Output]
 
 
-def call(run: Run, command: list[str], *, quietly: bool = False) -> list[str]:
-    """Run a command in the workspace, showing its output as it comes; returns what it printed, by line.
+@dataclass(frozen=True)
+class DvcLock:
+    """A dvc.lock: all that the stages of a commit read and made, by hash."""
 
-    With `quietly` its output is shown when it fails only. Raises UserError or PassingError as the command's exit
-    code, or that of the stage inside it, says.
+    stages: dict[str, StageEntry]
+    """By name, such as train@flight-delays."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the lock of a file's text."""
+        return cls(yaml.safe_load(text)["stages"])
+
+    @classmethod
+    def of(cls, repository: Path) -> Self:
+        """Return the lock of a clone; an empty one where it has no file."""
+        file = repository / LOCK_FILE
+        return cls.parse(file.read_text("utf-8")) if file.exists() else cls({})
+
+    def write(self, repository: Path) -> None:
+        """Write the lock of a clone."""
+        content = {"schema": "2.0", "stages": self.stages}
+        (repository / LOCK_FILE).write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+
+    def outs(self, stage: str | None = None) -> dict[str, str]:
+        """Return path and hash of all that a stage made, or all of them."""
+        entries = self.stages.values() if stage is None else [self.stages.get(stage, StageEntry())]
+        return {out["path"]: out["md5"] for entry in entries for out in entry.get("outs", [])}
+
+    def deps(self, stage: str) -> list[str]:
+        """Return the paths that a stage read."""
+        return [each["path"] for each in self.stages[stage].get("deps", [])]
+
+
+def lock_at(repository: Path, commit: str) -> DvcLock:
+    """Return the dvc.lock of an experiment that a repository has."""
+    return DvcLock.parse(git("show", f"{commit}:{LOCK_FILE}", cwd=repository))
+
+
+def run_command(run: Run, name: str, command: list[str], *, quietly: bool = False) -> Result:
+    """Run one of the project's commands in the workspace, and return the result that it recorded under `name`.
+
+    The status is `reused` where DVC ran no stage. Raises UserError and TransientError as the command did,
+    TransientError where it was killed, CommandFailed where it failed in any other way.
+    """
+    file = result_file(run.product, name, run.workspace)
+    assert file is not None, "products are named as result files may be"
+    file.unlink(missing_ok=True)  # of an earlier try
+    code = call(run, command, quietly=quietly)
+    return outcome(name, code, read_result(file))
+
+
+def outcome(name: str, code: int, result: Result | None) -> Result:
+    """Return the result of a command that ended with an exit code; raise the error that it recorded, or left none of.
+
+    Without a result the process's own exit decides.
+    """
+    if result and result.status == "user error":
+        raise UserError(f"{name} stopped:\n{result.message}")
+    if result and result.status == "transient error":
+        raise TransientError(f"{name} could not finish now, and may later:\n{result.message}")
+    if code < 0 or (result and result.status == "started"):
+        raise TransientError(f"{name} was killed" + (f" by signal {-code}" if code < 0 else ""))
+    if code:
+        reason = f": {result.message}" if result else ""
+        raise CommandFailed(f"{name} failed with exit code {code}{reason}; the lines above say more")
+    return result or Result(status="reused", message=f"{name}: nothing that it depends on has changed")
+
+
+def dvc(run: Run, *arguments: str) -> None:
+    """Run dvc in the workspace; its output is shown when it fails only. Raises CommandFailed, or TransientError."""
+    outcome(f"dvc {arguments[0]}", call(run, [sys.executable, "-m", "dvc", *arguments], quietly=True), None)
+
+
+def call(run: Run, command: list[str], *, quietly: bool = False) -> int:
+    """Run a command in the workspace and return its exit code.
+
+    Its output is shown as it comes; with `quietly` it is shown when the command fails only.
     """
     lines = []
     with subprocess.Popen(
         command,
         cwd=run.workspace,
-        env=run_environment(run),
+        env=run_environment(),
         text=True,
         errors="replace",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        close_fds=False,  # it shares our lock: where we are killed, a retry waits until it has ended too
+        close_fds=False,  # it shares the workspace's lock: where this process is killed, a retry waits for both
     ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:  # universal newlines: each state of a progress bar is a line
-                lines.append(line.rstrip())
-                if line.strip() and not quietly and not line.startswith(DVC_ADVICE):
+                if quietly:
+                    lines.append(line.rstrip())
+                elif line.strip() and not line.startswith(DVC_ADVICE):
                     print(line.rstrip(), flush=True)
-        except BaseException:  # such as Airflow's, when the task's time is up: neither we nor a retry would see an end
+        except BaseException:  # such as Airflow's, when the task's time is up: nobody would wait for the command's end
             kill_process_tree(process.pid)
             raise
     if quietly and process.returncode:
         print(*lines, sep="\n", flush=True)
-    raise_for(process.returncode, lines)
-    return lines
+    return process.returncode
 
 
-def run_environment(run: Run) -> dict[str, str]:
-    """What the programs of a run see."""
+def get(commit: str, path: Path, destination: Path) -> None:
+    """Bring a file or folder that a commit of the origin records from the DVC remote. Raises TransientError."""
+    command = [sys.executable, "-m", "dvc", "get", "--quiet", settings().origin, str(path)]
+    done = subprocess.run(
+        [*command, "--rev", commit, "--out", str(destination)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise TransientError(redact_credentials(f"{path} of {commit[:12]} could not be fetched: {done.stderr.strip()}"))
+
+
+def run_environment() -> dict[str, str]:
+    """Return the environment of the programs of a run."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",
         "LAMPLIGHTER_ORIGIN": settings().origin,
         "LAMPLIGHTER_HOME": str(settings().home),
         "LAMPLIGHTER_CACHE": settings().cache,
-        "LAMPLIGHTER_RUN": run.name,
-        "LAMPLIGHTER_MODEL_VERSION": run.model_version or "",
-        "LAMPLIGHTER_MODEL_COMMIT": run.champion or "",
-        "LAMPLIGHTER_GENERATION": str(run.generation or ""),
         # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
         "OMP_WAIT_POLICY": "PASSIVE",
         "DVC_NO_ANALYTICS": "1",
         "GX_ANALYTICS_ENABLED": "false",
     }
-    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of whoever calls
+    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of this process
     return environment
 
 
-def raise_for(code: int, lines: list[str]) -> None:
-    """Raise the error that an exit code means."""
-    if code == 0:
-        return
-    inner = [int(match[1]) for line in lines if (match := re.search(r"exited with (-?\d+)", line))]
-    code = inner[-1] if inner else code
-    if code == EXIT_USER_ERROR:
-        raise UserError("\n".join(user_error_of(lines)) or "the message above says what to mend")
-    signal = -code if code < 0 else code - 128 if inner and code > 128 else 0  # as Python or as a shell tells of it
-    if code == EXIT_TRANSIENT or signal:
-        raise TransientError(f"killed by signal {signal}" if signal else "the message above says what did not answer")
-    raise CommandFailed(code, lines)
-
-
-def user_error_of(lines: list[str]) -> list[str]:
-    """What a stage that stopped said, without what DVC says about it."""
-    first = next((i for i, line in enumerate(lines) if line.endswith(" stopped:")), len(lines))
-    return [line for line in lines[first:] if line.strip() and not line.startswith("ERROR: failed to reproduce")]
-
-
 def dvc_hash(folder: Path) -> str:
-    """The hash by which DVC knows a folder: of the list of its files, each with its own."""
+    """Return the hash by which DVC knows a folder: of the list of its files, each with its own hash.
+
+    DVC's private format, copied: `dvc status` in a process of its own takes seconds for each shard.
+    """
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     listed = []
     for name in files:

@@ -1,4 +1,9 @@
-"""Name and hold the locks of a run's workspace."""
+"""Name and hold the locks of a run's workspace.
+
+The locks are fcntl's and not the library filelock's: their descriptors are inherited by the programs that work in the
+workspace. Where the task that holds a lock is killed, its programs go on holding it, and a retry waits until they have
+ended too. filelock's descriptors cannot be inherited.
+"""
 
 import fcntl
 import os
@@ -10,30 +15,30 @@ from tasks.runs.experiments import Run
 
 
 @contextmanager
-def locked(file: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Hold the lock of a file. Raises BlockingIOError where another process does, and `how` says not to wait."""
+def locked(file: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold the lock of a file. Raises BlockingIOError where another process does and `mode` has LOCK_NB."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
         os.set_inheritable(handle.fileno(), True)
-        fcntl.flock(handle, how)
+        fcntl.flock(handle, mode)
         yield
 
 
 def workspace_lock(workspace: Path) -> Path:
-    """Held by whoever restores the workspace or works in it alone."""
+    """Return the lock of the one process that restores the workspace or works in it alone."""
     return workspace.with_suffix(".lock")
 
 
 def shared_lock(workspace: Path) -> Path:
-    """Held by all who work in the workspace beside each other, and alone by whoever deletes it."""
+    """Return the lock shared by all who work in the workspace side by side, and held alone to delete it."""
     return workspace.with_suffix(".shared-lock")
 
 
 def dirty_flag(run: Run) -> Path:
-    """There while a process restores or works; left behind by one that was killed."""
+    """Return the file that exists while a process restores or works; one that was killed leaves it behind."""
     return run.workspace.with_suffix(".at-work")
 
 
 def commit_file(run: Run) -> Path:
-    """Holds the experiment's commit that the workspace stands at; there once the clone is complete."""
+    """Return the file with the experiment's commit that the workspace is at; it exists once the clone is complete."""
     return run.workspace / ".git" / "lamplighter"

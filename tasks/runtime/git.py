@@ -1,25 +1,46 @@
-"""Run git."""
+"""Run git: the one place from which it is called."""
 
 import os
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.runtime.errors import TransientError
+from tasks.runtime.errors import GitTimeout, TransientError
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.settings import settings
 
 GIT_SECONDS = 1800
-"""What git has not done by then hangs, mostly on a connection: a retry makes a new one."""
-
-
-class GitTimeout(TransientError):
-    """Git was killed at work, as it would not end."""
+"""Git that has not ended by then hangs, mostly on a connection: a retry makes a new one."""
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git and return what it prints. Raises PassingError with its message where it fails, Hung where it hangs."""
-    what = f"git {' '.join(arguments[:3])}"
+    """Run git and return its output.
+
+    Raises TransientError with git's message where it fails, GitTimeout where it does not end.
+    """
+    code, output, message = _run(arguments, cwd)
+    if code:
+        raise TransientError(redact_credentials(f"{_shown(arguments)} failed: {message.strip()}"))
+    return output
+
+
+def try_git(*arguments: str, cwd: Path | None = None) -> str | None:
+    """Run git and return its output; None where it fails, for callers to whom a failure is an answer.
+
+    Raises GitTimeout where it does not end.
+    """
+    code, output, _ = _run(arguments, cwd)
+    return None if code else output
+
+
+def redact_credentials(text: str) -> str:
+    """Return a text without the user and password that the origin's address may have."""
+    secret, at, _ = urlsplit(settings().origin).netloc.rpartition("@")
+    return text.replace(secret + at, "") if at else text
+
+
+def _run(arguments: tuple[str, ...], cwd: Path | None) -> tuple[int, str, str]:
+    """Run git; return its exit code, output and message."""
     with subprocess.Popen(
         ["git", *arguments],
         cwd=cwd,
@@ -29,18 +50,15 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
         env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
     ) as process:
         try:
-            printed, told = process.communicate(timeout=GIT_SECONDS)
-        except BaseException as error:
+            output, message = process.communicate(timeout=GIT_SECONDS)
+        except BaseException as error:  # also the signal by which Airflow ends a task
             kill_process_tree(process.pid)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise GitTimeout(redact_credentials(f"{what} did not end within {GIT_SECONDS} s")) from None
+                text = f"{_shown(arguments)} did not end within {GIT_SECONDS} s"
+                raise GitTimeout(redact_credentials(text)) from None
             raise
-    if process.returncode:
-        raise TransientError(redact_credentials(f"{what} failed: {told.strip()}"))
-    return printed
+    return process.returncode, output, message
 
 
-def redact_credentials(told: str) -> str:
-    """Without the user and password that the origin's address may have."""
-    secret, at, _ = urlsplit(settings().origin).netloc.rpartition("@")
-    return told.replace(secret + at, "") if at else told
+def _shown(arguments: tuple[str, ...]) -> str:
+    return f"git {' '.join(arguments[:3])}"

@@ -1,18 +1,19 @@
-"""End processes."""
+"""End processes with all that they have started."""
 
 from contextlib import suppress
 
 import psutil
 
 
-def kill_process_tree(process: int) -> None:
-    """Kill a command with all that it has started.
+def kill_process_tree(pid: int) -> None:
+    """Kill a process and its descendants.
 
-    It has no process group of its own, by which that would be one call: Airflow ends a task by ending the task's.
+    A command of a run has no process group of its own, by which that would be one call: Airflow ends a task by ending
+    the task's group, and the command must end with it.
     """
     with suppress(psutil.NoSuchProcess):
-        ours = psutil.Process(process)
-        ours.suspend()  # so that it starts nothing more while its children are counted
-        for child in ours.children():
+        process = psutil.Process(pid)
+        process.suspend()  # it must start nothing more while its children are counted
+        for child in process.children():
             kill_process_tree(child.pid)
-        ours.kill()
+        process.kill()

@@ -1,0 +1,80 @@
+"""Publish a night: upload its parts, move the manifest in one conditional PUT, then the pointer."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.publication import manifests
+from tasks.publication.contracts import FORMAT, Manifest, ModelRef, Night, PublishedPart
+from tasks.publication.manifests import NightPlace
+from tasks.runtime import faults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """The facts that a manifest records beside the night: where it comes from."""
+
+    experiment: str | None
+    """The run's experiment; None for a night published by hand."""
+    experiment_commit: str | None
+    """The experiment's commit."""
+    git_revision: str
+    """The commit of the code."""
+    model: ModelRef
+    """The model as the registry knows it."""
+
+
+def publish_night(place: NightPlace, night: Night, folder: Path, generation: int, provenance: Provenance) -> bool:
+    """Publish the night whose parts lie in `folder`; return False where one of the same inputs was published already.
+
+    Raises UserError where a run opened later has published, TransientError where the store does not answer or other
+    writers keep winning.
+    """
+
+    def make() -> Manifest:
+        return _manifest(place, night, generation, provenance, _upload(place, night, folder, generation))
+
+    moved = manifests.commit(place, night.run, generation, make)
+    faults.failpoint("publish: the manifest has moved")
+    manifests.advance_latest(place)
+    faults.failpoint("publish: the pointer has moved")
+    manifests.release_generations(place, generation)
+    faults.failpoint("publish: the claim is released")
+    return moved
+
+
+def _upload(place: NightPlace, night: Night, folder: Path, generation: int) -> tuple[PublishedPart, ...]:
+    """Bring every part to its key; return the parts as the manifest names them."""
+    parts = []
+    for part in night.parts:
+        key = place.part(night.run, generation, part.name)
+        place.store.create_file(key, folder / part.name)
+        faults.failpoint("publish: a part is uploaded")
+        full_key = place.store.full_key(key)
+        parts.append(PublishedPart(name=part.name, rows=part.rows, bytes=part.bytes, sha256=part.sha256, key=full_key))
+    return tuple(parts)
+
+
+def _manifest(
+    place: NightPlace, night: Night, generation: int, provenance: Provenance, parts: tuple[PublishedPart, ...]
+) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        product=place.product,
+        dt=place.as_of,
+        run=night.run,
+        as_of=night.as_of,
+        scored_day=night.scored_day,
+        rows=night.rows,
+        accepted=night.accepted,
+        schema=night.schema,
+        parts=parts,
+        model=provenance.model,
+        inputs=night.inputs,
+        generation=generation,
+        supersedes=None,
+        experiment=provenance.experiment,
+        experiment_commit=provenance.experiment_commit,
+        git_revision=provenance.git_revision,
+        writer=uuid.uuid4().hex,
+    )

@@ -1,0 +1,129 @@
+"""Score the rows of a night with the exported model, shard by shard, without ever holding a night in memory."""
+
+from collections import deque
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from model.compute import processor
+from model.heads import head_of
+from tasks.params import Product
+from tasks.publication.contracts import NightInputs, Part, RecordedEngine
+from tasks.publication.night import part_name
+from tasks.rows import model_inputs
+from tasks.rows.partitions import n_rows, partition, read_pieces, table_writer
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import file_sha256, folder_sha256
+from tasks.runtime.fingerprints import code_sha256
+from tasks.runtime.paths import Paths
+
+if TYPE_CHECKING:
+    from model.scoring.scorer import Scorer
+
+CODE = (
+    "tasks/predict.py",
+    "tasks/publication/contracts.py",
+    "tasks/publication/night.py",
+    "tasks/publication/scoring.py",
+    "tasks/rows/casting.py",
+    "tasks/rows/model_inputs.py",
+    "tasks/rows/partitions.py",
+    "tasks/runtime/files.py",
+    "tasks/runtime/fingerprints.py",
+    "tasks/runtime/records.py",
+    "model/compute",
+    "model/features",
+    "model/heads",
+    "model/network",
+    "model/scoring/engines.py",
+    "model/scoring/scorer.py",
+    "model/settings.py",
+    "model/target.py",
+)
+"""All code that decides the bytes of a night."""
+
+
+def load_scorer(product: Product) -> "Scorer":
+    """Return the product's exported model, ready to score.
+
+    Raises UserError where it is absent, its engine cannot run here, or it reads and answers other than is declared.
+    """
+    from model.scoring.scorer import Scorer
+    from model.target import read_target
+
+    folder = Paths(product.name).onnx
+    if not (folder / "network.onnx").exists():
+        raise UserError(f"{folder} must hold an exported model, and does not; run dvc repro export@{product.name}")
+    try:
+        scorer = Scorer(folder)
+    except ValueError as error:
+        raise UserError(f"products.{product.name}: {error}") from None
+    if mismatch := model_inputs.schema_mismatch(scorer.features.kinds, read_target(folder), product):
+        raise UserError(
+            f"params.yaml: products.{product.name} must declare what the model reads and answers, and the model "
+            f"{mismatch}; let train__{product.name} promote a model of what is declared now, or put that back"
+        )
+    return scorer
+
+
+def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> NightInputs:
+    """Return all that decides the bytes of a night; `engine` is the scorer's description of what computes."""
+    rows = _rows_file(product, as_of)
+    return NightInputs(
+        product=product.name,
+        as_of=as_of,
+        scored_day=product.scored_day(as_of),
+        shards=product.predict.shards,
+        threshold=product.predict.threshold,
+        rows_sha256=file_sha256(rows) if rows.exists() else None,
+        model_sha256=folder_sha256(Paths(product.name).onnx),
+        engine=RecordedEngine(**engine, processor=processor.name()),
+        code_sha256=code_sha256(*CODE),
+        environment_sha256=file_sha256(Path("constraints.txt")),
+    )
+
+
+def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
+    """Yield the rows of one shard piece by piece; the first piece is empty, so that an empty part has its columns."""
+    yield model_inputs.no_rows(product)
+    file = _rows_file(product, as_of)
+    if file.exists():  # a day without rows is a night without predictions, not a failure
+        n, shards = n_rows(file), product.predict.shards
+        for piece in read_pieces(file, range(n * shard // shards, n * (shard + 1) // shards)):
+            yield piece.to_pandas()
+
+
+def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, folder: Path) -> Part:
+    """Write one part file and return its description. Raises UserError for a score that is not finite."""
+    unscored: deque[pd.DataFrame] = deque()
+
+    def inputs() -> Iterator[dict[str, np.ndarray]]:
+        for rows in shard_rows(product, as_of, shard):
+            unscored.append(rows[list(dict.fromkeys([*product.key, product.time]))])
+            yield model_inputs.inputs(rows, product)
+
+    file, n_scored = folder / part_name(shard), 0
+    with table_writer(file) as write:
+        for scores in scorer.score_stream(inputs()):
+            if not np.isfinite(scores).all():
+                raise UserError(
+                    f"products.{product.name}: scores must be finite, and {(~np.isfinite(scores)).sum():,} of "
+                    f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
+                )
+            write(unscored.popleft().assign(**prediction_columns(product, scores, scorer.classes)))
+            n_scored += len(scores)
+    return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
+
+
+def _rows_file(product: Product, as_of: date) -> Path:
+    return partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
+
+
+def prediction_columns(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of a prediction, as the task has them."""
+    columns = head_of(product.target.task).night_columns(scores, classes, product.predict.threshold)
+    return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}
