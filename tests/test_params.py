@@ -504,3 +504,32 @@ def test_product_may_declare_columns_of_these_names_itself():
 def test_what_needs_a_key_or_a_time_is_refused_without_one(changes, message):
     (line,) = mistakes({"as_of": "2024-01-01", "products": {"tiny": {**SHORTEST, **changes}}})
     assert line.startswith(f"products.tiny.{message}")
+
+
+def places_of(content, place=()):
+    """Every place in nested mappings and lists, the whole left out."""
+    if place:
+        yield place
+    children = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in children:
+        yield from places_of(value, (*place, key))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [None, 3, "x", [], {"a": 1}, [[{}]], float("inf"), 10**400, date(2024, 1, 1), {"kind": ["csv"]}],
+    ids=lambda junk: str(junk)[:10],
+)
+def test_junk_in_any_place_is_reported_in_lines_and_never_as_a_traceback(junk):
+    for *path, last in places_of(declared()):
+        content = declared()
+        inner = content
+        for step in path:
+            inner = inner[step]
+        inner[last] = junk
+        message = ""
+        try:
+            params.parse(content)
+        except UserError as error:
+            message = str(error)
+        assert all(line.startswith("params.yaml: ") for line in message.splitlines())

@@ -54,8 +54,11 @@ def _mistakes_by_schema(expectation: Expectation) -> list[str]:
     schema = json.loads(known[expectation.type].read_text("utf-8"))
     schema["properties"].pop("metadata", None)
     given = {**expectation.kwargs, "severity": expectation.severity}
-    errors = jsonschema.Draft7Validator(schema).iter_errors(given)
-    return [f"kwargs must fit {expectation.type}, got {expectation.kwargs!r}; {error.message}" for error in errors]
+    try:
+        lines = [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(given)]
+    except OverflowError:
+        lines = ["a number is too large"]
+    return [f"kwargs must fit {expectation.type}, got {expectation.kwargs!r}; {line}" for line in lines]
 
 
 @cache
