@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from builders import TINY
 from conftest import AS_OF, call, environment, make_project
 
 from tasks.publication.object_store import Store
@@ -24,8 +25,9 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def airflow_run(tmp_path_factory, s3):
-    """The tiny product, trained and published by its DAGs."""
-    project = make_project(tmp_path_factory.mktemp("project"))
+    """The tiny product, trained and published by its DAGs; whoever runs them by hand is the human who must approve."""
+    asking = TINY.replace("gates: {", "gates: {approval: human, ")
+    project = make_project(tmp_path_factory.mktemp("project"), asking)
     env = environment(project / ".lamplighter", **s3, **SECRETS)
     printed = call([sys.executable, "-m", "tasks.commands", "run", "tiny"], project, env)
     return SimpleNamespace(project=project, env=env, printed=printed)
@@ -159,7 +161,13 @@ def test_the_way_back_is_told_and_leads_to_the_same_bytes_when_code_and_params_h
     env = airflow_run.env | {"LAMPLIGHTER_HOME": str(tmp_path / "home"), "LAMPLIGHTER_ORIGIN": str(airflow_run.project)}
     told = call([sys.executable, "-m", "tasks.commands", "trace", uri], moved, env)
     head = call(["git", "rev-parse", "HEAD"], airflow_run.project, env).strip()
-    for text in (f"{'code':<20}{head}", "tiny-2024-02-10-train-", "lamplighter", "md5", "20 rows in, 1 quarantined"):
+    for text in (
+        f"{'code':<20}{head}",
+        "tiny-2024-02-10-train-",
+        "who ran it by hand, and the gates",
+        "md5",
+        "20 rows in, 1 quarantined",
+    ):
         assert text in told, text
     assert "3 parts, 19 rows: every sha256 is equal" in call(
         [sys.executable, "-m", "tasks.commands", "recreate", uri], moved, env

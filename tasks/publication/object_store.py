@@ -199,8 +199,8 @@ class Store:
 
     def _get(self, key: str, consume: Callable[[Any], T]) -> T | None:
         """Return what `consume` makes of the response; ask again where its body breaks off or fails its checksum."""
-        again, stop = retry_if_exception_type(_BrokenBody), stop_after_attempt(MAX_REQUEST_ATTEMPTS)
-        return Retrying(retry=again, stop=stop, reraise=True)(self._get_once, key, consume)
+        is_broken, stop = retry_if_exception_type(_BrokenBody), stop_after_attempt(MAX_REQUEST_ATTEMPTS)
+        return Retrying(retry=is_broken, stop=stop, reraise=True)(self._get_once, key, consume)
 
     def _get_once(self, key: str, consume: Callable[[Any], T]) -> T | None:
         from botocore.exceptions import BotoCoreError

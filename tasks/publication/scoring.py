@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
 from model.compute import processor
 from model.heads import head_of
@@ -123,7 +124,9 @@ def _rows_file(product: Product, as_of: date) -> Path:
     return partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
 
 
-def prediction_columns(product: Product, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+def prediction_columns(
+    product: Product, scores: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, np.ndarray | ExtensionArray]:
     """Return the columns of a prediction, as the task has them."""
     columns = head_of(product.target.task).night_columns(scores, classes, product.predict.threshold)
     return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}
