@@ -25,8 +25,8 @@ DECIDES_NO_BYTE = {
     "tasks/training/code.py": "it names checkpoints, folds and trials",
 }
 """What a stage imports and does not depend on, with the reason."""
-IMPORTED_BY_NAME = ("tasks/sources",)
-"""Packages whose modules params.yaml names: with any of them a stage imports all."""
+IMPORTED_BY_NAME = ("tasks/sources", "model/features/kinds")
+"""Packages whose modules are found by a name: with any of them a stage imports all."""
 NEEDLESS = {"model/network/bert.py", "model/compute/processor.py"}
 """Files that some stages depend on without an import, lest the folder's ten others be written one by one."""
 

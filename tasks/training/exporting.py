@@ -1,0 +1,195 @@
+"""Write a trained model as ONNX, prove that it scores as torch does, and choose the engine that runs it."""
+
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model.heads import LOWER_IS_BETTER, head_of
+from tasks.params import MEASURED, Product
+from tasks.rows import model_inputs
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_folder, folder_sha256
+from tasks.runtime.paths import Paths
+from tasks.training.gate_metric import gate_metric
+
+if TYPE_CHECKING:
+    from model.scoring.choice import Measurement
+    from model.scoring.engines import Engine
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability; of a regression, in standard deviations of the target."""
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Of a regression's mean, which single precision holds no better, however little its targets deviate."""
+N_CALIBRATION_ROWS = 128
+CALIBRATION_TOKENS = 1024
+N_MEASURED_ROWS = 20_000
+"""Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The engine that will score, and what was measured of all candidates."""
+
+    engine: "Engine"
+    metric: str
+    candidates: "list[Measurement]"
+    held_out: "dict[Engine, float | None]"
+    """The metric on held-out rows, of the simplest engine and of the chosen one."""
+
+    def report(self) -> dict[str, Any]:
+        """Return its part of export.json."""
+        return {
+            "engine": str(self.engine),
+            "metric": self.metric,
+            "candidates": [{**asdict(each), "engine": str(each.engine)} for each in self.candidates],
+            "held_out": {str(engine): value for engine, value in self.held_out.items()},
+        }
+
+    @property
+    def summary(self) -> str:
+        """Return the choice in a line."""
+        speeds = ", ".join(f"{each.engine} {each.rows_per_cpu_second:,.0f}" for each in self.candidates)
+        held_out = ", ".join(f"{engine} {value:.4f}" for engine, value in self.held_out.items() if value is not None)
+        return f"{self.engine} will score (rows per CPU second: {speeds}; held-out {self.metric}: {held_out})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """An exported model: the proof that it scores as torch does, and what will run it."""
+
+    model_sha256: str
+    max_difference: float
+    """Between scores of ONNX and of torch, in the unit of TOLERANCE."""
+    tolerance: float
+    rows: int
+    """Held-out rows that were compared."""
+    bytes: int
+    """Of the network in fp32."""
+    choice: Choice
+
+    def report(self) -> dict[str, Any]:
+        """Return the content of export.json."""
+        return {
+            "model_sha256": self.model_sha256,
+            "max_difference": self.max_difference,
+            "tolerance": self.tolerance,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            **self.choice.report(),
+        }
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the stage prints."""
+        difference = f"ONNX differs from torch by at most {self.max_difference:.1e} on {self.rows:,} held-out rows"
+        return f"{difference}; {self.choice.summary}"
+
+
+def export_model(product: Product, paths: Paths) -> Exported:
+    """Read the trained model and the splits below `paths`, write the exported model there.
+
+    Raises: UserError when ONNX and torch differ by more than TOLERANCE, or the engine that params.yaml names cannot
+    be used.
+    """
+    from model.scoring.engines import NETWORK
+    from model.scoring.export import export_onnx, parity
+    from model.target import read_target
+
+    engines = candidate_engines(product)
+    rows = model_inputs.split_part(paths.splits, "test", product)
+    target = read_target(paths.trained)
+    with atomic_folder(paths.onnx) as folder:
+        export_onnx(paths.trained, folder)
+        difference = parity(paths.trained, folder, rows) / target.deviation
+        limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
+        if not difference <= limit:
+            raise UserError(
+                f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
+                f"held-out rows, more than {limit:g}; nothing was exported"
+            )
+        choice = _choose_engine(product, paths.splits, folder, engines)
+    return Exported(
+        model_sha256=folder_sha256(paths.onnx),
+        max_difference=difference,
+        tolerance=limit,
+        rows=len(rows),
+        bytes=(paths.onnx / NETWORK).stat().st_size,
+        choice=choice,
+    )
+
+
+def candidate_engines(product: Product) -> "list[Engine]":
+    """Return the engines to measure, the simplest first.
+
+    Raises: UserError where params.yaml names one that this machine cannot run.
+    """
+    from model.scoring.choice import candidates
+    from model.scoring.engines import SIMPLEST, Engine, missing_requirement
+
+    if product.model.engine == MEASURED:
+        # In fp16 a number such as a price of 100,000 is infinite.
+        fits_fp16 = head_of(product.target.task).has_probabilities
+        return [engine for engine in candidates() if fits_fp16 or engine.precision != "fp16"]
+    named = Engine.parse(product.model.engine)
+    if lacks := missing_requirement(named):
+        raise UserError(
+            f"params.yaml: products.{product.name}.model.engine must be one that this machine can run, got {named}, "
+            f"and {lacks} here; use {MEASURED} or {SIMPLEST}"
+        )
+    return list(dict.fromkeys([SIMPLEST, named]))
+
+
+def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
+    """Measure the engines on the exported model in `folder`, and record there the one that will score."""
+    from model.scoring.choice import MAX_LOSS, MIN_GAIN, choose, measure
+    from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, SIMPLEST, Engine
+    from model.scoring.scorer import Scorer
+
+    _write_networks(product, splits, folder, engines)
+    exact: Scorer = Scorer(folder, engine=SIMPLEST)
+    (val, y_val), (test, y_test) = (
+        model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS).with_known_labels(exact.classes)
+        for part in ("val", "test")
+    )
+
+    @cache
+    def held_out(engine: Engine) -> float | None:
+        scores = model_inputs.scores(Scorer(folder, engine=engine), test)
+        return gate_metric(product, y_test, scores)
+
+    metric = product.gates.metric
+    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val))
+    gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
+    chosen = choose(measurements, held_out, metric in LOWER_IS_BETTER, gain)
+    if product.model.engine not in (MEASURED, str(chosen)):
+        raise UserError(
+            f"params.yaml: products.{product.name}.model.engine must keep {metric} within {MAX_LOSS:g} of fp32, and "
+            f"{product.model.engine} does not; use {MEASURED} or {SIMPLEST}; nothing was exported"
+        )
+    chosen.save(folder)
+    for unused in {INT8_NETWORK, FP16_NETWORK} - {chosen.network}:
+        (folder / unused).unlink(missing_ok=True)
+    confirmed = {engine: held_out(engine) for engine in dict.fromkeys([SIMPLEST, chosen])}
+    return Choice(engine=chosen, metric=metric, candidates=measurements, held_out=confirmed)
+
+
+def _write_networks(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> None:
+    """Write the networks of lower precision that the engines read; int8 is calibrated on training rows."""
+    from model.features.batches import batches, collate
+    from model.features.fitted import Features
+    from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, NETWORK
+    from model.scoring.quantise import convert_to_fp16, quantise
+
+    networks = {engine.network for engine in engines}
+    if INT8_NETWORK in networks:
+        features = Features.load(folder)
+        rows = model_inputs.split_part(splits, "train", product).sample(N_CALIBRATION_ROWS)
+        encoded = features.encode(rows.read_all())
+        cut = batches(encoded, CALIBRATION_TOKENS)
+        padded = (collate(encoded, batch, features.sizes.pad_id) for batch in cut)
+        quantise(folder / NETWORK, folder / INT8_NETWORK, padded)
+    if FP16_NETWORK in networks:
+        convert_to_fp16(folder / NETWORK, folder / FP16_NETWORK)
