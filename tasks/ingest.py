@@ -37,7 +37,7 @@ def ingest(product: Product, as_of: date) -> str:
     frame = add_names_and_dates(frame, product, as_of, index)
     report = store_delivery(frame, product, as_of, start, index, refetched)
     write_json(paths.report("ingest.json"), asdict(report))
-    return report.summary()
+    return report.summary
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def split(product: Product, as_of: date) -> str:
     """
     paths = Paths(product.name)
     parts = split_rows(product, as_of, paths.valid, paths.splits)
-    write_json(paths.report("split.json"), parts.report())
+    write_json(paths.report("split.json"), parts.to_json())
     return parts.summary
 
 

@@ -49,7 +49,7 @@ def validate(product: Product, as_of: date) -> str:
         write_json(report_file, report.to_json())
         stop_on_failure(product, report.expectations, report_file)
         stop_on_drift(product, drift, report_file)
-    return report.summary()
+    return report.summary
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class ValidationReport:
         outcomes = [outcome.to_json() for outcome in self.expectations]
         return asdict(self) | {"scored_day": scored_day, "expectations": outcomes}
 
+    @property
     def summary(self) -> str:
         """Return the stage's line."""
         n_failed = sum(not outcome.success for outcome in self.expectations)

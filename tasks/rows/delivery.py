@@ -53,6 +53,7 @@ class IngestReport:
     labels_total: int
     """All stored labels."""
 
+    @property
     def summary(self) -> str:
         """Return the stage's line."""
         text = f"{self.rows_new:,} new rows on {len(self.days_new)} days, {self.labels_new:,} new labels"

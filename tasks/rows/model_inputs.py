@@ -19,7 +19,7 @@ from tasks.runtime.errors import UserError
 
 
 def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
-    """The declared inputs of `frame` as the arrays of their kinds' cells."""
+    """Return the declared inputs of `frame` as the arrays of their kinds' cells."""
     return {name: _array(frame[name], KINDS[kind].cells) for name, kind in product.columns.items()}
 
 

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,13 +56,13 @@ class SplitReport:
     days: dict[str, list[str]]
     """First and last day of each part."""
 
-    def report(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the content of split.json."""
         return asdict(self)
 
     @property
     def summary(self) -> str:
-        """Return the line that the stage prints."""
+        """Return the stage's line."""
         return ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
 
 
