@@ -16,7 +16,7 @@ import numpy as np
 from model.features.encoded import Encoded, Sizes
 from model.features.fitting import FittingRows, Table, check_columns
 from model.features.kinds import columns_of, kind_classes
-from model.features.kinds.base import Kind
+from model.features.kinds.base import Json, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Features:
     def save(self, folder: Path) -> None:
         """Write `features.json` and, with text columns, `tokenizer.json`."""
         folder.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {"kinds": self.kinds}
+        content: Json = {"kinds": self.kinds}
         # Sequences first, as in the files of older models.
         for kind in sorted(self.fitted.values(), key=lambda kind: not kind.is_sequence):
             content |= kind.to_json()

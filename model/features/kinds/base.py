@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Fitted = TypeVar("Fitted")
 Arrays = Mapping[str, np.ndarray]
+Json = dict[str, Any]
+"""A part of features.json, whose keys are the kinds' own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +88,12 @@ class Kind(ABC, Generic[Fitted]):
     def encode_column(cls, column: np.ndarray, fitted: Fitted) -> np.ndarray:
         """Return the array of one column. Shapes: [n] -> [n, ...]."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return what features.json keeps."""
         return {self.key: self.columns}
 
     @classmethod
-    def from_json(cls, names: list[str], content: dict[str, Any], folder: Path) -> Self:
+    def from_json(cls, names: list[str], content: Json, folder: Path) -> Self:
         """Read back the columns `names` from what `to_json` returned and `save_files` wrote."""
         found = content.get(cls.key, {})
         return cls({name: cls.column_from_json(found[name]) for name in names})

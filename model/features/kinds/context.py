@@ -7,7 +7,7 @@ import numpy as np
 
 from model.features.fitting import FittingRows
 from model.features.kinds import CONTEXT
-from model.features.kinds.base import Arrays, Input, Kind
+from model.features.kinds.base import Arrays, Input, Json, Kind
 from model.features.kinds.number import finite
 
 MAX_Z = 3.0
@@ -50,7 +50,7 @@ class Context(Kind[ContextScale]):
         deviations = (finite(column) - fitted.centre) / fitted.deviation
         return np.nan_to_num(deviations).clip(-MAX_Z, MAX_Z).astype(np.float32)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return the scales by column."""
         return {self.key: {name: asdict(scale) for name, scale in self.columns.items()}}
 

@@ -8,7 +8,7 @@ import numpy as np
 from model.features.bins import bin_edges
 from model.features.fitting import FittingRows
 from model.features.kinds import NUMBER
-from model.features.kinds.base import Kind
+from model.features.kinds.base import Json, Kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,7 +62,7 @@ class Number(Kind[NumberScale]):
         scaled = (finite(column) - fitted.centre) / fitted.scale
         return scaled.clip(fitted.edges[0], fitted.edges[-1]).astype(np.float32)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return the scales by column."""
         return {self.key: {name: asdict(scale) for name, scale in self.columns.items()}}
 

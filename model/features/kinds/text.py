@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import TEXT
-from model.features.kinds.base import Arrays, Input, Kind
+from model.features.kinds.base import Arrays, Input, Json, Kind
 from model.features.ragged import padded
 from model.features.subwords import bags, join, load_tokenizer, special_ids, tokenise, train_tokenizer
 
@@ -90,12 +90,12 @@ class Text(Kind[None]):
             arrays |= zip(("bag", "bag_weights", "bag_offsets"), parts, strict=True)
         return arrays
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return how much is read."""
         return vars(self.reading)
 
     @classmethod
-    def from_json(cls, names: list[str], content: dict[str, Any], folder: Path) -> Self:
+    def from_json(cls, names: list[str], content: Json, folder: Path) -> Self:
         """Read back limits and tokenizer."""
         reading = Reading(
             max_tokens=content["max_tokens"],
