@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune test bench chaos trace recreate up down accept refetch retake quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run tune check test bench chaos trace recreate up down accept refetch retake quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through 
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
 	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
+
+check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the fast tests: in a minute, after each edit
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache | grep -E 'KEPT|BROKEN|->' && $(BIN)/mypy
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 3 -m "not slow and not airflow and not s3"
 
 test: .venv/ready-test  ## lint, types and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
@@ -73,7 +77,7 @@ schema: .venv/ready-demo  ## write params.schema.json and docs/products.md from 
 	@$(BIN)/python -m tasks.params --schema
 
 lint: .venv/ready-test  ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages
 	@$(BIN)/python -m tasks.commands audit

@@ -111,8 +111,56 @@ def free_port() -> int:
     raise AssertionError("no free ports")
 
 
+AIRFLOW = {"test_dags", "test_docker", "test_embedded", "test_pipeline"}
+"""Files whose tests need Airflow."""
+SLOW = {
+    "test_benchmarks",
+    "test_chaos",
+    "test_checkpoints",
+    "test_commands",
+    "test_decisions",
+    "test_drift",
+    "test_evaluate",
+    "test_examples",
+    "test_export",
+    "test_flights",
+    "test_folds",
+    "test_hostile",
+    "test_ingest",
+    "test_lint",
+    "test_model_bert",
+    "test_model_calibration",
+    "test_model_engines",
+    "test_model_export",
+    "test_model_kinds",
+    "test_model_training",
+    "test_model_wide",
+    "test_pii",
+    "test_predict",
+    "test_pretrain",
+    "test_product",
+    "test_promote",
+    "test_readme",
+    "test_recreate",
+    "test_registry",
+    "test_requeue",
+    "test_run",
+    "test_split",
+    "test_train",
+    "test_tune",
+    "test_validate",
+    "test_workspace",
+}
+"""Files whose tests take more than some seconds of a core together, by `--durations`."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file starts first: alone at the end, it would leave one process idle."""
+    """Mark what needs Airflow, a server or time. The longest file starts first: alone at the end, it would idle one."""
+    for item in items:
+        file = item.path.stem
+        needs = {"airflow": file in AIRFLOW, "slow": file in SLOW, "s3": "s3" in getattr(item, "fixturenames", ())}
+        for mark in (mark for mark, needed in needs.items() if needed):
+            item.add_marker(mark)
     items.sort(key=lambda item: item.path.stem != "test_pipeline")
 
 

@@ -204,7 +204,7 @@ def test_label_may_come_later_to_a_row_without_a_key_whose_cells_stay():
     assert joined.set_index("weight_kg")["late"].astype(str).to_dict() == {"1": "0", "4": "1"}
 
 
-def test_id_of_a_row_does_not_depend_on_the_order_in_which_columns_are_declared():
+def test_id_of_a_row_does_not_depend_on_the_order_of_columns():
     deliver(A, B)
     run(product("key", "time"), NIGHTS[0])
     turned = product("key", "time", columns={"weight_kg": "number", "depot": "category"})

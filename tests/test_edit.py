@@ -60,5 +60,5 @@ def test_change_that_would_reach_another_entry_is_refused():
         edited(text, {RATE: 0.1})
 
 
-def test_key_after_the_last_line_gets_a_line_of_its_own_where_the_file_ends_without_one():
+def test_key_after_a_last_line_without_an_end_gets_its_own_line():
     assert edited('as_of: "2024-01-01"\nnote: a', {("more",): 2}) == 'as_of: "2024-01-01"\nnote: a\nmore: 2\n'

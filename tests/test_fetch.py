@@ -141,7 +141,7 @@ def test_jsonl_lines_that_are_no_rows_are_kept_with_line_and_text(workspace):
         fetched(kind="jsonl", url="rows.jsonl")
 
 
-def test_csv_row_with_too_few_or_too_many_cells_is_kept_with_line_and_cells(workspace):
+def test_csv_row_with_too_few_or_many_cells_keeps_line_and_cells(workspace):
     (workspace / "rows.csv").write_text('a,b,c\n1,"x\ny",3\n4,5\n\n6,7,8,9\n10,11,12\n')
     frame = fetched(kind="csv", url="rows.csv")
     assert frame["a"].tolist()[:2] == ["1", "10"]

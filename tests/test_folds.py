@@ -69,7 +69,7 @@ def test_folds_by_hash_test_every_row_once(valid):
     assert len(tested) == len(set(tested)) == len(labelled) - 1
 
 
-def test_evaluation_by_time_trains_on_earlier_dates_and_nothing_of_a_fold_comes_after_it(valid, monkeypatch):
+def test_fold_by_time_trains_on_earlier_dates_and_on_nothing_after_it(valid, monkeypatch):
     product, seen = tiny(BY_TIME), {}
     for stage in (split, pretrain, train):
         stage(product, TODAY)

@@ -38,7 +38,7 @@ def collect(url, days):  # noqa: F811
     return collect_garbage(Store(url), tiny(url), datetime.now(UTC) + timedelta(days=days))
 
 
-def test_parts_that_another_night_replaced_are_kept_for_those_who_read_them_and_then_deleted(url, two_nights):  # noqa: F811
+def test_replaced_parts_are_kept_for_their_readers_and_then_deleted(url, two_nights):  # noqa: F811
     everything = objects(url)
     assert collect(url, 29.9) == "0 of 6 parts deleted: no night that stood within 30 days needs them"
     assert objects(url) == everything

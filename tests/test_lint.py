@@ -1,4 +1,4 @@
-"""Oracle: ruff and mypy, as `make lint` runs them."""
+"""Oracle: ruff, mypy and import-linter, as `make check` runs them."""
 
 import sys
 
@@ -13,3 +13,8 @@ def test_ruff_finds_nothing():
 
 def test_mypy_finds_nothing():
     call([sys.executable, "-m", "mypy"], ROOT, environment(ROOT / ".lamplighter"))
+
+
+def test_imports_run_downwards_and_in_no_circle():
+    printed = call(["lint-imports", "--no-cache"], ROOT, environment(ROOT / ".lamplighter"))
+    assert "4 kept, 0 broken" in printed

@@ -205,7 +205,7 @@ def test_every_text_is_closed_by_one_separator_and_short_ones_are_kept_whole(row
             assert len(got) >= max_tokens - len(texts) + 1
 
 
-def test_the_linear_model_reads_so_many_tokens_and_no_more_however_many_windows_there_are():
+def test_linear_model_reads_its_tokens_however_many_windows_there_are():
     table = {"body": np.array([f"{'sky ' * 20}sea", "sky sea"], object)}
     sizes = {"max_tokens": 8, "max_windows": 5, "wide_tokens": 10}
     encoded = Features.fit({"body": "text"}, table, None, "binary", **sizes).encode(table)
@@ -216,7 +216,7 @@ def test_the_linear_model_reads_so_many_tokens_and_no_more_however_many_windows_
 
 @given(TEXTS, st.integers(8, 30), st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_windows_hold_a_row_once_in_order_and_are_as_few_and_as_equal_as_can_be(rows, max_tokens, max_windows):
+def test_windows_hold_a_row_once_in_order_few_and_equal(rows, max_tokens, max_windows):
     tokenizer = train_tokenizer(["ab cd ab cd", "a b c d"])
     columns = [np.array(column, object) for column in zip(*rows, strict=True)]
     separator = tokenizer.token_to_id("[SEP]")

@@ -165,7 +165,7 @@ def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
 
 
 @pytest.mark.parametrize("n_later_days", [None, 5])
-def test_second_training_learns_from_all_rows_and_takes_over_what_the_first_found_on_unseen_ones(n_later_days):
+def test_second_training_learns_from_all_rows_and_keeps_what_unseen_ones_showed(n_later_days):
     (table, y), (held, y_held) = toy(), toy(120, seed=1)
     features = Features.fit(KINDS, table, y, "binary", max_tokens=8, wide_tokens=16)
     part, unseen = features.encode(table), features.encode(held)
@@ -188,7 +188,7 @@ def test_second_training_learns_from_all_rows_and_takes_over_what_the_first_foun
     assert again.target.offset == (first.target.offset if n_later_days is None else (0.0,))
 
 
-def test_each_epoch_is_told_when_it_ends_and_what_the_listener_raises_ends_the_training(prepared):
+def test_listener_hears_each_epoch_and_ends_the_training_by_raising(prepared):
     features, encoded, y = prepared
     heard = []
 

@@ -147,7 +147,7 @@ empty_disk(); step(run, "publish")
     assert _objects(published) == before
 
 
-def test_the_way_back_is_told_and_leads_to_the_same_bytes_when_code_and_params_have_moved_on(airflow_run, tmp_path):
+def test_way_back_leads_to_the_same_bytes_after_code_and_params_changed(airflow_run, tmp_path):
     """The night is made again from another clone, in which main has gone on; with a cache that is empty."""
     moved, uri = tmp_path / "moved", f"{URL}/tiny/dt={AS_OF}/_manifest.json"
     call(["git", "clone", "--quiet", str(airflow_run.project), str(moved)], tmp_path, airflow_run.env)
@@ -182,7 +182,7 @@ def _objects(manifest: dict) -> dict[str, str]:
     return {each["Key"]: f"{each['ETag']} {each['LastModified']}" for each in listed["Contents"]}
 
 
-def test_a_remote_that_does_not_answer_is_left_to_a_retry_and_one_that_lost_data_is_not(airflow_run, tmp_path):
+def test_silent_remote_is_left_to_a_retry_and_one_that_lost_data_not(airflow_run, tmp_path):
     code = f"""
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runs.steps import open_run, step

@@ -142,7 +142,7 @@ def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
     pd.testing.assert_frame_equal(by_id(read_predictions(url, "tiny")), by_id(table))
 
 
-def test_earlier_inputs_published_again_take_their_place_again_and_the_history_tells_of_both_times(url):
+def test_earlier_inputs_published_again_take_their_place_and_history_has_both(url):
     stood, kept = [], {}
     for model in ("a", "another", "a", "another"):
         product, table = make_night(url, model=model)

@@ -112,7 +112,7 @@ def test_assignment_whose_version_is_missing_is_told(commits):
         registry.champion("tiny")
 
 
-def test_night_of_the_past_has_the_champion_of_then_and_a_model_of_then_takes_no_later_one_s_place(commits):
+def test_past_night_has_its_champion_and_an_old_model_replaces_no_later_one(commits):
     keep_as_experiment(commits[0], LATER)
     keep_as_experiment(commits[1], DAY)
     champion = promote(commits[0], None, as_of=LATER).version

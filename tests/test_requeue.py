@@ -169,7 +169,7 @@ def test_names_are_those_of_the_corrections_that_are_committed():
     }
 
 
-def test_row_that_could_not_be_read_is_put_right_under_the_day_on_which_it_arrived():
+def test_unreadable_row_is_corrected_under_the_day_on_which_it_arrived():
     nightly(tiny(), AS_OF)
     day = date(2024, 1, 3)
 

@@ -59,7 +59,7 @@ def test_run_that_is_opened_again_is_the_same_until_head_or_champion_have_change
     assert mended.workspace not in (first.workspace, promoted.workspace)
 
 
-def test_run_is_opened_as_the_commit_declares_it_and_not_as_the_working_tree_does(origin):
+def test_run_is_opened_as_the_commit_declares_and_not_the_working_tree(origin):
     promote(origin, None)
     revision, declared = experiments.head()
     file = origin / "params.yaml"

@@ -163,7 +163,7 @@ def test_rows_without_a_group_stand_for_themselves():
     assert min(alone.values()) > 1
 
 
-def test_key_that_is_a_time_is_held_out_of_pretraining_at_midnight_and_at_noon():
+def test_key_that_is_a_time_is_held_out_at_midnight_and_noon():
     """The text of a moment must not depend on the other moments of its table."""
     table = rows()
     deliver(table)

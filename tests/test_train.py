@@ -58,7 +58,7 @@ def trained(**training):
     return said, load_model(PATHS.trained)[0]
 
 
-def test_refit_ends_with_the_weights_of_both_parts_and_the_scale_that_unseen_rows_gave(parts):
+def test_refit_has_the_weights_of_both_parts_and_the_scale_of_unseen_rows(parts):
     plain, first = trained()
     said, again = trained(refit=True)
     assert said == f"{plain}, then trained once more with the 60 validation rows"

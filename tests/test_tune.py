@@ -92,7 +92,7 @@ def test_patch_changes_the_named_settings_of_that_product_and_no_other_line(tmp_
     assert all(line[1:].split(":")[0].strip() in ("network", "pretrain", "train") for line in removed), patch
 
 
-def test_killed_search_goes_on_where_it_was_and_leaves_the_project_as_it_found_it(split):
+def test_killed_search_goes_on_where_it_was_and_leaves_the_project_alone(split):
     command = [sys.executable, "-m", "tasks.commands", "tune", "tiny", "--trials", "50", "--knobs", "train.l"]
     running = subprocess.Popen(command, env=environment(split, OMP_NUM_THREADS="1"), start_new_session=True)
     while running.poll() is None and n_complete() < 1:
@@ -156,7 +156,7 @@ def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split)
         tuning.tune(tiny(), 1)
 
 
-def test_other_data_or_another_fixed_setting_begins_another_search_and_a_searched_one_does_not(split):
+def test_other_data_or_fixed_settings_begin_another_search_and_searched_ones_not(split):
     space = search_space.search_space(tiny())
     searched = [parameter for parameter in space if parameter.place.startswith("train")]
     name = trials.search_name(tiny(), searched)

@@ -225,7 +225,7 @@ def test_truths_of_regression_are_numbers_and_of_classes_are_text():
 
 
 @pytest.mark.parametrize("as_object", [False, True])
-def test_digits_of_one_cell_s_second_do_not_make_a_far_date_of_another_none(as_object):
+def test_fraction_of_a_second_in_one_cell_does_not_lose_another_date(as_object):
     cells = pd.Series(
         ["9999-12-31", "2024-01-01T08:00:00.1234567", "0001-01-01T00:00:00,123456789+01:00", "2024-02-30"]
     )

@@ -60,7 +60,7 @@ def valid(kind="rows"):
     return sorted(read_tables(PATHS.valid / kind)["parcel_id"])
 
 
-def test_cell_that_does_not_fit_goes_to_quarantine_with_column_and_rule_and_no_value():
+def test_misfit_cell_goes_to_quarantine_with_column_and_rule_and_no_value():
     deliver(
         [
             row("good"),

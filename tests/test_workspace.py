@@ -48,7 +48,7 @@ def test_old_workspaces_make_room_but_not_those_at_work_or_of_other_products(hom
     assert kept == {*names[:2], *names[-workspace.KEPT_WORKSPACES :], *others}
 
 
-def test_workspace_that_a_kill_left_half_made_is_not_deleted_under_a_shard_that_scores(home, monkeypatch):
+def test_half_made_workspace_is_not_deleted_under_a_shard_that_scores(home, monkeypatch):
     monkeypatch.setattr(workspace, "_restore", lambda run, reads: run.workspace.mkdir(parents=True, exist_ok=True))
     retried = threading.Event()
 
@@ -225,7 +225,7 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, t
     assert locks.dirty_flag(RUN).exists()
 
 
-def test_what_works_in_a_workspace_is_of_the_group_that_airflow_ends_a_task_by(home, capsys):
+def test_processes_of_a_workspace_are_in_the_group_that_airflow_ends(home, capsys):
     RUN.workspace.mkdir(parents=True)
     assert dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"]) == 0
     assert capsys.readouterr().out.split() == [str(os.getpgrp())]
