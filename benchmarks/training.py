@@ -162,7 +162,7 @@ class _Stopwatch:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.seen = seconds, []
 
-    def newest(self) -> None:
+    def load_newest(self) -> None:
         return None
 
     def save(self, step: int, *_: object) -> None:
