@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -99,5 +97,7 @@ def _fsync(path: Path) -> None:
 
 def write_history(path: Path, history: list[dict[str, float]], columns: list[str]) -> None:
     """Write a training's history as CSV: one line per epoch."""
+    import pandas as pd
+
     with atomic_file(path) as temporary:
         pd.DataFrame(history, columns=columns).to_csv(temporary, index=False, float_format="%.6f")
