@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-"""No unknown keys, no value of another type; the text below a field is its description in the JSON Schema."""
+STRICT = ConfigDict(extra="forbid", strict=True)
+"""No unknown keys, no value of another type."""
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -3,7 +3,12 @@
 It holds what types hold; rules between the parts of a product are checked by `python -m tasks.params` alone.
 """
 
+import ast
+import inspect
 import json
+import textwrap
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -13,7 +18,7 @@ from model.settings import NetworkSettings
 from tasks.params import schema, source
 from tasks.params.defaults import FILLED, RENAMED
 from tasks.params.expectations import Expectation
-from tasks.params.messages import fields_of, text_of
+from tasks.params.messages import fields_of
 from tasks.params.schema import Params
 from tasks.params.yaml_file import NAME
 
@@ -41,6 +46,31 @@ def json_schema() -> JsonSchemaValue:
 def text() -> str:
     """Return the schema as the file's text."""
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def text_of(cls: type, name: str) -> str:
+    """Return what a field means: the text below it, or that of the class from which the field is inherited."""
+    texts = (_texts(base).get(name, "") for base in cls.__mro__ if fields_of(base))
+    return next((" ".join(text.split()) for text in texts if text), "")
+
+
+@cache
+def _texts(cls: type) -> dict[str, str]:
+    """Return the text below each field, by the name that a file uses.
+
+    Read from the source when asked for: pydantic's own use_attribute_docstrings reads it at every import, which
+    costs each of a run's processes a sixth of a second.
+    """
+    (defined,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(defined, ast.ClassDef)
+    aliases = {field.alias: name for name, field in getattr(cls, "__pydantic_fields__", {}).items() if field.alias}
+    texts = {
+        field.target.id: str(text.value.value)
+        for field, text in pairwise(defined.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+    return texts | {alias: texts[name] for alias, name in aliases.items() if name in texts}
 
 
 def _class(name: str) -> type:

@@ -132,12 +132,6 @@ def fields_of(cls: type) -> dict[str, FieldInfo]:
     return {fields[name].alias or name: fields[name] for name in given if (cls.__name__, name) != ("Product", "name")}
 
 
-def text_of(cls: type, name: str) -> str:
-    """Return what a field means: its text, or that of the class from which the field is inherited."""
-    texts = (fields_of(base)[name].description for base in cls.__mro__ if name in fields_of(base))
-    return next((" ".join(text.split()) for text in texts if text), "")
-
-
 def _lines(error: ErrorDetails, spot: _Spot) -> Iterator[str]:
     place, kind, value, ctx = dotted(spot.names), error["type"], error["input"], error.get("ctx", {})
     if kind == "value_error":
