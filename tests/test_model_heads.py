@@ -29,7 +29,7 @@ from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target, read_target
 from model.training.fit import LabelledRows
 from model.training.train import train
-from tasks.predict import prediction_columns
+from tasks.publication.scoring import prediction_columns
 from tasks.rows import model_inputs
 from tasks.rows.casting import cast_target
 from tasks.training.plots import PLOTS, plot_evaluation
