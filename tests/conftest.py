@@ -135,6 +135,7 @@ SLOW = {
     "test_model_engines",
     "test_model_export",
     "test_model_kinds",
+    "test_model_packing",
     "test_model_training",
     "test_model_wide",
     "test_model_windows",

@@ -103,6 +103,7 @@ def test_heavy_libraries_are_imported_inside_the_stage_that_needs_them(file):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "heavy"),
     [
