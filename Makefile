@@ -32,8 +32,10 @@ tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRI
 	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))
 
 check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the fast tests: in a minute, after each edit
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache | grep -E 'KEPT|BROKEN|->' && $(BIN)/mypy
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 3 -m "not slow and not airflow and not s3"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && { layers=$$($(BIN)/lint-imports --no-cache) || { echo "$$layers"; exit 1; }; }
+	@$(BIN)/mypy & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 3 \
+		-m "not slow and not airflow and not s3" && wait $$types
 
 test: .venv/ready-test  ## lint, types and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
