@@ -114,6 +114,7 @@ def free_port() -> int:
 AIRFLOW = {"test_dags", "test_docker", "test_embedded", "test_pipeline"}
 """Files whose tests need Airflow."""
 SLOW = {
+    "test_arrivals",
     "test_benchmarks",
     "test_chaos",
     "test_checkpoints",
@@ -135,6 +136,7 @@ SLOW = {
     "test_model_engines",
     "test_model_export",
     "test_model_kinds",
+    "test_model_metrics",
     "test_model_packing",
     "test_model_training",
     "test_model_wide",
@@ -156,6 +158,13 @@ SLOW = {
     "test_workspace",
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a file out that `-m` leaves out as a whole: importing what it needs takes longer than the fast tests."""
+    left_out = {"not slow": SLOW, "not airflow": AIRFLOW}
+    named = [files for asked, files in left_out.items() if asked in config.option.markexpr]
+    return any(collection_path.stem in files for files in named) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
