@@ -65,7 +65,7 @@ def test_model_knows_no_files_of_products_and_no_scheduler(file):
     assert not packages(file.read_text()) & FOREIGN_TO_MODEL
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.parent.name != "runs"], ids=relative)
+@pytest.mark.parametrize("file", FILES, ids=relative)
 def test_working_directory_is_never_changed(file):
     assert not [name for name, _ in calls(file.read_text()) if name.split(".")[-1] == "chdir"]
 
