@@ -415,7 +415,7 @@ class InMemory:
     def __init__(self, last=None, kept=None):
         self.last, self.kept, self.n_saved = last, kept, 0
 
-    def newest(self):
+    def load_newest(self):
         return self.kept
 
     def save(self, step, tensors, notes):
