@@ -76,11 +76,11 @@ def start(product: str, kind: str) -> Json:
 @task
 def step(run: Json, stage: str, approver: str | None = None) -> None:
     """Do one stage, or publish, gc or promote."""
+    from tasks.runs import steps
     from tasks.runs.experiments import Run
-    from tasks.runs.steps import step
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
-    classify_failure(lambda: step(Run.from_json(run), stage, name))
+    classify_failure(lambda: steps.step(Run.from_json(run), stage, name))
 
 
 @task.branch
@@ -89,14 +89,14 @@ def evaluate_gates(run: Json) -> list[str]:
 
     Where the run's parameter names who approves, nobody is asked, and promote itself measures.
     """
+    from tasks.runs import steps
     from tasks.runs.experiments import Run
     from tasks.runs.gates import Verdict
-    from tasks.runs.steps import step
 
     context = get_current_context()
     if context["params"]["approver"]:
         return ["promote"]
-    verdict = Verdict.from_json(classify_failure(lambda: step(Run.from_json(run), "promote")).fields)
+    verdict = Verdict.from_json(classify_failure(lambda: steps.step(Run.from_json(run), "promote")).fields)
     context["ti"].xcom_push(key="verdict", value=verdict.line)
     return ["approve"] if verdict.decision == "needs approval" else []
 
@@ -120,11 +120,11 @@ def predict(run: Json, number: int) -> Json:
 def collect(run: Json, parts: list[Json]) -> None:
     """Verify every shard and make the night of them."""
     from tasks.publication.contracts import UploadedPart
+    from tasks.runs import steps
     from tasks.runs.experiments import Run
-    from tasks.runs.steps import collect
 
     described = [UploadedPart.from_json(part) for part in parts]
-    classify_failure(lambda: collect(Run.from_json(run), described))
+    classify_failure(lambda: steps.collect(Run.from_json(run), described))
 
 
 def as_of(context: Any) -> str:
@@ -189,7 +189,7 @@ def explanation(product: params.Product, kind: str) -> str:
     return (
         f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n"
         "Every task restores the run's workspace from git and the DVC remote, does one stage with "
-        "`dvc repro --single-item`, and hands on. The run stays as a DVC experiment: `dvc exp show -A`."
+        "`dvc repro --single-item`, and saves it. The run stays as a DVC experiment: `dvc exp show -A`."
     )
 
 

@@ -30,6 +30,8 @@ from tasks.runtime.paths import Paths
 def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     """Upload the parts, then move the manifest and the pointer; return a line with the manifest's address.
 
+    In a run with a champion, the product's mirror of its champion in the store is brought up to date too.
+
     Raises UserError where the parts are not those of night.json, rows do not reconcile or a run opened later has
     published; TransientError where the store does not answer or other writers keep winning.
     """

@@ -14,12 +14,12 @@ import pandas as pd
 from tasks import stage
 from tasks.params import Product
 from tasks.quality.checks import check_partitions
-from tasks.quality.drift import compare, stop_on_drift
+from tasks.quality.drift import compare_with_days_before, stop_on_drift
 from tasks.quality.expectations import columns_of
 from tasks.quality.raw_tables import LabelsTable, RowsTable
 from tasks.quality.report import ValidationReport, stop_on_failure
 from tasks.rows.corrections import read_corrected
-from tasks.rows.decisions import accepted, known_corrections
+from tasks.rows.decisions import acceptance_reason, known_corrections
 from tasks.rows.partitions import partitions
 from tasks.runtime.files import atomic_folder, write_json
 from tasks.runtime.paths import Paths
@@ -44,7 +44,9 @@ def validate(product: Product, as_of: date) -> str:
     with atomic_folder(paths.valid) as valid, atomic_folder(paths.quarantine) as bad:
         rows = check_partitions(rows_files, rows_table, about_rows, valid / "rows", bad / "rows.parquet")
         labels = check_partitions(labels_files, labels_table, about_target, valid / "labels", bad / "labels.parquet")
-        drift = compare(product, as_of, valid / "rows", rows.by_date, accepted(product.name, scored_day))
+        drift = compare_with_days_before(
+            product, as_of, valid / "rows", rows.by_date, acceptance_reason(product.name, scored_day)
+        )
         report = ValidationReport.of(as_of.isoformat(), scored_day.isoformat(), rows, labels, drift)
         write_json(report_file, report.to_json())
         stop_on_failure(product, report.expectations, report_file)

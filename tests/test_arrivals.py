@@ -139,7 +139,7 @@ def test_day_that_is_fetched_again_keeps_its_rows_under_their_date():
     deliver(("a", "X", "99", "0"), B, C)
     decide.refetch(keyed, NIGHTS[0], "weights were wrong", "Ann", NIGHTS[2])
     _, report = run(keyed, NIGHTS[1])
-    assert report["days_retaken"] == {"2024-01-01": "weights were wrong (Ann)"}
+    assert report["days_refetched"] == {"2024-01-01": "weights were wrong (Ann)"}
     assert column("order") == {"2024-01-01": ["a", "b"], "2024-01-02": ["c"]}
     assert stored()["2024-01-01"]["weight_kg"].tolist() == ["99", "2"]
 

@@ -27,7 +27,7 @@ def test_vulnerability_is_named_and_what_was_not_audited_is_not_called_safe():
 
 def test_licence_is_the_expression_or_the_classifier_or_the_first_words():
     about = Message()
-    assert licence_of(about) == "not told"
+    assert licence_of(about) == "not declared"
     about["License"] = "BSD\nand much more"
     assert licence_of(about) == "BSD"
     about["Classifier"] = "License :: OSI Approved :: MIT License"

@@ -12,7 +12,7 @@ from builders import a_product, declared, mistakes, raw_rows
 
 from tasks.commands import decide
 from tasks.quality.checked_table import Counts
-from tasks.quality.drift import Figure, compare, stability_index
+from tasks.quality.drift import Figure, compare_with_days_before, stability_index
 from tasks.rows.partitions import partition, read_table, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
@@ -57,7 +57,7 @@ def days(last, n_before=28):
 def beyond(last, n_before=28, quarantined=0, **changes):
     by_date = days(last, n_before)
     by_date[DAY.isoformat()] = replace(by_date[DAY.isoformat()], rows_quarantined=quarantined)
-    drift = compare(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
+    drift = compare_with_days_before(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
     return [figure.name for figure in drift.figures if not figure.holds]
 
 

@@ -219,7 +219,7 @@ def test_stored_truth_that_is_another_now_is_reported_and_kept():
     before = stored("labels")["2024-01-02"]
     deliver(rows(row("x", "2024-01-01", late="0"), row("y", "2024-01-01", late="1.0")))
     assert run("2024-01-04")["labels_changed"] == 1
-    assert "1 STORED LABELS ARE TOLD DIFFERENTLY NOW" in ingest(tiny(), date(2024, 1, 4))
+    assert "1 STORED LABELS HAVE ANOTHER VALUE NOW" in ingest(tiny(), date(2024, 1, 4))
     pd.testing.assert_frame_equal(stored("labels")["2024-01-02"], before)
 
 
@@ -265,13 +265,15 @@ def test_day_is_taken_anew_once_for_each_reason_and_every_other_stays():
     refetch("2024-01-03", "a truncated file")
     refetch("2024-01-09", "not stored yet")
     told = run("2024-01-03")
-    assert told["days_retaken"] == {"2024-01-03": "a truncated file (Ann)"}
+    assert told["days_refetched"] == {"2024-01-03": "a truncated file (Ann)"}
     assert sorted(told["changed_past"]) == ["2024-01-01", "2024-01-02"]
     assert ids("rows")["2024-01-03"] == ["030", "031", "y"]
     pd.testing.assert_frame_equal(stored("rows")["2024-01-02"], before)
+    index = json.loads((PATHS.raw / "index.json").read_text("utf-8"))
+    assert index["rows"]["2024-01-03"]["retaken"] == "a truncated file (Ann)", "the key that stored indexes have"
     after = all_bytes()
     deliver(rows(days=days))
-    assert run("2024-01-03")["days_retaken"] == {}
+    assert run("2024-01-03")["days_refetched"] == {}
     assert all_bytes() == after
     refetch("2024-01-03", "and once more")
     run("2024-01-03")

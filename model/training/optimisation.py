@@ -136,7 +136,7 @@ class Optimisation:
         total = value.detach().float()
         distributed.all_reduce_sum([total, *(weight.grad for weight in self.weights if weight.grad is not None)])
         nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM)
-        rate = self.settings.learning_rate * self._share_of_rate()
+        rate = self.settings.learning_rate * self._learning_rate_share()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -148,7 +148,7 @@ class Optimisation:
         if len(self.pending_losses) >= STEPS_BETWEEN_SYNCS[self.device.type]:
             self.sync_losses()
 
-    def _share_of_rate(self) -> float:
+    def _learning_rate_share(self) -> float:
         """Return the share of the peak rate: up in a line, then down to zero in a line."""
         warmup = max(1, round(self.settings.warmup_fraction * self.n_steps))
         return min((self.step + 1) / warmup, (self.n_steps - self.step) / max(1, self.n_steps - warmup))

@@ -100,4 +100,4 @@ def licence_of(about: metadata.PackageMetadata) -> str:
         return str(about["License-Expression"])
     classified = [line.rpartition(":: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("License")]
     own = (about["License"] or "").strip().splitlines()
-    return ", ".join(classified) or (own[0][:80] if own else "not told")
+    return ", ".join(classified) or (own[0][:80] if own else "not declared")

@@ -42,8 +42,6 @@ class Guess:
     """A kind of column, or "" for one that is left out."""
     why: str
     """What was seen."""
-    n_different: int
-    """Different values."""
     is_unique: bool
     """Every row has a value, and no two have the same."""
 
@@ -148,7 +146,7 @@ def _guess(column: pd.Series, name: str) -> Guess:
     elif n > FEW and n > len(column) / 2:
         kind, why = "", f"{n} different values in {len(column)} rows tell little"
     missing = len(column) - len(cells)
-    return Guess(name, kind, why + (f", {missing} missing" if missing and n else ""), n, is_unique)
+    return Guess(name, kind, why + (f", {missing} missing" if missing and n else ""), is_unique)
 
 
 def _fits(cells: pd.Series, kind: str) -> bool:

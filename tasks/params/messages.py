@@ -63,7 +63,7 @@ MEANT = {
     "sqlite": "sql",
     "database": "sql",
 }
-"""Words that people write, with what they may mean; told only where the place allows it."""
+"""Words that people write, with what they may mean; proposed only where the place allows it."""
 
 
 @dataclass(frozen=True)

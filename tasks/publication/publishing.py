@@ -31,10 +31,11 @@ def publish_night(place: NightPlace, night: Night, folder: Path, generation: int
     writers keep winning.
     """
 
-    def make() -> Manifest:
-        return _manifest(place, night, generation, provenance, _upload(place, night, folder, generation))
+    def upload_and_describe() -> Manifest:
+        parts = _upload(place, night, folder, generation)
+        return _manifest(place, night, generation, provenance, parts)
 
-    moved = manifests.commit(place, night.run, generation, make)
+    moved = manifests.commit(place, night.run, generation, upload_and_describe)
     faults.failpoint("publish: the manifest has moved")
     manifests.advance_latest(place)
     faults.failpoint("publish: the pointer has moved")

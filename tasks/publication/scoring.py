@@ -115,6 +115,7 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
                     f"products.{product.name}: scores must be finite, and {(~np.isfinite(scores)).sum():,} of "
                     f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
                 )
+            # The scores of the pieces come out in the order in which their rows went in.
             write(unscored.popleft().assign(**prediction_columns(product, scores, scorer.classes)))
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))

@@ -62,7 +62,7 @@ class Drift:
     """Empty with fewer than MIN_DAYS days before."""
 
 
-def compare(
+def compare_with_days_before(
     product: Product, as_of: date, valid: Path, by_date: dict[str, Counts], accepted: str | None = None
 ) -> Drift:
     """Return the scored day's figures beside their limits.

@@ -153,7 +153,7 @@ def write_decisions(file: Path, decisions: Sequence[Decision]) -> None:
         temporary.write_text("".join(each.line() + "\n" for each in ordered), "utf-8")
 
 
-def accepted(product: str, day: date) -> str | None:
+def acceptance_reason(product: str, day: date) -> str | None:
     """Return the reason with which a day was accepted, the newest one, or None."""
     _raise_if_earlier(product)
     reasons = [each.reason for each in read_decisions(file_of(product, day)) if isinstance(each, Accepted)]

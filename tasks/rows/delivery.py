@@ -40,7 +40,7 @@ class IngestReport:
     """Rows of dates after the scored day."""
     days_new: list[str]
     """Dates stored by this run."""
-    days_retaken: dict[str, str]
+    days_refetched: dict[str, str]
     """Dates that were fetched again, each with the reason."""
     labels_new: int
     """Labels stored by this run."""
@@ -63,7 +63,7 @@ class IngestReport:
             shown += f" and {len(days) - DAYS_SHOWN} more" if len(days) > DAYS_SHOWN else ""
             text += f"; THE PAST HAS CHANGED on {len(days)} stored days (kept as stored): {shown}"
         if self.labels_changed:
-            text += f"; {self.labels_changed:,} STORED LABELS ARE TOLD DIFFERENTLY NOW (kept as stored)"
+            text += f"; {self.labels_changed:,} STORED LABELS HAVE ANOTHER VALUE NOW (kept as stored)"
         return text
 
 
@@ -134,7 +134,7 @@ def store_delivery(
         rows_waiting_without_a_date=n_waiting,
         rows_later_than_the_night=len(rows) - len(dated) - len(undated),
         days_new=sorted(set(new_rows["dt"])),
-        days_retaken=refetched,
+        days_refetched=refetched,
         labels_new=len(new_labels),
         labels_changed=n_labels_changed,
         rows_total=index.total("rows"),

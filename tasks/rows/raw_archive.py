@@ -6,11 +6,11 @@ written last, so that a run that was killed has stored nothing: the next one rem
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -35,8 +35,18 @@ class StoredDay:
     """How many."""
     sha256: str
     """Their digest, which does not depend on their order; rows without an event date are left out."""
-    retaken: str | None = None
-    """The reason with which a person had the date fetched again, if one did."""
+    refetched: str | None = None
+    """The reason with which a person had the date fetched again, if one did; `retaken` in the index."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "StoredDay":
+        """Return the entry of an index."""
+        return cls(rows=content["rows"], sha256=content["sha256"], refetched=content.get("retaken"))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the entry of an index."""
+        reason = {} if self.refetched is None else {"retaken": self.refetched}
+        return {"rows": self.rows, "sha256": self.sha256, **reason}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +82,14 @@ class RawIndex:
         if not (folder / INDEX).exists():
             return cls(folder=folder)
         content = read_json(folder / INDEX)
-        rows, labels = ({day: StoredDay(**stored) for day, stored in content[kind].items()} for kind in KINDS)
+        rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in KINDS)
         return cls(
             folder=folder, rows=rows, labels=labels, undated={*content["undated"]}, as_of=content.get("as_of", "")
         )
 
     def save(self) -> None:
         """Commit: from here on the dates are stored."""
-        days = {
-            kind: {
-                day: {name: value for name, value in asdict(stored).items() if value is not None}
-                for day, stored in self.days(kind).items()
-            }
-            for kind in KINDS
-        }
+        days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in KINDS}
         write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), "as_of": self.as_of})
 
     def days(self, kind: Kind) -> dict[str, StoredDay]:
@@ -109,7 +113,7 @@ class RawIndex:
         return {
             day: reason
             for day, reason in decided.items()
-            if day <= last and day in self.rows and self.rows[day].retaken != reason
+            if day <= last and day in self.rows and self.rows[day].refetched != reason
         }
 
     def forget_partitions(self, days: Iterable[str], product: Product) -> None:
@@ -123,7 +127,7 @@ class RawIndex:
         """Keep the reasons with which dates were fetched again; a date may have no rows any more."""
         for day, reason in refetched.items():
             if day in self.rows:
-                self.rows[day] = StoredDay(**{**asdict(self.rows[day]), "retaken": reason})
+                self.rows[day] = replace(self.rows[day], refetched=reason)
 
     def remove_uncommitted(self) -> None:
         """Remove files of dates that are not in the index, such as those of a run that was killed."""

@@ -96,7 +96,7 @@ def promote(product: str, commit: str, as_of: date, expected_champion: Champion 
         if current != expected_champion:
             raise TransientError(
                 f"products.{product}: {current.version if current else 'no model'} has become the champion while this "
-                "one was judged against another; it must be judged anew"
+                "one was judged against another; measure it at the gates again"
             )
         git("fetch", "--quiet", "--tags", "--force", settings().origin)
         known = _tags(product)

@@ -72,16 +72,16 @@ def shared_workspace(run: Run, reads: str) -> Iterator[None]:
 def save_and_push(run: Run, stage: str) -> None:
     """Save the finished stage for other disks: its data first, then the experiment that names it."""
     target = f"{stage}@{run.product}"
-    faults.failpoint("hand on: the stage is done")
+    faults.failpoint("save: the stage is done")
     dvc(run, "exp", "save", "--force", "--name", run.name, target)
-    faults.failpoint("hand on: the experiment is saved here")
+    faults.failpoint("save: the experiment is saved here")
     try:
         dvc(run, "push", target)
     except CommandFailed as error:
         raise TransientError(f"{run.name}: the DVC remote did not take what {stage} made; {error}") from None
-    faults.failpoint("hand on: the data is pushed")
+    faults.failpoint("save: the data is pushed")
     push_experiment(run)
-    faults.failpoint("hand on: the experiment is pushed")
+    faults.failpoint("save: the experiment is pushed")
     commit_file(run).write_text(git("rev-parse", run.reference, cwd=run.workspace).strip())
 
 
