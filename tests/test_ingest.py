@@ -269,7 +269,7 @@ def test_day_is_taken_anew_once_for_each_reason_and_every_other_stays():
     assert sorted(told["changed_past"]) == ["2024-01-01", "2024-01-02"]
     assert ids("rows")["2024-01-03"] == ["030", "031", "y"]
     pd.testing.assert_frame_equal(stored("rows")["2024-01-02"], before)
-    index = json.loads((PATHS.raw / "index.json").read_text("utf-8"))
+    index = json.loads((Paths("tiny").raw / "index.json").read_text("utf-8"))
     assert index["rows"]["2024-01-03"]["retaken"] == "a truncated file (Ann)", "the key that stored indexes have"
     after = all_bytes()
     deliver(rows(days=days))
