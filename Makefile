@@ -78,8 +78,8 @@ product: .venv/ready-demo  ## propose an entry of params.yaml: NAME=... FROM=fil
 schema: .venv/ready-demo  ## write params.schema.json and docs/products.md from tasks/params
 	@$(BIN)/python -m tasks.params --schema
 
-lint: .venv/ready-test  ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: .venv/ready-test  ## ruff, layers and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && { layers=$$($(BIN)/lint-imports --no-cache) || { echo "$$layers"; exit 1; }; } && $(BIN)/mypy
 
 audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages
 	@$(BIN)/python -m tasks.commands audit

@@ -29,8 +29,8 @@ products:
 ```
 
 * `make product NAME=parcels FROM=parcels.csv TARGET=late` proposes such an entry from a file.
-* `python -m tasks.params` checks the file and tells every mistake at once.
-* `python -m tasks.params parcels --full` shows the entry with every default and what each key means.
+* `.venv/bin/python -m tasks.params` checks the file and tells every mistake at once; `make setup` makes `.venv`.
+* `.venv/bin/python -m tasks.params parcels --full` shows the entry with every default and what each key means.
 * Editors complete and check the file by [params.schema.json](../params.schema.json), which its first line names.
 
 ## Without a date, without a key
