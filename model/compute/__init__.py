@@ -1,1 +1,1 @@
-"""Devices, processors and processes that compute together."""
+"""The device, the processor, and processes that train one network together."""

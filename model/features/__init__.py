@@ -1,1 +1,1 @@
-"""Tables to arrays to batches."""
+"""Tables to arrays to batches: what is fitted of columns, text as subwords, and in `kinds` one file per column kind."""

@@ -1,1 +1,1 @@
-"""The network: how a row becomes tokens, the encoder, its heads, and how weights are stored."""
+"""The network: how a row becomes tokens, the encoder, the linear parts beside it, and how weights are stored."""

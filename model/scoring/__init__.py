@@ -1,1 +1,1 @@
-"""Scoring: engines, export to ONNX, quantisation, and the choice between them."""
+"""Scoring: export to ONNX, quantisation, the engines, the choice among them, and the scores of tables."""

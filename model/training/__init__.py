@@ -1,1 +1,1 @@
-"""Pretraining, fine-tuning and what is fitted in closed form."""
+"""Training: optimisation, losses, masked modelling, closed-form fits, calibration, and inference with torch."""

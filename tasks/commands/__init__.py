@@ -1,1 +1,1 @@
-"""The commands that people type beside the stages: `python -m tasks.commands --help`."""
+"""Commands that people type, beside the stages: `python -m tasks.commands --help`."""

@@ -1,1 +1,1 @@
-"""What the object store holds of a product, and how it changes."""
+"""Nights: scored in shards, kept on disk, published to the object store; which parts are deleted from it, and when."""

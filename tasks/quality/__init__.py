@@ -1,1 +1,1 @@
-"""What is judged of rows and labels: expectations, keys, types, and how far a day differs from those before."""
+"""Checks of rows and labels: expectations, keys, types, and how far a day differs from those before; their report."""

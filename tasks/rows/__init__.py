@@ -1,1 +1,1 @@
-"""Rows of a product: their types, keys, partitions, personal data, corrections, splits and arrays."""
+"""Rows of a product: arrival, types, keys, partitions, raw archive, personal data, decisions, splits and arrays."""

@@ -1,1 +1,1 @@
-"""A run: its workspace, its locks, its experiment, the registry, and the steps that a DAG does."""
+"""A run: its workspace, locks, DVC experiment, gates, the model registry, and the steps that a DAG does."""

@@ -1,1 +1,1 @@
-"""What every stage stands on and no product is known to: errors, settings, paths, files, git, processes."""
+"""What every stage uses: errors, settings, paths, files, hashes, records, results, git, processes, failpoints."""

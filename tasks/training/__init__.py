@@ -1,1 +1,1 @@
-"""What the training stages do: pretraining, fine-tuning, measuring, folds, tuning, checkpoints."""
+"""What the stages `pretrain`, `train`, `evaluate` and `export` do; checkpoints, folds, and the search for settings."""

@@ -1,7 +1,9 @@
 """Column kinds: all that depends on the kind of a column, one file for each kind.
 
-To add a kind, write a file here with a subclass of `base.Kind` and add one line to KINDS. Casting, fitting, encoding,
-batches, the network, masked pretraining, the export and the baseline go through that list and the methods of `Kind`.
+To add a kind, write a file here with a subclass of `base.Kind`, add one line to KINDS and run `make schema`. Fitting,
+encoding, batches, the network, masked pretraining, the export and the baseline go through that list and the methods of
+`Kind`. A type of cell that no kind has yet also needs a cast in `tasks.rows.casting` and a missing value in
+`base.missing_cells`; a module class with weights of its own needs a case in `model.network.network.initialise`.
 
 Imports neither numpy nor torch: a scheduler reads the list while it parses. The class of a kind is imported when it is
 first asked for, and its torch half, a file of `modules`, when a network is built.
