@@ -75,8 +75,9 @@ requeue: .venv/ready-demo  ## feed back what was edited of the day DT, as correc
 product: .venv/ready-demo  ## propose an entry of params.yaml: NAME=... FROM=file.csv TARGET=column; TABLE=... for SQL; WRITE=1
 	@$(BIN)/python -m tasks.commands product "$(NAME)" --from "$(FROM)" --target "$(TARGET)" $(if $(TABLE),--table "$(TABLE)") $(if $(WRITE),--write)
 
-schema: .venv/ready-demo  ## write params.schema.json and docs/products.md from tasks/params
+schema: .venv/ready-demo  ## write params.schema.json, docs/products.md and docs/manifest.schema.json from the code
 	@$(BIN)/python -m tasks.params --schema
+	@$(BIN)/python -m tasks.commands manifest-schema
 
 lint: .venv/ready-test  ## ruff, layers and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && { layers=$$($(BIN)/lint-imports --no-cache) || { echo "$$layers"; exit 1; }; } && $(BIN)/mypy

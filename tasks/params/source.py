@@ -122,7 +122,7 @@ class PythonSource(AnySource):
 
 
 FileSource = CsvSource | ParquetSource | JsonlSource
-Source = Annotated[CsvSource | ParquetSource | JsonlSource | SqlSource | PythonSource, Field(discriminator="kind")]
+Source = Annotated[FileSource | SqlSource | PythonSource, Field(discriminator="kind")]
 """Where a product's rows come from; `tasks.ingest` decides what is fetched when."""
 
 
