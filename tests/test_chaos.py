@@ -6,8 +6,8 @@ import chaos_publication as chaos
 import proxy
 import pytest
 
-from tasks.publication.conditional_writes import probe
 from tasks.publication.object_store import Store
+from tasks.publication.store_check import check_store
 from tasks.runtime.errors import UserError
 
 
@@ -28,10 +28,10 @@ def test_store_that_ignores_conditions_is_refused(s3_here, monkeypatch):
         ignorant.rewrite = proxy.without_conditions
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", ignorant.url)
         with pytest.raises(UserError, match=r"must honour conditional writes .* 32 writers .* were told that they won"):
-            probe(Store("s3://lamplighter/probe"))
+            check_store(Store("s3://lamplighter/probe"))
 
 
 def test_store_that_honours_conditions_is_let_through_and_left_as_it_was(s3_here):
     store = Store(f"s3://lamplighter/probe-{uuid.uuid4().hex}")
-    probe(store)
+    check_store(store)
     assert store.list("") == {}

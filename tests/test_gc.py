@@ -87,7 +87,9 @@ def test_parts_of_a_run_that_may_still_publish_are_kept_however_old(url, monkeyp
     attempt(url, "first", first)
     product, _ = make_night(url, model="slow one")
     with monkeypatch.context() as patch:
-        patch.setattr(manifests, "commit", lambda *given: (given[-1](), False)[1])  # uploads, and goes no further
+        patch.setattr(
+            manifests, "commit_manifest", lambda *given: (given[-1](), False)[1]
+        )  # uploads, and goes no further
         patch.setattr(manifests, "release_generations", lambda *_: None)
         publish(product, AS_OF, run_with(slow))
     assert len(parts(url)) == 2 * N_PARTS

@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
-from tasks.rows.decisions import KINDS, Cells, Correction, file_of, lines_of, read_decisions, write_decisions
+from tasks.rows.decisions import Cells, Correction, file_of, lines_of, read_decisions, write_decisions
 from tasks.rows.personal_data import protect
 from tasks.runs.experiments import workspaces
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
-from tasks.runtime.paths import Paths
+from tasks.runtime.paths import TABLES, Paths
 from tasks.runtime.settings import settings
 
 _ADDED = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
@@ -53,7 +53,7 @@ RowsByName = dict[tuple[str, str], QuarantinedRow]
 
 def overview(product: Product) -> str:
     """Return how many rows lie in quarantine, by day and reason."""
-    bad = pd.concat([_quarantined(product, kind).assign(kind=kind) for kind in KINDS])
+    bad = pd.concat([_quarantined(product, kind).assign(kind=kind) for kind in TABLES])
     if bad.empty:
         return f"{product.name}: no row is in quarantine"
     counts = bad.groupby(["dt", "kind", "reasons"], sort=True).size()
@@ -144,8 +144,8 @@ def _protecting(product: Product, cells: Mapping[str, object]) -> Product:
 
 def _rows_of(product: Product, day: date) -> RowsByName:
     """Return a day's quarantined rows."""
-    found = {}
-    for kind in KINDS:
+    found: RowsByName = {}
+    for kind in TABLES:
         bad = _quarantined(product, kind)
         for row in bad[bad["dt"] == day.isoformat()].astype(object).to_dict("records"):
             name = kind, str(row[RAW_ROW])

@@ -124,9 +124,9 @@ def _read_whole(store: Store, key: str, kind: type[R]) -> tuple[R | None, Stored
     return (decode_record(stored, kind), stored) if stored else (None, None)
 
 
-def current_manifest(night: NightPlace) -> Manifest | None:
+def current_manifest(place: NightPlace) -> Manifest | None:
     """Return the manifest of the night as it is published now; None where there is none."""
-    return read_checked(night.store, night.manifest, Manifest)[0]
+    return read_checked(place.store, place.manifest, Manifest)[0]
 
 
 def latest(store: Store, product: str) -> Pointer | None:
@@ -134,17 +134,17 @@ def latest(store: Store, product: str) -> Pointer | None:
     return read_checked(store, f"{product}/{LATEST}", Pointer)[0]
 
 
-def history(night: NightPlace) -> list[Manifest]:
+def history(place: NightPlace) -> list[Manifest]:
     """Return the manifests that were replaced, oldest first."""
-    keys = night.store.list(f"{night.folder}/{HISTORY}/")
-    found = [read_checked(night.store, key, Manifest)[0] for key in keys]
+    keys = place.store.list(f"{place.folder}/{HISTORY}/")
+    found = [read_checked(place.store, key, Manifest)[0] for key in keys]
     return [manifest for manifest in found if manifest is not None]
 
 
-def acquire_generation(night: NightPlace, name: str) -> int:
-    """Issue a fencing token for the run called `name`, one above every earlier one.
+def acquire_generation(place: NightPlace, name: str) -> int:
+    """Issue a generation, a fencing token, for the run called `name`: one above every earlier one.
 
-    Idempotent until the token is released, so that a retry gets the same one.
+    Idempotent until the generation is released, so that a retry gets the same one.
     """
     generation = 0
 
@@ -155,27 +155,27 @@ def acquire_generation(night: NightPlace, name: str) -> int:
         if known:
             generation = known[0]
             return None
-        manifest = current_manifest(night)  # counts on where somebody has deleted the claims
+        manifest = current_manifest(place)  # counts on where somebody has deleted the claims
         generation = max(claims.last, manifest.generation if manifest else 0) + 1
         added = Claims(last=generation, open={**claims.open, str(generation): name})
         return encode_checked(added.to_json())
 
-    night.store.update(night.claims, add)
+    place.store.update(place.claims, add)
     return generation
 
 
-def release_generations(night: NightPlace, generation: int) -> None:
-    """Forget the tokens up to one that has published: the manifest lets none of them move it any more."""
+def release_generations(place: NightPlace, generation: int) -> None:
+    """Forget the generations up to one that has published: the manifest lets none of them move it any more."""
 
     def remove(current: StoredObject | None) -> bytes | None:
         claims = decode_record(current, Claims) if current else Claims(last=generation)
         later = {each: name for each, name in claims.open.items() if int(each) > generation}
         return None if later == claims.open else encode_checked(Claims(last=claims.last, open=later).to_json())
 
-    night.store.update(night.claims, remove)
+    place.store.update(place.claims, remove)
 
 
-def commit(night: NightPlace, run: str, generation: int, make: Callable[[], Manifest]) -> bool:
+def commit_manifest(place: NightPlace, run: str, generation: int, make: Callable[[], Manifest]) -> bool:
     """Make the manifest that `make` returns the night's; return False where one of the same inputs is there already.
 
     `make` is called once the way is free, before anything has changed. Raises UserError where a run opened later has
@@ -183,76 +183,78 @@ def commit(night: NightPlace, run: str, generation: int, make: Callable[[], Mani
     """
     made: Manifest | None = None
     for _ in range(MAX_CAS_ROUNDS):
-        open_claims = open_generations(
-            night
-        )  # before the manifest: a run that releases its claim since is seen in that
-        current, stored = read_checked(night.store, night.manifest, Manifest)
+        # Read before the manifest: where a run has published and released its generation since, that shows there.
+        may_publish = open_generations(place)
+        current, stored = read_checked(place.store, place.manifest, Manifest)
         if current is not None and stored is not None and current.run == run:
-            if not any(current.generation < claim < generation for claim in open_claims):
+            if not any(current.generation < other < generation for other in may_publish):
                 return False
-            # A run with a token between the two may still publish. Writing the same manifest again under this run's
-            # token fences it out; keys that a newer version of this project has added are kept.
+            # A run with a generation between the two may still publish. Writing the same manifest again under this
+            # run's generation fences it out; keys that a newer version of this project has added are kept.
             body = encode_checked({**decode_checked(stored), "generation": generation})
         elif current is not None and current.generation >= generation:
-            raise_if_fenced(night, current, run, generation)
+            if not was_published_before(place, run, generation):
+                raise _fenced(place, current, generation)
             return True
         else:
             made = made or make()
             body = encode_checked(replace(made, supersedes=current.run if current else None).to_json())
         if current is not None and stored is not None:
-            archive_manifest(night, current.generation, stored)
+            archive_manifest(place, current.generation, stored)
         faults.failpoint("publish: the history is kept")
-        if night.store.replace(night.manifest, body, stored):
+        if place.store.replace(place.manifest, body, stored):
             return current is None or current.run != run
     raise TransientError(
-        f"{night.store.uri(night.manifest)}: other writers moved the manifest {MAX_CAS_ROUNDS} times while we tried"
+        f"{place.store.uri(place.manifest)}: other writers moved the manifest {MAX_CAS_ROUNDS} times while we tried"
     )
 
 
-def advance_latest(night: NightPlace) -> None:
+def advance_latest(place: NightPlace) -> None:
     """Move the pointer to this night, unless it points to it or to a later one."""
-    uri = night.store.uri(night.manifest)
-    pointer = Pointer(format=FORMAT, product=night.product, dt=night.as_of, manifest=uri)
+    uri = place.store.uri(place.manifest)
+    pointer = Pointer(format=FORMAT, product=place.product, dt=place.as_of, manifest=uri)
 
     def move(current: StoredObject | None) -> bytes | None:
-        is_later = current is not None and decode_record(current, Pointer).dt >= night.as_of
+        is_later = current is not None and decode_record(current, Pointer).dt >= place.as_of
         return None if is_later else encode_checked(pointer.to_json())
 
-    night.store.update(f"{night.product}/{LATEST}", move)
+    place.store.update(f"{place.product}/{LATEST}", move)
 
 
-def archive_manifest(night: NightPlace, generation: int, current: StoredObject) -> None:
+def archive_manifest(place: NightPlace, generation: int, current: StoredObject) -> None:
     """Keep a manifest before it is replaced. Its bytes no longer change, so that all who try write the same."""
-    key = night.history(generation)
-    if not night.store.replace(key, current.body, None):
-        kept = night.store.read(key)
+    key = place.history(generation)
+    if not place.store.replace(key, current.body, None):
+        kept = place.store.read(key)
         if kept is None or kept.body != current.body:
             raise UserError(
-                f"{night.store.uri(key)}: the history must not change, and holds another manifest of this generation; "
+                f"{place.store.uri(key)}: the history must not change, and holds another manifest of this generation; "
                 "compare the two, and delete the one that is wrong"
             )
 
 
-def raise_if_fenced(night: NightPlace, current: Manifest, run: str, generation: int) -> None:
-    """Raise UserError unless this run's manifest was published, and a later one replaced it before the answer came."""
-    before, _ = read_checked(night.store, night.history(generation), Manifest)
-    if before is not None and before.run == run:
-        return
-    place = f"{night.store.uri(night.manifest)}: this run has generation {generation}, and"
+def was_published_before(place: NightPlace, run: str, generation: int) -> bool:
+    """Return whether this run's manifest was published, and a later one replaced it before the answer came."""
+    before, _ = read_checked(place.store, place.history(generation), Manifest)
+    return before is not None and before.run == run
+
+
+def _fenced(place: NightPlace, current: Manifest, generation: int) -> UserError:
+    start = f"{place.store.uri(place.manifest)}: this run has generation {generation}, and"
     if current.generation == generation:
-        raise UserError(
-            f"{place} has published another night already (run {current.run}); a run publishes one night: "
+        return UserError(
+            f"{start} has published another night already (run {current.run}); a run publishes one night: "
             "start a new run"
         )
-    raise UserError(
-        f"{place} a run opened later ({current.experiment}, generation {current.generation}) has published; "
+    return UserError(
+        f"{start} a run opened later ({current.experiment}, generation {current.generation}) has published; "
         "nothing was changed. To publish this date again, start a new run"
     )
 
 
-def open_generations(night: NightPlace) -> list[int]:
+def open_generations(place: NightPlace) -> list[int]:
     """Return the generations whose runs may still publish."""
-    claims, _ = read_checked(night.store, night.claims, Claims)
+    claims, _ = read_checked(place.store, place.claims, Claims)
     return claims.generations() if claims else []
 
 

@@ -35,7 +35,7 @@ def publish_night(place: NightPlace, night: Night, folder: Path, generation: int
         parts = _upload(place, night, folder, generation)
         return _manifest(place, night, generation, provenance, parts)
 
-    moved = manifests.commit(place, night.run, generation, upload_and_describe)
+    moved = manifests.commit_manifest(place, night.run, generation, upload_and_describe)
     faults.failpoint("publish: the manifest has moved")
     manifests.advance_latest(place)
     faults.failpoint("publish: the pointer has moved")

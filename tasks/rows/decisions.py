@@ -18,11 +18,11 @@ from typing import ClassVar
 from tasks.params import parse_date
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
+from tasks.runtime.paths import TABLES
 
 FOLDER = Path("decisions")
 EARLIER_FOLDER = Path("corrections")
 """Where corrections were before there were other decisions."""
-KINDS = ("rows", "labels")
 Cells = dict[str, str | int | float | bool | None]
 """Value by column."""
 Corrections = dict[tuple[str, str], dict[str, Cells]]
@@ -94,7 +94,7 @@ class Correction(Decision):
         is_flat = isinstance(self.cells, dict) and not any(
             isinstance(cell, dict | list) for cell in self.cells.values()
         )
-        if self.of not in KINDS or not is_flat:
+        if self.of not in TABLES or not is_flat:
             raise ValueError("of must be rows or labels, and cells single values by column")
 
 

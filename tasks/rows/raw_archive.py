@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,10 +21,9 @@ from tasks.rows.casting import cell_text, parse_time
 from tasks.rows.keys import key_text, row_hashes, row_ids
 from tasks.rows.partitions import partition, partition_day, read_table, write_table
 from tasks.runtime.files import read_json, write_json
+from tasks.runtime.paths import TABLES, Table
 
 INDEX = "index.json"
-Kind = Literal["rows", "labels"]
-KINDS: tuple[Kind, ...] = ("rows", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,29 +81,29 @@ class RawIndex:
         if not (folder / INDEX).exists():
             return cls(folder=folder)
         content = read_json(folder / INDEX)
-        rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in KINDS)
+        rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in TABLES)
         return cls(
             folder=folder, rows=rows, labels=labels, undated={*content["undated"]}, as_of=content.get("as_of", "")
         )
 
     def save(self) -> None:
         """Commit: from here on the dates are stored."""
-        days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in KINDS}
+        days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in TABLES}
         write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), "as_of": self.as_of})
 
-    def days(self, kind: Kind) -> dict[str, StoredDay]:
+    def days(self, kind: Table) -> dict[str, StoredDay]:
         """Return the stored dates of rows or of labels."""
         return self.rows if kind == "rows" else self.labels
 
-    def file(self, kind: Kind, day: str) -> Path:
+    def file(self, kind: Table, day: str) -> Path:
         """Return the file of one date."""
         return partition(self.folder / kind, date.fromisoformat(day))
 
-    def files(self, kind: Kind) -> list[Path]:
+    def files(self, kind: Table) -> list[Path]:
         """Return the files of the stored dates."""
         return [self.file(kind, day) for day in self.days(kind)]
 
-    def total(self, kind: Kind) -> int:
+    def total(self, kind: Table) -> int:
         """Return how many rows or labels are stored."""
         return sum(stored.rows for stored in self.days(kind).values())
 
@@ -131,13 +130,13 @@ class RawIndex:
 
     def remove_uncommitted(self) -> None:
         """Remove files of dates that are not in the index, such as those of a run that was killed."""
-        for kind in KINDS:
+        for kind in TABLES:
             folder = self.folder / kind
             for file in [*folder.glob(".dt=*"), *folder.glob("dt=*.parquet")]:
                 if file.name.startswith(".") or partition_day(file).isoformat() not in self.days(kind):
                     file.unlink()
 
-    def append(self, table: pd.DataFrame, kind: Kind, product: Product) -> pd.DataFrame:
+    def append(self, table: pd.DataFrame, kind: Table, product: Product) -> pd.DataFrame:
         """Write the dates of `table` (its column `dt`) that are not stored yet, and return their rows."""
         stored = self.days(kind)
         new = table[~table["dt"].isin(stored)]

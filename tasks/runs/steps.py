@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tasks import STAGES, params
 from tasks.publication import manifests
-from tasks.publication.conditional_writes import probe_once
 from tasks.publication.contracts import Part, ScoredPart, UploadedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
+from tasks.publication.store_check import check_store_once
 from tasks.runs.dvc import run_command
 from tasks.runs.experiments import Run, head
 from tasks.runs.registry import champion, mirror
@@ -66,7 +66,7 @@ def open_run(
     if leader is None:
         return run
     store = Store(declared.publish.url)
-    probe_once(store)
+    check_store_once(store)
     place = NightPlace(store=store, product=product, as_of=known)
     generation = manifests.acquire_generation(place, run.name)
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)

@@ -6,8 +6,12 @@ another root is given, such as that of a fold or a trial.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 DATA = Path("data")
+Table = Literal["rows", "labels"]
+TABLES: tuple[Table, ...] = ("rows", "labels")
+"""The two tables of a product: what is known when a row is scored, and what becomes known later."""
 
 
 @dataclass(frozen=True)

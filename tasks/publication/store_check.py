@@ -1,7 +1,7 @@
 """Check that a store honours what publication relies on: conditional writes, and reads that see them at once.
 
 A store that takes `If-None-Match` and ignores it lets two publishers win at once, and a night would be lost without
-a word. A store is probed when a run is opened, at most once a day for each store and disk.
+a word. A store is checked when a run is opened, at most once a day for each store and disk.
 """
 
 import os
@@ -18,16 +18,16 @@ WRITERS = 32
 REMEMBERED_SECONDS = 24 * 3600
 
 
-def probe_once(store: Store) -> None:
-    """Probe the store unless it has passed within a day; see `probe`."""
+def check_store_once(store: Store) -> None:
+    """Check the store unless it has passed within a day; see `check_store`."""
     file, name = settings().home / "probed.json", f"{os.environ.get('AWS_ENDPOINT_URL_S3', '')} {store.url}"
     known: dict[str, int] = read_json(file) if file.exists() else {}
     if time.time() - known.get(name, 0) > REMEMBERED_SECONDS:
-        probe(store)
+        check_store(store)
         write_json(file, {**known, name: int(time.time())})
 
 
-def probe(store: Store) -> None:
+def check_store(store: Store) -> None:
     """Let many writers create one object at once, then replace it, rightly and wrongly; remove the object again.
 
     Raises UserError where the store does not let exactly one writer win, TransientError where it does not answer.
