@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -102,13 +103,21 @@ def topics(columns):
     return a_product(**given)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An exported model of three classes; exporting takes seconds, so that the tests copy it."""
+    folder = tmp_path_factory.mktemp("model")
+    random_model(folder / "trained", "multiclass", KINDS)
+    export_onnx(folder / "trained", folder / "onnx")
+    return folder / "onnx"
+
+
 @pytest.fixture
-def champion(tmp_path, monkeypatch):
+def champion(exported, tmp_path, monkeypatch):
     """An exported model of three classes, and a challenger that knows one more; held-out rows of all four."""
     monkeypatch.chdir(tmp_path)
-    random_model(PATHS.trained, "multiclass", KINDS)
     for folder in (tmp_path / "champion", PATHS.onnx):
-        export_onnx(PATHS.trained, folder)
+        shutil.copytree(exported, folder)
     described = json.loads((PATHS.onnx / "network.json").read_text())
     described["target"]["classes"].append("d")
     (PATHS.onnx / "network.json").write_text(json.dumps(described))
