@@ -29,7 +29,6 @@ from tasks.params.schema import (
     TimeSplit,
 )
 from tasks.params.source import (
-    SOURCE_KINDS,
     UNREADABLE_COLUMNS,
     CsvSource,
     FileSource,
@@ -52,7 +51,6 @@ __all__ = [
     "RAW_ROW",
     "ROW_ID",
     "SEVERITIES",
-    "SOURCE_KINDS",
     "UNREADABLE_COLUMNS",
     "CsvSource",
     "DriftLimits",

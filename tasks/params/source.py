@@ -9,7 +9,6 @@ from pydantic.dataclasses import dataclass
 from model.settings import STRICT
 from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, module_exists, without_password
 
-SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "python")
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """Columns that `tasks.sources.unreadable` adds to rows that it cannot read: the reason, the line, and its text."""
 
