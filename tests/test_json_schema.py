@@ -8,7 +8,7 @@ from test_effective import SHORT
 from test_params import declared
 
 from tasks import params
-from tasks.params import json_schema, reference
+from tasks.params.documents import json_schema, reference
 from tasks.params.messages import fields_of
 from tasks.runtime.errors import UserError
 

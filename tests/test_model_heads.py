@@ -155,7 +155,12 @@ def test_unknown_task_is_refused_with_the_names_of_the_known_ones():
         head_of("ranking")
 
 
-WRITTEN_FOR_PEOPLE = {"tasks/commands/product.py", "tasks/params/messages.py", "tasks/params/schema.py"}
+WRITTEN_FOR_PEOPLE = {
+    "tasks/commands/product.py",
+    "tasks/params/messages.py",
+    "tasks/params/schema.py",
+    "tasks/params/sections.py",
+}
 """Modules that name tasks in examples, remedies and proposals for a person to edit, and compare with none."""
 
 

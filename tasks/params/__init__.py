@@ -7,21 +7,16 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 from model.heads import LOWER_IS_BETTER, METRICS
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
 from tasks.params.fields import parse_date
-from tasks.params.schema import (
-    ARRIVED,
+from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
+from tasks.params.sections import (
     ENGINES,
     MAX_SHARDS,
     MEASURED,
-    PARAMS_FILE,
-    RAW_ROW,
-    ROW_ID,
     DriftLimits,
     Gates,
     HashSplit,
     Model,
-    Params,
     Predict,
-    Product,
     Publish,
     Schedule,
     Split,

@@ -71,7 +71,7 @@ def _mistakes_of_weights(content: Any) -> Iterator[str]:
 
 
 def _write_schema() -> int:
-    from tasks.params import json_schema, reference
+    from tasks.params.documents import json_schema, reference
 
     for file, module in ((json_schema.SCHEMA_FILE, json_schema), (reference.REFERENCE_FILE, reference)):
         file.write_text(module.text(), "utf-8")

@@ -1,4 +1,4 @@
-"""Defaults of a product's entry that depend on its other keys; all others are in `tasks.params.schema`."""
+"""Defaults of a product's entry that depend on its other keys; all others are in `tasks.params.sections`."""
 
 from typing import Any
 

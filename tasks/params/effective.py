@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import JsonValue, TypeAdapter
 
-from tasks.params.json_schema import text_of
+from tasks.params.documents.json_schema import text_of
 from tasks.params.schema import Product
 
 Settings = dict[str, JsonValue]

@@ -12,18 +12,8 @@ from typing import Any
 from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from tasks.params.expectations import Expectation, columns_named
-from tasks.params.schema import (
-    ARRIVED,
-    MEASURED,
-    RAW_ROW,
-    ROW_ID,
-    Gates,
-    Model,
-    Predict,
-    Product,
-    Split,
-    Target,
-)
+from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
+from tasks.params.sections import MEASURED, Gates, Model, Predict, Split, Target
 from tasks.params.source import UNREADABLE_COLUMNS
 
 STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)

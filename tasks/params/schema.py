@@ -5,221 +5,29 @@ Rules between the parts of a product are in `tasks.params.rules`, defaults that 
 """
 
 import difflib
-import re
-from dataclasses import replace
 from datetime import date, timedelta
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
 from model.features.kinds import CATEGORY, KINDS, TIME
-from model.heads import METRICS, TASKS
-from model.settings import (
-    PRESETS,
-    STRICT,
-    Count,
-    NetworkSettings,
-    PretrainingSettings,
-    TrainingSettings,
-)
+from model.settings import STRICT
 from tasks.params.expectations import Expectation
-from tasks.params.fields import Cron, Finite, OneOf, S3Url
-from tasks.params.messages import fields_of, mistakes_of, unknown_key
+from tasks.params.fields import OneOf
+from tasks.params.sections import DriftLimits, Gates, Model, Predict, Publish, Schedule, Split, Target
 from tasks.params.source import Source
 from tasks.runtime.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
-MEASURED = "measured"
-ENGINES = (
-    MEASURED,
-    "onnxruntime-fp32",
-    "onnxruntime-fp16",
-    "onnxruntime-int8",
-    "openvino-fp32",
-    "openvino-bf16",
-    "openvino-int8",
-)
-MAX_SHARDS = 64
 ROW_ID = "row_id"
 """The column that names the rows of a product without a key."""
 ARRIVED = "arrived"
 """The column with the as_of on which a row was first seen, of a product without a time."""
 RAW_ROW = "raw_row"
 """The column by which `tasks.rows.corrections` names a row."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Target:
-    """What is predicted, and when its label is known."""
-
-    name: Annotated[str, Field(examples=["late"])]
-    """The column of the source that holds the label; empty where it is not known yet."""
-    task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
-    """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list) or regression
-    (a number)."""
-    delay_days: Annotated[int, Field(ge=0)] = 0
-    """The label of a row of day D is known on day D + delay_days."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Predict:
-    """Which rows a night scores, and in how many pieces."""
-
-    horizon_days: Annotated[int, Field(ge=0)] = 0
-    """A night of as_of scores the rows of day as_of + horizon_days; rows of day D are known horizon_days before."""
-    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
-    """Part files of a night; each is scored by a task of its own."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """binary, multilabel: the probability from which on a class is predicted."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DriftLimits:
-    """How far a day may differ in kind from the 28 days before it until a person accepts it (`tasks.quality.drift`)."""
-
-    max_volume_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
-    """The day's row count must lie within [min / r, max * r] of those days, where r is this ratio."""
-    max_share_change: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
-    """How far the share of missing cells of a column, and of rows in quarantine, may lie beyond those days' own."""
-    max_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
-    """How far the population stability index of a category against those days together may lie beyond their own."""
-
-
-def _is_n_folds(n: int) -> int:
-    if n not in (0, *range(3, 21)):
-        raise ValueError(f"must be 0 or 3 to 20, got {n}; use for example 5")
-    return n
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class _AnySplit:
-    by: str
-    """How rows are parted."""
-    folds: Annotated[int, AfterValidator(_is_n_folds)] = 0
-    """Splits on which `evaluate` trains anew, for the metric's mean and interval; 0: none."""
-    group: Annotated[str | None, Field(examples=["customer_id"])] = None
-    """Rows with the same value of this column never straddle a split; the key if absent."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TimeSplit(_AnySplit):
-    """The newest labelled days are held out."""
-
-    by: Literal["time"]
-    """time: the newest labelled days are held out."""
-    test_days: Count = 7
-    """The last labelled days, for the test."""
-    val_days: Count = 7
-    """The days before them, for early stopping and calibration."""
-    train_days: Count = 90
-    """The days before those, to learn from."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class HashSplit(_AnySplit):
-    """A share of the groups is held out, chosen by a hash."""
-
-    by: Literal["hash"]
-    """hash: a share of the groups is held out."""
-    test_fraction: Annotated[float, Field(gt=0, lt=0.5, examples=[0.1])] = 0.2
-    """Share of the groups held out for the test."""
-    val_fraction: Annotated[float, Field(gt=0, lt=0.5, examples=[0.1])] = 0.1
-    """Share of the groups held out for early stopping and calibration."""
-    start: Annotated[float, Field(ge=0, lt=1, examples=[0.5])] = 0.0
-    """Where on the circle of groups the test begins, from 0 to 1; another start holds out other groups."""
-
-
-Split = Annotated[TimeSplit | HashSplit, Field(discriminator="by")]
-"""How labelled rows are parted into train, validation and test."""
-
-
-def _is_init(init: str) -> str:
-    if init not in ("scratch", "pretrain") and not re.fullmatch(r"(package|dir):.+", init):
-        raise ValueError(
-            f"must be scratch, pretrain, package:<package>/<folder> or dir:<path>, got {init!r}; use pretrain"
-        )
-    return init
-
-
-def _fits_preset(changes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Check the changes together with the preset that they change."""
-    known = list(fields_of(NetworkSettings))
-    mistakes = [unknown_key(name, name, known) for name in changes if name not in known]
-    try:
-        _with_changes(info.data.get("preset", "small"), {name: changes[name] for name in changes if name in known})
-    except ValidationError as error:
-        mistakes += mistakes_of(error, NetworkSettings, ())
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-    return changes
-
-
-def _with_changes(preset: str, changes: dict[str, Any]) -> NetworkSettings:
-    return replace(PRESETS[preset], **changes)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Model:
-    """The network, where its weights start, and its two trainings (see `model.settings`)."""
-
-    preset: Annotated[str, OneOf(tuple(PRESETS))] = "small"
-    """A size: a key of `model.settings.PRESETS`."""
-    init: Annotated[str, AfterValidator(_is_init)] = "scratch"
-    """Where the weights start: scratch, pretrain (masked modelling first: worth its time where few rows have a label),
-    or BERT-family weights: package:<package>/<folder> or dir:<path>."""
-    network: Annotated[dict[str, Any], AfterValidator(_fits_preset)] = Field(default_factory=dict)
-    """Fields of NetworkSettings that differ from the preset."""
-    pretrain: PretrainingSettings = Field(default_factory=PretrainingSettings)
-    """Masked modelling. Used by init: pretrain only."""
-    train: TrainingSettings = Field(default_factory=TrainingSettings)
-    """Supervised training."""
-    engine: Annotated[str, OneOf(ENGINES)] = MEASURED
-    """The engine that scores: measured when the model is exported, or the one named, such as onnxruntime-fp32."""
-
-    def network_settings(self) -> NetworkSettings:
-        """Return the preset with this product's changes."""
-        return _with_changes(self.preset, self.network)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Gates:
-    """What a challenger must show on held-out rows before it may predict."""
-
-    metric: Annotated[str, Field(examples=["auc"], json_schema_extra={"enum": sorted({*chain(*METRICS.values())})})]
-    """The metric that decides; it is also the one `make run` prints first. Default: auc (binary), macro_f1 (multiclass,
-    multilabel), r2 (regression)."""
-    limit: Annotated[Finite, Field(examples=[0.5])]
-    """At least this much; at most, for errors and losses, where it must be given. Default: 0.5 for auc, else 0."""
-    max_behind_baseline: Annotated[Finite, Field(examples=[0.01])] = 0.02
-    """How far it may fall behind the baseline."""
-    max_behind_champion: Annotated[Finite, Field(examples=[0.01])] = 0.01
-    """How far it may fall behind the champion, scored on the same rows."""
-    approval: Literal["none", "human"] = "none"
-    """none: passing the gates is enough. human: someone must approve as well, in Airflow; silence rejects."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Schedule:
-    """When the two DAGs run: cron expressions in UTC, or null for by hand only."""
-
-    retrain: Cron | None = None
-    """When train__<product> runs."""
-    predict: Cron | None = None
-    """When predict__<product> runs."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Publish:
-    """Where the nights go."""
-
-    url: S3Url = "s3://lamplighter/predictions"
-    """s3://bucket/prefix."""
-    keep_days: Count = 30
-    """The parts of a night that another one replaced are kept this long, for those who are reading them."""
 
 
 @dataclass(frozen=True, kw_only=True, config={**STRICT, "validate_by_name": True})

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import PRESETS, NetworkSettings
-from tasks.params.json_schema import json_schema
+from tasks.params.documents.json_schema import json_schema
 from tasks.params.messages import fields_of
 
 REFERENCE_FILE = Path("docs/products.md")
