@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 def main() -> int:
     """The command line."""
-    from conftest import call, environment, free_port
+    from conftest import START_STORE, call, environment, free_port
 
     known = sorted(
         (file.stem.removeprefix("chaos_") for file in HERE.glob("chaos_*.py")), reverse=True
@@ -38,11 +38,7 @@ def main() -> int:
         home = Path(scratch) / "home"
         home.mkdir()
         env = environment(home, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(HERE.parent))
-        call(
-            [sys.executable, "-c", "from tasks.commands import embedded as e; e.start_store(e.environment())"],
-            home,
-            env,
-        )
+        call(START_STORE, home, env)
         try:
             kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
             os.environ.update({name: value for name, value in kept.items() if name.startswith("AWS_")})

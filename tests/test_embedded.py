@@ -11,16 +11,11 @@ import urllib.request
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ROOT, call, environment, free_port, make_project
+from conftest import ROOT, START_STORE, call, environment, free_port, make_project
 
-from tasks.commands import environment as module
-from tasks.commands import run
+from tasks.commands.embedded import environment as module
+from tasks.commands.embedded import run
 from tasks.runtime import settings
-
-START = (
-    "from tasks.commands.embedded import start_store; from tasks.commands.environment import environment; "
-    "print(start_store(environment()))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     folder.chmod(0o755)
     env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
-    call([sys.executable, "-c", START], folder, env)
+    call(START_STORE, folder, env)
     yield folder
     call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)
 
@@ -95,7 +90,7 @@ def test_variables_for_another_store_or_another_airflow_are_not_mixed_with_ours(
 
 def test_command_that_enters_the_environment_has_nothing_else_left(home):
     env = environment(home, PYTHONPATH=str(ROOT), AWS_SESSION_TOKEN="for another store", AIRFLOW_HOME="/elsewhere")
-    enter = "from tasks.commands.environment import export_environment; export_environment()"
+    enter = "from tasks.commands.embedded.environment import export_environment; export_environment()"
     code = f"import os; {enter}; print(os.environ.get('AWS_SESSION_TOKEN'))"
     assert call([sys.executable, "-c", code], home, env).split() == ["None"]
 
@@ -111,7 +106,7 @@ def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
 def test_starting_again_finds_the_same_store(home):
     before = (home / "store.pid").read_text()
     env = environment(home, PYTHONPATH=str(ROOT))
-    assert credentials(home)["AWS_ENDPOINT_URL_S3"] in call([sys.executable, "-c", START], home, env)
+    assert credentials(home)["AWS_ENDPOINT_URL_S3"] in call(START_STORE, home, env)
     assert (home / "store.pid").read_text() == before
 
 
@@ -126,7 +121,8 @@ def test_a_port_that_another_program_holds_is_one_clear_message(home, tmp_path):
 def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_path):
     env = environment(tmp_path, PYTHONPATH=str(ROOT))
     start = (
-        "import os; from tasks.commands.daemons import start_daemon as s; s('{}', dict(os.environ), ['sleep', '60'])"
+        "import os; from tasks.commands.embedded import daemons; "
+        "daemons.start_daemon('{}', dict(os.environ), ['sleep', '60'])"
     )
     down = [sys.executable, "-m", "tasks.commands", "down"]
     for name in ("store", "airflow-standalone"):

@@ -50,7 +50,7 @@ AsOf = Annotated[
 @app.command()
 def run(product: Product, as_of: AsOf = None) -> None:
     """Train PRODUCT and publish its night of --as-of, through Airflow."""
-    from tasks.commands.run import run
+    from tasks.commands.embedded.run import run
 
     run(product, as_of)
 
@@ -58,7 +58,7 @@ def run(product: Product, as_of: AsOf = None) -> None:
 @app.command()
 def up() -> None:
     """Start Airflow and the object store on loopback; print address, user and password."""
-    from tasks.commands.embedded import up
+    from tasks.commands.embedded.servers import up
 
     up()
 
@@ -66,7 +66,7 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop the servers that `up` and `run` started."""
-    from tasks.commands.embedded import down
+    from tasks.commands.embedded.servers import down
 
     down()
 
@@ -88,7 +88,7 @@ def product(
 @app.command()
 def trace(uri: Uri) -> None:
     """Print the way back from a night or a part: model, experiment, code, data, who approved."""
-    from tasks.commands.environment import export_environment
+    from tasks.commands.embedded.environment import export_environment
     from tasks.commands.trace import trace
 
     export_environment()
@@ -102,7 +102,7 @@ def recreate(
     environment: Annotated[Literal["own", "installed"], typer.Option(help="the packages to run with")] = "own",
 ) -> None:
     """Make a published night again, from git and the DVC remote alone, and compare every byte."""
-    from tasks.commands.environment import export_environment
+    from tasks.commands.embedded.environment import export_environment
     from tasks.commands.recreate import recreate
 
     export_environment()

@@ -14,9 +14,9 @@ import time
 from datetime import date
 
 from tasks import params
-from tasks.commands.embedded import start_store
-from tasks.commands.environment import ADDRESS, env_file, export_environment
-from tasks.commands.summary import summarise
+from tasks.commands.embedded.environment import ADDRESS, env_file, export_environment
+from tasks.commands.embedded.store import start_store
+from tasks.commands.embedded.summary import summarise
 from tasks.runs.experiments import experiments, head
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
