@@ -189,6 +189,31 @@ def test_check_of_the_file_imports_nothing_heavy():
             {"schedule__predict": "61 * * * *"},
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
         ),
+        (
+            {"time_zone": "Asia/Tokio"},
+            "time_zone must be the name of an IANA time zone, got 'Asia/Tokio'; use Asia/Tokyo",
+        ),
+        (
+            {"time_zone": "new york"},
+            "time_zone must be the name of an IANA time zone, got 'new york'; use America/New_York",
+        ),
+        (
+            {"time_zone": "PST"},
+            "time_zone must be the name of an IANA time zone, got 'PST'; use America/Los_Angeles",
+        ),
+        (
+            {"time_zone": "UTC+9"},
+            "time_zone must be the name of an IANA time zone, got 'UTC+9'; "
+            "use the name of a place with that clock, for example Europe/Berlin",
+        ),
+        (
+            {"time_zone": "localtime"},
+            "time_zone must be the name of an IANA time zone, got 'localtime'; use for example Europe/Berlin",
+        ),
+        (
+            {"time_zone": 9},
+            "time_zone must be text, got 9; write for example time_zone: Europe/Berlin",
+        ),
         ({"gates__limit": float("nan")}, "gates.limit must be a finite number, got nan; use for example 0.5"),
         (
             {"gates__metric": "rmse"},
@@ -471,6 +496,7 @@ def test_three_keys_declare_a_product(task, metric, limit):
     product = params.parse({"as_of": "2024-01-01", "products": {"late-parcels": entry}}).product("late-parcels")
     assert (product.gates.metric, product.gates.limit, product.split.by) == (metric, limit, "hash")
     assert (product.description, product.schedule.predict) == ("Late parcels", None)
+    assert product.time_zone == "UTC"
 
 
 def test_metric_without_a_scale_that_is_known_needs_a_limit():

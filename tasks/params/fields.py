@@ -1,9 +1,12 @@
 """Types of the values in params.yaml that more than one part of a product uses, each with its rule."""
 
+import difflib
 import importlib.util
 import re
+import zoneinfo
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +16,23 @@ from pydantic_core import CoreSchema, core_schema
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 SQL_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
 """SQLAlchemy reads a password up to the @, whatever is in it, and drivers take one after the question mark."""
+ZONES_MEANT = {
+    "PST": "America/Los_Angeles",
+    "PDT": "America/Los_Angeles",
+    "MDT": "America/Denver",
+    "CST": "America/Chicago",
+    "CDT": "America/Chicago",
+    "EDT": "America/New_York",
+    "BST": "Europe/London",
+    "CEST": "Europe/Berlin",
+    "EEST": "Europe/Athens",
+    "IST": "Asia/Kolkata",
+    "JST": "Asia/Tokyo",
+    "AEST": "Australia/Sydney",
+    "AEDT": "Australia/Sydney",
+    "NZST": "Pacific/Auckland",
+}
+"""Abbreviations that name no zone, or several, with a place that may be meant."""
 WEIGHT_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """Files of BERT-family weights; `model.network.bert` reads them."""
 
@@ -64,6 +84,34 @@ def _is_cron(value: str) -> str:
     return value
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    """Return the names of the IANA time zones; `localtime` depends on the machine, and `Factory` is none."""
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+def _is_time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise ValueError(f"must be the name of an IANA time zone, got {value!r}; use {_meant_zone(value)}")
+    return value
+
+
+def _meant_zone(text: str) -> str:
+    """Return the zone that a person may have meant: by its spelling, its city, or its abbreviation."""
+    wanted = text.strip().replace(" ", "_").casefold()
+    if wanted.upper() in ZONES_MEANT:
+        return ZONES_MEANT[wanted.upper()]
+    if re.search(r"[+-]\d", wanted):
+        return "the name of a place with that clock, for example Europe/Berlin"
+    spelt = {zone.casefold(): zone for zone in sorted(_time_zones())}
+    cities = {zone.rpartition("/")[2]: spelt[zone] for zone in spelt if zone.count("/")}
+    for names in (spelt, cities):
+        near = difflib.get_close_matches(wanted, names, 1, cutoff=0.8)
+        if near:
+            return names[near[0]]
+    return "for example Europe/Berlin"
+
+
 def _is_s3_url(value: str) -> str:
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=/-]*)?", value):
         raise ValueError(f"must be s3://bucket/prefix, got {value!r}; use for example s3://lamplighter/predictions")
@@ -71,6 +119,7 @@ def _is_s3_url(value: str) -> str:
 
 
 Cron = Annotated[str, AfterValidator(_is_cron)]
+TimeZone = Annotated[str, AfterValidator(_is_time_zone)]
 S3Url = Annotated[str, AfterValidator(_is_s3_url)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

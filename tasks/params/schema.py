@@ -16,7 +16,7 @@ from pydantic.json_schema import SkipJsonSchema
 from model.features.kinds import CATEGORY, KINDS, TIME
 from model.settings import STRICT
 from tasks.params.expectations import Expectation
-from tasks.params.fields import OneOf
+from tasks.params.fields import OneOf, TimeZone
 from tasks.params.sections import DriftLimits, Gates, Model, Predict, Publish, Schedule, Split, Target
 from tasks.params.source import Source
 from tasks.runtime.errors import UserError
@@ -45,6 +45,9 @@ class Product:
     declared_time: str | None = Field(None, alias="time")
     """The event date: decides the dt= partition. Without it a row's date is the as_of on which it was first seen, in a
     column `arrived`. That costs: no split by time, no horizon, and what was there on the first day counts as new."""
+    time_zone: Annotated[TimeZone, Field(examples=["Europe/Berlin"])] = "UTC"
+    """The product's time zone, in which its day begins: schedules are read in it, and a run that is given no as_of is
+    of the last day that has ended in it. A name of the IANA database."""
     columns: Annotated[
         dict[str, Annotated[str, OneOf(tuple(KINDS))]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
     ]

@@ -188,7 +188,7 @@ class Gates:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Schedule:
-    """When the two DAGs run: cron expressions in UTC, or null for by hand only."""
+    """When the two DAGs run: cron expressions, read in the product's time zone, or null for by hand only."""
 
     retrain: Cron | None = None
     """When train__<product> runs."""
