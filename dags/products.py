@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tasks import STAGES, params
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.surroundings import explained
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_STAGES = STAGES[:-1]
@@ -44,13 +45,14 @@ def classify_failure(work: Callable[[], T]) -> T:
     """Return the value of `work`; mark a failure that no retry can mend as final."""
     try:
         return work()
-    except UserError as error:
-        print(error, flush=True)
-        raise AirflowFailException(str(error)) from None
-    except TransientError as error:
-        print(f"this may pass; waiting before another try: {error}", flush=True)
-        raise
     except Exception as error:
+        known = error if isinstance(error, UserError | TransientError) else explained(error)
+        if isinstance(known, UserError):
+            print(known, flush=True)
+            raise AirflowFailException(str(known)) from None
+        if isinstance(known, TransientError):
+            print(f"this may pass; waiting before another try: {known}", flush=True)
+            raise known from None
         traceback.print_exc(file=sys.stdout)
         raise AirflowFailException(repr(error)) from None
 

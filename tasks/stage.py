@@ -11,14 +11,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import params
-from tasks.runtime.errors import EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
+from tasks.runtime.errors import EXIT_INTERRUPTED, EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
 from tasks.runtime.records import Record
 from tasks.runtime.results import Result, result_file, write_result
+from tasks.runtime.surroundings import explained
 
 Stage = Callable[[params.Product, date], str | Record]
 """A stage: it returns its line, or a record whose `str` is its line and whose keys are its fields."""
@@ -83,15 +85,23 @@ def exit_code_of(name: str, work: Callable[[], object], file: Path | None = None
         os.environ.setdefault("TQDM_MININTERVAL", "5")
     try:
         work()
-    except UserError as error:
-        print(f"{name} stopped:\n{error}", file=sys.stderr)
-        write_result(file, Result(status="user error", message=str(error)))
-        return EXIT_USER_ERROR
-    except TransientError as error:
-        print(f"{name} could not finish now, and may later:\n{error}", file=sys.stderr)
-        write_result(file, Result(status="transient error", message=str(error)))
-        return EXIT_TRANSIENT
+    except KeyboardInterrupt:
+        print(f"\n{name} was interrupted; run it again, and it goes on from what is finished", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except Exception as error:
-        write_result(file, Result(status="bug", message=repr(error)))
-        raise
+        known = error if isinstance(error, UserError | TransientError) else explained(error)
+        if known is None:
+            _record(file, Result(status="bug", message=repr(error)))
+            raise
+        is_for_a_person = isinstance(known, UserError)
+        line = "stopped" if is_for_a_person else "could not finish now, and may later"
+        print(f"{name} {line}:\n{known}", file=sys.stderr)
+        _record(file, Result(status="user error" if is_for_a_person else "transient error", message=str(known)))
+        return EXIT_USER_ERROR if is_for_a_person else EXIT_TRANSIENT
     return 0
+
+
+def _record(file: Path | None, result: Result) -> None:
+    """Record a failure; where the disk takes no more, the message and the exit code say it alone."""
+    with suppress(OSError):
+        write_result(file, result)

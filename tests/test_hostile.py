@@ -137,9 +137,25 @@ def test_bad_row_of_parquet_goes_to_quarantine_and_the_good_one_stays(name):
     assert list(ended["first_reasons"]) == [reason]
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+DVC_POINTER = b"outs:\n- md5: a304afb96060aad90176268345e10355\n  size: 37\n  path: rows.csv\n"
 STOPPED = {
     # name: (content, kind, what is said)
-    "an empty file": (b"", "csv", "rows must be csv; the first line must name the columns, and is empty"),
+    "an empty file": (b"", "csv", "rows must be csv; it is empty: 0 bytes"),
+    "an empty first line": (b"\n" + csv(), "csv", "rows must be csv; the first line must name the columns, and is"),
+    "a pointer of Git LFS": (LFS_POINTER, "csv", "rows must be csv; it is a pointer of Git LFS .* run git lfs pull"),
+    "a pointer of Git LFS for Parquet": (LFS_POINTER, "parquet", "rows must be parquet; it is a pointer of Git LFS"),
+    "a pointer of DVC": (DVC_POINTER, "csv", "rows must be csv; it is a pointer of DVC .* run dvc pull"),
+    "a page of HTML": (b"\n<!DOCTYPE html><html>Sign in</html>", "jsonl", "it is an HTML page, .* open the address"),
+    "the error of an object store": (b"<?xml version='1.0'?><Error/>", "csv", "it is XML, such as the error of an"),
+    "a ZIP archive": (b"PK\x03\x04" + bytes(99), "csv", "it is a ZIP archive or an Excel workbook; convert it"),
+    "Parquet for CSV": (parquet(), "csv", "rows must be csv; it is Parquet; convert it, or correct source.kind"),
+    "binary garbage": (bytes(range(256)), "csv", "it is binary, or its text is not utf-8; convert it"),
+    "unreadable rows without a column": (
+        csv("p2,2024-01-01\n", header=HEADER.replace("depot", "Depot")),
+        "csv",
+        "lacks depot; it has parcel_id, day, Depot, weight_kg, handed_in, late$",
+    ),
     "a header alone": (HEADER.encode(), "csv", "knows no row up to 2024-01-03; check as_of and the source"),
     "no header": (csv(header=""), "csv", "delivers none of parcel_id, .* in its 6 columns; is its first line a header"),
     "another delimiter": (csv().replace(b",", b";"), "csv", "in its 1 columns; .*source.delimiter right"),
@@ -162,11 +178,11 @@ STOPPED = {
     "a quote inside a cell": (csv('p2,"2024"-01-01,A,1,,1\n'), "csv", "line 3: ',' expected after"),
     "Latin-1": (csv(line(depot="Zürich")).decode().encode("latin-1"), "csv", "every byte must be utf-8, .*0xfc is not"),
     "two encodings": (csv(line(depot="é")) + line("p3", "é").encode("cp1252"), "csv", "every byte must be utf-8"),
-    "UTF-16": (csv().decode().encode("utf-16"), "csv", "after line 0: every byte must be utf-8, and byte 0xff is not"),
-    "UTF-16 without a mark": (csv().decode().encode("utf-16-le"), "csv", "delivers none of"),
+    "UTF-16": (csv().decode().encode("utf-16"), "csv", "it is text in UTF-16; set source.encoding to utf-16"),
+    "UTF-16 without a mark": (csv().decode().encode("utf-16-le"), "csv", "it is binary, or its text is not utf-8"),
     "no JSON at all": (csv(), "jsonl", "line 1: row: is no JSON object, and no other line is one"),
     "JSON Lines without a line": (b"\n\n", "jsonl", "delivers none of"),
-    "an empty Parquet file": (b"", "parquet", "rows must be parquet; "),
+    "an empty Parquet file": (b"", "parquet", "rows must be parquet; it is empty"),
     "a truncated Parquet file": (parquet()[:-9], "parquet", "rows must be parquet; "),
     "a Parquet file whose middle is gone": (
         parquet()[:150] + bytes(80) + parquet()[230:],
@@ -189,6 +205,23 @@ def test_file_that_cannot_be_read_stops_with_one_message(name):
     assert len(str(caught.value).splitlines()) == 1
     assert "params.yaml: products.tiny.source" in str(caught.value)
     assert not Path("data").exists()
+
+
+def test_source_that_is_a_folder_stops_with_one_message():
+    Path("rows").mkdir()
+    with pytest.raises(Stopped, match=r"source.url must be a file, and rows is a folder; name a file in it"):
+        nightly(declare(kind="csv"), AS_OF)
+
+
+def test_label_too_large_for_single_precision_goes_to_quarantine():
+    gates = {"gates__metric": "rmse", "gates__limit": 9}
+    product = a_product(source={"kind": "csv", "url": "rows"}, expectations=[], target__task="regression", **gates)
+    Path("rows").write_bytes(csv(line(late="1e300"), line("p3", late="-1e31"), line("p4", late="-1e29")))
+    nightly(product, AS_OF)
+    bad = pd.read_parquet(Paths("tiny").quarantine / "labels.parquet")
+    assert bad["parcel_id"].tolist() == ["p2", "p3"]
+    assert set(bad["reasons"]) == {"late: is no regression target"}
+    assert read_tables(Paths("tiny").valid / "labels")["late"].tolist() == [0.0, -1e29]
 
 
 VALID = {

@@ -227,7 +227,7 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, t
 
 def test_processes_of_a_workspace_are_in_the_group_that_airflow_ends(home, capsys):
     RUN.workspace.mkdir(parents=True)
-    assert dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"]) == 0
+    assert dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])[0] == 0
     assert capsys.readouterr().out.split() == [str(os.getpgrp())]
 
 

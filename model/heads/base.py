@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Head(ABC):
     """Column kind that cells of the target are cast as."""
     label_values: ClassVar[Mapping[str, int]] = {}
     """Values of labels that are a closed set, by their text in lower case; empty if they are none."""
+    largest_label: ClassVar[float] = inf
+    """The magnitude beyond which a label that is a number does not fit."""
     normalises_labels: ClassVar[bool] = False
     """Whether cells pass through `normalise_label` before they are cast."""
     min_classes: ClassVar[int] = 0

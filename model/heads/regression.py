@@ -17,6 +17,7 @@ class Regression(Head):
 
     task = "regression"
     label_kind = "number"
+    largest_label = 1e30  # as of number columns: single precision holds it, its differences and their mean
     ridge_scale = 1.0
     mix_prior = 0.5  # numbers of two models have a mean
     metric_names = ("rmse", "mae", "r2")

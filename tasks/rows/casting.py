@@ -129,7 +129,11 @@ def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series
         return labels.astype("Int8"), values.notna() & labels.isna()
     if head.normalises_labels:
         values = values.map(head.normalise_label, na_action="ignore")
-    return cast_column(values, head.label_kind)
+    labels, misfit = cast_column(values, head.label_kind)
+    if head.largest_label < np.inf:
+        is_large = labels.abs() > head.largest_label
+        return labels.mask(is_large), misfit | is_large
+    return labels, misfit
 
 
 def _texts(values: pd.Series) -> pd.Series:

@@ -84,16 +84,17 @@ def declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
     """Return the declared columns and those that describe unreadable rows. Raises UserError where one is missing."""
     wanted = [*source_columns(product), product.target.name]
     missing = [name for name in wanted if name not in frame.columns]
+    delivered = [str(name) for name in frame.columns if name not in UNREADABLE_COLUMNS]
     if missing:
         source = f"params.yaml: products.{product.name}.source"
         if len(missing) == len(wanted):  # the names may be the cells of a row, and are not shown
             raise UserError(
                 f"{source} must deliver every declared column, and delivers none of {', '.join(wanted)} in its "
-                f"{len(frame.columns)} columns; is its first line a header, and source.delimiter right?"
+                f"{len(delivered)} columns; is its first line a header, and source.delimiter right?"
             )
         raise UserError(
             f"{source} must deliver every declared column, and lacks "
-            f"{', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+            f"{', '.join(missing)}; it has {', '.join(delivered)}"
         )
     return frame[[*wanted, *(name for name in UNREADABLE_COLUMNS if name in frame.columns)]]
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypedDict
@@ -17,9 +18,12 @@ from tasks.runtime.git import git, redact_credentials
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.results import Result, read_result, result_file
 from tasks.runtime.settings import settings
+from tasks.runtime.surroundings import explained_output
 
 DVC_ADVICE = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
 """Lines of DVC that are advice to a person at a keyboard."""
+OUTPUT_LINES = 60
+"""The last lines of a program that failed: those in which it says why."""
 LOCK_FILE = "dvc.lock"
 
 
@@ -90,14 +94,14 @@ def run_command(run: Run, name: str, command: list[str], *, quietly: bool = Fals
     file = result_file(run.product, name, run.workspace)
     assert file is not None, "products are named as result files may be"
     file.unlink(missing_ok=True)  # of an earlier try
-    code = call(run, command, quietly=quietly)
-    return outcome(name, code, read_result(file))
+    code, output = call(run, command, quietly=quietly)
+    return outcome(name, code, read_result(file), output)
 
 
-def outcome(name: str, code: int, result: Result | None) -> Result:
+def outcome(name: str, code: int, result: Result | None, output: str = "") -> Result:
     """Return the result of a command that ended with an exit code; raise the error that it recorded, or left none of.
 
-    Without a result the process's own exit decides.
+    Without a result the words of its output decide, such as those of a full disk, and then the process's own exit.
     """
     if result and result.status == "user error":
         raise UserError(f"{name} stopped:\n{result.message}")
@@ -105,6 +109,9 @@ def outcome(name: str, code: int, result: Result | None) -> Result:
         raise TransientError(f"{name} could not finish now, and may later:\n{result.message}")
     if code < 0 or (result and result.status == "started"):
         raise TransientError(f"{name} was killed" + (f" by signal {-code}" if code < 0 else ""))
+    is_of_stage = result is not None and result.status == "bug"
+    if code and not is_of_stage and (known := explained_output(name, redact_credentials(output))):
+        raise known
     if code:
         reason = f": {result.message}" if result else ""
         raise CommandFailed(f"{name} failed with exit code {code}{reason}; the lines above say more")
@@ -112,16 +119,21 @@ def outcome(name: str, code: int, result: Result | None) -> Result:
 
 
 def dvc(run: Run, *arguments: str) -> None:
-    """Run dvc in the workspace; its output is shown when it fails only. Raises CommandFailed, or TransientError."""
-    outcome(f"dvc {arguments[0]}", call(run, [sys.executable, "-m", "dvc", *arguments], quietly=True), None)
+    """Run dvc in the workspace; its output is shown when it fails only.
+
+    Raises UserError or TransientError where its words are known, CommandFailed where they are not.
+    """
+    code, output = call(run, [sys.executable, "-m", "dvc", *arguments], quietly=True)
+    outcome(f"dvc {arguments[0]}", code, None, output)
 
 
-def call(run: Run, command: list[str], *, quietly: bool = False) -> int:
-    """Run a command in the workspace and return its exit code.
+def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, str]:
+    """Run a command in the workspace and return its exit code and its last lines.
 
     Its output is shown as it comes; with `quietly` it is shown when the command fails only.
     """
-    lines = []
+    lines: list[str] = []
+    last: deque[str] = deque(maxlen=OUTPUT_LINES)
     with subprocess.Popen(
         command,
         cwd=run.workspace,
@@ -135,6 +147,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> int:
         assert process.stdout is not None
         try:
             for line in process.stdout:  # universal newlines: each state of a progress bar is a line
+                last.append(line)
                 if quietly:
                     lines.append(line.rstrip())
                 elif line.strip() and not line.startswith(DVC_ADVICE):
@@ -144,7 +157,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> int:
             raise
     if quietly and process.returncode:
         print(*lines, sep="\n", flush=True)
-    return process.returncode
+    return process.returncode, "".join(last)
 
 
 def get(commit: str, path: Path, destination: Path) -> None:
@@ -154,7 +167,8 @@ def get(commit: str, path: Path, destination: Path) -> None:
         [*command, "--rev", commit, "--out", str(destination)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise TransientError(redact_credentials(f"{path} of {commit[:12]} could not be fetched: {done.stderr.strip()}"))
+        message = redact_credentials(f"{path} of {commit[:12]} could not be fetched: {done.stderr.strip()}")
+        raise explained_output("dvc get", message) or TransientError(message)
 
 
 def run_environment() -> dict[str, str]:

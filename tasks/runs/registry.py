@@ -25,6 +25,7 @@ from tasks.runtime import faults
 from tasks.runtime.errors import GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
 from tasks.runtime.settings import BIN, settings
+from tasks.runtime.surroundings import explained_output
 
 MIRROR = "_champion.json"
 STAGE = "prod"
@@ -225,4 +226,6 @@ def _assign(product: str, version: str, reason: str) -> None:
 def _gto(*arguments: str) -> None:
     done = subprocess.run([BIN / "gto", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TransientError(f"gto {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")
+        message = done.stderr.strip() or done.stdout.strip()
+        known = explained_output(f"gto {arguments[0]}", message)
+        raise known or TransientError(f"gto {' '.join(arguments)} failed: {message}")

@@ -7,13 +7,15 @@
     │   └── StoreUnavailable      the object store did not answer, or answered with a failure of its own
     └── CommandFailed             a command of a run failed in a way of its own: a bug, which no retry mends
 
-A UserError or TransientError prints as one message without a traceback. Every other exception is a bug of the project
-and keeps its traceback.
+A UserError or TransientError prints as one message without a traceback, and so does a failure of the surroundings that
+`tasks.runtime.surroundings` knows. Every other exception is a bug of the project and keeps its traceback.
 """
 
 # sysexits.h of BSD: the conventional codes for these meanings.
 EXIT_USER_ERROR = 65
 EXIT_TRANSIENT = 75
+# As a shell has it for a program that SIGINT ended.
+EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):

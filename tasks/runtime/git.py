@@ -1,13 +1,15 @@
 """Run git: the one place from which it is called."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.runtime.errors import GitTimeout, TransientError
+from tasks.runtime.errors import GitTimeout, TransientError, UserError
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.settings import settings
+from tasks.runtime.surroundings import explained_output
 
 GIT_SECONDS = 1800
 """Git that has not ended by then hangs, mostly on a connection: a retry makes a new one."""
@@ -16,11 +18,13 @@ GIT_SECONDS = 1800
 def git(*arguments: str, cwd: Path | None = None) -> str:
     """Run git and return its output.
 
-    Raises TransientError with git's message where it fails, GitTimeout where it does not end.
+    Raises UserError where its message says that a person must act, else TransientError with the message, GitTimeout
+    where it does not end.
     """
     code, output, message = _run(arguments, cwd)
     if code:
-        raise TransientError(redact_credentials(f"{_shown(arguments)} failed: {message.strip()}"))
+        known = explained_output(_shown(arguments), redact_credentials(message))
+        raise known or TransientError(redact_credentials(f"{_shown(arguments)} failed: {message.strip()}"))
     return output
 
 
@@ -40,14 +44,18 @@ def redact_credentials(text: str) -> str:
 
 
 def _run(arguments: tuple[str, ...], cwd: Path | None) -> tuple[int, str, str]:
-    """Run git; return its exit code, output and message."""
+    """Run git; return its exit code, output and message. Raises UserError where there is no git."""
+    if shutil.which("git") is None:
+        raise UserError("git must be on PATH, and is not; install git, or correct PATH")
     with subprocess.Popen(
         ["git", *arguments],
         cwd=cwd,
         text=True,
+        errors="surrogateescape",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+        # Its messages in English, by which `tasks.runtime.surroundings` knows them.
+        env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8", "LANGUAGE": ""},
     ) as process:
         try:
             output, message = process.communicate(timeout=GIT_SECONDS)

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.runtime.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The repository that this file lies in."""
 BIN = Path(sys.executable).parent
@@ -36,14 +38,21 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read the environment as it is now."""
+        """Read the environment as it is now. Raises UserError for a port that is none."""
         return cls(
-            origin=os.environ.get("LAMPLIGHTER_ORIGIN", str(ROOT)),
-            home=Path(os.environ.get("LAMPLIGHTER_HOME", ROOT / ".lamplighter")).resolve(),
-            cache=os.environ.get("LAMPLIGHTER_CACHE", str(ROOT / ".dvc" / "cache")),
-            s3_port=int(os.environ.get("LAMPLIGHTER_S3_PORT", "8333")),
-            ui_port=int(os.environ.get("LAMPLIGHTER_UI_PORT", "8080")),
+            origin=os.environ.get("LAMPLIGHTER_ORIGIN") or str(ROOT),
+            home=Path(os.environ.get("LAMPLIGHTER_HOME") or ROOT / ".lamplighter").resolve(),
+            cache=os.environ.get("LAMPLIGHTER_CACHE") or str(ROOT / ".dvc" / "cache"),
+            s3_port=_port("LAMPLIGHTER_S3_PORT", "8333"),
+            ui_port=_port("LAMPLIGHTER_UI_PORT", "8080"),
         )
+
+
+def _port(name: str, default: str) -> int:
+    text = os.environ.get(name) or default
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise UserError(f"{name} must be a port from 1 to 65535, got {text!r}; set it so, or unset it")
+    return int(text)
 
 
 def settings() -> Settings:

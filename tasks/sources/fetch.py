@@ -16,6 +16,7 @@ from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
 from tasks.sources.csv_file import read_csv
 from tasks.sources.jsonl_file import read_jsonl
+from tasks.sources.other_files import checked
 from tasks.sources.parquet_file import read_parquet
 from tasks.sources.sql import read_query
 from tasks.sources.unreadable import mark_containers
@@ -56,7 +57,8 @@ def _read_file(source: FileSource, place: str) -> pd.DataFrame:
 
     url, shown = url_of(source, place)
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(url, "rb") as opened:
+            file = checked(opened, source)
             if source.kind == "csv":
                 return read_csv(file, source)
             return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file)
@@ -64,6 +66,8 @@ def _read_file(source: FileSource, place: str) -> pd.DataFrame:
         message = redact_url(" ".join(str(error).split()), url, shown)
         if isinstance(error, FileNotFoundError) and _is_absent(error):
             raise UserError(f"{place}.url must exist, and {shown} does not; correct the path") from None
+        if isinstance(error, IsADirectoryError):
+            raise UserError(f"{place}.url must be a file, and {shown} is a folder; name a file in it") from None
         if isinstance(error, PermissionError):
             raise UserError(f"{place}.url: {shown} must be readable, and is refused; check the credentials") from None
         if isinstance(error, ValueError | ImportError | MemoryError | pa.ArrowException) or _is_corrupt(error):
