@@ -1,12 +1,15 @@
-"""Oracle: the model's metrics themselves, on scores taken apart from the stage."""
+"""Oracle: the model's metrics themselves, on scores taken apart from the stage; scikit-learn with all labels."""
 
 import json
+import time
 from datetime import date
 
 import numpy as np
 import pandas as pd
 import pytest
 from builders import a_product
+from sklearn import metrics as sk
+from sklearn.preprocessing import MultiLabelBinarizer
 from test_model_export import TASKS, mixed, random_model
 
 from model.evaluation.metrics import evaluate_scores
@@ -15,7 +18,8 @@ from tasks.evaluate import evaluate
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
 from tasks.runtime.paths import Paths
-from tasks.training.measuring import UNCALIBRATED
+from tasks.training import plots
+from tasks.training.measuring import UNCALIBRATED, measure
 
 KINDS = {"colour": "category", "size": "number", "when": "time"}
 PATHS = Paths("tiny")
@@ -62,3 +66,66 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
         assert full[UNCALIBRATED]["log_loss"] != full["model"]["log_loss"]
         assert f"({full[UNCALIBRATED]['ece']:.3f} before calibration)" in told
     assert PATHS.report("evaluation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def splits_with_unseen_classes(task, unseen):
+    """Splits whose test rows have the labels `unseen` on their last 20 of 60 rows; 40 have labels of training."""
+    product = a_product(columns=KINDS, expectations=[], target__task=task, gates__metric="macro_f1")
+    random = np.random.default_rng(0)
+    for name, n in (("train", 80), ("val", 40), ("test", 60)):
+        frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS}).assign(
+            late=truths(task, n, random).astype(object)
+        )
+        if name == "test":
+            frame.loc[40:, "late"] = unseen * (20 // len(unseen))
+        write_table(PATHS.splits / f"{name}.parquet", frame)
+    random_model(PATHS.trained, task, KINDS)
+    return product, frame["late"].tolist()
+
+
+def test_rows_of_classes_never_trained_are_wrong_answers_as_scikit_learn_counts(workspace, monkeypatch):
+    monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
+    product, labels = splits_with_unseen_classes("multiclass", ["never", "seen"])
+    measured, model = measure(product, PATHS), TorchScorer(PATHS.trained)
+    rows = model_inputs.split_part(PATHS.splits, "test", product).read_all()
+    answers = np.array(model.classes)[model.score(rows).argmax(1)].tolist()
+    found = measured.by_scorer["model"]
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, answers))
+    assert found["accuracy"] <= 40 / 60
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, answers, average="macro", zero_division=0))
+    everyone = [*model.classes, "never", "seen"]
+    shares = np.c_[model.score(rows).astype(float), np.zeros((60, 2))].clip(np.finfo(np.float32).tiny)
+    order = np.argsort(everyone)
+    shares = (shares / shares.sum(1, keepdims=True))[:, order]
+    assert found["log_loss"] == pytest.approx(sk.log_loss(labels, shares, labels=sorted(everyone)), rel=1e-4)
+    assert found["per_class"]["never"] == {"precision": 0, "recall": 0, "f1": 0, "support": 10}
+    assert measured.by_scorer["baseline"]["accuracy"] <= 40 / 60
+    assert found["macro_f1_interval_95"][1] < 0.9
+    assert measured.report()["rows_of_unknown_class"] == 20
+    assert "on 60 held-out rows, 20 of them of 2 classes that training never saw, which count as wrong" in (
+        measured.summary
+    )
+
+
+def test_labels_never_trained_are_missed_ones_as_scikit_learn_counts(workspace, monkeypatch):
+    monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
+    product, labels = splits_with_unseen_classes("multilabel", ["x|never"])
+    measured, model = measure(product, PATHS), TorchScorer(PATHS.trained)
+    scores = model.score(model_inputs.split_part(PATHS.splits, "test", product).read_all())
+    binarise = MultiLabelBinarizer(classes=[*model.classes, "never"]).fit([])
+    y = binarise.transform([{name for name in label.split("|") if name} for label in labels])
+    decided = np.c_[scores >= 0.5, np.zeros(60, bool)].astype(int)
+    found = measured.by_scorer["model"]
+    for average in ("macro", "micro"):
+        assert found[f"{average}_f1"] == pytest.approx(sk.f1_score(y, decided, average=average, zero_division=0))
+    assert measured.report()["rows_of_unknown_class"] == 20
+
+
+def test_confusion_of_many_classes_is_drawn_in_seconds_without_numbers(workspace):
+    n = 200
+    y = np.arange(n)
+    scores = {"model": np.eye(n), "baseline": np.eye(n)}
+    product = a_product(expectations=[], target__task="multiclass", gates__metric="macro_f1")
+    begun = time.process_time()
+    plots.plot_evaluation(PATHS.report("evaluation.png"), product, y, scores, tuple(map(str, y)))
+    assert time.process_time() - begun < 20

@@ -34,6 +34,11 @@ def classes(frame: pd.DataFrame, product: Product) -> tuple[str, ...]:
     return head_of(product.target.task).classes(frame[product.target.name].dropna().unique())
 
 
+def all_classes(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes `known` and, after them, the others in the labels of `frame`."""
+    return (*known, *(name for name in classes(frame, product) if name not in known))
+
+
 def targets(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> np.ndarray:
     """Return the labels of `frame` as the model takes them: see `Head.label_array`."""
     return head_of(product.target.task).label_array(frame[product.target.name].to_numpy(), known)
@@ -81,7 +86,7 @@ class SplitPart:
             yield inputs(chosen.select(list(self.product.columns)).to_pandas(), self.product)
 
     def with_known_labels(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
-        """Return the rows whose label is among the classes `known`, and their targets.
+        """Return the rows whose label is among the classes `known`, to learn from, and their targets.
 
         Raises UserError where there is none.
         """
@@ -123,6 +128,20 @@ def split_part(folder: Path, name: str, product: Product) -> SplitPart:
 def age_days(times: np.ndarray) -> np.ndarray:
     """Return the days from each time to the newest. Shapes: datetime64 [n] -> float64 [n]."""
     return (times.max() - times) / np.timedelta64(1, "D")
+
+
+def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
+    """Return scores with a column for each wanted class: 0 for one that is no answer of the model's.
+
+    Shapes: found [n, C] of `answers` -> [n, len(wanted)]; [n] stays as it is.
+
+    >>> scores_of_classes(np.array([[0.25, 0.75]]), ("a", "b"), ("b", "c")).tolist()
+    [[0.75, 0.0]]
+    """
+    if found.ndim == 1:
+        return found
+    by_class = dict(zip(answers, found.T, strict=True))
+    return np.stack([by_class.get(name, np.zeros_like(found[:, 0])) for name in wanted], axis=1)
 
 
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:

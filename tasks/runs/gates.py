@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic.dataclasses import dataclass
 
 from tasks.params import LOWER_IS_BETTER, Product
@@ -101,16 +100,18 @@ def incompatibility(champion: Path, product: Product) -> str:
 
 
 def held_out_metric(champion: Path, product: Product) -> float:
-    """Return the champion's metric on the challenger's held-out rows; a class that it does not know scores 0."""
+    """Return the champion's metric on the challenger's held-out rows; a class that it does not know scores 0.
+
+    Classes are those of the challenger, of the held-out rows and of the champion itself: an answer counts as it was.
+    """
     from model.scoring.scorer import Scorer
     from model.target import read_target
 
     paths, scorer = Paths(product.name), Scorer(champion)
-    classes = read_target(paths.onnx).classes
-    rows, y = model_inputs.split_part(paths.splits, "test", product).with_known_labels(classes)
-    scores = model_inputs.scores(scorer, rows)
-    if scores.ndim > 1:
-        by_class = dict(zip(scorer.classes, scores.T, strict=True))
-        scores = np.stack([by_class.get(name, np.zeros_like(scores[:, 0])) for name in classes], axis=1)
+    rows = model_inputs.split_part(paths.splits, "test", product)
+    known = tuple(dict.fromkeys([*read_target(paths.onnx).classes, *scorer.classes]))
+    classes = model_inputs.all_classes(rows.labels, product, known)
+    y = model_inputs.targets(rows.labels, product, classes)
+    scores = model_inputs.scores_of_classes(model_inputs.scores(scorer, rows), scorer.classes, classes)
     value = gate_metric(product, y, scores)
     return math.nan if value is None else value

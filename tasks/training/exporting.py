@@ -150,14 +150,15 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
 
     _write_networks(product, splits, folder, engines)
     exact: Scorer = Scorer(folder, engine=SIMPLEST)
-    (val, y_val), (test, y_test) = (
-        model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS).with_known_labels(exact.classes)
-        for part in ("val", "test")
-    )
+    val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
+    val, y_val = val.with_known_labels(exact.classes)
+    classes = model_inputs.all_classes(test.labels, product, exact.classes)
+    y_test = model_inputs.targets(test.labels, product, classes)
 
     @cache
     def held_out(engine: Engine) -> float | None:
         scores = model_inputs.scores(Scorer(folder, engine=engine), test)
+        scores = model_inputs.scores_of_classes(scores, exact.classes, classes)
         return gate_metric(product, y_test, scores)
 
     metric = product.gates.metric

@@ -1,4 +1,8 @@
-"""Measure scores on held-out rows, with intervals."""
+"""Measure scores on held-out rows, with intervals.
+
+A row of a class that training never saw cannot be answered rightly, and counts as a wrong answer: the classes of the
+measurement are the training rows' and the held-out rows' together, and the score of one that was never seen is 0.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,18 +64,30 @@ class Measured:
     """The labels, as `tasks.rows.model_inputs.targets` gives them."""
     scores: Scores
     classes: tuple[str, ...]
+    """Those of the training rows, then those that only the held-out rows have."""
+    n_unseen_classes: int
+    """How many classes only the held-out rows have."""
     n_rows: dict[str, int]
-    """All rows of the parts train and test, also those that could not be measured."""
+    """All rows of the parts train and test."""
     calibration: dict[str, tuple[float, ...]]
     """Scale and offset of the model."""
     by_scorer: "dict[str, Metrics]"
     """Every metric by the scores' name, with the interval of the gates' metric."""
 
+    @property
+    def n_rows_of_unseen_classes(self) -> int:
+        """Return how many held-out rows have a class that training never saw."""
+        n_seen = len(self.classes) - self.n_unseen_classes
+        if not self.n_unseen_classes:
+            return 0
+        return int((self.y[:, n_seen:].any(axis=1) if self.y.ndim > 1 else self.y >= n_seen).sum())
+
     def report(self) -> dict[str, Any]:
         """Return the content of evaluation.json."""
         return {
             "rows_test": len(self.y),
-            "rows_of_unknown_class": self.n_rows["test"] - len(self.y),
+            "rows_of_unknown_class": self.n_rows_of_unseen_classes,
+            "classes_never_trained": self.n_unseen_classes,
             "threshold": self.product.predict.threshold,
             "calibration": self.calibration,
             **self.by_scorer,
@@ -92,9 +108,16 @@ class Measured:
         ece = f", ece {model['ece']:.3f}" if "ece" in model else ""
         if UNCALIBRATED in self.by_scorer:
             ece += f" ({self.by_scorer[UNCALIBRATED]['ece']:.3f} before calibration)"
+        unseen = ""
+        if self.n_unseen_classes:
+            unseen = (
+                f", {self.n_rows_of_unseen_classes:,} of them of {self.n_unseen_classes:,} classes that training never "
+                "saw, which count as wrong"
+            )
         return (
             f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
-            f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, on {len(self.y):,} held-out rows"
+            f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, "
+            f"on {len(self.y):,} held-out rows{unseen}"
         )
 
 
@@ -106,21 +129,28 @@ def measure(product: Product, paths: Paths) -> Measured:
     model = TorchScorer(paths.trained)
     target = model.network.target
     assert target is not None
-    test_rows, y = model_inputs.split_part(paths.splits, "test", product).with_known_labels(model.classes)
+    test_rows = model_inputs.split_part(paths.splits, "test", product)
+    classes = model_inputs.all_classes(test_rows.labels, product, model.classes)
+    y = model_inputs.targets(test_rows.labels, product, classes)
     baseline = _baseline(product, paths.splits, model.classes)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
     scores = {"model": model_inputs.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}
     if target.scale:
         scores[UNCALIBRATED] = uncalibrated(target, scores["model"])
+    scores = {
+        name: model_inputs.scores_of_classes(found, model.classes, classes) if target.head.has_classes else found
+        for name, found in scores.items()
+    }
     return Measured(
         product=product,
         y=y,
         scores=scores,
-        classes=model.classes,
+        classes=classes,
+        n_unseen_classes=len(classes) - len(model.classes),
         n_rows={name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")},
         calibration={"scale": target.scale, "offset": target.offset},
-        by_scorer=measured_scores(product, y, scores, model.classes),
+        by_scorer=measured_scores(product, y, scores, classes),
     )
 
 

@@ -13,6 +13,9 @@ from tasks.params import Product
 from tasks.runtime.files import atomic_file
 from tasks.training.measuring import UNCALIBRATED, Scores, final_scores
 
+CLASSES_SHOWN = 30
+"""Of more classes a confusion matrix shows colours alone: nobody could read its numbers, and drawing takes minutes."""
+
 
 class Draw(Protocol):
     """One panel, drawn on matplotlib's axes."""
@@ -64,8 +67,11 @@ def _confusion(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ..
             display_labels=classes,
             ax=axes,
             colorbar=False,
+            include_values=len(classes) <= CLASSES_SHOWN,
             xticks_rotation=45,
         )
+        if len(classes) > CLASSES_SHOWN:
+            axes.set(xticks=[], yticks=[])
         axes.set(title=name)
 
     for name, values in final_scores(scores).items():

@@ -142,8 +142,10 @@ def _metric_on_validation_rows(product: Product, paths: Paths) -> tuple[float | 
     from model.scoring.scorer import TorchScorer
 
     model = TorchScorer(paths.trained)
-    rows, y = model_inputs.split_part(paths.splits, "val", product).with_known_labels(model.classes)
-    scores = model_inputs.scores(model, rows)
+    rows = model_inputs.split_part(paths.splits, "val", product)
+    classes = model_inputs.all_classes(rows.labels, product, model.classes)
+    y = model_inputs.targets(rows.labels, product, classes)
+    scores = model_inputs.scores_of_classes(model_inputs.scores(model, rows), model.classes, classes)
     return gate_metric(product, y, scores), bool(np.isfinite(scores).all())
 
 
