@@ -3,7 +3,7 @@
 Each task does one stage in a workspace of the run (see `tasks.runs.steps`); only the facts of the run and the records
 of the night's parts pass between tasks. A parse reads params.yaml and imports nothing heavy. A task is retried where
 waiting can mend it, and fails at once where only a person can. The shape of a DAG follows from params.yaml alone: no
-environment and no parameter of a run changes it.
+environment, no setting of Airflow's and no parameter of a run changes it. Which date a run is of: `tasks.runs.dates`.
 """
 
 import sys
@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow.sdk import DAG, Param, chain, get_current_context, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from tasks import STAGES, params
@@ -58,15 +58,17 @@ def classify_failure(work: Callable[[], T]) -> T:
 
 
 @task
-def start(product: str, kind: str) -> Json:
-    """Open the run: settle its as_of, revision and champion."""
+def start(product: str, kind: str, time_zone: str) -> Json:
+    """Open the run: settle its as_of, which the log says first, its revision and its champion."""
+    from tasks.runs.dates import run_date
     from tasks.runs.steps import open_run
 
     context = get_current_context()
-    given = context["params"]
-    unique = context["dag_run"].run_id
+    given, dag_run = context["params"], context["dag_run"]
+    date = classify_failure(lambda: run_date(given["as_of"], dag_run, time_zone))
+    print(date, flush=True)
     run = classify_failure(
-        lambda: open_run(product, kind, as_of(context), unique, shards=given.get("shards"), force=given["force"])
+        lambda: open_run(product, kind, date.as_of, dag_run.run_id, shards=given.get("shards"), force=given["force"])
     )
     print(
         f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
@@ -129,13 +131,12 @@ def collect(run: Json, parts: list[Json]) -> None:
     classify_failure(lambda: steps.collect(Run.from_json(run), described))
 
 
-def as_of(context: Any) -> str:
-    """Return the run's date: as given; the day before for a scheduled or backfilled run; params.yaml's by hand."""
-    if context["params"]["as_of"]:
-        return str(context["params"]["as_of"])
-    if context["dag_run"].run_type in ("scheduled", "backfill"):
-        return (context["logical_date"] - timedelta(days=1)).date().isoformat()
-    return params.load(ROOT / params.PARAMS_FILE).as_of.isoformat()
+def empty_as_of(product: params.Product) -> str:
+    """Return what a run is of that is given no as_of, for those who fill in the form."""
+    last = product.last_as_of
+    if last:
+        return f"The data end on {product.source.ends}: give a date up to {last}. Empty: last night, which is refused."
+    return f"Empty: last night, the day before the run's own day in {product.time_zone}, at whatever hour it runs."
 
 
 def form(product: params.Product, kind: str) -> dict[str, Param]:
@@ -146,10 +147,7 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
             type=["null", "string"],
             format="date",
             title="as_of",
-            description=(
-                "The date up to which data is known, inclusive. "
-                "Empty: yesterday for scheduled runs, params.yaml's as_of by hand."
-            ),
+            description="The date up to which data is known, inclusive. " + empty_as_of(product),
         ),
         "force": Param(
             False, type="boolean", title="force", description="Run every stage even where nothing has changed."
@@ -189,10 +187,27 @@ def explanation(product: params.Product, kind: str) -> str:
         f"`{product.publish.url}/{product.name}/`.",
     }[kind]
     return (
-        f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n"
+        f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n{dates(product)}\n\n"
         "Every task restores the run's workspace from git and the DVC remote, does one stage with "
         "`dvc repro --single-item`, and saves it. The run stays as a DVC experiment: `dvc exp show -A`."
     )
+
+
+def dates(product: params.Product) -> str:
+    """Return which date a run is of, by how it was started."""
+    last = product.last_as_of
+    ends = f" **The data end on {product.source.ends}: give an as_of up to {last}.**" if last else ""
+    return f"""**Which night a run is of**, as the first line of the log of `start` says. Days are those of
+{product.time_zone}.{ends}
+
+| the run | its as_of |
+|---|---|
+| was given an as_of | that |
+| was due on the 2nd by its schedule, at 03:00 as at 18:00 | the 1st |
+| was triggered on the 2nd by hand, an asset or another DAG | the 1st |
+| has a logical date on the 2nd that somebody typed | the 1st |
+| belongs to a backfill from the 2nd to the 8th | the 1st to the 7th: the day before each day on which one was due |
+"""
 
 
 def approval(product: params.Product) -> Any:
@@ -214,7 +229,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         dag_id=f"{kind}__{product.name}",
         description=product.description,
         doc_md=explanation(product, kind),
-        schedule=schedule,
+        schedule=schedule and CronTriggerTimetable(schedule, timezone=product.time_zone),
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
@@ -228,7 +243,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
             "execution_timeout": TASK_TIMEOUT,
         },
     ) as dag:
-        run = start(product.name, kind)
+        run = start(product.name, kind, product.time_zone)
         names = TRAIN_STAGES if kind == "train" else ("ingest", "validate", "publish", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
         if kind == "train" and needs_approval(product):

@@ -27,13 +27,14 @@ json.dump({name: DagSerialization.to_dict(dag) for name, dag in dags.items()}, s
 """
 
 
-def serialised(tmp_path, seed: int) -> dict:
+def serialised(tmp_path, seed: int, **settings: str) -> dict:
     env = environment(
         tmp_path,
         PYTHONHASHSEED=str(seed),
         PYTHONPATH=str(ROOT),
         AIRFLOW_HOME=str(tmp_path / "airflow"),
         AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
+        **settings,
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SERIALISE],
@@ -70,12 +71,13 @@ def test_every_product_has_its_two_dags_on_its_schedules(module):
         for kind, schedule in (("train", product.schedule.retrain), ("predict", product.schedule.predict)):
             dag = getattr(module, f"{kind}__{name}")
             assert dag.dag_id == f"{kind}__{name}"
-            assert dag.schedule == schedule
+            due = dag.schedule and (dag.schedule.expression, str(dag.schedule.timezone))
+            assert due == (schedule and (schedule, product.time_zone))
             assert dag.catchup is False
 
 
-def test_serialisation_is_the_same_at_every_parse_and_hash_seed(dags, tmp_path):
-    assert serialised(tmp_path, 2) == dags
+def test_serialisation_is_the_same_at_every_parse_hash_seed_and_setting_of_intervals(dags, tmp_path):
+    assert serialised(tmp_path, 2, AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS="True") == dags
 
 
 @pytest.mark.parametrize("product", DECLARED)
@@ -160,22 +162,41 @@ def test_every_dag_explains_itself_and_has_a_form(module):
         assert predict.params["shards"] is None, "what is committed decides, not what this parse has read"
 
 
-@pytest.mark.parametrize(
-    ("given", "kind", "expected"),
-    [
-        ("2013-05-05", "scheduled", "2013-05-05"),
-        (None, "scheduled", "2013-07-01"),
-        (None, "backfill", "2013-07-01"),
-        (None, "manual", str(params.load(ROOT / "params.yaml").as_of)),
-    ],
-)
-def test_as_of_is_what_was_given_or_yesterday_or_that_of_the_file(module, given, kind, expected):
-    context = {
-        "params": {"as_of": given},
-        "dag_run": SimpleNamespace(run_type=kind),
-        "logical_date": datetime(2013, 7, 2, 2, tzinfo=UTC),
-    }
-    assert module.as_of(context) == expected
+def test_form_says_what_a_run_without_an_as_of_is_of(module):
+    as_of = {name: getattr(module, f"predict__{name}").params.get_param("as_of") for name in DECLARED}
+    assert "give a date up to 2013-12-30." in as_of["flight-delays"].description, "its nights score tomorrow's rows"
+    assert "give a date up to 2013-07-05." in as_of["news-topics"].description
+    going_on = replace(
+        DECLARED["parcels"], source=replace(DECLARED["parcels"].source, ends=None), time_zone="Asia/Tokyo"
+    )
+    dag = module.declare(going_on, "predict", "0 3 * * *")
+    assert "last night, the day before the run's own day in Asia/Tokyo" in dag.params.get_param("as_of").description
+    assert "Asia/Tokyo" in dag.doc_md
+    assert "The data end" not in dag.doc_md
+
+
+@pytest.mark.parametrize("wrong", ["", "yesterday", "2013-6-30", "2013-06-31", 20130630])
+def test_date_that_cannot_be_read_is_refused_when_the_run_is_triggered(module, wrong):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        module.form(DECLARED["parcels"], "predict")["as_of"].resolve(wrong)
+
+
+def test_log_of_start_begins_with_the_date_and_its_reason(module, monkeypatch, capsys):
+    due = datetime(2013, 7, 1, 18, tzinfo=UTC)
+    dag_run = SimpleNamespace(
+        run_id="r", logical_date=due, data_interval_start=due, data_interval_end=due, run_after=due
+    )
+    context = {"params": {"as_of": None, "force": False}, "dag_run": dag_run}
+    monkeypatch.setattr(module, "get_current_context", lambda: context)
+    opened = Run(name="tiny-r", product="tiny", as_of="2013-07-01", revision="ab" * 20, shards=3)
+    asked = []
+    monkeypatch.setattr("tasks.runs.steps.open_run", lambda *asks, **more: asked.append(asks) or opened)
+    module.start.function("tiny", "predict", "Asia/Tokyo")
+    assert asked == [("tiny", "predict", "2013-07-01", "r")]
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "as_of 2013-07-01 (the day before 2013-07-02 03:00 in Asia/Tokyo)"
 
 
 @pytest.mark.parametrize("final", [UserError("mend me"), KeyError("a bug")])

@@ -190,6 +190,14 @@ def test_check_of_the_file_imports_nothing_heavy():
             "schedule.predict must be a cron expression or null, got '61 * * * *'; use for example \"0 3 * * 0\"",
         ),
         (
+            {"source": {"kind": "csv", "url": "a.csv", "ends": "2013-06-31"}},
+            "source.ends must be a date written as YYYY-MM-DD, got '2013-06-31'; use for example \"2013-12-31\"",
+        ),
+        (
+            {"source": {"kind": "csv", "url": "a.csv", "ends": 20131231}},
+            'source.ends must be a date written as YYYY-MM-DD, got 20131231; use for example "2013-12-31"',
+        ),
+        (
             {"time_zone": "Asia/Tokio"},
             "time_zone must be the name of an IANA time zone, got 'Asia/Tokio'; use Asia/Tokyo",
         ),

@@ -82,6 +82,20 @@ def test_run_of_a_day_that_has_not_come_is_refused(origin):
         open_run("tiny", "predict", (tomorrow + timedelta(days=2)).isoformat(), "a run of Airflow's")
 
 
+def test_run_after_the_end_of_the_data_is_refused(origin):
+    """Such as the first run of a demonstration whose DAG is unpaused."""
+    promote(origin, None)
+    file = origin / "params.yaml"
+    declared = experiments.head()[1].product("tiny")
+    ends = date.fromisoformat(AS_OF) + timedelta(days=declared.predict.horizon_days)
+    file.write_text(file.read_text().replace("source: {", f'source: {{ends: "{ends}", '))
+    commit(origin, "The data end")
+    assert open_run("tiny", "predict", AS_OF, "a run of Airflow's").generation == 1
+    for kind in ("train", "predict"):
+        with pytest.raises(UserError, match=f"source.ends: the data end on {ends}.* as_of up to {AS_OF}, or delete"):
+            open_run("tiny", kind, "2024-02-11", "a run of Airflow's")
+
+
 def mirrored(store):
     return manifests.decode_checked(store.read("tiny/_champion.json"))
 

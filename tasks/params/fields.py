@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
@@ -53,6 +53,15 @@ def parse_date(text: str) -> date:
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
     return date.fromisoformat(text)
+
+
+def _to_day(value: Any) -> date:
+    if isinstance(value, date):
+        return value
+    try:
+        return parse_date(str(value))
+    except ValueError:
+        raise ValueError(f'must be a date written as YYYY-MM-DD, got {value!r}; use for example "2013-12-31"') from None
 
 
 def module_exists(module: str) -> bool:
@@ -119,6 +128,7 @@ def _is_s3_url(value: str) -> str:
 
 
 Cron = Annotated[str, AfterValidator(_is_cron)]
+Day = Annotated[date, BeforeValidator(_to_day)]
 TimeZone = Annotated[str, AfterValidator(_is_time_zone)]
 S3Url = Annotated[str, AfterValidator(_is_s3_url)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -106,6 +106,11 @@ class Product:
         """Return the kind of each column of a row: a key is a category, where nothing else is declared of it."""
         return {**dict.fromkeys(self.key, CATEGORY), self.time: TIME, **self.columns}
 
+    @property
+    def last_as_of(self) -> date | None:
+        """Return the last as_of whose night has rows, of a product whose source ends; else None."""
+        return self.source.ends and self.source.ends - timedelta(days=self.predict.horizon_days)
+
     def scored_day(self, as_of: date) -> date:
         """Return the day whose rows the night of `as_of` scores."""
         return as_of + timedelta(days=self.predict.horizon_days)

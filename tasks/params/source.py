@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from model.settings import STRICT
-from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, module_exists, without_password
+from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, Day, module_exists, without_password
 
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """Columns that `tasks.sources.unreadable` adds to rows that it cannot read: the reason, the line, and its text."""
@@ -46,6 +46,9 @@ class AnySource:
 
     kind: str
     """The kind of source."""
+    ends: Annotated[Day | None, Field(examples=["2013-12-31"])] = None
+    """The last day of data that come to no more, written as "YYYY-MM-DD": a run of a later date is refused, in place of
+    a night without rows. Default: they go on."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

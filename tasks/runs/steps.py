@@ -40,12 +40,13 @@ def open_run(
     """Open a run at the head of the origin.
 
     `unique` distinguishes runs of one as_of; a retry gives it again, and gets the same run again as long as head and
-    champion are the same. Raises UserError for a date that is none or has not come, an unknown product, no champion to
-    predict with, or a store to which no night can be published safely.
+    champion are the same. Raises UserError for a date that is none, has not come or is after the end of the
+    data, an unknown product, no champion to predict with, or a store to which no night can be published safely.
     """
     known = parse_as_of(as_of)
     revision, everything = head()
     declared = everything.product(product)
+    _check_data_go_on(declared, known)
     leader = champion(product, trained_until=known) if kind == "predict" else None
     if kind == "predict" and leader is None:
         mirror(declared)  # a person may have withdrawn the last one, and no night will say so
@@ -81,6 +82,17 @@ def parse_as_of(text: str) -> date:
     if as_of > datetime.now(UTC).date() + timedelta(days=1):  # east of here it is tomorrow already
         raise UserError(f"as_of must have come, got {text}; until then its night would be the newest; correct it")
     return as_of
+
+
+def _check_data_go_on(product: params.Product, as_of: date) -> None:
+    """Refuse a run of a day that a source which ends has no rows of. Raises UserError."""
+    last = product.last_as_of
+    if last and as_of > last:
+        raise UserError(
+            f"products.{product.name}.source.ends: the data end on {product.source.ends}, and a run of {as_of} would "
+            f"find no rows of {product.scored_day(as_of)}; trigger it with an as_of up to {last}, or delete ends where "
+            "the data go on"
+        )
 
 
 def step(run: Run, name: str, approver: str | None = None) -> Result:

@@ -1,0 +1,65 @@
+"""Tell which date a run of Airflow's is of: one rule, for every kind of run and every setting of Airflow.
+
+A run is of the as_of that it is given; else of last night, the last day that had ended, in the product's time zone, at
+the moment that the run itself names: the end of its data interval, a logical date outside of that interval, or the time
+from which it may run. What Airflow calls the run (scheduled, manual, backfill, ...) decides nothing, and neither does
+params.yaml, whose as_of is the clock of `dvc repro` alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from tasks.runtime.errors import UserError
+
+REMEDY = "trigger the run with an as_of, such as 2013-06-30"
+
+
+class DagRun(Protocol):
+    """What a run of Airflow's says of its time; any of it may be missing."""
+
+    logical_date: datetime | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    run_after: datetime | None
+
+
+@dataclass(frozen=True)
+class RunDate:
+    """The as_of of a run, and why it is that."""
+
+    as_of: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the line that stands first in a run's log and in its note."""
+        return f"as_of {self.as_of} ({self.reason})"
+
+
+def run_date(given: Any, dag_run: DagRun, time_zone: str) -> RunDate:
+    """Return the date of a run that was `given` an as_of, or None. Raises UserError where none can be told."""
+    if given is not None:
+        return RunDate(str(given), "as given")
+    moment = moment_of(dag_run)
+    local = moment.astimezone(ZoneInfo(time_zone))
+    last_night = local.date() - timedelta(days=1)  # not of the moment: a day may have 23 hours or 25
+    return RunDate(last_night.isoformat(), f"the day before {local:%Y-%m-%d %H:%M} in {time_zone}")
+
+
+def moment_of(dag_run: DagRun) -> datetime:
+    """Return the moment that a run stands for, whenever its tasks run. Raises UserError where it names none.
+
+    A logical date within the data interval is the interval's start or end, and the run was due at the end. One outside
+    of it was typed by a person: Airflow then makes the interval of the time of typing.
+    """
+    start, end, logical = dag_run.data_interval_start, dag_run.data_interval_end, dag_run.logical_date
+    due = start and end and (logical is None or start <= logical <= end)
+    moment = end if due else logical or end or dag_run.run_after
+    if moment is None:
+        raise UserError(
+            f"a run must have an as_of, a data interval, a logical date or a run_after, and it has none; {REMEDY}"
+        )
+    if moment.tzinfo is None:
+        raise UserError(f"the time of a run must have a time zone, got {moment.isoformat()}; {REMEDY}")
+    return moment
