@@ -17,7 +17,8 @@ from tasks.params import parse_date
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest, PublishedPart
 from tasks.publication.manifests import NightPlace
-from tasks.publication.object_store import MAX_REQUEST_ATTEMPTS, Store
+from tasks.publication.object_store import Store
+from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
 from tasks.runtime.errors import UserError
 
 

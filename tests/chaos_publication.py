@@ -373,10 +373,10 @@ def _be_impatient(settings: dict[str, str]) -> None:
     """Wait briefly where a worker would wait for long: the campaign breaks requests by the hundred."""
     from botocore.retries.standard import ExponentialBackoff
 
-    from tasks.publication import object_store
+    from tasks.publication import store_client
 
     os.environ.update(settings)
-    object_store.READ_SECONDS = object_store.CONNECT_SECONDS = proxy.HANG_SECONDS / 2  # type: ignore[assignment]
+    store_client.READ_SECONDS = store_client.CONNECT_SECONDS = proxy.HANG_SECONDS / 2  # type: ignore[assignment]
     ExponentialBackoff.delay_amount = lambda *_: 0.01  # type: ignore[method-assign]
 
 

@@ -51,7 +51,28 @@ class Request:
     body: bytes
 
 
-Plan = Callable[[Request], str | None]
+@dataclass(frozen=True)
+class Canned:
+    """An answer that the proxy gives in the store's place, or after the store had the request."""
+
+    status: str
+    """Such as 507 Insufficient Storage."""
+    body: bytes = b""
+    kind: str = "application/xml"
+    """The Content-Type."""
+    headers: tuple[tuple[str, str], ...] = ()
+    forwarded: bool = False
+    """Whether the store gets the request first."""
+
+
+def refusal(status: str, code: str, message: str = "as asked for") -> Canned:
+    """An error as S3 words it."""
+    return Canned(
+        status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    )
+
+
+Plan = Callable[[Request], str | Canned | None]
 
 
 class Proxy:
@@ -111,10 +132,14 @@ class Proxy:
             request = Request(len(self.requests), method, path, headers, body)
             fault = self.plan(request)
             if fault:
-                self.injected[fault] += 1
+                self.injected[fault if isinstance(fault, str) else fault.status] += 1
         return self._answer(client, request, fault)
 
-    def _answer(self, client: socketserver.StreamRequestHandler, request: Request, fault: str | None) -> bool:
+    def _answer(self, client: socketserver.StreamRequestHandler, request: Request, fault: str | Canned | None) -> bool:
+        if isinstance(fault, Canned):
+            if fault.forwarded:
+                self._forward(request, request.body)
+            return _send_canned(client, request, fault)
         if fault in ("error before", "throttled", CONFLICT):
             return self._send_error(client, fault)
         if fault == "dropped before":
@@ -161,6 +186,14 @@ class Proxy:
             f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         )
         return True
+
+
+def _send_canned(client: socketserver.StreamRequestHandler, request: Request, answer: Canned) -> bool:
+    given = [("Content-Type", answer.kind), ("Content-Length", str(len(answer.body))), *answer.headers]
+    head = "".join(f"{name}: {value}\r\n" for name, value in given)
+    body = b"" if request.method == "HEAD" or answer.status.startswith("204") else answer.body
+    client.wfile.write(f"HTTP/1.1 {answer.status}\r\n{head}\r\n".encode() + body)
+    return True
 
 
 def flipped(body: bytes, really: bool) -> bytes:

@@ -158,14 +158,15 @@ def test_upload_that_arrives_damaged_is_refused(store, file):
 
 def test_wrong_credentials_are_a_mistake_of_a_person(store, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(UserError, match="check bucket and credentials"):
+    remedy = "does not take these credentials; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    with pytest.raises(UserError, match=f"must take GetObject, and answered 403 SignatureDoesNotMatch .*{remedy}"):
         Store(store.url).read("key")
-    with pytest.raises(UserError, match="check bucket and credentials"):
+    with pytest.raises(UserError, match=f"must take PutObject, and answered 403 SignatureDoesNotMatch .*{remedy}"):
         Store(store.url).replace("key", b"1", None)
 
 
 def test_bucket_that_is_not_there_is_a_mistake_of_a_person(store):
-    with pytest.raises(UserError, match=r"NoSuchBucket.*check bucket and credentials"):
+    with pytest.raises(UserError, match=r"404 NoSuchBucket.*the bucket is not there; make it, or correct"):
         Store("s3://no-such-bucket/x").read("key")
 
 

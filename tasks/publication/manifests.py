@@ -25,7 +25,8 @@ from typing import TypeVar
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from tasks.publication.contracts import FORMAT, Claims, Manifest, Pointer
-from tasks.publication.object_store import MAX_CAS_ROUNDS, MAX_REQUEST_ATTEMPTS, Store, StoredObject
+from tasks.publication.object_store import MAX_CAS_ROUNDS, Store, StoredObject
+from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.records import Record

@@ -2,7 +2,8 @@
 
 Address and credentials come from the environment in AWS's own variables (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...).
 A request whose response was lost may have taken effect: every write reads back and compares, instead of trusting the
-response.
+response; so does one whose response does not repeat the checksum that was sent. What else a store may answer, and what
+it means, is in `tasks.publication.store_answers`.
 """
 
 import base64
@@ -10,30 +11,32 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from tasks.publication.store_answers import store_errors, unproven
+from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS, connect
 from tasks.runtime.errors import StoreUnavailable, TransientError, UserError
 from tasks.runtime.files import file_sha256
 
-CONNECT_SECONDS, READ_SECONDS = 5, 60
-"""The wait for a response before the request is sent again."""
-MAX_REQUEST_ATTEMPTS = 5
-"""The number of times a request is sent where the store answers with a failure of its own, or not at all."""
 MAX_CAS_ROUNDS = 25
 """The number of times a compare-and-swap is begun anew where other writers come first."""
 T = TypeVar("T")
 _CHUNK_BYTES = 1 << 20
+_JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
 _LOST_RACE = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 _ABSENT = ("NoSuchKey", "404", "NotFound")
-_REFUSED = ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket")
+MULTIPART_FROM_BYTES, PIECE_BYTES = 1 << 30, 128 << 20
+"""From which size on a file is sent in pieces, and their size: S3 takes 5 GB in one PUT, and 10,000 pieces."""
+_Outcome = Literal["won", "lost", "unproven"]
+"""Whether a conditional write took effect, by its answer; unproven where it does not repeat what was sent."""
 
 
 class _BrokenBody(StoreUnavailable):
@@ -54,6 +57,20 @@ class StoredObject:
     def json(self) -> Any:
         """Return the content as JSON that has been parsed."""
         return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class ObjectHead:
+    """What a store says of an object without sending it."""
+
+    uri: str
+    """The s3:// address."""
+    etag: str
+    """The tag that a conditional replacement must match."""
+    sha256: str | None
+    """The checksum in hex that the store, or else the writer, recorded with it."""
+    metadata: Mapping[str, str]
+    """What its writer noted on it."""
 
 
 @dataclass(frozen=True)
@@ -106,24 +123,31 @@ class Store:
 
         return self._get(key, digest)
 
-    def recorded_sha256(self, key: str) -> str | None:
-        """Return the checksum in hex that was stored with the object; None without an object, or a checksum of it.
-
-        It costs one request without a body: the store compared checksum and body when the object was written.
-        """
-        with _store_errors(self.uri(key)):
+    def head(self, key: str) -> ObjectHead | None:
+        """Return what the store says of an object, in one request without a body; None where there is none."""
+        with store_errors(self.uri(key)):
             try:
                 head = self._client.head_object(Bucket=self.bucket, Key=self.full_key(key), ChecksumMode="ENABLED")
             except self._client.exceptions.ClientError as error:
                 if _code(error) in _ABSENT:
                     return None
+                # An answer to HEAD has a status and no words; the same question by GET has them.
+                self._client.get_object(Bucket=self.bucket, Key=self.full_key(key), Range="bytes=0-0")
                 raise
-        checksum = head.get("ChecksumSHA256")
-        return base64.b64decode(checksum).hex() if checksum else None
+        checksum, metadata = head.get("ChecksumSHA256", ""), head.get("Metadata", {})
+        # Of an object that was sent in pieces a store records a checksum of checksums, as "...-3".
+        is_whole = checksum and "-" not in checksum
+        digest = base64.b64decode(checksum).hex() if is_whole else metadata.get("sha256")
+        return ObjectHead(self.uri(key), head["ETag"], digest, metadata)
+
+    def recorded_sha256(self, key: str) -> str | None:
+        """Return the checksum in hex that was stored with the object; None without an object, or a checksum of it."""
+        head = self.head(key)
+        return head.sha256 if head else None
 
     def list(self, prefix: str) -> dict[str, datetime]:
         """Return the keys below a prefix, in their order, each with the time at which it was last written."""
-        with _store_errors(self.uri(prefix)):
+        with store_errors(self.uri(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.full_key(prefix)
             )
@@ -133,7 +157,7 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
-        with _store_errors(self.uri(key)):
+        with store_errors(self.uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=self.full_key(key))
 
     def create_file(self, key: str, file: Path) -> bool:
@@ -141,25 +165,47 @@ class Store:
 
         Raises UserError where another content is there.
         """
-        digest, unanswered = file_sha256(file), None
+        digest, failure = file_sha256(file), None
         if self.recorded_sha256(key) == digest:
             return False
-        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+        outcome: _Outcome | None = None
         try:
-            with file.open("rb") as body:
-                if self._put(key, body, IfNoneMatch="*", ChecksumSHA256=checksum):
-                    return True
+            outcome = self._put_file(key, file, digest, {}, IfNoneMatch="*")
+            if outcome == "won":
+                return True
         except TransientError as error:
-            unanswered = error
+            failure = error
         current = self.sha256(key)
+        if current is None and outcome == "unproven":
+            raise unproven(self.uri(key))
         if current is None:
-            raise unanswered or TransientError(f"{self.uri(key)}: another writer was at it, and nothing is there yet")
+            raise failure or TransientError(f"{self.uri(key)}: another writer was at it, and nothing is there yet")
         if current != digest:
             raise UserError(
                 f"{self.uri(key)}: an immutable object must not change, and another content is there "
                 f"(sha256 {current}); the same inputs gave other bytes: compare the two machines"
             )
-        return unanswered is not None
+        return failure is not None or outcome == "unproven"
+
+    def replace_file(self, key: str, file: Path, expected: ObjectHead | None, metadata: Mapping[str, str]) -> bool:
+        """Put a file in place of the object that was seen before, or of none; return False where another writer won.
+
+        `metadata` is noted on the object. A lost response is decided by the checksum that the store has.
+        """
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected.etag}
+        digest, failure, outcome = file_sha256(file), None, None
+        try:
+            outcome = self._put_file(key, file, digest, metadata, **condition)
+            if outcome == "won":
+                return True
+        except TransientError as error:
+            failure = error
+        current = self.head(key)
+        if current is not None and (current.sha256 or self.sha256(key)) == digest:
+            return True
+        if failure or outcome == "unproven":
+            raise failure or unproven(self.uri(key))
+        return False
 
     def replace(self, key: str, body: bytes, expected: StoredObject | None) -> bool:
         """Put `body` in place of the object that was read before, or of none; return False where another writer won.
@@ -168,17 +214,18 @@ class Store:
         wrote, so manifests carry a writer's name.
         """
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected.etag}
-        unanswered = None
+        failure, outcome = None, None
         try:
-            if self._put(key, body, **condition):
+            outcome = self._put(key, body, hashlib.sha256(body).hexdigest(), {"ContentType": _JSON}, **condition)
+            if outcome == "won":
                 return True
         except TransientError as error:
-            unanswered = error
+            failure = error
         current = self.read(key)  # a lost response looks like a lost race, or like a failure: this write may have won
         if current is not None and current.body == body:
             return True
-        if unanswered:
-            raise unanswered
+        if failure or outcome == "unproven":
+            raise failure or unproven(self.uri(key))
         return False
 
     def update(self, key: str, change: Callable[[StoredObject | None], bytes | None]) -> bool:
@@ -205,7 +252,7 @@ class Store:
     def _get_once(self, key: str, consume: Callable[[Any], T]) -> T | None:
         from botocore.exceptions import BotoCoreError
 
-        with _store_errors(self.uri(key)):
+        with store_errors(self.uri(key)):
             try:
                 response = self._client.get_object(Bucket=self.bucket, Key=self.full_key(key))
             except self._client.exceptions.ClientError as error:
@@ -217,72 +264,54 @@ class Store:
             except BotoCoreError as error:  # botocore sends a request again whose response is lost, but not for a body
                 raise _BrokenBody(f"{self.uri(key)}: the store did not answer; {error}") from None
 
-    def _put(self, key: str, body: Any, **conditions: str) -> bool:
-        with _store_errors(self.uri(key)):
+    def _put_file(self, key: str, file: Path, digest: str, metadata: Mapping[str, str], **conditions: str) -> _Outcome:
+        kept = {"ContentType": _PARQUET, "Metadata": {**metadata, "sha256": digest}}
+        if file.stat().st_size >= MULTIPART_FROM_BYTES:
+            return self._put_in_pieces(key, file, kept, conditions)
+        with file.open("rb") as body:
+            return self._put(key, body, digest, kept, **conditions)
+
+    def _put(self, key: str, body: Any, digest: str, kept: Mapping[str, Any], **conditions: str) -> _Outcome:
+        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+        place = {"Bucket": self.bucket, "Key": self.full_key(key)}
+        with store_errors(self.uri(key)):
             try:
-                self._client.put_object(Bucket=self.bucket, Key=self.full_key(key), Body=body, **conditions)
-                return True
+                answer = self._client.put_object(**place, Body=body, ChecksumSHA256=checksum, **kept, **conditions)
             except self._client.exceptions.ClientError as error:
                 if _code(error) in _LOST_RACE:
-                    return False
+                    return "lost"
                 raise
+        return "won" if answer.get("ChecksumSHA256") == checksum else "unproven"
+
+    def _put_in_pieces(self, key: str, file: Path, kept: Mapping[str, Any], conditions: Mapping[str, str]) -> _Outcome:
+        """Send a file in pieces, each with its checksum; it becomes the object in one conditional step."""
+        place = {"Bucket": self.bucket, "Key": self.full_key(key)}
+        with store_errors(self.uri(key)):
+            begun = self._client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256", **kept)
+            upload = {**place, "UploadId": begun["UploadId"]}
+            pieces: list[Mapping[str, str | int]] = []
+            try:
+                with file.open("rb") as body:
+                    while piece := body.read(PIECE_BYTES):
+                        checksum = base64.b64encode(hashlib.sha256(piece).digest()).decode()
+                        number = len(pieces) + 1
+                        answer = self._client.upload_part(
+                            **upload, PartNumber=number, Body=piece, ChecksumSHA256=checksum
+                        )
+                        pieces.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum})
+                self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": pieces}, **conditions)
+            except Exception as error:
+                with suppress(Exception):  # pieces that stay cost space; the bucket's rules may remove them
+                    self._client.abort_multipart_upload(**upload)
+                if isinstance(error, self._client.exceptions.ClientError) and _code(error) in _LOST_RACE:
+                    return "lost"
+                raise
+        return "won"
 
     @cached_property
     def _client(self) -> Any:
-        import botocore.session
-        from botocore.config import Config
-
-        # A session of its own: a shared one is not safe between threads, and keeps credentials that it once saw.
-        session = botocore.session.Session()
-        session.register_component("data_loader", _service_descriptions())
-        config = Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            max_pool_connections=32,
-            retries={"mode": "standard", "total_max_attempts": MAX_REQUEST_ATTEMPTS},
-            s3={"addressing_style": "path"},
-        )
-        try:
-            return session.create_client("s3", config=config)
-        except ValueError as error:
-            raise not_an_address(error) from None
-
-
-def not_an_address(error: ValueError) -> UserError:
-    """Return the error for an endpoint that is no address."""
-    return UserError(f"AWS_ENDPOINT_URL_S3 must be an address such as https://minio.example:9000; {error}; correct it")
-
-
-@cache
-def _service_descriptions() -> Any:
-    """Return botocore's descriptions of S3: reading them is three quarters of the time that making a client takes."""
-    import botocore.session
-
-    return botocore.session.Session().get_component("data_loader")
+        return connect(self.url)
 
 
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
-
-
-@contextmanager
-def _store_errors(uri: str) -> Iterator[None]:
-    """Turn botocore's errors into UserError where a person must act, and into StoreUnavailable otherwise."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except NoCredentialsError:
-        raise UserError(
-            f"{uri}: credentials must be in the environment, and are not; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY"
-        ) from None
-    except ClientError as error:
-        if _code(error) in _REFUSED:
-            raise UserError(
-                f"{uri}: the store must grant the request, and refuses it ({_code(error)}); "
-                "check bucket and credentials"
-            ) from None
-        raise StoreUnavailable(f"{uri}: {error}") from None
-    except BotoCoreError as error:
-        raise StoreUnavailable(f"{uri}: the store did not answer; {error}") from None

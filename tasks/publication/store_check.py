@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from tasks.publication.object_store import Store
 from tasks.runtime.errors import TransientError, UserError
@@ -30,15 +31,18 @@ def check_store_once(store: Store) -> None:
 def check_store(store: Store) -> None:
     """Let many writers create one object at once, then replace it, rightly and wrongly; remove the object again.
 
-    Raises UserError where the store does not let exactly one writer win, TransientError where it does not answer.
+    Raises UserError where the store does not let exactly one writer win or refuses a request, TransientError where it
+    does not answer, or answers that it cannot now: each time with the store's own words.
     """
     key = f"_probe/{uuid.uuid4().hex}"
     bodies = [f"writer {i}\n".encode() for i in range(WRITERS)]
     try:
         with ThreadPoolExecutor(WRITERS) as writers:
-            outcomes = writers.map(lambda body: _create(store, key, body), bodies)
-            won = [body for body, is_winner in zip(bodies, outcomes, strict=True) if is_winner]
+            outcomes = list(writers.map(lambda body: _create(store, key, body), bodies))
+        won = [body for body, outcome in zip(bodies, outcomes, strict=True) if outcome is True]
         created = store.read(key)
+        if created is None and (passing := [each for each in outcomes if isinstance(each, TransientError)]):
+            raise passing[0]
         if len(won) > 1:
             _refuse(
                 store, f"{len(won)} of {WRITERS} writers that sent If-None-Match: * at once were told that they won"
@@ -51,16 +55,19 @@ def check_store(store: Store) -> None:
         replaced = store.read(key)
         if replaced is None or replaced.body != b"replaced\n":
             _refuse(store, "a read after a replacement gave something else")
-    finally:
-        store.delete(key)
+    except (UserError, TransientError):
+        with suppress(UserError, TransientError):  # what was found first is what counts
+            store.delete(key)
+        raise
+    store.delete(key)
 
 
-def _create(store: Store, key: str, body: bytes) -> bool:
-    """Return whether this writer got the answer that it won; a lost response says nothing."""
+def _create(store: Store, key: str, body: bytes) -> bool | TransientError:
+    """Return whether this writer got the answer that it won, or the failure; a lost response says nothing."""
     try:
         return store.replace(key, body, None)
-    except TransientError:
-        return False
+    except TransientError as error:
+        return error
 
 
 def _refuse(store: Store, observed: str) -> None:

@@ -4,8 +4,9 @@ import secrets
 
 from tasks.commands.embedded.daemons import port_answers, running_pid, start_daemon, wait_until
 from tasks.commands.embedded.environment import ADDRESS, BUCKET, env_file, kept_settings, write_secret
-from tasks.publication.object_store import not_an_address
-from tasks.runtime.errors import UserError
+from tasks.publication.store_answers import BEFORE_ALL, NoAnswer, check_answer, store_errors
+from tasks.publication.store_client import not_an_address
+from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.settings import BIN, settings
 
 STORE = "store"
@@ -15,15 +16,16 @@ STORE = "store"
 def start_store(env: dict[str, str]) -> str:
     """Start SeaweedFS on loopback unless it runs, wait until it answers, and return its address.
 
-    Raises TransientError when it does not come up, UserError when another program holds its port.
+    Raises TransientError when it does not come up, UserError when another program holds its port; for a store that the
+    environment names, what that one answered.
     """
-    if store_is_ready(env):
+    refused = refusal(env)
+    if refused is None:
         return env[ADDRESS]
     if any(env.get(name) != value for name, value in kept_settings().items() if name.startswith("AWS_")):
-        raise UserError(
-            f"the object store at {env[ADDRESS]} must answer the credentials of the environment "
-            f"and hold the bucket {env.get('S3_BUCKET', BUCKET)}, and does not; check AWS_* and S3_BUCKET"
-        )
+        if isinstance(refused, NoAnswer):  # as likely a wrong address as a store that is down
+            raise UserError(f"{refused}; start that store, or correct {ADDRESS}")
+        raise refused
     port = int(env[ADDRESS].rpartition(":")[2])
     if port_answers(port) and running_pid(STORE) is None:
         raise UserError(
@@ -33,15 +35,14 @@ def start_store(env: dict[str, str]) -> str:
     _write_store_keys()
     start_daemon(STORE, env, _store_command(port))
     log = settings().home / f"{STORE}.log"
-    wait_until(lambda: store_is_ready(env), 60, f"the object store did not come up; see {log}")
+    wait_until(lambda: refusal(env) is None, 60, f"the object store did not come up; see {log}")
     return env[ADDRESS]
 
 
-def store_is_ready(env: dict[str, str]) -> bool:
-    """Return whether a store answers that takes the environment's credentials and holds the bucket."""
+def refusal(env: dict[str, str]) -> UserError | TransientError | None:
+    """Return why the environment's store cannot be used: its own words; None where it takes keys and bucket."""
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
 
     config = Config(
         connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
@@ -58,11 +59,14 @@ def store_is_ready(env: dict[str, str]) -> bool:
         )
     except ValueError as error:
         raise not_an_address(error) from None
+    client.meta.events.register(BEFORE_ALL, check_answer)
+    bucket = env.get("S3_BUCKET", BUCKET)
     try:
-        client.head_bucket(Bucket=env.get("S3_BUCKET", BUCKET))
-        return True
-    except (BotoCoreError, ClientError):
-        return False
+        with store_errors(f"s3://{bucket} at {env[ADDRESS]}"):
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)  # a HEAD would get no words
+    except (UserError, TransientError) as error:
+        return error
+    return None
 
 
 def _write_store_keys() -> None:
