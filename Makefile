@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune check test bench chaos trace recreate up down accept refetch retake quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run tune check test bench chaos trace recreate up down accept refetch retake rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,18 @@ refetch: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched again fr
 	@$(BIN)/python -m tasks.commands refetch $(PRODUCT) "$$DT" "$$REASON"
 
 retake: refetch  ## the former name of refetch
+
+rollback: .venv/ready-demo  ## make the version TO the champion of PRODUCT and withdraw the one before, with REASON="..."
+	@$(BIN)/python -m tasks.commands rollback $(PRODUCT) "$(TO)" "$$REASON"
+
+hold: .venv/ready-demo  ## let the champion of PRODUCT stay, whatever passes the gates, with REASON="..."
+	@$(BIN)/python -m tasks.commands hold $(PRODUCT) "$$REASON" $(if $(VERSION),--version "$(VERSION)")
+
+ban: .venv/ready-demo  ## let VERSION of PRODUCT never predict again, under any number, with REASON="..."
+	@$(BIN)/python -m tasks.commands ban $(PRODUCT) "$(VERSION)" "$$REASON"
+
+release: .venv/ready-demo  ## end hold, ban and withdrawal of VERSION of PRODUCT, with REASON="..."
+	@$(BIN)/python -m tasks.commands release $(PRODUCT) "$(VERSION)" "$$REASON"
 
 quarantine: .venv/ready-demo  ## what of PRODUCT lies in quarantine; with DT=..., that day's rows as a file to edit
 	@$(BIN)/python -m tasks.commands quarantine $(PRODUCT) $(if $(DT),"$$DT")

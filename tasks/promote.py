@@ -24,7 +24,10 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     if run is None or run.commit is None:
         raise UserError("promote must run as a task of train__<product>: it promotes an experiment, not a folder")
     # Compare with the newest champion trained up to as_of: a later one was trained on these held-out rows.
-    champion, of_its_time = registry.champions(product.name, as_of)
+    admission = registry.admission(product.name, run.commit, as_of)
+    champion, of_its_time = admission.champion, admission.of_its_time
+    if admission.exclusion:
+        return Verdict(decision="withdrawn", line=f"not promoted: {admission.exclusion}")
     comparison = compare(product, run.commit, of_its_time)
     if comparison is None:
         assert of_its_time is not None
@@ -34,6 +37,8 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     failures = gate_failures(product, comparison.challenger, comparison.baseline, comparison.champion)
     if failures:
         return Verdict(decision="rejected", line=f"not promoted ({comparison}): " + "; ".join(failures))
+    if admission.hold:
+        return Verdict(decision="held", line=f"passes the gates, and is not promoted: {admission.hold} ({comparison})")
     if product.gates.approval == "human" and not run.approver:
         line = f"passes the gates, and waits for a human's approval ({comparison})"
         return Verdict(decision="needs approval", line=line)

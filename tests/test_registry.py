@@ -1,40 +1,55 @@
 """Oracle: git's own list of tags, on a real repository with GTO; its own commands, as docs/operations.md gives them."""
 
+import dataclasses
 import re
 import shlex
-import subprocess
-import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from builders import a_repository
-from conftest import ROOT
+import yaml
+from builders import a_product, a_repository
+from gto.cli import app as gto_program
 
-from tasks.runs import registry
+import tasks.promote as door
+from tasks.runs import registry, versions
+from tasks.runs.experiments import Run, experiments
+from tasks.runs.gates import Comparison
 from tasks.runs.registry import Champion
 from tasks.runtime import git
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.settings import settings
 
+DAY, LATER = date(2024, 2, 10), date(2024, 2, 20)
+GRACE = ("Grace", "grace@localhost")
+
+
+def experiment(origin, as_of, content):
+    """A commit of the origin that says, as a training does, up to when it has learnt and which model it has made."""
+    (origin / "params.yaml").write_text(f'as_of: "{as_of}"\n')
+    out = {"path": "data/models/tiny/onnx", "md5": f"{content}.dir"}
+    (origin / "dvc.lock").write_text(yaml.safe_dump({"stages": {"export@tiny": {"outs": [out]}}}))
+    git.git("add", "--all", cwd=origin)
+    git.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {content} of {as_of}", cwd=origin)
+    git.git("fetch", "--quiet", str(origin), "HEAD")
+    return git.git("rev-parse", "HEAD", cwd=origin).strip()
+
 
 @pytest.fixture
-def commits(tmp_path, monkeypatch):
-    """Three commits of experiments in an origin, whose clone is the working directory."""
+def origin(tmp_path, monkeypatch):
+    """An origin, whose clone is the working directory."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     for each in (origin, clone):
         a_repository(each, message=None)
-    made = []
-    for i in range(3):
-        git.git("commit", "--quiet", "--allow-empty", "-m", f"experiment {i}", cwd=origin)
-        made.append(git.git("rev-parse", "HEAD", cwd=origin).strip())
-    git.git("fetch", "--quiet", str(origin), "HEAD", cwd=clone)
     monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
     monkeypatch.chdir(clone)
-    return made
+    return origin
 
 
-DAY, LATER = date(2024, 2, 10), date(2024, 2, 20)
+@pytest.fixture
+def commits(origin):
+    """Three commits of experiments in an origin, whose clone is the working directory."""
+    return [experiment(origin, DAY, f"model{i}") for i in range(3)]
 
 
 def promote(commit, over, why="approved by the gates", as_of=DAY):
@@ -45,40 +60,37 @@ def by_hand(command):
     """A command that a person types in a clone of the origin, which has its tags."""
     program, *arguments = shlex.split(command)
     git.git("fetch", "--quiet", "--tags", "--force", settings().origin)
-    subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, capture_output=True)
+    assert program == "gto"
+    gto_program(arguments, standalone_mode=False)
     git.git("push", "--quiet", "--tags", settings().origin)
-
-
-def keep_as_experiment(commit, as_of):
-    name = f"tiny-{as_of}-train-{commit[:8]}"
-    git.git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", commit, cwd=Path(settings().origin))
 
 
 def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_path):
     assert registry.champion("tiny") is None
     first = promote(commits[0], None)
-    assert first == registry.champion("tiny") == Champion(version="v1.0.0", commit=commits[0])
+    assert first == registry.champion("tiny") == Champion(version="v1.0.0", commit=commits[0], as_of=str(DAY))
     second = promote(commits[1], first, "approved by Grace")
-    assert second == registry.champion("tiny") == Champion(version="v2.0.0", commit=commits[1])
+    assert second == registry.champion("tiny") == Champion(version="v2.0.0", commit=commits[1], as_of=str(DAY))
     assert promote(commits[1], None, "again") == second, "a retry finds it done"
     with pytest.raises(
         TransientError, match=r"v2.0.0 has become the champion while this one was judged against another"
     ):
         promote(commits[2], first, "judged against what was the champion before")
     assert registry.champion("tiny") == second
-    told = registry.approval(tmp_path / "origin", "tiny", commits[1])
-    assert told.endswith(": approved by Grace (tag tiny#prod#2)")
+    approval = registry.approval(tmp_path / "origin", "tiny", commits[1])
+    assert approval.endswith(": approved by Grace (tag tiny#prod#2)")
     assert registry.approval(tmp_path / "origin", "tiny", commits[2]) == "no tag of the origin"
 
 
-def test_rollback_is_the_command_of_the_documents_and_may_itself_be_undone(commits):
+def test_rollback_by_hand_is_understood_and_may_itself_be_undone(commits):
     first = promote(commits[0], None)
     second = promote(commits[1], first)
-    documented = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    command = re.search(r"^(gto assign .*?) &&", documented, flags=re.MULTILINE)[1]
-    by_hand(command.replace("flight-delays", "tiny"))
+    by_hand("gto assign tiny --version v1.0.0 --stage prod --force")
     assert registry.champion("tiny") == first
-    assert promote(commits[1], first) == second == registry.champion("tiny")
+    with pytest.raises(TransientError, match="a person has decided about a version"):
+        promote(commits[1], first)
+    by_hand("gto assign tiny --version v2.0.0 --stage prod --force")
+    assert promote(commits[1], second) == second == registry.champion("tiny")
 
 
 def test_withdrawn_model_predicts_no_longer(commits):
@@ -93,7 +105,7 @@ def test_withdrawn_model_predicts_no_longer(commits):
 def test_version_is_a_new_one_whatever_was_registered_or_deleted_by_hand(commits):
     by_hand(f"gto register tiny {commits[2]} --version v3.0.0")
     first = promote(commits[0], None)
-    assert first == registry.champion("tiny") == Champion(version="v4.0.0", commit=commits[0])
+    assert first == registry.champion("tiny") == Champion(version="v4.0.0", commit=commits[0], as_of=str(DAY))
     git.git("tag", "--delete", "tiny@v3.0.0", cwd=Path(settings().origin))
     assert promote(commits[1], first).version == "v5.0.0"
 
@@ -112,13 +124,172 @@ def test_assignment_whose_version_is_missing_is_told(commits):
         registry.champion("tiny")
 
 
-def test_past_night_has_its_champion_and_an_old_model_replaces_no_later_one(commits):
-    keep_as_experiment(commits[0], LATER)
-    keep_as_experiment(commits[1], DAY)
-    champion = promote(commits[0], None, as_of=LATER).version
+def test_past_night_has_its_champion_and_an_old_model_replaces_no_later_one(origin):
+    later, then = experiment(origin, LATER, "later"), experiment(origin, DAY, "then")
+    champion = promote(later, None, as_of=LATER).version
     assert registry.champion("tiny", trained_until=DAY) is None
-    of_then = promote(commits[1], registry.champion("tiny"), as_of=DAY)
-    assert promote(commits[1], None, as_of=DAY).version == of_then.version, "a retry finds it done"
+    of_then = promote(then, registry.champion("tiny"), as_of=DAY)
+    assert promote(then, None, as_of=DAY).version == of_then.version, "a retry finds it done"
     versions = {day: registry.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
     assert versions == {DAY: of_then.version, LATER: champion}
     assert registry.champion("tiny").version == champion
+
+
+def test_clone_without_experiments_knows_how_far_a_champion_has_learnt(origin, tmp_path, monkeypatch):
+    """As an origin that is a plain clone: it has the tags and their commits, and no experiments at all."""
+    promote(experiment(origin, DAY, "then"), None)
+    promote(experiment(origin, LATER, "later"), registry.champion("tiny"), as_of=LATER)
+    git.git("clone", "--quiet", str(origin), str(tmp_path / "plain"))
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(tmp_path / "plain"))
+    assert experiments("tiny") == []
+    versions = {day: registry.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
+    assert versions == {DAY: "v1.0.0", LATER: "v2.0.0"}
+    assert registry.champion("tiny", trained_until=DAY - timedelta(days=1)) is None
+
+
+def test_model_whose_commit_says_no_date_scores_no_night(origin):
+    promote(experiment(origin, DAY, "model"), None)
+    (origin / "params.yaml").write_text("products: {}\n")
+    git.git("commit", "--quiet", "--all", "-m", "says nothing", cwd=origin)
+    says_nothing = git.git("rev-parse", "HEAD", cwd=origin).strip()
+    git.git("fetch", "--quiet", str(origin), "HEAD")
+    by_hand(f"gto register tiny {says_nothing} --version v9.0.0")
+    by_hand("gto assign tiny --version v9.0.0 --stage prod")
+    with pytest.raises(UserError, match=r"tagged as v9.0.0, must say the as_of .*and does not; ban that version"):
+        registry.champion("tiny", trained_until=DAY)
+
+
+@pytest.mark.parametrize(
+    "command", ["gto assign tiny --version v1.0.0 --stage prod --force", "gto deprecate tiny v2.0.0 prod"]
+)
+def test_what_was_withdrawn_stays_out_by_its_content_until_it_is_let_in(origin, command):
+    first = promote(experiment(origin, DAY, "good"), None)
+    bad = experiment(origin, DAY, "bad")
+    promote(bad, first)
+    by_hand(command)
+    assert registry.champion("tiny") == first
+    copy = experiment(origin, LATER, "bad")  # of another date and commit, and the same bytes
+    for commit in (bad, copy):
+        admission = registry.admission("tiny", commit, LATER)
+        assert re.fullmatch(
+            r"it is the model of v2.0.0, which was withdrawn on 20\d\d-\d\d-\d\d by Test: \S.*; make release "
+            r"PRODUCT=tiny VERSION=v2.0.0 REASON=... lets it pass .* make rollback PRODUCT=tiny TO=v2.0.0 .* at once",
+            admission.exclusion,
+        )
+    assert registry.admission("tiny", experiment(origin, LATER, "new"), LATER).exclusion == ""
+    assert versions.release("tiny", "v2.0.0", "it was right", GRACE) == "withdrawn"
+    assert registry.champion("tiny") == first
+    assert promote(copy, first, as_of=LATER).version == "v3.0.0"
+
+
+def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch):
+    first = promote(experiment(origin, DAY, "good"), None)
+    bad, better = experiment(origin, DAY, "bad"), experiment(origin, DAY, "better")
+    promote(bad, first)
+    versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE)
+    versions.hold("tiny", "v1.0.0", "audit", GRACE)
+    # By no path is the withdrawn model measured; the other is, and passes.
+    comparison = Comparison(metric="auc", challenger=0.9, baseline=0.6, champion=0.7, about_champion="v1.0.0 0.7000")
+    monkeypatch.setattr(door, "compare", lambda product, commit, champion: comparison if commit == better else 1 / 0)
+    run = Run(name="x", product="tiny", as_of=str(DAY), revision="x", shards=1, approver="whoever typed make run")
+    verdicts = [door.promote(a_product(), DAY, dataclasses.replace(run, commit=commit)) for commit in (bad, better)]
+    assert [each.decision for each in verdicts] == ["withdrawn", "held"]
+    assert "not promoted: it is the model of v2.0.0, which was withdrawn on" in verdicts[0].line
+    assert "by Grace: rolled back to v1.0.0: late on holidays; make release" in verdicts[0].line
+    assert "passes the gates, and is not promoted: v1.0.0 is held" in verdicts[1].line
+    assert registry.champion("tiny") == first
+
+
+def test_all_that_stood_above_the_version_rolled_back_to_is_withdrawn(origin):
+    first = promote(experiment(origin, DAY, "one"), None)
+    second = promote(experiment(origin, DAY, "two"), first)
+    third = promote(experiment(origin, LATER, "three"), second, as_of=LATER)
+    assert versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE) == (third, first)
+    assert registry.champion("tiny") == first
+    for content in ("two", "three"):
+        assert "withdrawn" in registry.admission("tiny", experiment(origin, LATER, content), LATER).exclusion
+    approval = registry.approval(origin, "tiny", first.commit)
+    assert "Grace" in approval
+    assert "late on holidays" in approval
+    assert versions.roll_back("tiny", "v3.0.0", "it was the data", GRACE) == (first, third), "and forward again"
+    assert registry.champion("tiny") == third
+
+
+def test_model_of_an_earlier_date_withdraws_nothing_when_the_champion_goes_on(origin):
+    later = promote(experiment(origin, LATER, "later"), None, as_of=LATER)
+    then = promote(experiment(origin, DAY, "then"), later)
+    assert registry.champion("tiny") == later
+    assert registry.champion("tiny", trained_until=DAY) == then
+    assert registry.admission("tiny", then.commit, DAY).exclusion == ""
+
+
+def test_held_version_stays_the_champion_until_it_is_released(origin):
+    first = promote(experiment(origin, DAY, "one"), None)
+    assert versions.hold("tiny", None, "audit", GRACE) == first
+    better = experiment(origin, LATER, "two")
+    assert re.fullmatch(
+        r"v1.0.0 is held on .* by Grace: audit; make release PRODUCT=tiny VERSION=v1.0.0 REASON=... ends that",
+        registry.admission("tiny", better, LATER).hold,
+    )
+    with pytest.raises(TransientError, match="a person has decided"):
+        promote(better, first, as_of=LATER)
+    # A promotion that had looked before the hold was pushed, and by hand: the hold stands.
+    by_hand(f"gto register tiny {better} --version v2.0.0")
+    by_hand("gto assign tiny --version v2.0.0 --stage prod")
+    assert registry.champion("tiny") == first
+    for act in (
+        lambda: versions.hold("tiny", None, "x", GRACE),
+        lambda: versions.roll_back("tiny", "v2.0.0", "x", GRACE),
+    ):
+        with pytest.raises(UserError, match=r"v1.0.0 is held .*; make release PRODUCT=tiny VERSION=v1.0.0"):
+            act()
+    assert versions.release("tiny", "v1.0.0", "audit is over", GRACE) == "held"
+    assert registry.champion("tiny").version == "v2.0.0"
+
+
+def test_banned_model_never_predicts_again_under_any_version(origin):
+    first = promote(experiment(origin, DAY, "one"), None)
+    second = promote(experiment(origin, DAY, "leaky"), first)
+    assert versions.ban("tiny", "v2.0.0", "leaked rows", GRACE) == (second, first)
+    assert registry.champion("tiny") == first
+    copy = experiment(origin, LATER, "leaky")
+    assert "was banned on" in registry.admission("tiny", copy, LATER).exclusion
+    by_hand(f"gto register tiny {copy} --version v3.0.0")
+    by_hand("gto assign tiny --version v3.0.0 --stage prod")
+    assert registry.champion("tiny") == first
+    for refused in ("v2.0.0", "v3.0.0"):
+        with pytest.raises(UserError, match=rf"{refused} must not be banned; .*VERSION=v2.0.0 REASON=... lifts that"):
+            versions.roll_back("tiny", refused, "x", GRACE)
+    with pytest.raises(UserError, match=r"v2.0.0 is banned already"):
+        versions.ban("tiny", "v2.0.0", "x", GRACE)
+    assert versions.release("tiny", "v2.0.0", "they were not", GRACE) == "banned"
+    assert registry.champion("tiny").version == "v3.0.0"
+
+
+def test_version_that_gto_took_back_for_good_is_banned(origin):
+    first = promote(experiment(origin, DAY, "one"), None)
+    promote(experiment(origin, DAY, "two"), first)
+    by_hand("gto deprecate tiny v2.0.0")
+    assert registry.champion("tiny") == first
+    with pytest.raises(UserError, match=r"delete the tag tiny@v2.0.0! from the origin to undo that"):
+        versions.release("tiny", "v2.0.0", "x", GRACE)
+
+
+@pytest.mark.parametrize(
+    ("act", "match"),
+    [
+        (
+            lambda: versions.roll_back("tiny", "v7.0.0", "x", GRACE),
+            "VERSION must be .*got 'v7.0.0'; the newest are v1.0.0",
+        ),
+        (lambda: versions.roll_back("tiny", "v1.0.0", "x", GRACE), "v1.0.0 is the champion already"),
+        (lambda: versions.release("tiny", "v1.0.0", "x", GRACE), "must be held, banned or withdrawn to be released"),
+        (lambda: versions.hold("other", None, "x", GRACE), "a champion must be there to be held, and none is"),
+    ],
+)
+def test_decision_about_a_version_that_cannot_be_is_refused_and_leaves_no_tag(origin, act, match):
+    promote(experiment(origin, DAY, "one"), None)
+    before = git.git("tag", "--list", cwd=origin)
+    with pytest.raises(UserError, match=match):
+        act()
+    assert git.git("tag", "--list", cwd=origin) == before

@@ -41,6 +41,8 @@ Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a p
 Day = Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
 OptionalDay = Annotated[date | None, typer.Argument(parser=_day, metavar="DAY", help="YYYY-MM-DD; default: all days")]
 Why = Annotated[str, typer.Argument(help="the reason, for those who read the decision")]
+Version = Annotated[str, typer.Argument(help="a version of the registry, such as v2.0.0")]
+OptionalVersion = Annotated[str, typer.Option(help="the version that must be the champion")]
 OptionalWhy = Annotated[str, typer.Option(help="the reason; default: why the row was in quarantine")]
 AsOf = Annotated[
     date | None, typer.Option(parser=_as_of, metavar="DATE", help="YYYY-MM-DD; default: as_of of params.yaml")
@@ -125,6 +127,42 @@ def refetch(product: Product, day: Day, why: Why) -> None:
 
     today, declared = date.today(), load_product(product)[0]
     print(decide.refetch(declared, day, why, decide.git_user(), today))
+
+
+@app.command()
+def rollback(product: Product, version: Version, why: Why) -> None:
+    """Make another version the champion of PRODUCT; the one that it replaces is withdrawn."""
+    from tasks.commands import versions
+    from tasks.commands.embedded.environment import export_environment
+
+    export_environment()
+    print(versions.roll_back(load_product(product)[0], version, why))
+
+
+@app.command()
+def hold(product: Product, why: Why, version: OptionalVersion = "") -> None:
+    """Let the champion of PRODUCT stay, whatever passes the gates, until it is released."""
+    from tasks.commands import versions
+
+    print(versions.hold(load_product(product)[0], version, why))
+
+
+@app.command()
+def ban(product: Product, version: Version, why: Why) -> None:
+    """Let VERSION of PRODUCT never predict again, under any number."""
+    from tasks.commands import versions
+    from tasks.commands.embedded.environment import export_environment
+
+    export_environment()
+    print(versions.ban(load_product(product)[0], version, why))
+
+
+@app.command()
+def release(product: Product, version: Version, why: Why) -> None:
+    """End what holds VERSION of PRODUCT, or keeps it out: hold, ban and withdrawal."""
+    from tasks.commands import versions
+
+    print(versions.release(load_product(product)[0], version, why))
 
 
 @app.command()

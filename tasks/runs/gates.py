@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.rows import model_inputs
 from tasks.runs import dvc
-from tasks.runs.registry import Champion
+from tasks.runs.registry_tags import Champion
 from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
@@ -22,8 +22,10 @@ from tasks.training.gate_metric import gate_metric
 class Verdict(Record):
     """The outcome of promote."""
 
-    decision: Literal["promoted", "champion already", "rejected", "needs approval"]
-    """`needs approval` where the gates are passed and gates.approval asks for a human that nobody has named."""
+    decision: Literal["promoted", "champion already", "rejected", "withdrawn", "held", "needs approval"]
+    """`withdrawn` where a person has taken a model of the same content out; `held` where the gates are passed and a
+    person holds the champion; `needs approval` where they are passed and gates.approval asks for a human that nobody
+    has named."""
     line: str
     """The metrics, and the gates that the challenger does not pass."""
 

@@ -1,0 +1,64 @@
+"""Roll back to a version of a product's model, hold, ban or release one; each takes effect at once, at the origin.
+
+    make rollback PRODUCT=flight-delays TO=v1.0.0 REASON="v2 is late on holidays"
+    make hold PRODUCT=flight-delays REASON="until the audit is over"
+    make ban PRODUCT=flight-delays VERSION=v2.0.0 REASON="trained on leaked rows"
+    make release PRODUCT=flight-delays VERSION=v2.0.0 REASON="the rows were right"
+
+A night that is published stays as it is: run predict__<product> with its as_of to replace it.
+"""
+
+from tasks.commands.decide import git_user
+from tasks.params import Product
+from tasks.runs import versions
+from tasks.runs.registry import mirror
+from tasks.runs.versions import Person
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.git import git
+
+
+def roll_back(product: Product, version: str, reason: str) -> str:
+    """Make another version the champion; return a line. Raises UserError as `tasks.runs.versions` does."""
+    before, now = versions.roll_back(product.name, version, _reason(reason), _person())
+    withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
+    return _mirrored(product, f"{now.version} predicts {product.name} from the next night on{withdrawn}")
+
+
+def hold(product: Product, version: str, reason: str) -> str:
+    """Let the champion stay; return a line. Raises UserError as `tasks.runs.versions` does."""
+    held = versions.hold(product.name, version or None, _reason(reason), _person())
+    release = f"make release PRODUCT={product.name} VERSION={held.version} REASON=..."
+    return f"{held.version} of {product.name} is held: it predicts, whatever passes the gates, until {release}"
+
+
+def ban(product: Product, version: str, reason: str) -> str:
+    """Let a version never predict again; return a line. Raises UserError as `tasks.runs.versions` does."""
+    banned, now = versions.ban(product.name, version, _reason(reason), _person())
+    after = f"{now.version} predicts" if now else f"no model predicts until train__{product.name} promotes one"
+    return _mirrored(product, f"{banned.version} of {product.name} never predicts again; {after}")
+
+
+def release(product: Product, version: str, reason: str) -> str:
+    """End hold, ban and withdrawal of a version; return a line. Raises UserError as `tasks.runs.versions` does."""
+    ended = versions.release(product.name, version, _reason(reason), _person())
+    return f"{version} of {product.name} is no longer {ended}; a training whose model passes the gates is promoted"
+
+
+def _reason(text: str) -> str:
+    reason = " ".join(text.split())
+    if not reason:
+        raise UserError(f'REASON must say why, got {text!r}; write REASON="late on holidays"')
+    return reason
+
+
+def _person() -> Person:
+    return git_user(), git("config", "--default", "", "--get", "user.email").strip() or "unknown"
+
+
+def _mirrored(product: Product, line: str) -> str:
+    """Bring the champion's mirror in the store up to date; the decision stands where the store does not answer."""
+    try:
+        mirror(product)
+    except (TransientError, UserError) as error:
+        return f"{line}\nnote: its mirror in the store follows with the next night; {error}"
+    return line

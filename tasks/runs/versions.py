@@ -1,0 +1,114 @@
+"""Carry out what people decide about versions of a model: go back to one, hold it, ban it, release it.
+
+Each decision is a tag in the origin with its author, date and reason; `tasks.runs.registry_tags` says what it means.
+"""
+
+from tasks.runs.registry import Gto, Person, push_act
+from tasks.runs.registry_tags import BANNED, HOLD, RELEASED, STAGE, Champion, Registry
+from tasks.runtime.errors import UserError
+
+
+def roll_back(product: str, version: str, reason: str, person: Person) -> tuple[Champion | None, Champion]:
+    """Make an earlier or later version the champion; the one that it replaces is withdrawn. Return both.
+
+    Raises UserError for a version that is none, that is the champion already or banned, or while another is held.
+    """
+
+    def act(registry: Registry, gto: Gto) -> tuple[Champion | None, Champion]:
+        wanted, leader = _version(registry, version), registry.champion
+        if leader and leader.commit == wanted.commit:
+            raise UserError(f"products.{product}: {version} is the champion already; there is nothing to go back from")
+        if registry.content(wanted.commit) in registry.effect.banned:
+            raise UserError(f"products.{product}: {version} must not be banned; {registry.exclusion_of(wanted)}")
+        if registry.hold:
+            raise UserError(f"products.{product}: {registry.about_hold()}")
+        if leader:
+            gto.unassign(leader.version, STAGE, f"rolled back to {version}: {reason}")
+        gto.assign(version, STAGE, reason)
+        return leader, wanted
+
+    return push_act(product, person, act)
+
+
+def hold(product: str, version: str | None, reason: str, person: Person) -> Champion:
+    """Let the champion stay, whatever passes the gates, until it is released; return it.
+
+    Raises UserError where `version` is not the champion, or another one is held.
+    """
+
+    def act(registry: Registry, gto: Gto) -> Champion:
+        leader = registry.champion
+        if leader is None:
+            raise UserError(f"products.{product}: a champion must be there to be held, and none is; train one first")
+        if version and _version(registry, version).commit != leader.commit:
+            raise UserError(
+                f"products.{product}: {version} must be the champion to be held, and {leader.version} is; "
+                f"make rollback PRODUCT={product} TO={version} REASON=... first"
+            )
+        if registry.hold:
+            raise UserError(f"products.{product}: {registry.about_hold()}")
+        gto.assign(leader.version, HOLD, reason)
+        return leader
+
+    return push_act(product, person, act)
+
+
+def ban(product: str, version: str, reason: str, person: Person) -> tuple[Champion, Champion | None]:
+    """Let a version never predict again, under any number; return it and the champion from now on.
+
+    Raises UserError for a version that is none or banned already.
+    """
+
+    def act(registry: Registry, gto: Gto) -> tuple[Champion, Champion | None]:
+        banned = _version(registry, version)
+        if registry.content(banned.commit) in registry.effect.banned:
+            raise UserError(f"products.{product}: {version} is banned already; {registry.exclusion_of(banned)}")
+        if banned.commit in registry.effect.assigned:  # so that GTO, too, shows it in the stage no longer
+            gto.unassign(version, STAGE, reason)
+        gto.assign(version, BANNED, reason)
+        return banned, Registry(registry.repository, product).champion
+
+    return push_act(product, person, act)
+
+
+def release(product: str, version: str, reason: str, person: Person) -> str:
+    """End what holds a version, or keeps it out: hold, ban and withdrawal; return what has ended.
+
+    Raises UserError where there is nothing to end.
+    """
+
+    def act(registry: Registry, gto: Gto) -> str:
+        wanted, now = _version(registry, version), registry.effect
+        content, ended = registry.content(wanted.commit), []
+        if f"{product}@{version}!" in registry.tags:
+            raise UserError(
+                f"products.{product}: {version} was taken back for good by gto; delete the tag {product}@{version}! "
+                "from the origin to undo that"
+            )
+        if registry.hold and registry.hold.commit == wanted.commit:
+            ended.append("held")
+            gto.unassign(version, HOLD, reason)
+        for name, acts in (("banned", now.banned), ("withdrawn", now.withdrawn)):
+            if content in acts:
+                ended.append(name)
+        if content in now.banned and now.banned[content].commit == wanted.commit:
+            gto.unassign(version, BANNED, reason)
+        elif content in now.banned.keys() | now.withdrawn.keys():
+            gto.assign(version, RELEASED, reason)
+        if not ended:
+            raise UserError(
+                f"products.{product}: {version} must be held, banned or withdrawn to be released, and is not"
+            )
+        return " and ".join(ended)
+
+    return push_act(product, person, act)
+
+
+def _version(registry: Registry, version: str) -> Champion:
+    if version not in registry.versions:
+        known = ", ".join(list(registry.versions)[-5:]) or "none"
+        raise UserError(
+            f"products.{registry.product}: VERSION must be a version that the origin has, got {version!r}; "
+            f"the newest are {known}"
+        )
+    return registry.described(registry.versions[version])
