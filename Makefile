@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune check test bench chaos trace recreate up down accept refetch retake rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch retake rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints 
 
 down: .venv/ready-demo  ## stop them
 	@$(BIN)/python -m tasks.commands down
+
+gc: .venv/ready-demo  ## show which experiments and data nobody needs any more; YES=1 removes them
+	@$(BIN)/python -m tasks.commands gc $(if $(YES),--yes)
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.commands accept $(PRODUCT) "$$DT" "$$REASON"

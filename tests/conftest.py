@@ -156,6 +156,7 @@ SLOW = {
     "test_recreate",
     "test_registry",
     "test_requeue",
+    "test_retention",
     "test_run",
     "test_split",
     "test_train",

@@ -17,7 +17,7 @@ from model.features.kinds import CATEGORY, KINDS, TIME
 from model.settings import STRICT
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
-from tasks.params.sections import DriftLimits, Gates, Model, Predict, Publish, Schedule, Split, Target
+from tasks.params.sections import DriftLimits, Gates, Model, Predict, Publish, Retention, Schedule, Split, Target
 from tasks.params.source import Source
 from tasks.runtime.errors import UserError
 
@@ -73,6 +73,8 @@ class Product:
     """When the DAGs run; by default by hand only."""
     publish: Publish = Field(default_factory=Publish)
     """Where the nights go."""
+    retention: Retention = Field(default_factory=Retention)
+    """How long `make gc` keeps runs and their data."""
     name: SkipJsonSchema[str] = ""
     """The entry's key in params.yaml."""
 

@@ -204,3 +204,16 @@ class Publish:
     """s3://bucket/prefix."""
     keep_days: Count = 30
     """The parts of a night that another one replaced are kept this long, for those who are reading them."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Retention:
+    """How long `make gc` keeps the runs of a product, with their data in the DVC remote and the cache. What a
+    registered version or a standing night needs stays for good, and so does the newest history."""
+
+    experiments_days: Count = 30
+    """Runs that no night and no registered version needs, such as rejected trainings, are kept this long; at least 3
+    days."""
+    nights_days: Count | None = None
+    """Nights this much older than the newest one may be traced and re-created no more; their manifests and published
+    parts stay. null: for good."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypedDict
@@ -83,6 +84,16 @@ class DvcLock:
 def lock_at(repository: Path, commit: str) -> DvcLock:
     """Return the dvc.lock of an experiment that a repository has."""
     return DvcLock.parse(git("show", f"{commit}:{LOCK_FILE}", cwd=repository))
+
+
+def hashes_in(text: str) -> Iterator[str]:
+    """Yield the hashes of the outs that a dvc.lock or a .dvc file names."""
+    content = yaml.safe_load(text) or {}
+    stages = [content, *(content.get("stages") or {}).values()] if isinstance(content, dict) else []
+    for stage in stages:
+        for out in stage.get("outs") or []:
+            if isinstance(out, dict) and isinstance(out.get("md5"), str):
+                yield out["md5"]
 
 
 def run_command(run: Run, name: str, command: list[str], *, quietly: bool = False) -> Result:

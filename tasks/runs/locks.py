@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.runs.experiments import Run
+from tasks.runtime.settings import settings
 
 
 @contextmanager
@@ -22,6 +23,14 @@ def locked(file: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.set_inheritable(handle.fileno(), True)
         fcntl.flock(handle, mode)
         yield
+
+
+def removal_lock() -> Path:
+    """Return the lock shared by all tasks of this machine, and held alone to remove data that nobody needs.
+
+    A task saves its data before the experiment that names them: removed in between they would be lost.
+    """
+    return settings().home / "removal.lock"
 
 
 def workspace_lock(workspace: Path) -> Path:

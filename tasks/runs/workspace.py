@@ -23,7 +23,7 @@ from tasks.params import effective
 from tasks.params.edit import edited
 from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at, run_environment
 from tasks.runs.experiments import Run, experiments, workspaces
-from tasks.runs.locks import commit_file, dirty_flag, locked, shared_lock, workspace_lock
+from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runtime import faults
 from tasks.runtime.errors import CommandFailed, GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
@@ -43,7 +43,7 @@ def exclusive_workspace(run: Run, reads: str) -> Iterator[None]:
     One process at a time restores or works. Where one was killed at work the workspace is made anew: git or DVC may
     have left it half written. Raises UserError where data is in neither the cache nor the remote.
     """
-    with locked(workspace_lock(run.workspace)):
+    with locked(removal_lock(), fcntl.LOCK_SH), locked(workspace_lock(run.workspace)):
         if dirty_flag(run).exists():
             with locked(shared_lock(run.workspace)):  # shards that are scoring in it come to their end first
                 shutil.rmtree(run.workspace, ignore_errors=True)
@@ -143,10 +143,14 @@ def _clone(run: Run) -> None:
 
 
 def evict_workspaces(run: Run) -> None:
-    """Remove the product's oldest workspaces: all that they hold is in git and the DVC remote."""
+    """Remove the product's oldest workspaces."""
+    remove_workspaces([path for path in workspaces(run.product) if path != run.workspace][KEPT_WORKSPACES:])
+
+
+def remove_workspaces(paths: list[Path]) -> None:
+    """Remove workspaces, but not one in which a run works or scores: all that they hold is in git and the remote."""
     at_once = fcntl.LOCK_EX | fcntl.LOCK_NB
-    for path in [path for path in workspaces(run.product) if path != run.workspace][KEPT_WORKSPACES:]:
-        # A workspace in which a run works or scores stays.
+    for path in paths:
         with suppress(BlockingIOError), locked(workspace_lock(path), at_once), locked(shared_lock(path), at_once):
             shutil.rmtree(path, ignore_errors=True)
 

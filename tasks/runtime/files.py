@@ -66,9 +66,9 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def remove_older_than(folder: Path, days: float) -> None:
+def remove_older_than(folder: Path, days: float, pattern: str = "*") -> None:
     """Remove the entries of a folder that were not changed for so many days."""
-    for path in folder.glob("*"):
+    for path in folder.glob(pattern):
         with suppress(FileNotFoundError):  # another process has just removed it
             if time.time() - path.stat().st_mtime > days * 86400:
                 shutil.rmtree(path, ignore_errors=True)

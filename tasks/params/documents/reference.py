@@ -67,6 +67,7 @@ PLACES = {
     "Gates": "`gates`",
     "Schedule": "`schedule`",
     "Publish": "`publish`",
+    "Retention": "`retention`",
 }
 """Where the parts of a product are written, in the order of the reference."""
 
