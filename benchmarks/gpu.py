@@ -59,7 +59,7 @@ TESTS = (
 )
 if TINY:
     ENCODERS = {"tiny": NetworkSettings(d_model=64, n_layers=2, n_heads=2, d_feedforward=128, max_tokens=64)}
-    BATCH_TOKENS, SECONDS, TESTS = 256, 1.0, ("model_batches",)
+    BATCH_TOKENS, SECONDS, TESTS, TEST_PROCESSES = 256, 1.0, ("model_batches",), 0
 
 
 def run() -> Result:

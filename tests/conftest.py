@@ -15,8 +15,8 @@ import pytest
 from builders import TINY, a_repository
 from hypothesis import settings
 
-# The same examples every time; `--hypothesis-profile default` looks for new ones.
-settings.register_profile("steady", derandomize=True)
+# The same examples every time, however slow the machine; `--hypothesis-profile default` looks for new ones.
+settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
