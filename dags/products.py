@@ -8,7 +8,7 @@ environment, no setting of Airflow's and no parameter of a run changes it. Which
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ APPROVAL_TIMEOUT = timedelta(days=2)
 APPROVAL_TASKS = ("evaluate_gates", "approve")
 NAMED = "{{ params.approver }}"
 """The person whom the run's parameter names, or None."""
-ASKED = "{{ params.approver or ti.xcom_pull(task_ids='approve')['responded_by_user']['name'] }}"
+ASKED = "{{ params.approver or ((ti.xcom_pull(task_ids='approve') or {}).get('responded_by_user') or {}).get('name') }}"
 """The same, or else the person who has answered the task `approve`."""
 Json = dict[str, Any]
 """What XCom carries."""
@@ -78,57 +78,55 @@ def start(product: str, kind: str, time_zone: str) -> Json:
 
 
 @task
-def step(run: Json, stage: str, approver: str | None = None) -> None:
+def step(run: Json | None, stage: str, approver: str | None = None) -> None:
     """Do one stage, or publish, gc or promote."""
     from tasks.runs import steps
-    from tasks.runs.experiments import Run
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
-    classify_failure(lambda: steps.step(Run.from_json(run), stage, name))
+    classify_failure(lambda: steps.check_answered(steps.step(steps.opened_run(run), stage, name)))
 
 
 @task.branch
-def evaluate_gates(run: Json) -> list[str]:
+def evaluate_gates(run: Json | None) -> list[str]:
     """Measure the new model at the gates, and choose the next task: `approve`, `promote`, or none where it fails.
 
     Where the run's parameter names who approves, nobody is asked, and promote itself measures.
     """
     from tasks.runs import steps
-    from tasks.runs.experiments import Run
     from tasks.runs.gates import Verdict
 
     context = get_current_context()
     if context["params"]["approver"]:
         return ["promote"]
-    verdict = Verdict.from_json(classify_failure(lambda: steps.step(Run.from_json(run), "promote")).fields)
+    verdict = Verdict.from_json(classify_failure(lambda: steps.step(steps.opened_run(run), "promote")).fields)
     context["ti"].xcom_push(key="verdict", value=verdict.line)
     return ["approve"] if verdict.decision == "needs approval" else []
 
 
 @task
-def shards(run: Json) -> list[int]:
+def shards(run: Json | None) -> list[int]:
     """Return the numbers of the night's shards."""
-    return list(range(run["shards"]))
+    from tasks.runs import steps
+
+    return list(range(classify_failure(lambda: steps.opened_run(run)).shards))
 
 
 @task(map_index_template="shard {{ task.op_kwargs['number'] }}")
-def predict(run: Json, number: int) -> Json:
+def predict(run: Json | None, number: int) -> Json:
     """Score one shard; return its part's name, rows, hash and key."""
-    from tasks.runs.experiments import Run
-    from tasks.runs.steps import shard
+    from tasks.runs import steps
 
-    return classify_failure(lambda: shard(Run.from_json(run), number)).to_json()
+    return classify_failure(lambda: steps.shard(steps.opened_run(run), number)).to_json()
 
 
 @task
-def collect(run: Json, parts: list[Json]) -> None:
+def collect(run: Json | None, parts: Iterable[Json | None] | None) -> None:
     """Verify every shard and make the night of them."""
     from tasks.publication.contracts import UploadedPart
     from tasks.runs import steps
-    from tasks.runs.experiments import Run
 
-    described = [UploadedPart.from_json(part) for part in parts]
-    classify_failure(lambda: steps.collect(Run.from_json(run), described))
+    described = [UploadedPart.from_json(part) for part in parts or () if part is not None]
+    classify_failure(lambda: steps.collect(steps.opened_run(run), described))
 
 
 def empty_as_of(product: params.Product) -> str:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import NotRequired, Self, TypedDict
 
 import yaml
 
@@ -39,6 +39,7 @@ class Dependency(TypedDict):
     """A dependency that dvc.lock records."""
 
     path: str
+    md5: NotRequired[str]
 
 
 class StageEntry(TypedDict, total=False):
@@ -46,6 +47,8 @@ class StageEntry(TypedDict, total=False):
 
     deps: list[Dependency]
     outs: list[Output]
+    params: dict[str, dict[str, object]]
+    """By file and name."""
 
 
 @dataclass(frozen=True)

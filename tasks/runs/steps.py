@@ -73,6 +73,16 @@ def open_run(
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
 
 
+def opened_run(record: object) -> Run:
+    """Return the run that the task `start` has opened. Raises UserError where it left none."""
+    if not isinstance(record, dict):
+        raise UserError(
+            "the task start must have opened the run, and has left nothing: was it marked successful? clear start with "
+            "all that follows it"
+        )
+    return Run.from_json(record)
+
+
 def parse_as_of(text: str) -> date:
     """Return the date that a person, or a schedule, asks for. Raises UserError for one that is none or has not come."""
     try:
@@ -118,6 +128,15 @@ def step(run: Run, name: str, approver: str | None = None) -> Result:
         return result
 
 
+def check_answered(result: Result) -> None:
+    """Raise UserError where a model waits for a person, and the task that asks has come and gone without an answer."""
+    if result.fields.get("decision") == "needs approval":
+        raise UserError(
+            "the task approve must name the person who answered, and names none: was it marked successful? clear "
+            "approve to be asked again, or trigger the run anew with an approver"
+        )
+
+
 def shard(run: Run, number: int) -> UploadedPart:
     """Score one shard and upload its part to its place in the night; return the part with its key."""
     print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
@@ -154,10 +173,15 @@ def collect(run: Run, parts: Sequence[UploadedPart]) -> None:
     from tasks.runtime.files import atomic_folder, file_sha256
 
     runs = {part.run for part in parts}
-    if len(parts) != run.shards or len(runs) != 1:
+    if len(parts) != run.shards:
         raise UserError(
-            f"{run.name}: all {run.shards} shards must score the same inputs, got {len(parts)} shards with {len(runs)} "
-            "kinds of inputs (data, model, engine or processor differ); clear the mapped tasks to score again"
+            f"{run.name}: all {run.shards} shards must have been scored, and {len(parts)} have: were mapped tasks of "
+            "predict, or shards, marked successful? clear the task shards with all that follows it"
+        )
+    if len(runs) != 1:
+        raise UserError(
+            f"{run.name}: all {run.shards} shards must score the same inputs, got {len(runs)} kinds of inputs (data, "
+            "model, engine or processor differ); clear the mapped tasks to score again"
         )
     with exclusive_workspace(run, "predict"):
         place = _place(run)

@@ -24,6 +24,7 @@ from tasks.params.edit import edited
 from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at, run_environment
 from tasks.runs.experiments import Run, experiments, workspaces
 from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
+from tasks.runs.upstream import Declared, check_upstream
 from tasks.runtime import faults
 from tasks.runtime.errors import CommandFailed, GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
@@ -106,6 +107,7 @@ def _restore(run: Run, reads: str) -> None:
         faults.failpoint("workspace: the run has begun")
         commit_file(run).write_text(BEGUN)
     needed = _reads(run, reads)
+    check_upstream(run, reads, needed, declared_stages(run))
     if not is_current or not all((run.workspace / path).exists() for path in needed):
         pull(run, needed, f"what {reads} reads")
     if reads == "predict":
@@ -201,6 +203,12 @@ def _newest_run_before(run: Run) -> tuple[str, str] | None:
     return newest.name, newest.commit
 
 
+def declared_stages(run: Run) -> dict[str, Declared]:
+    """Return what dvc.yaml declares of each stage, in the workspace."""
+    stages = yaml.safe_load((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"]
+    return {name: stage["do"] for name, stage in stages.items()}
+
+
 def _reads(run: Run, command: str) -> list[str]:
     """Return the data that a command reads, and that an append-only stage adds to."""
     paths = Paths(run.product)
@@ -210,9 +218,10 @@ def _reads(run: Run, command: str) -> list[str]:
         return []
     if command == "promote":
         return [str(paths.report("metrics.json")), str(paths.splits), str(paths.onnx)]
-    declared = yaml.safe_load((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"][command]["do"]
+    declared = declared_stages(run)[command]
     kept = [path for out in declared["outs"] if isinstance(out, dict) for path in out]
-    return [path.replace("${key}", run.product) for path in [*declared["deps"], *kept]]
+    deps = [path for path in declared["deps"] if isinstance(path, str)]
+    return [path.replace("${key}", run.product) for path in [*deps, *kept]]
 
 
 def pull(run: Run, paths: list[str], meaning: str) -> None:
