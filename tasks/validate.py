@@ -4,6 +4,9 @@ A failed `critical` expectation stops the run. Rows that break a `warning` expec
 key go to data/quarantine with their reasons; `info` is reported only. For every date, rows in are rows valid
 plus rows quarantined. Reasons name column and rule, never a value. Cells that a person corrected, and days that one
 accepted, are read from decisions/.
+
+A scored day that differs in kind from the days before it stops the run, and is held until a person answers: until
+then its rows lie in quarantine in every later run, which goes on without them.
 """
 
 from datetime import date
@@ -14,13 +17,15 @@ import pandas as pd
 from tasks import stage
 from tasks.params import Product
 from tasks.quality.checks import check_partitions
-from tasks.quality.drift import compare_with_days_before, stop_on_drift
 from tasks.quality.expectations import columns_of
+from tasks.quality.judging import DayJudge
 from tasks.quality.raw_tables import LabelsTable, RowsTable
-from tasks.quality.report import ValidationReport, stop_on_failure
+from tasks.quality.report import ValidationReport
+from tasks.quality.stops import stop_on_drift, stop_on_failure, stop_on_loss
 from tasks.rows.corrections import read_corrected
-from tasks.rows.decisions import acceptance_reason, known_corrections
-from tasks.rows.partitions import partitions
+from tasks.rows.decisions import accepted_days, known_corrections
+from tasks.rows.partitions import partition_day, partitions
+from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.files import atomic_folder, write_json
 from tasks.runtime.paths import Paths
 
@@ -41,15 +46,23 @@ def validate(product: Product, as_of: date) -> str:
 
     rows_table, rows_files = RowsTable(product, read), partitions(paths.raw / "rows", scored_day)
     labels_table, labels_files = LabelsTable(product, read), partitions(paths.raw / "labels", as_of)
+    first_load = RawIndex.load(paths.raw).first_as_of
+    judge = DayJudge(
+        product,
+        scored_day,
+        product.scored_day(date.fromisoformat(first_load)) if first_load else None,
+        [partition_day(file) for file in rows_files],
+        accepted_days(product.name),
+    )
     with atomic_folder(paths.valid) as valid, atomic_folder(paths.quarantine) as bad:
-        rows = check_partitions(rows_files, rows_table, about_rows, valid / "rows", bad / "rows.parquet")
+        rows = check_partitions(rows_files, rows_table, about_rows, valid / "rows", bad / "rows.parquet", judge)
         labels = check_partitions(labels_files, labels_table, about_target, valid / "labels", bad / "labels.parquet")
-        drift = compare_with_days_before(
-            product, as_of, valid / "rows", rows.by_date, acceptance_reason(product.name, scored_day)
-        )
-        report = ValidationReport.of(as_of.isoformat(), scored_day.isoformat(), rows, labels, drift)
+        drift = judge.finish()
+        report = ValidationReport.of(as_of.isoformat(), rows, labels, drift, judge.held)
         write_json(report_file, report.to_json())
         stop_on_failure(product, report.expectations, report_file)
+        stop_on_loss(product, "rows", rows, paths.raw)
+        stop_on_loss(product, "labels", labels, paths.raw)
         stop_on_drift(product, drift, report_file)
     return report.summary
 

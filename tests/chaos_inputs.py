@@ -19,10 +19,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from builders import a_product
+from builders import a_product, accept_days
 
 from tasks.ingest import ingest
 from tasks.params import Product
+from tasks.rows.decisions import file_of
 from tasks.rows.partitions import read_tables
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256, read_json
@@ -82,6 +83,8 @@ class Stopped(Exception):
 def nightly(product: Product, as_of: date) -> dict[str, Any]:
     """Rows by what became of them. Raises Stopped; fails where the law of accounting does not hold."""
     paths = Paths(product.name)
+    if not file_of(product.name, product.scored_day(as_of)).exists():
+        accept_days(product.scored_day(as_of))  # a day may have no row here
     for stage, kept in ((ingest, DATA), (validate, paths.valid)):
         before = folder_sha256(kept)
         said = None

@@ -14,7 +14,7 @@ from tasks.rows.decisions import (
     Accepted,
     Correction,
     Refetch,
-    acceptance_reason,
+    accepted_days,
     file_of,
     known_corrections,
     read_decisions,
@@ -55,10 +55,9 @@ def test_of_several_decisions_about_a_day_the_last_counts_and_all_stay():
     for why in ("first", "second"):
         decide.accept(tiny(), DAY, why, "Ann", TODAY)
         decide.refetch(tiny(), DAY, why, "Bob", TODAY)
-    assert acceptance_reason("tiny", DAY) == "second (Ann)"
+    assert accepted_days("tiny") == {"2024-01-02": "second (Ann)"}
     assert refetched_days("tiny") == {"2024-01-02": "second (Bob)"}
-    assert acceptance_reason("tiny", TODAY) is None
-    assert (acceptance_reason("other", DAY), refetched_days("other")) == (None, {})
+    assert (accepted_days("other"), refetched_days("other")) == ({}, {})
     assert len(read_decisions(file_of("tiny", DAY))) == 4
 
 
@@ -104,7 +103,7 @@ def test_line_that_is_no_decision_stops_every_reader(line, wrong):
     file_of("tiny", DAY).parent.mkdir(parents=True)
     file_of("tiny", DAY).write_text(f"\n{line}\n")
     for read in (
-        lambda: acceptance_reason("tiny", DAY),
+        lambda: accepted_days("tiny"),
         lambda: refetched_days("tiny"),
         lambda: known_corrections("tiny", TODAY),
     ):
@@ -143,7 +142,7 @@ def test_decisions_of_before_stop_the_run_until_they_are_moved():
         "delete from params.yaml: products.tiny.day.accepted, products.tiny.source.retake",
     ]
     assert refetched_days("tiny") == {"2024-01-02": "a truncated file (Ann)"}, "the same reason: not fetched once more"
-    assert acceptance_reason("tiny", date(2024, 1, 3)) == "ok (Bob)"
+    assert accepted_days("tiny") == {"2024-01-03": "ok (Bob)"}
     assert known_corrections("tiny", TODAY) == {("rows", "2024-01-02"): {"r1": {"weight_kg": 9}}}
     assert not file.exists()
     before = file_of("tiny", DAY).read_bytes()

@@ -1,19 +1,23 @@
-"""Oracle: days made by hand, usual and not; the population stability index by its formula; the demo's own year."""
+"""Oracle: days made by hand, usual and not; the population stability index by its formula; each run judged alone."""
 
 import json
 import math
-from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product, declared, mistakes, raw_rows
+from builders import a_product, declared, mistakes, raw_labels, raw_rows
 
 from tasks.commands import decide
-from tasks.quality.checked_table import Counts
-from tasks.quality.drift import Figure, compare_with_days_before, stability_index
-from tasks.rows.partitions import partition, read_table, write_table
+from tasks.ingest import ingest
+from tasks.quality.checked_table import CheckedTable
+from tasks.quality.day_summaries import CATEGORIES_KEPT, DaySummary, sum_up_days
+from tasks.quality.drift import compare, is_empty_usual, stability_index
+from tasks.quality.judging import DayJudge
+from tasks.quality.verdicts import Figure
+from tasks.rows.partitions import read_tables
+from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 DAY = date(2024, 2, 10)
 PATHS = Paths("tiny")
+NONE = {"weight_kg": "number"}
 
 
 def tiny(**changes):
@@ -42,23 +47,27 @@ def rows(n=200, depots="AAB", missing=0, weight=1.0, seed=0):
     return table
 
 
-def days(last, n_before=28):
-    """A usual month and its last day, as `validate` hands them on; weekends have half the rows and another mix."""
-    by_date = {}
-    for i in range(n_before + 1):
-        day = DAY - timedelta(days=i)
-        weekend = day.weekday() >= 5
-        table = last if i == 0 else rows(100 if weekend else 200, "AB" if weekend else "AAB", seed=i)
-        write_table(partition(PATHS.valid / "rows", day), table)
-        by_date[day.isoformat()] = Counts(rows_in=len(table), rows_valid=len(table))
-    return by_date
+def a_day(ago, table, quarantined=0):
+    """The summary of a day by its distance from DAY; the rows in quarantine are left out of its mix."""
+    text = (DAY - timedelta(days=ago)).isoformat()
+    checked = CheckedTable(table.assign(dt=text), table.assign(dt=text))
+    checked.add_violation(table.index[len(table) - quarantined :], "weight_kg", "is wrong")
+    return sum_up_days(checked, tiny(), {text}).get(text, DaySummary(date=text))
+
+
+def month(n_before=28):
+    """A usual month before DAY, oldest first; weekends have half the rows and another mix."""
+    found = []
+    for ago in range(n_before, 0, -1):
+        weekend = (DAY - timedelta(days=ago)).weekday() >= 5
+        found.append(a_day(ago, rows(100 if weekend else 200, "AB" if weekend else "AAB", seed=ago)))
+    return found
 
 
 def beyond(last, n_before=28, quarantined=0, **changes):
-    by_date = days(last, n_before)
-    by_date[DAY.isoformat()] = replace(by_date[DAY.isoformat()], rows_quarantined=quarantined)
-    drift = compare_with_days_before(tiny(**changes), DAY, PATHS.valid / "rows", by_date)
-    return [figure.name for figure in drift.figures if not figure.holds]
+    newest = (DAY - timedelta(days=0 if len(last) else 1)).isoformat()
+    figures = compare(a_day(0, last, quarantined), month(n_before), newest, tiny(**changes))
+    return [figure.name for figure in figures if not figure.holds]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,7 @@ def test_day_that_differs_in_kind_is_seen_and_a_usual_one_is_not(last, what):
 
 def test_day_of_quarantined_rows_and_day_without_rows_are_seen():
     assert beyond(rows(), quarantined=80) == ["share quarantined"]
-    assert beyond(rows(0)) == ["rows"]
+    assert beyond(rows(0)) == ["rows", "newest row"]
 
 
 def test_limits_are_those_of_the_product():
@@ -89,12 +98,15 @@ def test_limits_are_those_of_the_product():
     assert beyond(rows(depots="AABZZZZ"), day={"max_shift": 9}) == []
 
 
-def test_nothing_is_judged_before_there_is_a_usual():
+def test_before_there_is_a_usual_only_a_day_without_a_valid_row_is_seen():
     assert beyond(rows(5), n_before=6) == []
     assert beyond(rows(5), n_before=7) == ["rows"]
+    for n_before in range(7):
+        assert beyond(rows(0), n_before) == ["rows", "newest row"]
+        assert beyond(rows(5), n_before, quarantined=5) == ["valid rows"]
 
 
-def teststability_index_is_the_sum_of_its_formula():
+def test_stability_index_is_the_sum_of_its_formula():
     p, q = [(3.5, 1.5), (10.5, 10.5)]
     wanted = sum((a / 5 - b / 21) * math.log((a / 5) / (b / 21)) for a, b in zip(p, q, strict=True))
     assert stability_index(np.array([3, 1]), np.array([10, 10])) == pytest.approx(wanted)
@@ -102,11 +114,16 @@ def teststability_index_is_the_sum_of_its_formula():
 
 def deliver(n_last, n_before=10):
     for i in range(n_before + 1):
-        day = DAY - timedelta(days=i)
-        n = n_last if i == 0 else 20
-        table = pd.DataFrame({"parcel_id": [f"{day}-{j}" for j in range(n)], "day": day.isoformat()})
-        table = table.assign(depot="A", weight_kg="1.5", handed_in=f"{day}T09:00")
-        raw_rows(table, day)
+        deliver_day(DAY - timedelta(days=i), n_last if i == 0 else 20)
+
+
+def deliver_day(day, n, **cells):
+    table = pd.DataFrame({"parcel_id": [f"{day}-{j}" for j in range(n)], "day": day.isoformat()})
+    raw_rows(table.assign(**{"depot": "A", "weight_kg": "1.5", "handed_in": f"{day}T09:00", **cells}), day)
+
+
+def report():
+    return json.loads(PATHS.report("validation.json").read_text())
 
 
 def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
@@ -123,20 +140,16 @@ def test_run_stops_with_the_figures_until_a_person_accepts_the_day():
     decide.accept(tiny(), DAY, "a sale", "Ann", DAY)
     decide.accept(tiny(), DAY - timedelta(days=1), "another day", "Ann", DAY)
     validate(tiny(), DAY)
-    drift = json.loads(PATHS.report("validation.json").read_text())["drift"]
+    drift = report()["drift"]
     assert drift["accepted"] == "a sale (Ann)"
     assert not Figure(**drift["figures"][0]).holds
 
 
 def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():
-    deliver(20)
-    for i in range(1, 11):
-        file = partition(PATHS.raw / "rows", DAY - timedelta(days=i))
-        write_table(file, read_table(file).assign(weight_kg="n/a"))
-    with pytest.raises(UserError, match=r"on:\n  share quarantined: 0, and 0.6603 to 1 may be\nLook at .*make accept"):
-        validate(tiny(), DAY)
-    decide.accept(tiny(), DAY, "mended", "Ann", DAY)
-    validate(tiny(), DAY)
+    before = [a_day(ago, rows(20, seed=ago), quarantined=20) for ago in range(10, 0, -1)]
+    figures = compare(a_day(0, rows(20)), before, DAY.isoformat(), tiny())
+    assert [str(figure) for figure in figures if not figure.holds] == ["share quarantined: 0, and 0.6603 to 1 may be"]
+    assert [figure.name for figure in figures] == ["rows", "share quarantined"]
 
 
 def test_limits_that_are_none_are_told():
@@ -144,3 +157,201 @@ def test_limits_that_are_none_are_told():
     assert [line.split(" must")[0] for line in lines] == [
         f"products.tiny.drift.{name}" for name in ("max_volume_ratio", "max_share_change", "max_shift")
     ]
+
+
+def pattern(*weeks):
+    """The days before DAY, a Saturday, from Saturday to Friday each week: `1` with rows, `.` without."""
+    marks = "".join(weeks)
+    days = [(DAY - timedelta(days=len(marks) - i)).isoformat() for i in range(len(marks))]
+    return [DaySummary(date=day, rows_in=20 * (mark == "1")) for day, mark in zip(days, marks, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("weeks", "usual"),
+    [
+        (("..11111",) * 4, True),
+        (("1111111",) * 4, False),
+        (("1111111", "1111111", "1111111", ".111111"), False),
+        (("1111111", "1111111", ".111111", ".111111"), True),
+        (("1.11.11",) * 4, False),
+        (("11.1111", "1111111", "111111.", "1111111"), False),
+        (("11.1.11", "1.11111", "11111.1", "111.1.1"), True),
+        ((".......", "......."), True),
+        ((), False),
+    ],
+    ids=["weekends", "never", "once", "twice lately", "other weekdays", "holidays", "now and then", "always", "none"],
+)
+def test_day_without_rows_is_usual_by_its_weekday_or_among_all(weeks, usual):
+    assert is_empty_usual(DaySummary(date=DAY.isoformat()), pattern(*weeks)) is usual
+
+
+def test_few_rows_on_a_weekday_are_seen_though_weekends_have_none():
+    before = pattern(*("..11111",) * 4)
+    seen = compare(DaySummary(date="2024-02-12", rows_in=1, rows_valid=1), before, "2024-02-12", tiny(columns=NONE))
+    assert [str(figure) for figure in seen if not figure.holds] == ["rows: 1, and 2.424 to 64.2426 may be"]
+
+
+def judged(counts, loaded=0, scored=None, accepted=(), **cells):
+    """The judge after days of so many rows from DAY on, loaded first at day number `loaded`; a dot is no row."""
+    days = [DAY + timedelta(days=i) for i in range(len(counts))]
+    stored = [day for day, n in zip(days, counts, strict=True) if n]
+    reasons = {(DAY + timedelta(days=i)).isoformat(): "right (Ann)" for i in accepted}
+    judge = DayJudge(tiny(**cells), days[-1] if scored is None else days[scored], days[loaded], stored, reasons)
+    for day, n in zip(days, counts, strict=True):
+        if n:
+            table = rows(n, "A").assign(dt=day.isoformat())
+            judge.judge(CheckedTable(table, table))
+    judge.finish()
+    return [(date.fromisoformat(each.date) - DAY).days for each in judge.held]
+
+
+USUAL = [20] * 10
+"""Ten days, of which the last is the scored one of the first load."""
+
+
+def test_source_that_ends_stops_every_night_for_ever():
+    assert judged(USUAL + [0] * 60, loaded=9) == list(range(10, 70))
+
+
+def test_source_that_shrinks_or_grows_stops_every_night_until_a_person_answers():
+    for n in (1, 300):
+        assert judged(USUAL + [n] * 40, loaded=9) == list(range(10, 50))
+        assert judged(USUAL + [n] * 40, loaded=9, accepted=[12]) == [10, 11], "the new level is usual from then on"
+
+
+def test_rows_that_come_late_to_an_empty_day_are_judged_by_what_they_are():
+    assert judged([*USUAL, 0, 20, 0, 20], loaded=9) == [10, 12]
+    assert judged([*USUAL, 20, 20, 20, 20], loaded=9) == []
+    assert judged([*USUAL, 1, 20, 300, 20], loaded=9) == [10, 12]
+
+
+def test_weekends_without_rows_pass_and_a_weekday_without_does_not():
+    week = [0, 0, 20, 20, 20, 20, 20]  # DAY is a Saturday
+    assert judged(week * 4, loaded=2) == [7, 8, 14, 15, 21, 22], "the first weekend is new, and nobody accepts it"
+    assert judged(week * 4, loaded=2, accepted=[7, 8]) == []
+    assert judged([*week * 4, 0, 0, 20, 0, 20], loaded=20) == [31]
+    assert judged([*week * 4, 0, 0, 0, 20], loaded=20, accepted=[30]) == []
+
+
+def test_days_of_the_history_are_not_judged_and_the_first_scored_day_is():
+    assert judged([20, 300, 1, 0, 20, 20, 20, 20, 20, 20], loaded=9) == []
+    assert judged([20] * 9 + [300], loaded=9) == [9]
+    assert judged([20] * 5 + [0], loaded=5) == [5]
+
+
+def test_day_after_the_end_of_a_history_is_no_gap_in_it():
+    """A source that has ended long before its first load."""
+    assert judged(USUAL + [0] * 300, loaded=309) == [309]
+    assert judged([*USUAL, *[0] * 300, 0], loaded=309) == [309, 310]
+
+
+def test_verdict_on_a_day_does_not_depend_on_later_days():
+    counts = [*USUAL, 20, 0, 20, 300, 2, 0, 0, 20, 20, 300, 300, 20]
+    whole = judged(counts, loaded=9, accepted=[13])
+    for last in range(9, len(counts)):
+        assert judged(counts[: last + 1], loaded=9, accepted=[13]) == [day for day in whole if day <= last]
+
+
+def test_freshness_is_judged_by_how_far_the_newest_row_is_behind():
+    before = pattern(*("..11111",) * 4)
+    seen = compare(DaySummary(date="2024-02-12"), before, "2024-02-09", tiny())
+    assert [str(figure) for figure in seen] == [
+        "rows: 0, and 3.6667 to 63 may be",
+        "newest row: 3 days behind, and 0 to 2 may be",
+    ]
+
+
+def test_many_categories_are_counted_up_to_a_number_and_the_rest_together():
+    table = rows(1000).assign(depot=[f"d{i % 400:03d}" for i in range(1000)])
+    day = a_day(0, table)
+    assert len(day.categories["depot"]) == CATEGORIES_KEPT
+    assert [*day.categories["depot"]][:2] == ["d000", "d001"], "the most frequent, then by name"
+    figures = {each.name: each for each in compare(day, [a_day(i, table) for i in range(8)], None, tiny())}
+    assert figures["depot: shift"].seen == pytest.approx(0, abs=0.01)
+
+
+# Held rows
+
+
+def first_load(as_of):
+    """An index that says when the first load was; the rows are what `deliver` wrote."""
+    index = RawIndex(folder=PATHS.raw)
+    index.note_run(as_of)
+    index.save()
+
+
+def night(as_of):
+    """What stopped the run, or None."""
+    try:
+        validate(tiny(), as_of)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def test_held_rows_reach_nothing_until_a_person_accepts_and_then_return():
+    bad, after = DAY + timedelta(days=1), DAY + timedelta(days=2)
+    deliver(20)
+    first_load(DAY)
+    deliver_day(bad, 300)
+    assert "rows: 300, and" in night(bad)
+    deliver_day(after, 20)
+    raw_labels(pd.DataFrame({"parcel_id": [f"{bad}-1", f"{after}-1"], "late": "1"}), after)
+    printed = validate(tiny(), after)
+    assert printed.endswith("1 day (2024-02-11) HELD until a person answers, with 300 of the rows in quarantine")
+    assert sorted(set(read_tables(PATHS.valid / "rows")["dt"]))[-2:] == ["2024-02-10", "2024-02-12"]
+    quarantine = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    assert set(quarantine["reasons"]) == {"day held: rows"}
+    assert (len(quarantine), quarantine["raw_row"].isna().sum()) == (300, 0)
+    told = report()
+    assert told["rows"] == {"rows_in": 540, "rows_valid": 240, "rows_quarantined": 300}
+    assert [(each["date"], each["rows_held"]) for each in told["held_days"]] == [("2024-02-11", 300)]
+    assert told["drift"]["days_before"] == 11
+    decide.accept(tiny(), bad, "a sale", "Ann", after)
+    assert "HELD" not in validate(tiny(), after)
+    assert len(read_tables(PATHS.valid / "rows")) == 540
+    assert report()["held_days"] == []
+
+
+def test_expectations_are_about_the_days_that_the_run_goes_on_with():
+    deliver(20)
+    first_load(DAY)
+    deliver_day(DAY + timedelta(days=1), 300, depot="Z")
+    deliver_day(DAY + timedelta(days=2), 20)
+    known = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "depot", "value_set": ["A"]}}
+    most = {"type": "expect_table_row_count_to_be_between", "kwargs": {"max_value": 250}}
+    rules = [{**known, "severity": "critical"}, {**most, "severity": "critical"}]
+    product = a_product(expectations=rules, predict__horizon_days=0)
+    with pytest.raises(UserError, match="2 expectations do not hold"):
+        validate(product, DAY + timedelta(days=1))
+    validate(product, DAY + timedelta(days=2))
+    assert [each["success"] for each in report()["expectations"]] == [True, True]
+
+
+def test_message_of_a_source_that_has_ended_names_its_newest_row():
+    deliver(20)
+    first_load(DAY)
+    assert night(DAY + timedelta(days=300)).splitlines()[:3] == [
+        "products.tiny: the source must have rows of 2024-12-06, and has none; its newest row up to then is of "
+        "2024-02-10 (give an as_of that fits, or see why the source has ended), and nothing was passed on:",
+        "  rows: 0, and 3.6667 to 63 may be",
+        "  newest row: 300 days behind, and 0 to 0 may be",
+    ]
+
+
+def test_index_keeps_the_first_load_and_one_of_before_counts_from_its_newest_run():
+    pd.DataFrame(
+        {"parcel_id": ["a"], "day": "2024-01-05", "depot": "A", "weight_kg": 1, "handed_in": "", "late": 1}
+    ).to_csv("parcels.csv", index=False)
+    product = tiny(source__url="parcels.csv")
+    for as_of, first in (("2024-01-09", "2024-01-09"), ("2024-01-12", "2024-01-09"), ("2024-01-07", "2024-01-07")):
+        ingest(product, date.fromisoformat(as_of))
+        index = RawIndex.load(PATHS.raw)
+        assert (index.as_of, index.first_as_of) == (max(as_of, "2024-01-12" if as_of < "2024-01-09" else as_of), first)
+    file = PATHS.raw / "index.json"
+    before = json.loads(file.read_text())
+    del before["first_as_of"]
+    file.write_text(json.dumps(before))
+    assert RawIndex.load(PATHS.raw).first_as_of == "2024-01-12"
+    ingest(product, date(2024, 1, 13))
+    assert RawIndex.load(PATHS.raw).first_as_of == "2024-01-12"

@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from builders import a_product, raw_labels, raw_rows
+from builders import a_product, accept_days, raw_labels, raw_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,14 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 PATHS = Paths("tiny")
 AS_OF = date(2024, 1, 2)
+SCORED_DAY = date(2024, 1, 3)
 POSITIVE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "weight_kg", "min_value": 0}}
+
+
+@pytest.fixture(autouse=True)
+def accepted_day(workspace):
+    """Most tests have no row on the scored day, and are about others."""
+    accept_days(SCORED_DAY)
 
 
 def tiny(*expectations, **changes):
@@ -459,3 +466,30 @@ def test_row_that_is_none_takes_nobody_s_key():
     bad = pd.read_parquet(PATHS.quarantine / "rows.parquet")
     assert bad["reasons"].tolist() == ["day: is no time", "parcel_id: is a key already seen"]
     assert pd.read_parquet(partition(PATHS.valid / "rows", date(2024, 1, 2)))["parcel_id"].tolist() == ["a"]
+
+
+def test_column_that_takes_most_rows_or_labels_is_no_success():
+    many = [row(f"a{i}", weight_kg="1.234,5" if i % 3 else "985") for i in range(30)]
+    deliver([row("first"), *many])
+    with pytest.raises(UserError) as caught:
+        validate(tiny(), AS_OF)
+    assert str(caught.value).splitlines()[1] == (
+        "  20 of 31 (65%) because of weight_kg: is no number; "
+        "the first is row 3 of data/raw/tiny/rows/dt=2024-01-01.parquet"
+    )
+    assert not PATHS.valid.exists()
+    deliver([row(f"a{i}") for i in range(30)], [(f"a{i}", "perhaps") for i in range(30)])
+    with pytest.raises(
+        UserError, match=r"most labels must be right.*\n  30 of 30 \(100%\) because of late: is no binary"
+    ):
+        validate(tiny(), AS_OF)
+
+
+def test_what_is_lost_is_told_of_rows_and_labels():
+    deliver([row("a"), row("b", weight_kg="x")], [("a", "1"), ("b", "perhaps")])
+    assert validate(tiny(), AS_OF) == (
+        "2 rows in = 1 valid + 1 quarantined; 2 labels in = 1 valid + 1 quarantined; "
+        "0 of 0 expectations failed without stopping the run"
+    )
+    deliver([row("c", day="2024-01-02", weight_kg="x")], day="2024-01-02")
+    assert validate(tiny(), AS_OF).endswith("; 1 day (2024-01-02) without a valid row")

@@ -1,6 +1,7 @@
 """Hold a table while it is checked: its rows as delivered and typed, and the reasons against each."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ import pandas as pd
 
 from tasks.params import RAW_ROW
 
+HELD = "day held"
+"""Where a reason names a column, that of a row on a held day says this: see `tasks.quality.judging`."""
 Kwargs = dict[str, Any]
 """Arguments of an expectation, in the vocabulary of Great Expectations."""
 
@@ -107,16 +110,33 @@ class ValidationSummary:
     """The outcome of each expectation, in the order declared."""
     n_corrected: int = 0
     """Rows that hold a person's corrections."""
+    n_judged: int = 0
+    """Rows, without those of the days that the run goes on without."""
+    by_column: Counter[str] = field(default_factory=Counter)
+    """How many of these are in quarantine because of each column."""
+    examples: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Date and place in its file, from 0, of the first row that breaks each rule."""
 
-    def add(self, table: CheckedTable) -> None:
-        """Add whole dates that have been checked."""
+    def add(self, table: CheckedTable, held: Iterable[str] = ()) -> None:
+        """Add whole dates that have been checked; those in `held` count for no column."""
         self.n_corrected += int(table.delivered[RAW_ROW].notna().sum())
         valid = pd.DataFrame({"dt": table.delivered["dt"], "valid": table.is_valid})
         for day, size, n_valid in valid.groupby("dt", sort=True)["valid"].agg(["size", "sum"]).itertuples():
             counts = Counts(rows_in=int(size), rows_valid=int(n_valid), rows_quarantined=int(size - n_valid))
             self.by_date[str(day)] = counts
-        for reasons, n in table.reasons[~table.is_valid].value_counts().items():
-            self.reasons.update(dict.fromkeys(str(reasons).split("; "), int(n)))
+        days = table.delivered["dt"]
+        bad = pd.DataFrame({"dt": days, "place": table.delivered.groupby("dt").cumcount()})[~table.is_valid]
+        is_judged = ~days.isin([*held])
+        bad["is_judged"] = is_judged
+        self.n_judged += int(is_judged.sum())
+        for reasons, rows in bad.groupby(table.reasons[~table.is_valid], sort=True):
+            rules = str(reasons).split("; ")
+            self.reasons.update(dict.fromkeys(rules, len(rows)))
+            columns = {rule.partition(": ")[0] for rule in rules}
+            self.by_column.update(dict.fromkeys(columns - {HELD}, int(rows["is_judged"].sum())))
+            for rule in rules:
+                first = str(rows["dt"].iloc[0]), int(rows["place"].iloc[0])
+                self.examples[rule] = min(self.examples.get(rule, first), first)
 
     @property
     def totals(self) -> Counts:

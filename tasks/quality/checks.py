@@ -10,19 +10,28 @@ import pandas as pd
 from tasks.params import RAW_ROW, Expectation
 from tasks.quality.checked_table import CheckedTable, Outcome, ValidationSummary
 from tasks.quality.expectations import ROW_BY_ROW, evaluate_expectations, merge_outcomes
+from tasks.quality.judging import DayJudge, without_days
 from tasks.quality.raw_tables import RawTable
 from tasks.rows.corrections import raw_row_ids
 from tasks.rows.keys import digests, seen_before
-from tasks.rows.partitions import n_rows, partition, read_table, table_writer, write_table
+from tasks.rows.partitions import n_rows, partition, partition_day, read_table, table_writer, write_table
 
 ROWS_CHECKED_AT_ONCE = 250_000
 """Dates are checked together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
 
 
 def check_partitions(
-    files: list[Path], table: RawTable, expectations: list[Expectation], valid: Path, quarantine: Path
+    files: list[Path],
+    table: RawTable,
+    expectations: list[Expectation],
+    valid: Path,
+    quarantine: Path,
+    judge: DayJudge | None = None,
 ) -> ValidationSummary:
-    """Check partitions, a few dates at a time, and write the valid rows by date and the others to one file."""
+    """Check partitions, a few dates at a time, and write the valid rows by date and the others to one file.
+
+    `judge` holds back the rows of days that differ in kind. Outcomes are about the days that this run goes on with.
+    """
     valid.mkdir()
     summary = ValidationSummary()
     by_row = [place for place, e in enumerate(expectations) if e.type in ROW_BY_ROW]
@@ -36,11 +45,20 @@ def check_partitions(
             checked = table.checked(batch)
             rows = slice(first, first := first + len(checked.delivered))
             checked.add_violation(pd.Series(is_duplicate[rows]), "+".join(table.product.key), "is a key already seen")
-            batch_outcomes.append(evaluate_expectations(checked, [expectations[place] for place in by_row]))
+            outcomes = evaluate_expectations(checked, [expectations[place] for place in by_row])
             checked.add_violations(whole_reasons.iloc[rows].reset_index(drop=True))
-            summary.add(checked)
+            if judge:
+                judge.judge(checked)
+                if by_row and judge.left_behind & {*checked.delivered["dt"]}:
+                    kept = without_days(checked, judge.left_behind)
+                    outcomes = evaluate_expectations(kept, [expectations[place] for place in by_row])
+            batch_outcomes.append(outcomes)
+            summary.add(checked, judge.left_behind if judge else ())
             _write(checked, batch, list(table.product.key), valid, write_bad)
     assert summary.totals.rows_in == len(is_duplicate), "every delivered row must be accounted for"
+    if by_table and judge and judge.left_behind:
+        kept_files = [file for file in files if partition_day(file).isoformat() not in judge.left_behind]
+        whole_outcomes, _ = check_whole_table(kept_files, table, [expectations[place] for place in by_table])
     row_outcomes = [merge_outcomes(outcomes) for outcomes in zip(*batch_outcomes, strict=True)]
     outcome = dict(zip([*by_table, *by_row], [*whole_outcomes, *row_outcomes], strict=True))
     summary.outcomes = [outcome[place] for place in range(len(expectations))]

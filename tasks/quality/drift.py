@@ -1,172 +1,134 @@
-"""Compare the day whose rows have just arrived with the days before it: does it differ in kind?
+"""Compare a day with the days before it: does it differ in kind?
 
-Compared are its number of rows, the shares that are missing or quarantined, and the mix of each category, with those
-of the 28 days before. Numbers are not: one that follows the calendar, such as days to a holiday, differs every day.
-Those days' own extremes are usual: a limit says how far beyond them a day may go, and chance in few rows is allowed
-for. Single rows are not judged by it: that is `tasks.quality.checks`.
-
-A day that a person has accepted (`tasks.rows.decisions`) is reported and passes.
+Compared are its number of rows, the shares that are missing or quarantined, the mix of each category, and how far the
+newest row is behind. Numbers are not: one that follows the calendar, such as days to a holiday, differs every day. The
+extremes of the days before are usual: a limit says how far beyond them a day may go, and chance in few rows is allowed
+for. Single rows are not judged by it: that is `tasks.quality.checks`. Which days are judged, and against which, is
+`tasks.quality.judging`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
-import pandas as pd
 
-from model.features.kinds import kind_class
-from tasks.params import Product
-from tasks.quality.checked_table import Counts
-from tasks.rows.partitions import partition, read_table
-from tasks.runtime.errors import UserError
+from tasks.params import DriftLimits, Product
+from tasks.quality.day_summaries import DaySummary, category_columns
+from tasks.quality.verdicts import Figure
 
-WINDOW_DAYS = 28
 MIN_DAYS = 7
-"""With fewer days before it nothing is usual yet, and nothing is compared."""
+"""With fewer days of rows before it nothing is usual yet: compared is only whether the day has a valid row."""
 CATEGORIES_TOLD_APART = 20
 SIGMAS = 3
+USUAL_SHARE_OF_WEEKDAY = 0.5
+"""Where at least so many of the same weekdays before had no row, a day without rows is usual, as on Sundays."""
+USUAL_SHARE_OF_DAYS = 0.2
+"""Likewise of the days before that fall on a weekday that has rows, as where rows come now and then. Holidays, one or
+two a month, are fewer: a source that ends after one is seen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One figure of the day, beside the limits."""
+def compare(day: DaySummary, before: Sequence[DaySummary], newest_row: str | None, product: Product) -> list[Figure]:
+    """Return a day's figures beside their limits.
 
-    name: str
-    """Such as `depot: shift`."""
-    seen: float
-    """Of the day."""
-    least: float
-    """The least that may be."""
-    most: float
-    """The most that may be."""
-
-    @property
-    def holds(self) -> bool:
-        """Return whether the figure lies within its limits."""
-        return self.least <= self.seen <= self.most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """How the scored day compares with the days before it."""
-
-    date: str
-    """The scored day."""
-    days_before: int
-    """Days with rows among the 28 before it."""
-    accepted: str | None
-    """The reason with which a person let the day pass."""
-    figures: list[Figure] = field(default_factory=list)
-    """Empty with fewer than MIN_DAYS days before."""
-
-
-def compare_with_days_before(
-    product: Product, as_of: date, valid: Path, by_date: dict[str, Counts], accepted: str | None = None
-) -> Drift:
-    """Return the scored day's figures beside their limits.
-
-    `valid` holds the typed rows, `by_date` their counts; `accepted` is the reason with which a person accepted the day.
+    `before` are the days that are usual, in order, those without rows too; `newest_row` is the newest day with rows, up
+    to this one.
     """
-    day, limits = product.scored_day(as_of), product.drift
-    first = min(by_date, default=day.isoformat())
-    window = [day - timedelta(days=i) for i in range(1, WINDOW_DAYS + 1)]
-    before = [each for each in window if each.isoformat() >= first]
-    stored = [each for each in before if each.isoformat() in by_date]
-    figures: list[Figure] = []
-    if len(stored) >= MIN_DAYS:
-        now, *then = [_rows(valid, each, product) for each in [day, *stored]]
-        figures.append(_volume(day, before, by_date, limits.max_volume_ratio))
-        figures.append(_quarantined(day, stored, by_date, limits.max_share_change))
-        full = [rows for rows in then if len(rows)]
-        if len(now) and full:
-            categories = [name for name, kind in product.columns.items() if kind_class(kind).reads_as == "labels"]
-            figures += [_missing(name, now, full, limits.max_share_change) for name in product.columns]
-            figures += [_shift(name, now, full, limits.max_shift) for name in categories]
-    return Drift(date=day.isoformat(), days_before=len(stored), accepted=accepted, figures=figures)
+    limits = product.drift
+    stored = [each for each in before if each.rows_in]
+    is_known = len(stored) >= MIN_DAYS
+    figures = [_volume(day, before, limits) if is_known else _presence(day, before)]
+    if not day.rows_in:
+        return [*figures, _freshness(day, before, newest_row)]
+    figures += [_quarantined(day, stored, limits) if is_known else _validity(day)]
+    full = [each for each in stored if each.rows_valid]
+    if is_known and day.rows_valid and full:
+        figures += [_missing(name, day, full, limits) for name in product.columns]
+        figures += [_shift(name, day, full, limits) for name in category_columns(product)]
+    return figures
 
 
-def stop_on_drift(product: Product, drift: Drift, report: Path) -> None:
-    """Raise UserError with the figures beyond their limits, unless the day has been accepted."""
-    beyond = [figure for figure in drift.figures if not figure.holds]
-    if not beyond or drift.accepted:
-        return
-    lines = [f"  {each.name}: {each.seen:g}, and {each.least:g} to {each.most:g} may be" for each in beyond]
-    raise UserError(
-        f"products.{product.name}: the rows of {drift.date} must be of the same kind as those of the "
-        f"{drift.days_before} days before, and nothing was passed on:\n"
-        + "\n".join(lines)
-        + f"\nLook at {report}; let the day pass: "
-        f'make accept PRODUCT={product.name} DT={drift.date} REASON="why it is right", '
-        "or mend the source and have the day fetched anew: make refetch, likewise"
-    )
+def is_empty_usual(day: DaySummary, before: Sequence[DaySummary]) -> bool:
+    """Return whether a day without rows is nothing new: on its weekday, or among all days."""
+    weekdays: dict[int, list[bool]] = {}
+    for each in before:
+        weekdays.setdefault(date.fromisoformat(each.date).weekday(), []).append(each.rows_in == 0)
+    same = weekdays.get(date.fromisoformat(day.date).weekday(), [])
+    if same and sum(same) >= USUAL_SHARE_OF_WEEKDAY * len(same):
+        return True
+    others = [empty for days in weekdays.values() if not all(days) for empty in days]
+    return bool(others) and sum(others) >= USUAL_SHARE_OF_DAYS * len(others)
 
 
-def _rows(valid: Path, day: date, product: Product) -> pd.DataFrame:
-    columns = list(product.columns)
-    file = partition(valid, day)
-    return read_table(file, columns) if file.exists() else pd.DataFrame(columns=columns)
+def _figure(name: str, seen: float, least: float, most: float | None, unit: str = "") -> Figure:
+    limits = round(least, 4), None if most is None else round(most, 4)
+    return Figure(name=name, seen=round(seen, 4), least=limits[0], most=limits[1], unit=unit)
 
 
-def _figure(name: str, seen: float, least: float, most: float) -> Figure:
-    return Figure(name=name, seen=round(seen, 4), least=round(least, 4), most=round(most, 4))
+def _presence(day: DaySummary, before: Sequence[DaySummary]) -> Figure:
+    return _figure("rows", day.rows_in, 0 if is_empty_usual(day, before) else 1, None)
 
 
-def _counts(day: date, by_date: dict[str, Counts]) -> Counts:
-    return by_date.get(day.isoformat(), Counts())
+def _validity(day: DaySummary) -> Figure:
+    return _figure("valid rows", day.rows_valid, 1, None)
 
 
-def _volume(day: date, before: list[date], by_date: dict[str, Counts], ratio: float) -> Figure:
-    usual, seen = [_counts(each, by_date).rows_in for each in before], _counts(day, by_date).rows_in
+def _volume(day: DaySummary, before: Sequence[DaySummary], limits: DriftLimits) -> Figure:
+    usual, seen = [each.rows_in for each in before if each.rows_in], day.rows_in
     chance = SIGMAS * np.sqrt(seen + 1)
-    return _figure("rows", seen, max(0.0, min(usual) / ratio - chance), max(usual) * ratio + chance)
+    least = max(1.0, min(usual) / limits.max_volume_ratio - chance)
+    if not seen and is_empty_usual(day, before):
+        least = 0.0
+    return _figure("rows", seen, least, max(usual) * limits.max_volume_ratio + chance)
 
 
-def _quarantined(day: date, stored: list[date], by_date: dict[str, Counts], change: float) -> Figure:
-    now, *then = [
-        (counts.rows_quarantined, counts.rows_in) for counts in (_counts(each, by_date) for each in [day, *stored])
-    ]
-    return _share("share quarantined", now, then, change)
+def _freshness(day: DaySummary, before: Sequence[DaySummary], newest_row: str | None) -> Figure:
+    """Compare how many days the newest row is behind with how many it was on the days before."""
+    usual, behind = [0], 0
+    for each in before:
+        behind = 0 if each.rows_in else behind + 1
+        usual.append(behind)
+    seen = 0 if newest_row is None else (date.fromisoformat(day.date) - date.fromisoformat(newest_row)).days
+    return _figure("newest row", seen, 0, max(usual), "days behind")
 
 
-def _missing(name: str, now: pd.DataFrame, then: list[pd.DataFrame], change: float) -> Figure:
-    def share(rows: pd.DataFrame) -> tuple[int, int]:
-        return int(rows[name].isna().sum()), len(rows)
+def _quarantined(day: DaySummary, stored: Sequence[DaySummary], limits: DriftLimits) -> Figure:
+    now, *then = [(each.rows_quarantined, each.rows_in) for each in (day, *stored)]
+    return _share("share quarantined", now, then, limits.max_share_change)
 
-    return _share(f"{name}: share missing", share(now), [share(rows) for rows in then], change)
+
+def _missing(name: str, day: DaySummary, full: Sequence[DaySummary], limits: DriftLimits) -> Figure:
+    now, *then = [(each.missing[name], each.rows_valid) for each in (day, *full)]
+    return _share(f"{name}: share missing", now, then, limits.max_share_change)
 
 
 def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change: float) -> Figure:
     """Compare a share, given as its rows and all rows, with those of the days before."""
-    usual = [part / n for part, n in then if n]
+    usual = [part / n for part, n in then]
     part, n = now
     likely = (part + 1) / (n + 2)  # Laplace: no row of few is not no row of any number
-    chance = SIGMAS * float(np.sqrt(likely * (1 - likely) / max(n, 1)))
-    least, most = min(usual, default=0.0), max(usual, default=1.0)
-    return _figure(name, part / max(n, 1), max(0.0, least - change - chance), min(1.0, most + change + chance))
+    chance = SIGMAS * float(np.sqrt(likely * (1 - likely) / n))
+    return _figure(name, part / n, max(0.0, min(usual) - change - chance), min(1.0, max(usual) + change + chance))
 
 
-def _shift(name: str, now: pd.DataFrame, then: list[pd.DataFrame], limit: float) -> Figure:
+def _shift(name: str, day: DaySummary, full: Sequence[DaySummary], limits: DriftLimits) -> Figure:
     """Compare the day's mix with that of all days before by the population stability index, beside those days' own."""
-    pooled = pd.concat([rows[name] for rows in then])
-    binned = _bins(pooled)
-    usual = binned(pooled)
-    shifts = [stability_index(binned(rows[name]), usual) for rows in then]
-    chance = (len(usual) - 1) / len(now)
-    return _figure(f"{name}: shift", stability_index(binned(now[name]), usual), 0.0, max(shifts) + limit + chance)
+    pooled: Counter[str] = Counter()
+    for each in full:
+        pooled.update(each.categories[name])
+    told_apart = sorted(pooled, key=lambda value: (-pooled[value], value))[:CATEGORIES_TOLD_APART]
+    now, *then = [_bins(each, name, told_apart) for each in (day, *full)]
+    usual = np.sum(then, axis=0)
+    shifts = [stability_index(each, usual) for each in then]
+    chance = (len(usual) - 1) / day.rows_valid
+    return _figure(f"{name}: shift", stability_index(now, usual), 0.0, max(shifts) + limits.max_shift + chance)
 
 
-def _bins(pooled: pd.Series) -> Callable[[pd.Series], np.ndarray]:
-    """Return a function that counts values by category, with bins for the rarer ones and those that are missing."""
-    known = pooled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    index = pd.Index(known.index[:CATEGORIES_TOLD_APART])
-
-    def counts(values: pd.Series) -> np.ndarray:
-        place = np.where(values.isna(), len(index) + 1, index.get_indexer(pd.Index(values)) % (len(index) + 1))
-        return np.bincount(place, minlength=len(index) + 2)
-
-    return counts
+def _bins(day: DaySummary, name: str, told_apart: Sequence[str]) -> np.ndarray:
+    """Return a day's rows by category, with bins for the rarer ones and those that are missing."""
+    counts, missing = day.categories[name], day.missing[name]
+    apart = [counts.get(value, 0) for value in told_apart]
+    return np.array([*apart, day.rows_valid - missing - sum(apart), missing])
 
 
 def stability_index(counts: np.ndarray, usual: np.ndarray) -> float:

@@ -1,12 +1,12 @@
-"""Write validation.json, and stop the run where an expectation does not hold."""
+"""Put together what validate found: validation.json and the stage's line."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
-from tasks.params import Product
 from tasks.quality.checked_table import Counts, Outcome, ValidationSummary
-from tasks.quality.drift import Drift
-from tasks.runtime.errors import UserError
+from tasks.quality.verdicts import Drift
+
+DAYS_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class ValidationReport:
     """Corrections that were applied."""
     drift: Drift
     """How far the scored day differs from the days before it."""
+    held_days: list[Drift]
+    """Days that differ in kind and that no person has accepted, with the figures beyond limits."""
     reasons: dict[str, int]
     """How many rows and labels break each rule."""
     expectations: list[Outcome]
@@ -52,16 +54,22 @@ class ValidationReport:
 
     @classmethod
     def of(
-        cls, as_of: str, scored_day: str, rows: ValidationSummary, labels: ValidationSummary, drift: Drift
+        cls,
+        as_of: str,
+        rows: ValidationSummary,
+        labels: ValidationSummary,
+        drift: Drift,
+        held: Sequence[Drift],
     ) -> "ValidationReport":
         """Put the parts together."""
         return cls(
             as_of=as_of,
             rows=rows.totals,
             labels=labels.totals,
-            scored_day=ScoredDay(date=scored_day, **asdict(rows.by_date.get(scored_day, Counts()))),
+            scored_day=ScoredDay(date=drift.date, **asdict(rows.by_date.get(drift.date, Counts()))),
             corrected=Corrected(rows=rows.n_corrected, labels=labels.n_corrected),
             drift=drift,
+            held_days=[replace(each, figures=each.beyond) for each in held],
             reasons=dict(sorted((rows.reasons + labels.reasons).items())),
             expectations=rows.outcomes + labels.outcomes,
             rows_by_date=rows.by_date,
@@ -78,30 +86,26 @@ class ValidationReport:
     def summary(self) -> str:
         """Return the stage's line."""
         n_failed = sum(not outcome.success for outcome in self.expectations)
-        return (
-            f"{self.rows.rows_in:,} rows in = {self.rows.rows_valid:,} valid + "
-            f"{self.rows.rows_quarantined:,} quarantined; {n_failed} of "
-            f"{len(self.expectations)} expectations failed without stopping the run"
-        )
+        parts = [
+            _counted(self.rows, "rows"),
+            _counted(self.labels, "labels"),
+            f"{n_failed} of {len(self.expectations)} expectations failed without stopping the run",
+        ]
+        if self.held_days:
+            n_held = sum(each.rows_held for each in self.held_days)
+            days = _days([each.date for each in self.held_days])
+            parts.append(f"{days} HELD until a person answers, with {n_held:,} of the rows in quarantine")
+        emptied = [day for day, counts in self.rows_by_date.items() if not counts.rows_valid]
+        if emptied := sorted({*emptied} - {each.date for each in self.held_days}):
+            parts.append(f"{_days(emptied)} without a valid row")
+        return "; ".join(parts)
 
 
-def stop_on_failure(product: Product, outcomes: list[Outcome], report: Path) -> None:
-    """Raise UserError where a critical expectation does not hold, or one could not be evaluated."""
-    failures = [each for each in outcomes if each.error or (each.severity == "critical" and not each.success)]
-    if failures:
-        raise UserError(
-            f"products.{product.name}: {len(failures)} expectations do not hold, and nothing was passed on:\n"
-            + "\n".join(f"  {each.type} on {each.columns} ({each.severity}): {_failure(each)}" for each in failures)
-            + f"\nLook at {report}; mend the expectation in params.yaml, or mend the source "
-            f'and have the day fetched anew: make refetch PRODUCT={product.name} DT=... REASON="what was wrong"'
-        )
+def _counted(counts: Counts, of: str) -> str:
+    return f"{counts.rows_in:,} {of} in = {counts.rows_valid:,} valid + {counts.rows_quarantined:,} quarantined"
 
 
-def _failure(outcome: Outcome) -> str:
-    if outcome.error:
-        return f"could not be evaluated: {outcome.error}"
-    if outcome.observed is not None:
-        return f"observed {outcome.observed}, wanted {outcome.kwargs}"
-    if outcome.rows_seen is not None:
-        return f"{outcome.rows_unexpected} of {outcome.rows_seen} rows break it, wanted {outcome.kwargs}"
-    return f"wanted {outcome.kwargs}"
+def _days(days: Sequence[str]) -> str:
+    """Return how many days, and the newest ones."""
+    more = "..., " if len(days) > DAYS_SHOWN else ""
+    return f"{len(days)} day{'s' if len(days) > 1 else ''} ({more}{', '.join(days[-DAYS_SHOWN:])})"

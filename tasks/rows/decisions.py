@@ -153,20 +153,22 @@ def write_decisions(file: Path, decisions: Sequence[Decision]) -> None:
         temporary.write_text("".join(each.line() + "\n" for each in ordered), "utf-8")
 
 
-def acceptance_reason(product: str, day: date) -> str | None:
-    """Return the reason with which a day was accepted, the newest one, or None."""
-    _raise_if_earlier(product)
-    reasons = [each.reason for each in read_decisions(file_of(product, day)) if isinstance(each, Accepted)]
-    return reasons[-1] if reasons else None
+def accepted_days(product: str) -> dict[str, str]:
+    """Return the days that were accepted, each with the newest reason."""
+    return _newest_reasons(product, Accepted)
 
 
 def refetched_days(product: str) -> dict[str, str]:
     """Return the days that were to be fetched again, each with the newest reason."""
+    return _newest_reasons(product, Refetch)
+
+
+def _newest_reasons(product: str, kind: type[Decision]) -> dict[str, str]:
     return {
         day.isoformat(): each.reason
         for day, decisions in _by_day(product)
         for each in decisions
-        if isinstance(each, Refetch)
+        if isinstance(each, kind)
     }
 
 

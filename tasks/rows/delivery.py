@@ -110,9 +110,7 @@ def store_delivery(
     rows = frame.drop(columns=product.target.name).assign(dt=event_day(frame[product.time]))
     dated, undated = rows[rows["dt"] <= last], rows[rows["dt"].isna()]
     if dated.empty and not any(day <= last for day in index.rows):
-        raise UserError(
-            f"params.yaml: products.{product.name}.source knows no row up to {last}; check as_of and the source"
-        )
+        raise UserError(_nothing_to_store(rows, product, last))
     if index.as_of:
         index.remove_uncommitted()
     index.forget_partitions(refetched, product)
@@ -124,7 +122,7 @@ def store_delivery(
     labels, n_labels_changed = due_labels(frame, product, as_of, index)
     new_labels = index.append(labels, "labels", product)
     index.note_refetched(refetched)
-    index.as_of = max(index.as_of, as_of.isoformat())
+    index.note_run(as_of)
     index.save()
     index.remove_uncommitted()  # a date that was fetched again, and of which the source knows no row any more
     return IngestReport(
@@ -142,6 +140,21 @@ def store_delivery(
         changed_past=changed,
         labels_total=index.total("labels"),
     )
+
+
+def _nothing_to_store(rows: pd.DataFrame, product: Product, last: str) -> str:
+    """Return the message where a first delivery has no row up to a day: none at all, later ones only, or no dates."""
+    source = f"params.yaml: products.{product.name}.source"
+    if len(rows) and rows["dt"].isna().all():
+        n, n_given = len(rows), int(rows[product.time].notna().sum())
+        return (
+            f"{source}: {product.time} must be a date, and no row has one: of {n:,} rows {n_given / n:.0%} have a cell "
+            f"there that is none, and {(n - n_given) / n:.0%} have no cell; dates are written like 2013-06-30: "
+            "mend the source, or declare how it writes them (docs/products.md)"
+        )
+    oldest = rows["dt"].dropna().min()
+    later = f": its oldest row is of {oldest}" if isinstance(oldest, str) else ""
+    return f"{source} knows no row up to {last}; check as_of and the source{later}"
 
 
 def assign_undated_rows(undated: pd.DataFrame, ids: pd.Series, dated: pd.DataFrame, index: RawIndex) -> pd.DataFrame:

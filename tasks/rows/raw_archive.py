@@ -74,6 +74,9 @@ class RawIndex:
     """Ids of the stored rows without an event date: see `undated_row_ids`."""
     as_of: str = ""
     """The newest as_of of all runs so far; empty before the first."""
+    first_as_of: str = ""
+    """The oldest as_of of all runs so far: what is older came as history, and its days are not judged. In an index of
+    before this was kept, the newest as_of of then."""
 
     @classmethod
     def load(cls, folder: Path) -> "RawIndex":
@@ -82,14 +85,26 @@ class RawIndex:
             return cls(folder=folder)
         content = read_json(folder / INDEX)
         rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in TABLES)
+        newest = content.get("as_of", "")
         return cls(
-            folder=folder, rows=rows, labels=labels, undated={*content["undated"]}, as_of=content.get("as_of", "")
+            folder=folder,
+            rows=rows,
+            labels=labels,
+            undated={*content["undated"]},
+            as_of=newest,
+            first_as_of=content.get("first_as_of", newest),
         )
 
     def save(self) -> None:
         """Commit: from here on the dates are stored."""
         days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in TABLES}
-        write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), "as_of": self.as_of})
+        runs = {"as_of": self.as_of, "first_as_of": self.first_as_of}
+        write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), **runs})
+
+    def note_run(self, as_of: date) -> None:
+        """Keep that a run of this as_of has been: the newest and the oldest of all runs follow."""
+        self.as_of = max(self.as_of, as_of.isoformat())
+        self.first_as_of = min(self.first_as_of or as_of.isoformat(), as_of.isoformat())
 
     def days(self, kind: Table) -> dict[str, StoredDay]:
         """Return the stored dates of rows or of labels."""
