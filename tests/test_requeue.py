@@ -259,7 +259,7 @@ def test_edited_file_that_is_wrong_is_told(text, told):
 
 def test_correction_that_is_none_or_of_no_row_stops_the_run():
     nightly(tiny(), AS_OF)
-    file_of("tiny", DAY).parent.mkdir(parents=True)
+    file_of("tiny", DAY).parent.mkdir(parents=True, exist_ok=True)
     for line, told in (
         ("no JSON", r"dt=2024-01-01.jsonl:1: a line must be a decision as make accept, refetch or requeue writes it"),
         (
