@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch retake rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch retake anew rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ refetch: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched again fr
 	@$(BIN)/python -m tasks.commands refetch $(PRODUCT) "$$DT" "$$REASON"
 
 retake: refetch  ## the former name of refetch
+
+anew: .venv/ready-demo  ## let the run of AS_OF of PRODUCT go on without history that is lost for good, with REASON="..."
+	@$(BIN)/python -m tasks.commands anew $(PRODUCT) "$(AS_OF)" "$$REASON"
 
 rollback: .venv/ready-demo  ## make the version TO the champion of PRODUCT and withdraw the one before, with REASON="..."
 	@$(BIN)/python -m tasks.commands rollback $(PRODUCT) "$(TO)" "$$REASON"

@@ -86,7 +86,7 @@ def test_correction_is_known_from_its_night_on_and_the_newest_cell_counts():
     [
         ("no JSON", "Expecting value"),
         ("[]", "it must be a JSON object"),
-        ('{"kind": "accept"}', "kind must be one of accepted, refetch, correction, got 'accept'"),
+        ('{"kind": "accept"}', "kind must be one of accepted, refetch, anew, correction, got 'accept'"),
         ('{"kind": "accepted", "decided": "2024-03-01", "person": "Ann"}', "see why"),
         ('{"kind": "accepted", "decided": "2024-03-01", "person": "Ann", "why": " "}', "why must be given, got ' '"),
         ('{"kind": "accepted", "decided": "March", "person": "Ann", "why": "x"}', "must be a date written as YYYY"),

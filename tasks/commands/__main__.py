@@ -41,6 +41,7 @@ Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
 Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
 Day = Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
 OptionalDay = Annotated[date | None, typer.Argument(parser=_day, metavar="DAY", help="YYYY-MM-DD; default: all days")]
+RunDate = Annotated[date, typer.Argument(parser=_as_of, metavar="DATE", help="the as_of of a run, YYYY-MM-DD")]
 Why = Annotated[str, typer.Argument(help="the reason, for those who read the decision")]
 Version = Annotated[str, typer.Argument(help="a version of the registry, such as v2.0.0")]
 OptionalVersion = Annotated[str, typer.Option(help="the version that must be the champion")]
@@ -144,6 +145,15 @@ def refetch(product: Product, day: Day, why: Why) -> None:
 
     today, declared = date.today(), load_product(product)[0]
     print(decide.refetch(declared, day, why, decide.git_user(), today))
+
+
+@app.command()
+def anew(product: Product, as_of: RunDate, why: Why) -> None:
+    """Let the run of an as_of go on without history that the origin has lost for good."""
+    from tasks.commands import decide
+
+    today, declared = date.today(), load_product(product)[0]
+    print(decide.anew(declared, as_of, why, decide.git_user(), today))
 
 
 @app.command()

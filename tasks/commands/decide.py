@@ -16,6 +16,7 @@ from tasks.rows.decisions import (
     EARLIER_FOLDER,
     FOLDER,
     Accepted,
+    Anew,
     Correction,
     Decision,
     Refetch,
@@ -38,6 +39,12 @@ def refetch(product: Product, day: date, why: str, person: str, decided: date) -
     """Have a stored day fetched again from its mended source. Raises UserError for a reason that is none."""
     file = _add(product, day, Refetch, why, person, decided)
     return f"{day} of {product.name} will be fetched anew; read {file}, commit it and run again"
+
+
+def anew(product: Product, as_of: date, why: str, person: str, decided: date) -> str:
+    """Let the run of an as_of go on without lost history. Raises UserError for a reason that is none."""
+    file = _add(product, as_of, Anew, why, person, decided)
+    return f"the run of {as_of} may begin without the history that is lost; read {file}, commit it and run again"
 
 
 def git_user() -> str:

@@ -1,8 +1,9 @@
 """Read and write the decisions of people about a product's data: decisions/<product>/dt=D.jsonl, one a line.
 
 `accepted` lets a day pass that differs in kind, `refetch` has a stored day fetched again, `correction` puts cells of a
-quarantined row right; each says when it was decided, by which person and why. They are text in git, so that every
-change has an author and travels with every clone. `make accept`, `make refetch` and `make requeue` write them.
+quarantined row right, `anew` lets the run of that as_of go on without history that is lost; each says when it was
+decided, by which person and why. They are text in git, so that every change has an author and travels with every clone.
+`make accept`, `make refetch`, `make anew` and `make requeue` write them.
 
 A day that is accepted or fetched again is so for a run of any as_of: the night that was stopped is run once more, and
 must see it. A correction is known from the as_of that it names: a run of an earlier night does not see it.
@@ -71,6 +72,12 @@ class Refetch(Decision):
     kind = "refetch"
 
 
+class Anew(Decision):
+    """The run of this as_of goes on without the history that the origin has lost."""
+
+    kind = "anew"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Correction(Decision):
     """Cells of one row that were wrong."""
@@ -98,7 +105,7 @@ class Correction(Decision):
             raise ValueError("of must be rows or labels, and cells single values by column")
 
 
-_CLASSES: dict[str, type[Decision]] = {each.kind: each for each in (Accepted, Refetch, Correction)}
+_CLASSES: dict[str, type[Decision]] = {each.kind: each for each in (Accepted, Refetch, Anew, Correction)}
 
 
 def file_of(product: str, day: date) -> Path:

@@ -239,9 +239,8 @@ class Registry:
     def _read_tags(self) -> None:
         name = re.escape(self.product)
         form = re.compile(rf"refs/tags/{name}(?:@(v\d+\.\d+\.\d+)(!?)|#([a-z]+)(!?)#(\d+))")
-        listed = git(
-            "for-each-ref", "--sort=version:refname", f"--format={_FORMAT}%00%(contents:subject)", cwd=self.repository
-        )
+        fields = f"--format={_FORMAT}%00%(contents:subject)"
+        listed = git("for-each-ref", "--sort=version:refname", fields, "refs/tags", cwd=self.repository)
         for line in listed.splitlines():
             tag, marked, peeled, person, day, reason = line.split("\0")
             match = form.fullmatch(tag)

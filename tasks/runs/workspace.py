@@ -22,7 +22,8 @@ from tasks import params
 from tasks.params import effective
 from tasks.params.edit import edited
 from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at, run_environment
-from tasks.runs.experiments import Run, experiments, workspaces
+from tasks.runs.experiments import Run, workspaces
+from tasks.runs.history import newest_run_before
 from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runs.upstream import Declared, check_upstream
 from tasks.runtime import faults
@@ -170,37 +171,18 @@ def _begin(run: Run) -> None:
     """Carry on from earlier runs: raw data from the newest one before, and for predict the champion's model."""
     stages = dict(DvcLock.of(run.workspace).stages)
     ingest, export = f"ingest@{run.product}", f"export@{run.product}"
-    before = _newest_run_before(run)
+    before = newest_run_before(run)
     if before:
-        name, commit = before
-        stages[ingest] = lock_at(run.workspace, commit).stages[ingest]
-        print(f"raw data carried on from {name}", flush=True)
+        stages[ingest] = lock_at(run.workspace, before.commit).stages[ingest]
+        print(f"raw data carried on from {before.name}", flush=True)
     if run.champion:
         git("fetch", "--quiet", "--tags", settings().origin, cwd=run.workspace)
         stages[export] = lock_at(run.workspace, run.champion).stages[export]
         print(f"model {run.model_version} predicts", flush=True)
     lock = DvcLock(stages)
     lock.write(run.workspace)
-    source = before[0] if before else "main"
+    source = before.name if before else "main"
     pull(run, list(lock.outs(ingest)), f"the raw data of {source}, without which history would be lost")
-
-
-def _newest_run_before(run: Run) -> tuple[str, str] | None:
-    """Return name and commit of the product's newest run with the same or an earlier as_of; None without one."""
-    known = [each for each in experiments(run.product) if each.as_of <= run.as_of]
-    latest = [each for each in known if each.as_of == max(known, key=lambda other: other.as_of).as_of]
-    if not latest:
-        return None
-    git(
-        "fetch",
-        "--quiet",
-        settings().origin,
-        *(f"+{each.reference}:{each.reference}" for each in latest),
-        cwd=run.workspace,
-    )
-    saved_at = {each: int(git("show", "-s", "--format=%ct", each.commit, cwd=run.workspace)) for each in latest}
-    newest = max(latest, key=lambda each: (saved_at[each], each.name))
-    return newest.name, newest.commit
 
 
 def declared_stages(run: Run) -> dict[str, Declared]:
