@@ -121,6 +121,7 @@ AIRFLOW = {"test_dags", "test_docker", "test_embedded", "test_pipeline"}
 """Files whose tests need Airflow."""
 SLOW = {
     "test_arrivals",
+    "test_arrow_types",
     "test_benchmarks",
     "test_chaos",
     "test_checkpoints",
@@ -148,6 +149,7 @@ SLOW = {
     "test_model_wide",
     "test_model_windows",
     "test_pii",
+    "test_postgres",
     "test_predict",
     "test_pretrain",
     "test_product",

@@ -70,13 +70,27 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
-    """Return `values` as a column of its kind, and which of them did not fit (bool, same index)."""
+    """Return `values` as a column of its kind, and which of them did not fit (bool, same index).
+
+    Where numbers are wanted, `NaN` is a missing one, as it is in a column of floats.
+    """
+    if KINDS[kind].cells == "float64":
+        values = without_nan(values)
     cast = _CASTS[KINDS[kind].cells](values)
     fits = cast.notna()
     if (misfits := kind_class(kind).misfits) is not None:
         fits[fits] = ~misfits(cast[fits].to_numpy())
         cast = cast.where(fits)
     return cast, values.notna() & ~fits
+
+
+def without_nan(values: pd.Series) -> pd.Series:
+    """Return a column in which the text NaN is a missing cell."""
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+        return values
+    is_nan = values.map(lambda cell: isinstance(cell, str) and cell == "NaN", na_action="ignore")
+    is_nan = is_nan.fillna(False).astype(bool)
+    return values.where(~is_nan, None) if is_nan.any() else values
 
 
 def _numbers(values: pd.Series) -> pd.Series:

@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from model.features.kinds import KINDS
 from model.heads.multilabel import LABEL_SEPARATOR
 from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.rows.casting import cell_text, parse_time
+from tasks.rows.casting import cell_text, parse_time, without_nan
 from tasks.rows.keys import key_text, row_hashes, row_ids
 from tasks.rows.partitions import partition, partition_day, read_table, write_table
 from tasks.runtime.files import read_json, write_json
@@ -179,9 +180,16 @@ class RawIndex:
                 then = read_table(self.file("rows", day))
                 shared = [str(name) for name in now if name in then]
                 then = with_event_date(then.reindex(columns=now.columns), product)
+                now, then = _without_nan(now, product), _without_nan(then, product)
                 if digest(now[shared]) != digest(then[shared]):
                     changed[day] = _compare(now, then, shared, product)
         return changed
+
+
+def _without_nan(rows: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Return rows in which a number that is none is missing: earlier versions stored it as the text NaN."""
+    numbers = {name: without_nan(rows[name]) for name, kind in product.kinds.items() if KINDS[kind].cells == "float64"}
+    return rows.assign(**{name: cells for name, cells in numbers.items() if name in rows})
 
 
 def _compare(now: pd.DataFrame, then: pd.DataFrame, shared: list[str], product: Product) -> ChangedDay:

@@ -11,6 +11,7 @@ from datetime import date
 import pandas as pd
 import pyarrow as pa
 
+from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
@@ -32,7 +33,7 @@ def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
     if source.kind == "python":
         frame = _call(source, place, start, product.scored_day(as_of))
     elif source.kind == "sql":
-        frame = read_query(source, place, as_of)
+        frame = read_query(source, place, as_of, _kinds_of_cells(product))
     else:
         frame = _read_file(source, place)
     if not isinstance(frame, pd.DataFrame):
@@ -40,7 +41,13 @@ def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
     twice = frame.columns[frame.columns.duplicated()].tolist()
     if twice:
         raise UserError(f"{place} must deliver every column once, got {twice} more than once; rename them")
-    return mark_containers(frame.reset_index(drop=True), product)
+    return mark_containers(frame.reset_index(drop=True), product, place)
+
+
+def _kinds_of_cells(product: Product) -> dict[str, str]:
+    """Return the kinds of the columns that hold single values: also of the target, unless its labels may be lists."""
+    head = head_of(product.target.task)
+    return product.kinds if head.normalises_labels else {**product.kinds, product.target.name: head.label_kind}
 
 
 def _call(source: PythonSource, place: str, start: date | None, end: date) -> pd.DataFrame:
