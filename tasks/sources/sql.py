@@ -4,10 +4,10 @@ Not a number, in a column of floats or decimals, is a missing cell, as in Parque
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -79,7 +79,7 @@ def _execute(
         return connection.execute(query, bound)
     postgres.keep_times_as_they_are(connection)
     result = connection.execute(query, bound)
-    described = result.cursor.description if result.cursor is not None else ()
+    described: Sequence[Any] = result.cursor.description if result.cursor is not None else ()
     types = postgres.column_types(connection, [column[1] for column in described])
     refused = postgres.refusals(dict(zip(result.keys(), types, strict=False)), kinds)
     if refused:
