@@ -12,6 +12,7 @@ from builders import TINY, a_repository
 from conftest import ROOT, environment, parcels
 
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import read_json
 from tasks.runtime.git import git
 from tasks.runtime.surroundings import explained, explained_output
 from tasks.stage import exit_code_of
@@ -40,7 +41,9 @@ def test_full_disk_is_known_by_its_words_from_every_library(text):
     assert isinstance(explained_output("dvc push", f"ERROR: unexpected error - {text}"), TransientError)
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR])
+@pytest.mark.parametrize(
+    "number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST]
+)
 def test_place_that_a_person_must_mend_is_named(number, capsys):
     assert exit_code_of("ingest", lambda: (_ for _ in ()).throw(failing(number))) == 65
     told = capsys.readouterr().err
@@ -101,6 +104,18 @@ def test_params_that_are_a_folder_are_one_message(project):
     code, told = stage(project)
     assert (code, "Traceback" in told) == (65, False), told
     assert "a file must lie there, and a folder does" in told
+
+
+def test_stage_without_what_it_reads_names_the_command_that_makes_it(project):
+    code, told = stage(project, "tasks.evaluate", "tiny")
+    assert (code, "Traceback" in told) == (65, False), told
+    assert "an earlier stage must have made it, and it is not there; dvc repro <stage>@<product>" in told
+
+
+def test_damaged_json_is_one_message(tmp_path):
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(UserError, match=r"index.json: must be JSON, and is damaged .*; restore it: dvc checkout"):
+        read_json(tmp_path / "index.json")
 
 
 @pytest.mark.parametrize("name", ["LAMPLIGHTER_S3_PORT", "LAMPLIGHTER_UI_PORT"])

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.runtime.errors import UserError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -62,8 +64,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text("utf-8"))
+    """Return the content of a JSON file. Raises UserError where it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:  # of text that is no UTF-8, too
+        raise UserError(f"{path}: must be JSON, and is damaged ({error}); restore it: dvc checkout --force") from None
 
 
 def remove_older_than(folder: Path, days: float, pattern: str = "*") -> None:

@@ -42,6 +42,7 @@ _SYSTEM: dict[int, tuple[Kind, str]] = {
     errno.EACCES: (UserError, f"the file or folder must be ours to use, and permission is denied; {_OWNER}"),
     errno.EPERM: (UserError, f"the file or folder must be ours to use, and that is not permitted; {_OWNER}"),
     errno.ENAMETOOLONG: (UserError, "a path must be short enough for the disk, and is not; work in a shorter path"),
+    errno.EEXIST: (UserError, "a folder must lie there or be made, and another thing is there; move it away"),
     errno.EISDIR: (UserError, "a file must lie there, and a folder does; move the folder away"),
     errno.ENOTDIR: (UserError, "a folder must lie there, and a file does; move the file away"),
     errno.ELOOP: (UserError, "links must lead to a file, and lead in a circle; remove the link"),
@@ -134,13 +135,14 @@ _PROGRAMS = (
         f"the disk must have room, and is full; {_ROOM}",
     ),
 )
-_COMMON = (errno.EIO, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+_COMMON = (errno.EIO, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 """Numbers whose words are too common in the output of programs."""
 _SIGNS = _PROGRAMS + tuple(
     Sign(re.escape(os.strerror(number)), kind, text)
     for number, (kind, text) in _SYSTEM.items()
     if number not in _COMMON
 )
+_MADE_BY_A_STAGE = re.compile(r"data/\S+$")
 _FULL = re.compile("no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 
 
@@ -151,6 +153,11 @@ def explained(error: BaseException) -> UserError | TransientError | None:
     """
     if isinstance(error, MemoryError):
         return _SYSTEM[errno.ENOMEM][0](f"{_SYSTEM[errno.ENOMEM][1]} ({error or 'MemoryError'})")
+    if isinstance(error, FileNotFoundError) and _MADE_BY_A_STAGE.match(place := str(error.filename or error)):
+        return UserError(
+            f"{place}: an earlier stage must have made it, and it is not there; dvc repro <stage>@<product> makes all "
+            "that a stage reads first"
+        )
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         kind, text = _SYSTEM[error.errno]
         place = f"{error.filename}: " if error.filename else ""
