@@ -117,6 +117,7 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, and this is %d.%d: use make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	@echo "setup: making .venv"
 	@$(PYTHON) -m venv .venv
+	@echo "relocatable = true" >> .venv/pyvenv.cfg  # the scripts that uv writes find Python beside them: the folder may move
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 # torch by pip, the rest by uv, which takes a tenth of pip's time for it.

@@ -21,8 +21,8 @@ from tasks.runtime import settings
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Where a store of its own keeps everything; the store is stopped afterwards."""
-    folder = tmp_path_factory.mktemp("home")
-    folder.chmod(0o755)
+    folder = tmp_path_factory.mktemp("home") / "für morgen"
+    folder.mkdir(mode=0o755)
     env = environment(folder, LAMPLIGHTER_S3_PORT=str(free_port()), PYTHONPATH=str(ROOT))
     call(START_STORE, folder, env)
     yield folder
@@ -99,8 +99,60 @@ def test_store_of_ones_own_is_never_started_on_loopback(home, tmp_path):
     """It would come up with keys of that store's, or with none."""
     env = environment(tmp_path, PYTHONPATH=str(ROOT), AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}")
     printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
-    assert "must answer the credentials of the environment" in printed
+    assert "credentials must be in the environment, and are not" in printed
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env | keys, expect=65)
+    assert "start that store, or correct AWS_ENDPOINT_URL_S3" in printed
     assert not list(tmp_path.glob("store*"))
+
+
+def files_naming(folder, place) -> list[str]:
+    """The files below a folder that hold the name of a place; of a log, what a server has written is history."""
+    held = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".log"]
+    return [str(file.relative_to(folder)) for file in held if str(place).encode() in file.read_bytes()]
+
+
+def test_moved_folder_leaves_nothing_behind_and_a_copy_leaves_the_original_alone(home, tmp_path):
+    kept = credentials(home)
+    copy, moved = tmp_path / "copy", tmp_path / "moved"
+    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("store"))
+    env = environment(copy, PYTHONPATH=str(ROOT))
+    down = [sys.executable, "-m", "tasks.commands", "down"]
+    assert call(down, ROOT, env) == "", "the copied number of a process is that of the original's store"
+    taken = call(START_STORE, ROOT, env, expect=1)
+    assert "another clone's store, perhaps" in taken
+    assert "set LAMPLIGHTER_S3_PORT to" in taken
+    port = str(free_port())
+    address = call(START_STORE, ROOT, env | {"LAMPLIGHTER_S3_PORT": port}).strip()
+    assert address == credentials(copy)["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{port}"
+    assert not files_naming(copy, copy)
+    copy.rename(moved)  # while its store runs
+    env = environment(moved, PYTHONPATH=str(ROOT))
+    printed = call(START_STORE, ROOT, env)
+    assert "store: was started before this folder was moved; starting it anew" in printed
+    assert call(START_STORE, ROOT, env).strip() == address
+    assert call(down, ROOT, env) == "store: stopped\n"
+    assert not copy.exists()
+    assert credentials(home) == kept
+    assert call(START_STORE, ROOT, environment(home)).strip() == kept["AWS_ENDPOINT_URL_S3"]
+
+
+def test_configuration_of_airflow_follows_a_folder_that_is_moved(tmp_path):
+    """Airflow writes a file full of absolute paths where there is none, and an old one may lie there still."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / "airflow").mkdir(parents=True)
+    (before / "airflow" / "airflow.cfg").write_text(f"[core]\nplugins_folder = {before}/airflow/plugins\n")
+    asked = "from tasks.commands.embedded.environment import export_environment; export_environment(); "
+    asked += "from airflow.configuration import conf; print(conf.get('database', 'sql_alchemy_conn'), "
+    asked += "conf.get('core', 'plugins_folder'), conf.get('logging', 'base_log_folder'))"
+    for folder in (before, after):
+        if folder is after:
+            before.rename(after)
+        printed = call([sys.executable, "-c", asked], tmp_path, environment(folder, PYTHONPATH=str(ROOT)))
+        assert printed.count(f"{folder}/airflow/") == 3, printed
+    assert (after / "airflow" / "airflow.cfg.unused").exists()
+    assert files_naming(after, before) == ["airflow/airflow.cfg.unused"]
+    assert not before.exists()
 
 
 def test_starting_again_finds_the_same_store(home):

@@ -135,7 +135,7 @@ def test_message_of_missing_packages_names_a_command_that_installs_them_as_pinne
     planned = call(["make", "--dry-run", "--always-make", "pii"], ROOT, dict(os.environ))
     (command,) = [line for line in planned.splitlines() if line.endswith("--extra pii")]
     assert "--constraint constraints.txt --requirements pyproject.toml" in command
-    here = command.replace(".venv/bin", str(Path(sys.executable).parent)).split()
+    here = [part.replace(".venv/bin", str(Path(sys.executable).parent)) for part in command.split()]
     call([*here, "--dry-run", "--offline"], ROOT, dict(os.environ))
 
 

@@ -27,7 +27,7 @@ SECRETS = {
 def airflow_run(tmp_path_factory, s3):
     """The tiny product, trained and published by its DAGs; whoever runs them by hand is the human who must approve."""
     asking = TINY.replace("gates: {", "gates: {approval: human, ")
-    project = make_project(tmp_path_factory.mktemp("project"), asking)
+    project = make_project(tmp_path_factory.mktemp("project") / "Vorhersagen für morgen", asking)
     env = environment(project / ".lamplighter", **s3, **SECRETS)
     printed = call([sys.executable, "-m", "tasks.commands", "run", "tiny"], project, env)
     return SimpleNamespace(project=project, env=env, printed=printed)

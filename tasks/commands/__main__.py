@@ -92,10 +92,10 @@ def product(
 @app.command()
 def trace(uri: Uri) -> None:
     """Print the way back from a night or a part: model, experiment, code, data, who approved."""
-    from tasks.commands.embedded.environment import export_environment
+    from tasks.commands.embedded.store import enter_with_store
     from tasks.commands.trace import trace
 
-    export_environment()
+    enter_with_store()
     print(trace(uri))
 
 
@@ -106,10 +106,10 @@ def recreate(
     environment: Annotated[Literal["own", "installed"], typer.Option(help="the packages to run with")] = "own",
 ) -> None:
     """Make a published night again, from git and the DVC remote alone, and compare every byte."""
-    from tasks.commands.embedded.environment import export_environment
+    from tasks.commands.embedded.store import enter_with_store
     from tasks.commands.recreate import recreate
 
-    export_environment()
+    enter_with_store()
     print(recreate(uri, retrain=start == "data", installed=environment == "installed"))
 
 

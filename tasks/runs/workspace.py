@@ -30,7 +30,7 @@ from tasks.runtime import faults
 from tasks.runtime.errors import CommandFailed, GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
-from tasks.runtime.settings import settings
+from tasks.runtime.settings import ROOT, settings
 
 KEPT_WORKSPACES = 4
 """Per product; older ones are removed when a run begins."""
@@ -95,6 +95,7 @@ def saved_commit(run: Run) -> str:
 def _restore(run: Run, reads: str) -> None:
     if not commit_file(run).exists():
         _clone(run)
+    _name_cache(run.workspace)
     saved = git("ls-remote", settings().origin, run.reference).split()
     is_current = bool(saved) and saved[0] == commit_file(run).read_text()
     if saved and not is_current:
@@ -136,13 +137,21 @@ def _clone(run: Run) -> None:
     git("checkout", "--quiet", "--detach", run.revision, cwd=temporary)
     git("config", "user.name", "lamplighter", cwd=temporary)
     git("config", "user.email", "lamplighter@localhost", cwd=temporary)
-    (temporary / ".dvc" / "config.local").write_text(
-        f"[cache]\n    dir = {settings().cache}\n[core]\n    autostage = true\n"
-    )
+    git("remote", "remove", "origin", cwd=temporary)  # git is always given the origin's address as it is now
     declare_run(run, temporary / params.PARAMS_FILE)
     (temporary / ".git" / "lamplighter").write_text("")
     faults.failpoint("workspace: the clone is made")
     temporary.rename(run.workspace)
+
+
+def _name_cache(workspace: Path) -> None:
+    """Tell the workspace's DVC where the cache is now: the folder that holds both may have been moved."""
+    file = workspace / ".dvc" / "config.local"
+    together = ROOT in workspace.parents and ROOT in Path(settings().cache).parents
+    cache = os.path.relpath(settings().cache, file.parent) if together else settings().cache
+    text = f"[cache]\n    dir = {cache}\n[core]\n    autostage = true\n"
+    if not file.exists() or file.read_text("utf-8") != text:
+        file.write_text(text, "utf-8")
 
 
 def evict_workspaces(run: Run) -> None:

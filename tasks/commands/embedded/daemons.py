@@ -13,8 +13,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import psutil
+
 from tasks.runtime.errors import TransientError
 from tasks.runtime.settings import settings
+
+PLACE = "LAMPLIGHTER_HOME"
+"""The variable by which a running server tells where its folder was when it was started."""
 
 
 def start_daemon(name: str, env: dict[str, str], command: list[str]) -> None:
@@ -27,7 +32,7 @@ def start_daemon(name: str, env: dict[str, str], command: list[str]) -> None:
         file.truncate(0)
         process = subprocess.Popen(
             command,
-            env=env,
+            env=env | {PLACE: str(settings().home)},
             cwd=settings().home,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -36,6 +41,25 @@ def start_daemon(name: str, env: dict[str, str], command: list[str]) -> None:
             pass_fds=[file.fileno()],
         )
         file.write(str(process.pid))
+
+
+def is_running(name: str) -> bool:
+    """Return whether a server of this folder has not ended, or is being started."""
+    with suppress(FileNotFoundError), (settings().home / f"{name}.pid").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def stop_where_moved(name: str) -> None:
+    """Stop a server that was started before its folder was moved: it would go on writing to the old place."""
+    pid = running_pid(name)
+    with suppress(psutil.Error):
+        if pid is not None and psutil.Process(pid).environ().get(PLACE, "") not in ("", str(settings().home)):
+            print(f"{name}: was started before this folder was moved; starting it anew", flush=True)
+            stop_daemon(name)
 
 
 def running_pid(name: str) -> int | None:

@@ -11,17 +11,26 @@ import os
 import secrets
 from pathlib import Path
 
+from tasks.commands.embedded.daemons import is_running
 from tasks.runtime.settings import BIN, ROOT, settings
 
+STORE, AIRFLOW = "store", "airflow-standalone"
+"""The names of the servers' logs and process id files."""
 BUCKET = "lamplighter"
 ADDRESS = "AWS_ENDPOINT_URL_S3"
 """The variable that names an object store in place of the embedded one."""
+CONFIGURATION = """\
+# The embedded Airflow is configured by its environment: tasks/commands/embedded/environment.py.
+# What you add here counts too, where the environment says nothing else. Name no path of this folder: it may be moved.
+"""
+"""Airflow's configuration file: without one Airflow writes its own, full of absolute paths of the place it is at."""
 
 
 def environment() -> dict[str, str]:
     """Return the environment of every process; what is set already wins, but two stores' or Airflows' never mix."""
     settings().home.mkdir(parents=True, exist_ok=True)
     settings().home.chmod(0o700)  # Airflow, too, writes a password there
+    _write_configuration(settings().home / "airflow" / "airflow.cfg")
     given = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     kept = kept_settings()
     if ADDRESS in given:
@@ -49,8 +58,20 @@ def env_file() -> Path:
 def kept_settings() -> dict[str, str]:
     """Return the variables of the credentials file; it is made on first use."""
     if not env_file().exists():
-        write_secret(env_file(), "".join(f"{name}={value}\n" for name, value in _fresh_settings().items()))
-    return dict(line.split("=", 1) for line in env_file().read_text().splitlines() if "=" in line)
+        _write_settings(_fresh_settings())
+    kept = dict(line.split("=", 1) for line in env_file().read_text().splitlines() if "=" in line)
+    if "LAMPLIGHTER_S3_PORT" in os.environ and kept[ADDRESS] != _store_address() and not is_running(STORE):
+        kept[ADDRESS] = _store_address()  # the port that a person asks for, such as for a copy of this folder
+        _write_settings(kept)
+    return kept
+
+
+def _write_settings(kept: dict[str, str]) -> None:
+    write_secret(env_file(), "".join(f"{name}={value}\n" for name, value in kept.items()))
+
+
+def _store_address() -> str:
+    return f"http://127.0.0.1:{settings().s3_port}"
 
 
 def write_secret(file: Path, text: str) -> None:
@@ -61,10 +82,22 @@ def write_secret(file: Path, text: str) -> None:
     temporary.rename(file)
 
 
+def _write_configuration(file: Path) -> None:
+    """Write Airflow's configuration unless it is there; one that Airflow has written itself is kept aside."""
+    first_line = CONFIGURATION.partition("\n")[0]
+    if file.exists():
+        if file.read_text("utf-8").startswith(first_line):
+            return
+        file.rename(file.with_name("airflow.cfg.unused"))
+    file.parent.mkdir(exist_ok=True)
+    write_secret(file, CONFIGURATION)
+
+
 def airflow_settings() -> dict[str, str]:
     """Return the settings of the embedded Airflow that are no secrets."""
     return {
         "AIRFLOW_HOME": str(settings().home / "airflow"),
+        "AIRFLOW_CONFIG": str(settings().home / "airflow" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -85,7 +118,7 @@ def _fresh_settings() -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "S3_BUCKET": BUCKET,
         "AWS_DEFAULT_REGION": "us-east-1",
-        ADDRESS: f"http://127.0.0.1:{settings().s3_port}",
+        ADDRESS: _store_address(),
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),

@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import subprocess
+import sys
 import time
 from datetime import date
 
@@ -21,7 +22,7 @@ from tasks.runs.experiments import experiments, head
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git
-from tasks.runtime.settings import BIN, ROOT
+from tasks.runtime.settings import ROOT
 
 
 def run(product: str, as_of: date | None) -> None:
@@ -56,7 +57,9 @@ def _run_dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
 
 
 def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
-    done = subprocess.run([BIN / "airflow", *arguments], env=env, text=True, check=False, capture_output=quiet)
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments], env=env, text=True, check=False, capture_output=quiet
+    )
     if done.returncode:
         raise UserError(
             f"airflow {' '.join(arguments[:3])} failed"

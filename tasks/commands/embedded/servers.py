@@ -8,16 +8,21 @@ the servers run in is that of `tasks.commands.embedded.environment`.
 
 import json
 import os
+import sys
 import urllib.request
 
-from tasks.commands.embedded.daemons import port_answers, running_pid, start_daemon, stop_daemon, wait_until
-from tasks.commands.embedded.environment import BUCKET, env_file, environment
-from tasks.commands.embedded.store import STORE, start_store
+from tasks.commands.embedded.daemons import (
+    port_answers,
+    running_pid,
+    start_daemon,
+    stop_daemon,
+    stop_where_moved,
+    wait_until,
+)
+from tasks.commands.embedded.environment import AIRFLOW, BUCKET, STORE, env_file, environment
+from tasks.commands.embedded.store import start_store
 from tasks.runtime.errors import UserError
-from tasks.runtime.settings import BIN, settings
-
-AIRFLOW = "airflow-standalone"
-"""The name of the server's log and process id file."""
+from tasks.runtime.settings import settings
 
 
 def up() -> None:
@@ -26,6 +31,7 @@ def up() -> None:
     print(
         f"object store: {start_store(env)} (bucket {BUCKET}; credentials in {os.path.relpath(env_file())})", flush=True
     )
+    stop_where_moved(AIRFLOW)
     port = settings().ui_port
     address = f"http://127.0.0.1:{port}"
     if port_answers(port) and running_pid(AIRFLOW) is None:
@@ -34,7 +40,7 @@ def up() -> None:
         )
     if not port_answers(port):
         print("Airflow: starting, about half a minute", flush=True)
-        start_daemon(AIRFLOW, env, [str(BIN / "airflow"), "standalone"])
+        start_daemon(AIRFLOW, env, [sys.executable, "-m", "airflow", "standalone"])
         log = settings().home / f"{AIRFLOW}.log"
         wait_until(lambda: _airflow_is_healthy(address), 180, f"Airflow did not come up; see {log}")
     generated = settings().home / "airflow" / "simple_auth_manager_passwords.json.generated"

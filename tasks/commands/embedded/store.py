@@ -1,16 +1,33 @@
 """Start the embedded object store: SeaweedFS on loopback, with credentials of its own."""
 
+import os
 import secrets
 
-from tasks.commands.embedded.daemons import port_answers, running_pid, start_daemon, wait_until
-from tasks.commands.embedded.environment import ADDRESS, BUCKET, env_file, kept_settings, write_secret
+from tasks.commands.embedded.daemons import is_running, port_answers, start_daemon, stop_where_moved, wait_until
+from tasks.commands.embedded.environment import (
+    ADDRESS,
+    BUCKET,
+    STORE,
+    export_environment,
+    kept_settings,
+    write_secret,
+)
 from tasks.publication.store_answers import BEFORE_ALL, NoAnswer, check_answer, store_errors
 from tasks.publication.store_client import not_an_address
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.settings import BIN, settings
 
-STORE = "store"
-"""The name of the server's log and process id file."""
+
+def enter_with_store() -> dict[str, str]:
+    """Enter the embedded servers' environment, start the object store where no other is given; return the environment.
+
+    Raises UserError and TransientError as `start_store` does.
+    """
+    is_embedded = ADDRESS not in os.environ
+    env = export_environment()
+    if is_embedded:
+        start_store(env)
+    return env
 
 
 def start_store(env: dict[str, str]) -> str:
@@ -19,18 +36,22 @@ def start_store(env: dict[str, str]) -> str:
     Raises TransientError when it does not come up, UserError when another program holds its port; for a store that the
     environment names, what that one answered.
     """
+    is_embedded = all(env.get(name) == value for name, value in kept_settings().items() if name.startswith("AWS_"))
+    if is_embedded:
+        stop_where_moved(STORE)
     refused = refusal(env)
-    if refused is None:
+    # A copy of this folder has the same keys and port: the store that answers must be this folder's own.
+    if refused is None and (is_running(STORE) or not is_embedded):
         return env[ADDRESS]
-    if any(env.get(name) != value for name, value in kept_settings().items() if name.startswith("AWS_")):
+    if refused is not None and not is_embedded:
         if isinstance(refused, NoAnswer):  # as likely a wrong address as a store that is down
             raise UserError(f"{refused}; start that store, or correct {ADDRESS}")
         raise refused
     port = int(env[ADDRESS].rpartition(":")[2])
-    if port_answers(port) and running_pid(STORE) is None:
+    if port_answers(port) and not is_running(STORE):
         raise UserError(
-            f"port {port} must be free for the object store, and another program holds it; stop that, or set "
-            f"LAMPLIGHTER_S3_PORT and delete {env_file()}"
+            f"port {port} must be free for this folder's object store, and another program holds it (another clone's "
+            "store, perhaps); stop that, or set LAMPLIGHTER_S3_PORT to the first of five free ports"
         )
     _write_store_keys()
     start_daemon(STORE, env, _store_command(port))
@@ -79,12 +100,11 @@ def _write_store_keys() -> None:
 
 def _store_command(port: int) -> list[str]:
     """Return the command that starts SeaweedFS with its S3 gateway on `port` and the rest on the four after it."""
-    data = settings().home / "store"
-    data.mkdir(parents=True, exist_ok=True)
+    (settings().home / "store").mkdir(parents=True, exist_ok=True)
     return [
         str(BIN / "weed"),
         "mini",
-        f"-dir={data}",
+        "-dir=store",  # below its working directory: what it keeps names no place
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         f"-s3.port={port}",

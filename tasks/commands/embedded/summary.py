@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from datetime import date
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def summarise(product: Product, as_of: str, experiments: dict[str, str], credent
 
 def reading_line(product: Product, as_of: str, credentials: Path | None) -> str:
     """Return one line for a shell at the repository's root that prints the night."""
-    sourced = f"set -a; . ./{os.path.relpath(credentials, ROOT)}; set +a; " if credentials else ""
+    sourced = f"set -a; . {shlex.quote('./' + os.path.relpath(credentials, ROOT))}; set +a; " if credentials else ""
     return (
         f'{sourced}.venv/bin/python -c "from tasks.read import read_predictions; '
         f"print(read_predictions('{product.publish.url}', '{product.name}', '{as_of}'))\""
