@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch retake anew rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped bec
 
 refetch: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched again from its mended source, with REASON="..."
 	@$(BIN)/python -m tasks.commands refetch $(PRODUCT) "$$DT" "$$REASON"
+
+withdraw: .venv/ready-demo  ## withdraw the published night DT (its as_of) of PRODUCT, with REASON="...": readers are told, _latest goes back
+	@$(BIN)/python -m tasks.commands withdraw $(PRODUCT) "$$DT" "$$REASON"
 
 retake: refetch  ## the former name of refetch
 

@@ -31,12 +31,20 @@ class NightReplaced(UserError):
 
 
 def read_manifest(url: str, product: str, dt: str | None = None) -> Manifest:
-    """Return the manifest of one night, by default the newest. Raises UserError where there is none."""
+    """Return the manifest of one night, by default the newest.
+
+    Raises UserError where there is none, or a person has withdrawn it.
+    """
     place = _place(Store(url), product, dt)
     manifest = manifests.current_manifest(place)
     if manifest is None:
         uri = place.store.uri(place.folder)
         raise UserError(f"{uri}: this night has not been published; choose another dt")
+    if manifest.withdrawn:
+        raise UserError(
+            f"{place.store.uri(place.manifest)}: {manifest.withdrawn.person} has withdrawn this night: "
+            f"{manifest.withdrawn.reason}; choose another dt, or wait until it is published again"
+        )
     return manifest
 
 

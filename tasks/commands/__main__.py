@@ -193,6 +193,25 @@ def release(product: Product, version: Version, why: Why) -> None:
 
 
 @app.command()
+def withdraw(
+    product: Product,
+    night: Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the night's as_of, YYYY-MM-DD")],
+    why: Why,
+) -> None:
+    """Withdraw the published night of an as_of: its readers are told, and _latest goes back."""
+    from tasks.commands.decide import git_user
+    from tasks.commands.embedded.environment import ADDRESS, export_environment
+    from tasks.commands.embedded.store import start_store
+    from tasks.commands.withdraw import withdraw
+
+    given = ADDRESS in os.environ
+    env = export_environment()
+    if not given:
+        start_store(env)
+    print(withdraw(load_product(product)[0], night, why, git_user()))
+
+
+@app.command()
 def quarantine(product: Product, day: OptionalDay = None) -> None:
     """List what lies in quarantine, or write the rows of DAY to a file to edit."""
     from tasks.commands import requeue

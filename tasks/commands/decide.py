@@ -65,13 +65,18 @@ def given_date(text: str, name: str) -> date:
 
 def _add(product: Product, day: date, kind: type[Decision], why: str, person: str, decided: date) -> Path:
     file = file_of(product.name, day)
+    check_reason(why)
+    decision = kind(decided=decided.isoformat(), person=person.strip(), why=why.strip())
+    write_decisions(file, [*read_decisions(file), decision])
+    return file
+
+
+def check_reason(why: str) -> None:
+    """Raise UserError for a reason that is none."""
     if not why.strip():
         raise UserError(
             f'REASON must say why, got {why!r}; write REASON="the day after a holiday" or what was wrong with the day'
         )
-    decision = kind(decided=decided.isoformat(), person=person.strip(), why=why.strip())
-    write_decisions(file, [*read_decisions(file), decision])
-    return file
 
 
 def migrate(person: str, decided: date) -> str:

@@ -117,12 +117,20 @@ def _of_the_night(published: Published) -> dict[str, str]:
     manifest, part = published.manifest, published.part
     rows = manifest.rows
     status = "stands" if published.is_current else "was replaced, and is kept in the history"
+    if manifest.withdrawn:
+        status = f"was WITHDRAWN by {manifest.withdrawn.person}: {manifest.withdrawn.reason}"
     lines = {
         "night": f"{published.product} of {manifest.dt}: {status}",
         "run": f"{manifest.run}, generation {manifest.generation}",
         f"rows of {manifest.scored_day}": f"{rows.rows_in:,} in = {rows.published:,} published in "
         f"{len(manifest.parts)} parts + {rows.quarantined:,} quarantined",
     }
+    if manifest.accepted:
+        lines["accepted"] = f"it differs in kind from the days before, and may pass: {manifest.accepted}"
+    if manifest.held:
+        lines["held"] = (
+            f"{', '.join(map(str, manifest.held))}: no person has accepted these days; their rows are left out"
+        )
     return {"part": f"{part.name}: {part.rows:,} rows, sha256 {part.sha256}", **lines} if part else lines
 
 

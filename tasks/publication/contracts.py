@@ -165,6 +165,8 @@ class Night(Record):
     """The rows of the scored day."""
     accepted: str | None
     """The reason for which a person let the day pass although it differs from the days before."""
+    held: tuple[date, ...] = ()
+    """Earlier days that differ in kind and that no person has accepted: nothing was made of their rows."""
     schema: tuple[SchemaField, ...]
     """The columns of every part."""
     parts: tuple[Part, ...]
@@ -173,6 +175,16 @@ class Night(Record):
     """The model that scored."""
     inputs: NightInputs
     """All that decided the night's bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Withdrawal(Record):
+    """A person's decision that a published night must not be used."""
+
+    person: str
+    """Who decided."""
+    reason: str
+    """Why."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -195,6 +207,8 @@ class Manifest(Record):
     """The rows of the scored day."""
     accepted: str | None
     """The reason for which a person let the day pass although it differs from the days before."""
+    held: tuple[date, ...] = ()
+    """Earlier days that differ in kind and that no person has accepted: nothing was made of their rows."""
     schema: tuple[SchemaField, ...]
     """The columns of every part."""
     parts: tuple[PublishedPart, ...]
@@ -215,6 +229,8 @@ class Manifest(Record):
     """The commit of the code that published."""
     writer: str
     """A random name of the process that wrote the manifest."""
+    withdrawn: Withdrawal | None = None
+    """A person's decision that the night must not be used; null otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)

@@ -3,7 +3,7 @@
     <url>/<product>/dt=D/run=<run>-<generation>/part-00000.parquet ...   immutable
     <url>/<product>/dt=D/_manifest.json                the commit point: it names the parts of the night
     <url>/<product>/dt=D/_history/<generation>.json    immutable: every manifest that was replaced
-    <url>/<product>/_latest.json                       pointer to the newest night; never moves back
+    <url>/<product>/_latest.json                       pointer to the newest night; only a withdrawal moves it back
     <url>/<product>/_claims/dt=D.json                  the generations that were given out
 
 D is as_of. `run` is the hash of all that decides the night's bytes. A *generation* is a fencing token: a number that a
@@ -130,6 +130,12 @@ def current_manifest(place: NightPlace) -> Manifest | None:
     return read_checked(place.store, place.manifest, Manifest)[0]
 
 
+def is_withdrawn(place: NightPlace) -> bool:
+    """Return whether a person has withdrawn the night as it is published now."""
+    current = current_manifest(place)
+    return current is not None and current.withdrawn is not None
+
+
 def latest(store: Store, product: str) -> Pointer | None:
     """Return the pointer to the product's newest night; None where no night has been published."""
     return read_checked(store, f"{product}/{LATEST}", Pointer)[0]
@@ -187,7 +193,7 @@ def commit_manifest(place: NightPlace, run: str, generation: int, make: Callable
         # Read before the manifest: where a run has published and released its generation since, that shows there.
         may_publish = open_generations(place)
         current, stored = read_checked(place.store, place.manifest, Manifest)
-        if current is not None and stored is not None and current.run == run:
+        if current is not None and stored is not None and current.run == run and not current.withdrawn:
             if not any(current.generation < other < generation for other in may_publish):
                 return False
             # A run with a generation between the two may still publish. Writing the same manifest again under this
@@ -204,20 +210,22 @@ def commit_manifest(place: NightPlace, run: str, generation: int, make: Callable
             archive_manifest(place, current.generation, stored)
         faults.failpoint("publish: the history is kept")
         if place.store.replace(place.manifest, body, stored):
-            return current is None or current.run != run
+            return current is None or current.run != run or current.withdrawn is not None
     raise TransientError(
         f"{place.store.uri(place.manifest)}: other writers moved the manifest {MAX_CAS_ROUNDS} times while we tried"
     )
 
 
 def advance_latest(place: NightPlace) -> None:
-    """Move the pointer to this night, unless it points to it or to a later one."""
+    """Move the pointer to this night, unless it points to it or to a later one that stands."""
     uri = place.store.uri(place.manifest)
     pointer = Pointer(format=FORMAT, product=place.product, dt=place.as_of, manifest=uri)
 
     def move(current: StoredObject | None) -> bytes | None:
-        is_later = current is not None and decode_record(current, Pointer).dt >= place.as_of
-        return None if is_later else encode_checked(pointer.to_json())
+        newest = replace(place, as_of=decode_record(current, Pointer).dt) if current else None
+        if newest and (newest.as_of == place.as_of or (newest.as_of > place.as_of and not is_withdrawn(newest))):
+            return None
+        return None if is_withdrawn(place) else encode_checked(pointer.to_json())
 
     place.store.update(f"{place.product}/{LATEST}", move)
 
@@ -242,6 +250,11 @@ def was_published_before(place: NightPlace, run: str, generation: int) -> bool:
 
 def _fenced(place: NightPlace, current: Manifest, generation: int) -> UserError:
     start = f"{place.store.uri(place.manifest)}: this run has generation {generation}, and"
+    if current.withdrawn:
+        return UserError(
+            f"{start} {current.withdrawn.person} has withdrawn the night since it was opened "
+            f"({current.withdrawn.reason}); nothing was changed. To publish this date again, start a new run"
+        )
     if current.generation == generation:
         return UserError(
             f"{start} has published another night already (run {current.run}); a run publishes one night: "

@@ -51,6 +51,7 @@ def write_night(
         scored_day=inputs.scored_day,
         rows=rows,
         accepted=report.get("drift", {}).get("accepted"),
+        held=tuple(date.fromisoformat(each["date"]) for each in report.get("held_days", [])),
         schema=_schema(folder / parts[0].name),
         parts=tuple(parts),
         model=ModelHash(sha256=inputs.model_sha256),

@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.publication import manifests
 from tasks.publication.contracts import FORMAT, Manifest, ModelRef, Night, PublishedPart
 from tasks.publication.manifests import NightPlace
+from tasks.publication.withdrawal import leave_withdrawn
 from tasks.runtime import faults
 
 
@@ -38,6 +39,7 @@ def publish_night(place: NightPlace, night: Night, folder: Path, generation: int
     moved = manifests.commit_manifest(place, night.run, generation, upload_and_describe)
     faults.failpoint("publish: the manifest has moved")
     manifests.advance_latest(place)
+    leave_withdrawn(place)
     faults.failpoint("publish: the pointer has moved")
     manifests.release_generations(place, generation)
     faults.failpoint("publish: the claim is released")
@@ -68,6 +70,7 @@ def _manifest(
         scored_day=night.scored_day,
         rows=night.rows,
         accepted=night.accepted,
+        held=night.held,
         schema=night.schema,
         parts=parts,
         model=provenance.model,

@@ -1,0 +1,28 @@
+"""Withdraw a published night: `make withdraw PRODUCT=flight-delays DT=2013-06-30 REASON="..."`; DT is its as_of.
+
+Readers are told so, and `_latest` goes back to the newest night that stands: see `tasks.publication.withdrawal`. A new
+run of the same as_of publishes the date again.
+"""
+
+from datetime import date
+
+from tasks.commands.decide import check_reason
+from tasks.params import Product
+from tasks.publication.contracts import Withdrawal
+from tasks.publication.manifests import NightPlace, latest
+from tasks.publication.object_store import Store
+from tasks.publication.withdrawal import withdraw_night
+
+
+def withdraw(product: Product, as_of: date, why: str, person: str) -> str:
+    """Withdraw the night of an as_of. Raises UserError for a reason that is none, or where there is no such night."""
+    check_reason(why)
+    place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
+    is_new = withdraw_night(place, Withdrawal(person=person.strip(), reason=why.strip()))
+    newest = latest(place.store, product.name)
+    done = "withdrawn" if is_new else "had been withdrawn already, and is so with the reason of then"
+    if newest is None or newest.dt == as_of:
+        stands = "no other night stands, and _latest tells its readers so"
+    else:
+        stands = f"_latest is the night of {newest.dt}"
+    return f"{place.store.uri(place.manifest)}: {done}; {stands}. A new run of {as_of} publishes it again"
