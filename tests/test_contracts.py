@@ -17,6 +17,7 @@ from tasks.publication.contracts import (
     PublishedPart,
     Rows,
     SchemaField,
+    Withdrawal,
     manifest_schema,
     schema_text,
 )
@@ -38,6 +39,7 @@ MANIFESTS = st.builds(
     scored_day=st.dates(),
     rows=st.builds(Rows, rows_in=COUNT, published=COUNT, quarantined=COUNT),
     accepted=NAME,
+    held=st.lists(st.dates(), max_size=3).map(tuple),
     schema=st.lists(st.builds(SchemaField, name=TEXT, type=TEXT), max_size=3).map(tuple),
     parts=st.lists(PARTS, max_size=3).map(tuple),
     model=st.builds(ModelRef, sha256=TEXT, version=NAME, commit=NAME, approval=NAME),
@@ -48,6 +50,7 @@ MANIFESTS = st.builds(
     experiment_commit=NAME,
     git_revision=TEXT,
     writer=TEXT,
+    withdrawn=st.none() | st.builds(Withdrawal, person=TEXT, reason=TEXT),
 )
 # As publish of format 1 wrote it before the records had types: keys, their order, and every value.
 PUBLISHED = """{
@@ -63,6 +66,7 @@ PUBLISHED = """{
     "quarantined": 1
   },
   "accepted": null,
+  "held": [],
   "schema": [
     {
       "name": "parcel_id",
@@ -107,7 +111,8 @@ PUBLISHED = """{
   "experiment": "tiny-2024-02-10-predict-00000000",
   "experiment_commit": "gg",
   "git_revision": "hh",
-  "writer": "ii"
+  "writer": "ii",
+  "withdrawn": null
 }"""
 
 
@@ -134,8 +139,14 @@ def test_manifest_of_before_is_read_and_written_again_with_the_same_bytes():
 
 def test_manifest_without_an_approval_is_older_and_still_read():
     content = json.loads(PUBLISHED)
-    del content["model"]["approval"]
+    del content["model"]["approval"], content["withdrawn"], content["held"]
     assert Manifest.from_json(content).model.approval is None
+
+
+def test_manifest_of_before_there_were_withdrawals_is_still_read():
+    content = json.loads(PUBLISHED)
+    del content["withdrawn"], content["held"]
+    assert decode_record(stored(content), Manifest) == Manifest.from_json(PUBLISHED)
 
 
 def test_keys_of_a_newer_manifest_are_ignored_by_a_reader():
