@@ -157,6 +157,7 @@ SLOW = {
     "test_readme",
     "test_recreate",
     "test_registry",
+    "test_remote",
     "test_requeue",
     "test_retention",
     "test_run",

@@ -32,6 +32,7 @@ from tasks.publication.contracts import Night, PublishedPart
 from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
 from tasks.runs.dvc import DvcLock
+from tasks.runs.remote import pull_all
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, file_sha256
 from tasks.runtime.git import git
@@ -65,9 +66,8 @@ class Clone:
         """Bring a stage's data from the remote, by the hashes of dvc.lock."""
         lock = DvcLock.of(self.folder)
         made = lock.outs()
-        self.run(
-            "-m", "dvc", "pull", "--quiet", *[path for path in lock.deps(f"{name}@{self.product}") if path in made]
-        )
+        wanted = [path for path in lock.deps(f"{name}@{self.product}") if path in made]
+        pull_all(self.folder, wanted, f"what {name} of this night reads", "this night cannot be made again")
 
     def redo(self, name: str) -> None:
         """Run a stage with the clone's code, whatever the cache holds."""

@@ -17,7 +17,7 @@ from tasks.publication import manifests
 from tasks.publication.contracts import Manifest, PublishedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
-from tasks.runs import dvc
+from tasks.runs import dvc, remote
 from tasks.runs.experiments import experiments
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
@@ -174,8 +174,8 @@ def _validation(commit: str, report: Path) -> str:
     """Return a line about the rows of the validation report."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            dvc.get(commit, report, Path(folder) / "report")
-        except TransientError as error:
+            remote.get(commit, report, Path(folder) / "report", str(report), "the night itself is untouched")
+        except (TransientError, UserError) as error:
             return f"could not be fetched from the DVC remote ({str(error).splitlines()[-1]})"
         day = read_json(Path(folder) / "report")["scored_day"]
     return f"{day['rows_in']:,} rows in, {day['rows_quarantined']:,} quarantined on the day that was scored"

@@ -174,17 +174,6 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, s
     return process.returncode, "".join(last)
 
 
-def get(commit: str, path: Path, destination: Path) -> None:
-    """Bring a file or folder that a commit of the origin records from the DVC remote. Raises TransientError."""
-    command = [sys.executable, "-m", "dvc", "get", "--quiet", settings().origin, str(path)]
-    done = subprocess.run(
-        [*command, "--rev", commit, "--out", str(destination)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        message = redact_credentials(f"{path} of {commit[:12]} could not be fetched: {done.stderr.strip()}")
-        raise explained_output("dvc get", message) or TransientError(message)
-
-
 def run_environment() -> dict[str, str]:
     """Return the environment of the programs of a run."""
     environment = os.environ | {

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.rows import model_inputs
-from tasks.runs import dvc
+from tasks.runs import remote
 from tasks.runs.registry_tags import Champion
 from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.paths import Paths
@@ -67,7 +67,11 @@ def compare(product: Product, commit: str, champion: Champion | None) -> Compari
     onnx = Paths(product.name).onnx
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "onnx"
-        dvc.get(champion.commit, onnx, model)
+        meaning = (
+            f"products.{product.name}: the champion {champion.version} ({onnx}), which the new model is compared with,"
+        )
+        way_out = remote.way_out_of_lost_model(product.name, champion.version, champion.commit)
+        remote.get(champion.commit, onnx, model, meaning, way_out)
         if folder_sha256(model) == folder_sha256(onnx):
             return None
         if reason := incompatibility(model, product):

@@ -88,6 +88,8 @@ class Admission:
     """The model that predicts now."""
     of_its_time: Champion | None
     """The newest champion that has learnt from nothing later than the challenger."""
+    is_of_its_time: bool
+    """Whether the challenger is another training with the very bytes of the newest champion of its time."""
     exclusion: str
     """Why a person keeps this very model out, and what would let it in; empty where nobody does."""
     hold: str
@@ -105,10 +107,14 @@ def _admission(registry: Registry, commit: str, as_of: date) -> Admission:
     git("fetch", "--quiet", "--no-tags", str(Path.cwd()), commit, cwd=registry.repository)
     champion = registry.champion
     is_of_the_past = champion is not None and champion.trained_after(as_of)
+    of_its_time, content = registry.champion_until(as_of), registry.content(commit)
     return Admission(
         champion=champion,
-        of_its_time=registry.champion_until(as_of),
-        exclusion=registry.exclusion(registry.content(commit)),
+        of_its_time=of_its_time,
+        is_of_its_time=of_its_time is not None
+        and of_its_time.commit != commit
+        and registry.content(of_its_time.commit) == content,
+        exclusion=registry.exclusion(content),
         hold="" if is_of_the_past else registry.about_hold(),
     )
 

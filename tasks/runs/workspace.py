@@ -6,12 +6,9 @@ Nothing is ever committed to a branch. Where the workspaces, the cache and the o
 """
 
 import fcntl
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,10 +18,11 @@ import yaml
 from tasks import params
 from tasks.params import effective
 from tasks.params.edit import edited
-from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at, run_environment
+from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at
 from tasks.runs.experiments import Run, workspaces
 from tasks.runs.history import newest_run_before
 from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
+from tasks.runs.remote import LostData, lost_data, way_out_of_lost_model
 from tasks.runs.upstream import Declared, check_upstream
 from tasks.runtime import faults
 from tasks.runtime.errors import CommandFailed, GitTimeout, TransientError, UserError
@@ -218,7 +216,7 @@ def _reads(run: Run, command: str) -> list[str]:
 def pull(run: Run, paths: list[str], meaning: str) -> None:
     """Bring recorded data into the workspace.
 
-    Raises UserError where it is nowhere to be had, TransientError where the remote does not answer.
+    Raises LostData where it is nowhere to be had, TransientError where the remote does not answer.
     """
     recorded = DvcLock.of(run.workspace).outs()
     wanted = [path for path in paths if path in recorded]
@@ -228,28 +226,20 @@ def pull(run: Run, paths: list[str], meaning: str) -> None:
     try:
         dvc(run, "pull", "--force", *wanted)
     except CommandFailed as error:
-        lost = lost_data(run, wanted)
+        lost = lost_data(run.workspace, wanted)
         if not lost:
             raise TransientError(f"{run.name}: the DVC remote did not give {meaning}; {error}") from None
-        raise UserError(
-            f"{run.name}: {meaning} must be in the DVC cache or remote, and {len(lost)} files and folders are not "
-            f"({', '.join(lost[:3])}); restore the remote's data"
-        ) from None
+        raise LostData(f"{run.name}: {meaning}", lost, _way_out(run, lost)) from None
 
 
-def lost_data(run: Run, paths: list[str]) -> list[str]:
-    """Return the recorded files that are in neither the cache nor the remote; none where the remote does not answer.
-
-    DVC's own account, as JSON: `dvc status --cloud` says nothing of a folder whose list of files is lost.
-    """
-    command = [sys.executable, "-m", "dvc", "data", "status", "--json", "--granular", "--not-in-remote", *paths]
-    done = subprocess.run(
-        command, cwd=run.workspace, env=run_environment(), capture_output=True, text=True, check=False, close_fds=False
-    )
-    if done.returncode:
-        return []
-    status: dict[str, list[str]] = json.loads(done.stdout)
-    return sorted({*status.get("not_in_cache", [])} & {*status.get("not_in_remote", [])})
+def _way_out(run: Run, lost: list[str]) -> str:
+    """Return what a person may do about lost data, beside restoring it."""
+    model, paths = str(Paths(run.product).onnx), Paths(run.product)
+    if run.champion and any(path.startswith(model) for path in lost):
+        return way_out_of_lost_model(run.product, run.model_version or "", run.champion)
+    if any(path.startswith(str(paths.raw)) for path in lost):
+        return "only the source can deliver it again"
+    return f"start a new run of {run.product} with as_of {run.as_of}, which makes them again"
 
 
 def check_model(run: Run) -> None:

@@ -1,0 +1,98 @@
+"""Oracle: DVC itself, on a repository whose remote and cache are folders: what a person deletes there is lost."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import a_product, a_repository
+
+from tasks.runs import gates, remote
+from tasks.runs.registry_tags import Champion
+from tasks.runs.remote import LostData
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import write_json
+from tasks.runtime.git import git
+from tasks.runtime.paths import Paths
+
+PATHS = Paths("tiny")
+
+
+def dvc(*arguments, cwd):
+    subprocess.run([sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=cwd, check=True)
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory):
+    """A repository whose exported model is in cache and remote, each a folder; its commit."""
+    folder = tmp_path_factory.mktemp("lost")
+    origin = a_repository(folder / "origin", message=None)
+    dvc("init", cwd=origin)
+    dvc("remote", "add", "--default", "store", str(folder / "remote"), cwd=origin)
+    dvc("cache", "dir", str(folder / "cache"), cwd=origin)
+    (origin / PATHS.onnx).mkdir(parents=True)
+    (origin / PATHS.onnx / "network.json").write_text("{}")
+    (origin / PATHS.onnx / "features.json").write_text("[]")
+    dvc("add", str(PATHS.onnx), cwd=origin)
+    git("add", "--all", cwd=origin)
+    git("commit", "--quiet", "-m", "A model", cwd=origin)
+    dvc("push", cwd=origin)
+    return folder, git("rev-parse", "HEAD", cwd=origin).strip()
+
+
+@pytest.fixture
+def lamplighter(pushed, tmp_path, monkeypatch):
+    """A copy of it, which a test may break; returns the folder and the commit."""
+    folder, _ = pushed
+    for name in ("origin", "remote", "cache"):
+        shutil.copytree(folder / name, tmp_path / name)
+    config = tmp_path / "origin" / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(folder), str(tmp_path)))
+    git("commit", "--quiet", "--all", "-m", "Where it lies now", cwd=tmp_path / "origin")
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(tmp_path / "origin"))
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAMPLIGHTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path, git("rev-parse", "HEAD", cwd=tmp_path / "origin").strip()
+
+
+def lose(folder, *places):
+    for place in places:
+        shutil.rmtree(folder / place)
+        (folder / place).mkdir()
+
+
+def test_model_that_the_remote_lost_comes_from_the_cache(lamplighter):
+    folder, commit = lamplighter
+    lose(folder, "remote")
+    remote.get(commit, PATHS.onnx, folder / "got", "the model", "do so")
+    assert sorted(path.name for path in (folder / "got").iterdir()) == ["features.json", "network.json"]
+
+
+def test_champion_that_is_lost_is_named_with_the_ways_out(lamplighter):
+    folder, commit = lamplighter
+    lose(folder, "remote", "cache")
+    write_json(PATHS.report("metrics.json"), {"model": {"auc": 0.8}, "baseline": {"auc": 0.7}})
+    with pytest.raises(LostData) as caught:
+        gates.compare(a_product(), "challenger", Champion(version="v2.0.0", commit=commit, as_of="2024-02-10"))
+    message = str(caught.value)
+    assert message.startswith("products.tiny: the champion v2.0.0 (data/models/tiny/onnx), which the new model")
+    assert "must be in the DVC cache or remote, and 1 files and folders are not (data/models/tiny/onnx/)" in message
+    assert f"train tiny again as v2.0.0 was (commit {commit[:12]}: the same revision and as_of)" in message
+    assert "make ban PRODUCT=tiny VERSION=v2.0.0 REASON=" in message
+    assert isinstance(caught.value, UserError), "no waiting mends it"
+
+
+def test_remote_that_does_not_answer_is_left_to_a_retry(lamplighter, monkeypatch):
+    folder, _ = lamplighter
+    config = folder / "origin" / ".dvc" / "config"
+    nobody = "s3://lamplighter/dvc\n    endpointurl = http://127.0.0.1:9"
+    config.write_text(config.read_text().replace(str(folder / "remote"), nobody))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_MAX_ATTEMPTS"):
+        monkeypatch.setenv(name, "1")
+    git("commit", "--quiet", "--all", "-m", "A remote that is down", cwd=folder / "origin")
+    lose(folder, "cache")
+    commit = git("rev-parse", "HEAD", cwd=folder / "origin").strip()
+    with pytest.raises(TransientError):
+        remote.get(commit, PATHS.onnx, Path("got"), "the model", "do so")
