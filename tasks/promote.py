@@ -10,9 +10,9 @@ from datetime import date
 
 from tasks import stage
 from tasks.params import Product
-from tasks.runs import registry
 from tasks.runs.experiments import Run
 from tasks.runs.gates import Verdict, compare, gate_failures
+from tasks.runs.registry import champions
 from tasks.runtime.errors import UserError
 
 
@@ -24,7 +24,7 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     if run is None or run.commit is None:
         raise UserError("promote must run as a task of train__<product>: it promotes an experiment, not a folder")
     # Compare with the newest champion trained up to as_of: a later one was trained on these held-out rows.
-    admission = registry.admission(product.name, run.commit, as_of)
+    admission = champions.admission(product.name, run.commit, as_of)
     champion, of_its_time = admission.champion, admission.of_its_time
     if admission.exclusion:
         return Verdict(decision="withdrawn", line=f"not promoted: {admission.exclusion}")
@@ -32,7 +32,7 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     comparison = None if admission.is_of_its_time else compare(product, run.commit, of_its_time)
     if comparison is None:
         assert of_its_time is not None
-        registry.mirror(product)
+        champions.mirror(product)
         line = f"{of_its_time.version} is this very model and stays the champion"
         return Verdict(decision="champion already", line=line)
     failures = gate_failures(product, comparison.challenger, comparison.baseline, comparison.champion)
@@ -45,8 +45,8 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
         return Verdict(decision="needs approval", line=line)
     judge = f"{run.approver} and the gates" if run.approver else "the gates"
     reason = f"approved by {judge} of params.yaml: {comparison}"
-    new = registry.promote(product.name, run.commit, as_of, champion, reason)
-    registry.mirror(product)
+    new = champions.promote(product.name, run.commit, as_of, champion, reason)
+    champions.mirror(product)
     if champion and champion.trained_after(as_of):
         line = f"{new.version} predicts nights up to {as_of}; {champion.version} knows later data and goes on"
         return Verdict(decision="promoted", line=f"{line} ({comparison})")

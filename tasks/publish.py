@@ -19,8 +19,8 @@ from tasks.publication.manifests import NightPlace
 from tasks.publication.night import verified_night
 from tasks.publication.object_store import Store
 from tasks.publication.publishing import Provenance, publish_night
-from tasks.runs import registry
 from tasks.runs.experiments import Run
+from tasks.runs.registry import champions
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import try_git
@@ -44,7 +44,7 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     folder = Paths(product.name).predictions
     moved = publish_night(place, night, folder, generation, _provenance(product, night.model.sha256, run))
     if run and run.champion:  # a person may have gone back to another champion since its mirror was written
-        registry.mirror(product)
+        champions.mirror(product)
     done = "published" if moved else "were published already, unchanged"
     return f"{night.rows.published:,} predictions in {len(night.parts)} parts {done}: {place.store.uri(place.manifest)}"
 
@@ -65,7 +65,7 @@ def _provenance(product: Product, model_sha256: str, run: Run | None) -> Provena
             sha256=model_sha256,
             version=run.model_version if run else None,
             commit=champion,
-            approval=registry.approval(Path(), product.name, champion) if champion else None,
+            approval=champions.approval(Path(), product.name, champion) if champion else None,
         ),
     )
 

@@ -11,9 +11,9 @@ from test_publish import make_night
 
 from tasks.commands import decide
 from tasks.publish import publish
-from tasks.runs import registry
 from tasks.runs.experiments import Run
 from tasks.runs.history import newest_run_before
+from tasks.runs.registry import champions
 from tasks.runtime import git
 from tasks.runtime.errors import UserError
 
@@ -106,7 +106,7 @@ def test_history_of_the_newest_run_up_to_the_date_is_carried_on(origin):
 
 def test_clone_without_experiments_carries_on_from_what_the_tags_mark(origin, tmp_path, monkeypatch):
     _, made = experiment(origin, BEFORE)
-    registry.promote("tiny", made, BEFORE, None, "approved by the gates")
+    champions.promote("tiny", made, BEFORE, None, "approved by the gates")
     git.git("clone", "--quiet", str(origin), str(tmp_path / "plain"))
     monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(tmp_path / "plain"))
     assert git.git("ls-remote", str(tmp_path / "plain"), "refs/exps/*") == ""
@@ -116,7 +116,7 @@ def test_clone_without_experiments_carries_on_from_what_the_tags_mark(origin, tm
 def test_published_night_whose_run_is_lost_stops_the_next_until_a_person_decides(origin):
     """The model's training is there, and older: carried on from it, a day would be fetched anew in silence."""
     _, trained = experiment(origin, BEFORE)
-    registry.promote("tiny", trained, BEFORE, None, "approved by the gates")
+    champions.promote("tiny", trained, BEFORE, None, "approved by the gates")
     name, made = experiment(origin, DAY, "predict")
     publish_night(origin, DAY, name, made)
     assert carried_on(a_run(origin)) == made

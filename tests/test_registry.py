@@ -12,10 +12,10 @@ from builders import a_product, a_repository
 from gto.cli import app as gto_program
 
 import tasks.promote as door
-from tasks.runs import registry, versions
 from tasks.runs.experiments import Run, experiments
 from tasks.runs.gates import Comparison
-from tasks.runs.registry import Champion
+from tasks.runs.registry import champions, versions
+from tasks.runs.registry.tags import Champion
 from tasks.runtime import git
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.settings import settings
@@ -53,7 +53,7 @@ def commits(origin):
 
 
 def promote(commit, over, why="approved by the gates", as_of=DAY):
-    return registry.promote("tiny", commit, as_of, over, why)
+    return champions.promote("tiny", commit, as_of, over, why)
 
 
 def by_hand(command):
@@ -66,46 +66,46 @@ def by_hand(command):
 
 
 def test_champion_is_the_newest_assignment_and_its_tag_says_why(commits, tmp_path):
-    assert registry.champion("tiny") is None
+    assert champions.champion("tiny") is None
     first = promote(commits[0], None)
-    assert first == registry.champion("tiny") == Champion(version="v1.0.0", commit=commits[0], as_of=str(DAY))
+    assert first == champions.champion("tiny") == Champion(version="v1.0.0", commit=commits[0], as_of=str(DAY))
     second = promote(commits[1], first, "approved by Grace")
-    assert second == registry.champion("tiny") == Champion(version="v2.0.0", commit=commits[1], as_of=str(DAY))
+    assert second == champions.champion("tiny") == Champion(version="v2.0.0", commit=commits[1], as_of=str(DAY))
     assert promote(commits[1], None, "again") == second, "a retry finds it done"
     with pytest.raises(
         TransientError, match=r"v2.0.0 has become the champion while this one was judged against another"
     ):
         promote(commits[2], first, "judged against what was the champion before")
-    assert registry.champion("tiny") == second
-    approval = registry.approval(tmp_path / "origin", "tiny", commits[1])
+    assert champions.champion("tiny") == second
+    approval = champions.approval(tmp_path / "origin", "tiny", commits[1])
     assert approval.endswith(": approved by Grace (tag tiny#prod#2)")
-    assert registry.approval(tmp_path / "origin", "tiny", commits[2]) == "no tag of the origin"
+    assert champions.approval(tmp_path / "origin", "tiny", commits[2]) == "no tag of the origin"
 
 
 def test_rollback_by_hand_is_understood_and_may_itself_be_undone(commits):
     first = promote(commits[0], None)
     second = promote(commits[1], first)
     by_hand("gto assign tiny --version v1.0.0 --stage prod --force")
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     with pytest.raises(TransientError, match="a person has decided about a version"):
         promote(commits[1], first)
     by_hand("gto assign tiny --version v2.0.0 --stage prod --force")
-    assert promote(commits[1], second) == second == registry.champion("tiny")
+    assert promote(commits[1], second) == second == champions.champion("tiny")
 
 
 def test_withdrawn_model_predicts_no_longer(commits):
     first = promote(commits[0], None)
     promote(commits[1], first)
     by_hand("gto deprecate tiny v2.0.0 prod")
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     by_hand("gto deprecate tiny v1.0.0 prod")
-    assert registry.champion("tiny") is None
+    assert champions.champion("tiny") is None
 
 
 def test_version_is_a_new_one_whatever_was_registered_or_deleted_by_hand(commits):
     by_hand(f"gto register tiny {commits[2]} --version v3.0.0")
     first = promote(commits[0], None)
-    assert first == registry.champion("tiny") == Champion(version="v4.0.0", commit=commits[0], as_of=str(DAY))
+    assert first == champions.champion("tiny") == Champion(version="v4.0.0", commit=commits[0], as_of=str(DAY))
     git.git("tag", "--delete", "tiny@v3.0.0", cwd=Path(settings().origin))
     assert promote(commits[1], first).version == "v5.0.0"
 
@@ -113,38 +113,38 @@ def test_version_is_a_new_one_whatever_was_registered_or_deleted_by_hand(commits
 def test_tags_of_a_try_that_was_killed_stop_no_further_one(commits):
     git.git("tag", "-a", "tiny@v1.0.0", "-m", "of the killed try", commits[2])
     git.git("tag", "-a", "tiny#prod#1", "-m", "of the killed try", commits[2])
-    assert promote(commits[0], None) == registry.champion("tiny")
-    assert registry.champion("tiny").commit == commits[0]
+    assert promote(commits[0], None) == champions.champion("tiny")
+    assert champions.champion("tiny").commit == commits[0]
 
 
 def test_assignment_whose_version_is_missing_is_told(commits):
     promote(commits[0], None)
     git.git("tag", "--delete", "tiny@v1.0.0", cwd=Path(settings().origin))
     with pytest.raises(UserError, match=r"must have a tag tiny@v\.\.\., and has none in the origin; push that tag too"):
-        registry.champion("tiny")
+        champions.champion("tiny")
 
 
 def test_past_night_has_its_champion_and_an_old_model_replaces_no_later_one(origin):
     later, then = experiment(origin, LATER, "later"), experiment(origin, DAY, "then")
     champion = promote(later, None, as_of=LATER).version
-    assert registry.champion("tiny", trained_until=DAY) is None
-    of_then = promote(then, registry.champion("tiny"), as_of=DAY)
+    assert champions.champion("tiny", trained_until=DAY) is None
+    of_then = promote(then, champions.champion("tiny"), as_of=DAY)
     assert promote(then, None, as_of=DAY).version == of_then.version, "a retry finds it done"
-    versions = {day: registry.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
+    versions = {day: champions.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
     assert versions == {DAY: of_then.version, LATER: champion}
-    assert registry.champion("tiny").version == champion
+    assert champions.champion("tiny").version == champion
 
 
 def test_clone_without_experiments_knows_how_far_a_champion_has_learnt(origin, tmp_path, monkeypatch):
     """As an origin that is a plain clone: it has the tags and their commits, and no experiments at all."""
     promote(experiment(origin, DAY, "then"), None)
-    promote(experiment(origin, LATER, "later"), registry.champion("tiny"), as_of=LATER)
+    promote(experiment(origin, LATER, "later"), champions.champion("tiny"), as_of=LATER)
     git.git("clone", "--quiet", str(origin), str(tmp_path / "plain"))
     monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(tmp_path / "plain"))
     assert experiments("tiny") == []
-    versions = {day: registry.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
+    versions = {day: champions.champion("tiny", trained_until=day).version for day in (DAY, LATER)}
     assert versions == {DAY: "v1.0.0", LATER: "v2.0.0"}
-    assert registry.champion("tiny", trained_until=DAY - timedelta(days=1)) is None
+    assert champions.champion("tiny", trained_until=DAY - timedelta(days=1)) is None
 
 
 def test_model_whose_commit_says_no_date_scores_no_night(origin):
@@ -156,7 +156,7 @@ def test_model_whose_commit_says_no_date_scores_no_night(origin):
     by_hand(f"gto register tiny {says_nothing} --version v9.0.0")
     by_hand("gto assign tiny --version v9.0.0 --stage prod")
     with pytest.raises(UserError, match=r"tagged as v9.0.0, must say the as_of .*and does not; ban that version"):
-        registry.champion("tiny", trained_until=DAY)
+        champions.champion("tiny", trained_until=DAY)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ def test_what_was_withdrawn_stays_out_by_its_content_until_it_is_let_in(origin, 
     bad = experiment(origin, DAY, "bad")
     promote(bad, first)
     by_hand(command)
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     copy = experiment(origin, LATER, "bad")  # of another date and commit, and the same bytes
     for commit in (bad, copy):
-        admission = registry.admission("tiny", commit, LATER)
+        admission = champions.admission("tiny", commit, LATER)
         assert re.fullmatch(
             r"it is the model of v2.0.0, which was withdrawn on 20\d\d-\d\d-\d\d by Test: \S.*; make release "
             r"PRODUCT=tiny VERSION=v2.0.0 REASON=... lets it pass .* make rollback PRODUCT=tiny TO=v2.0.0 .* at once",
             admission.exclusion,
         )
-    assert registry.admission("tiny", experiment(origin, LATER, "new"), LATER).exclusion == ""
+    assert champions.admission("tiny", experiment(origin, LATER, "new"), LATER).exclusion == ""
     assert versions.release("tiny", "v2.0.0", "it was right", GRACE) == "withdrawn"
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     assert promote(copy, first, as_of=LATER).version == "v3.0.0"
 
 
@@ -197,7 +197,7 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     assert "not promoted: it is the model of v2.0.0, which was withdrawn on" in verdicts[0].line
     assert "by Grace: rolled back to v1.0.0: late on holidays; make release" in verdicts[0].line
     assert "passes the gates, and is not promoted: v1.0.0 is held" in verdicts[1].line
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
 
 
 def test_all_that_stood_above_the_version_rolled_back_to_is_withdrawn(origin):
@@ -205,22 +205,22 @@ def test_all_that_stood_above_the_version_rolled_back_to_is_withdrawn(origin):
     second = promote(experiment(origin, DAY, "two"), first)
     third = promote(experiment(origin, LATER, "three"), second, as_of=LATER)
     assert versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE) == (third, first)
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     for content in ("two", "three"):
-        assert "withdrawn" in registry.admission("tiny", experiment(origin, LATER, content), LATER).exclusion
-    approval = registry.approval(origin, "tiny", first.commit)
+        assert "withdrawn" in champions.admission("tiny", experiment(origin, LATER, content), LATER).exclusion
+    approval = champions.approval(origin, "tiny", first.commit)
     assert "Grace" in approval
     assert "late on holidays" in approval
     assert versions.roll_back("tiny", "v3.0.0", "it was the data", GRACE) == (first, third), "and forward again"
-    assert registry.champion("tiny") == third
+    assert champions.champion("tiny") == third
 
 
 def test_model_of_an_earlier_date_withdraws_nothing_when_the_champion_goes_on(origin):
     later = promote(experiment(origin, LATER, "later"), None, as_of=LATER)
     then = promote(experiment(origin, DAY, "then"), later)
-    assert registry.champion("tiny") == later
-    assert registry.champion("tiny", trained_until=DAY) == then
-    assert registry.admission("tiny", then.commit, DAY).exclusion == ""
+    assert champions.champion("tiny") == later
+    assert champions.champion("tiny", trained_until=DAY) == then
+    assert champions.admission("tiny", then.commit, DAY).exclusion == ""
 
 
 def test_held_version_stays_the_champion_until_it_is_released(origin):
@@ -229,14 +229,14 @@ def test_held_version_stays_the_champion_until_it_is_released(origin):
     better = experiment(origin, LATER, "two")
     assert re.fullmatch(
         r"v1.0.0 is held on .* by Grace: audit; make release PRODUCT=tiny VERSION=v1.0.0 REASON=... ends that",
-        registry.admission("tiny", better, LATER).hold,
+        champions.admission("tiny", better, LATER).hold,
     )
     with pytest.raises(TransientError, match="a person has decided"):
         promote(better, first, as_of=LATER)
     # A promotion that had looked before the hold was pushed, and by hand: the hold stands.
     by_hand(f"gto register tiny {better} --version v2.0.0")
     by_hand("gto assign tiny --version v2.0.0 --stage prod")
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     for act in (
         lambda: versions.hold("tiny", None, "x", GRACE),
         lambda: versions.roll_back("tiny", "v2.0.0", "x", GRACE),
@@ -244,33 +244,33 @@ def test_held_version_stays_the_champion_until_it_is_released(origin):
         with pytest.raises(UserError, match=r"v1.0.0 is held .*; make release PRODUCT=tiny VERSION=v1.0.0"):
             act()
     assert versions.release("tiny", "v1.0.0", "audit is over", GRACE) == "held"
-    assert registry.champion("tiny").version == "v2.0.0"
+    assert champions.champion("tiny").version == "v2.0.0"
 
 
 def test_banned_model_never_predicts_again_under_any_version(origin):
     first = promote(experiment(origin, DAY, "one"), None)
     second = promote(experiment(origin, DAY, "leaky"), first)
     assert versions.ban("tiny", "v2.0.0", "leaked rows", GRACE) == (second, first)
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     copy = experiment(origin, LATER, "leaky")
-    assert "was banned on" in registry.admission("tiny", copy, LATER).exclusion
+    assert "was banned on" in champions.admission("tiny", copy, LATER).exclusion
     by_hand(f"gto register tiny {copy} --version v3.0.0")
     by_hand("gto assign tiny --version v3.0.0 --stage prod")
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     for refused in ("v2.0.0", "v3.0.0"):
         with pytest.raises(UserError, match=rf"{refused} must not be banned; .*VERSION=v2.0.0 REASON=... lifts that"):
             versions.roll_back("tiny", refused, "x", GRACE)
     with pytest.raises(UserError, match=r"v2.0.0 is banned already"):
         versions.ban("tiny", "v2.0.0", "x", GRACE)
     assert versions.release("tiny", "v2.0.0", "they were not", GRACE) == "banned"
-    assert registry.champion("tiny").version == "v3.0.0"
+    assert champions.champion("tiny").version == "v3.0.0"
 
 
 def test_version_that_gto_took_back_for_good_is_banned(origin):
     first = promote(experiment(origin, DAY, "one"), None)
     promote(experiment(origin, DAY, "two"), first)
     by_hand("gto deprecate tiny v2.0.0")
-    assert registry.champion("tiny") == first
+    assert champions.champion("tiny") == first
     with pytest.raises(UserError, match=r"delete the tag tiny@v2.0.0! from the origin to undo that"):
         versions.release("tiny", "v2.0.0", "x", GRACE)
 

@@ -9,7 +9,7 @@ import pytest
 from builders import a_product, a_repository
 
 from tasks.runs import gates, remote
-from tasks.runs.registry_tags import Champion
+from tasks.runs.registry.tags import Champion
 from tasks.runs.remote import LostData
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import write_json

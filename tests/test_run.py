@@ -10,7 +10,8 @@ from conftest import AS_OF
 from tasks.publication import manifests
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
-from tasks.runs import experiments, registry
+from tasks.runs import experiments
+from tasks.runs.registry import champions
 from tasks.runs.steps import open_run
 from tasks.runtime import git
 from tasks.runtime.errors import UserError
@@ -41,7 +42,7 @@ def promote(origin, leader):
     made = commit(origin, "An experiment")
     git.git("fetch", "--quiet", str(origin), "HEAD")
     git.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
-    return registry.promote("tiny", made, date.fromisoformat(AS_OF), leader, "approved by the gates")
+    return champions.promote("tiny", made, date.fromisoformat(AS_OF), leader, "approved by the gates")
 
 
 @pytest.mark.parametrize("kind", ["train", "predict"])
@@ -107,7 +108,7 @@ def test_night_without_a_champion_is_refused_and_readers_learn_that_none_predict
         open_run("tiny", "predict", AS_OF, "a run of Airflow's")
     assert store.list("") == {}, "nothing is said of a product that never had one"
     leader = promote(origin, None)
-    registry.mirror(product)
+    champions.mirror(product)
     assert mirrored(store)["version"] == leader.version
     for tag in git.git("tag", "--list", cwd=origin).split():
         git.git("tag", "--delete", tag, cwd=origin)

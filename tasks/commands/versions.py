@@ -10,36 +10,36 @@ A night that is published stays as it is: run predict__<product> with its as_of 
 
 from tasks.commands.decide import git_user
 from tasks.params import Product
-from tasks.runs import versions
-from tasks.runs.registry import mirror
-from tasks.runs.versions import Person
+from tasks.runs.registry import versions
+from tasks.runs.registry.champions import mirror
+from tasks.runs.registry.versions import Person
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
 
 
 def roll_back(product: Product, version: str, reason: str) -> str:
-    """Make another version the champion; return a line. Raises UserError as `tasks.runs.versions` does."""
+    """Make another version the champion; return a line. Raises UserError as `registry.versions` does."""
     before, now = versions.roll_back(product.name, version, _reason(reason), _person())
     withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
     return _mirrored(product, f"{now.version} predicts {product.name} from the next night on{withdrawn}")
 
 
 def hold(product: Product, version: str, reason: str) -> str:
-    """Let the champion stay; return a line. Raises UserError as `tasks.runs.versions` does."""
+    """Let the champion stay; return a line. Raises UserError as `registry.versions` does."""
     held = versions.hold(product.name, version or None, _reason(reason), _person())
     release = f"make release PRODUCT={product.name} VERSION={held.version} REASON=..."
     return f"{held.version} of {product.name} is held: it predicts, whatever passes the gates, until {release}"
 
 
 def ban(product: Product, version: str, reason: str) -> str:
-    """Let a version never predict again; return a line. Raises UserError as `tasks.runs.versions` does."""
+    """Let a version never predict again; return a line. Raises UserError as `registry.versions` does."""
     banned, now = versions.ban(product.name, version, _reason(reason), _person())
     after = f"{now.version} predicts" if now else f"no model predicts until train__{product.name} promotes one"
     return _mirrored(product, f"{banned.version} of {product.name} never predicts again; {after}")
 
 
 def release(product: Product, version: str, reason: str) -> str:
-    """End hold, ban and withdrawal of a version; return a line. Raises UserError as `tasks.runs.versions` does."""
+    """End hold, ban and withdrawal of a version; return a line. Raises UserError as `registry.versions` does."""
     ended = versions.release(product.name, version, _reason(reason), _person())
     return f"{version} of {product.name} is no longer {ended}; a training whose model passes the gates is promoted"
 

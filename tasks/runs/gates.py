@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.rows import model_inputs
 from tasks.runs import remote
-from tasks.runs.registry_tags import Champion
+from tasks.runs.registry.tags import Champion
 from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record

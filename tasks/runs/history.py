@@ -17,7 +17,7 @@ from tasks.publication.object_store import Store
 from tasks.rows.decisions import Anew, file_of, read_decisions
 from tasks.runs.dvc import LOCK_FILE, DvcLock
 from tasks.runs.experiments import Run, experiments
-from tasks.runs.registry_tags import Registry
+from tasks.runs.registry.tags import Registry
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git, try_git
 from tasks.runtime.settings import settings

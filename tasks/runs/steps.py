@@ -20,7 +20,7 @@ from tasks.publication.object_store import Store
 from tasks.publication.store_check import check_store_once
 from tasks.runs.dvc import run_command
 from tasks.runs.experiments import Run, head
-from tasks.runs.registry import champion, mirror
+from tasks.runs.registry.champions import champion, mirror
 from tasks.runs.workspace import exclusive_workspace, save_and_push, saved_commit, shared_workspace
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError

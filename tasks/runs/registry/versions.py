@@ -1,10 +1,10 @@
 """Carry out what people decide about versions of a model: go back to one, hold it, ban it, release it.
 
-Each decision is a tag in the origin with its author, date and reason; `tasks.runs.registry_tags` says what it means.
+Each decision is a tag in the origin with its author, date and reason; `tasks.runs.registry.tags` says what it means.
 """
 
-from tasks.runs.registry import Gto, Person, push_act
-from tasks.runs.registry_tags import BANNED, HOLD, RELEASED, STAGE, Champion, Registry
+from tasks.runs.registry.champions import Gto, Person, push_act
+from tasks.runs.registry.tags import BANNED, HOLD, RELEASED, STAGE, Champion, Registry
 from tasks.runtime.errors import UserError
 
 

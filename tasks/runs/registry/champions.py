@@ -1,6 +1,6 @@
 """Keep versions and the champion in DVC's model registry (GTO): promote, go back, hold, ban, release.
 
-Each act is a tag with a reason, pushed to the origin; what the tags mean is in `tasks.runs.registry_tags`. The same may
+Each act is a tag with a reason, pushed to the origin; what the tags mean is in `tasks.runs.registry.tags`. The same may
 be done by hand with gto: `gto assign flight-delays --version v1.0.0 --stage prod --force`, or `gto deprecate
 flight-delays v2.0.0 prod`, then `git push --tags` to the origin. For readers without git the champion is mirrored
 beside the predictions.
@@ -17,7 +17,7 @@ from tasks.publication.contracts import ChampionMirror
 from tasks.publication.manifests import decode_record, encode_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.runs.experiments import experiments
-from tasks.runs.registry_tags import STAGE, Champion, Registry, registry_of
+from tasks.runs.registry.tags import STAGE, Champion, Registry, registry_of
 from tasks.runtime import faults
 from tasks.runtime.errors import GitTimeout, TransientError
 from tasks.runtime.git import git
