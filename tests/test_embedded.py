@@ -1,5 +1,6 @@
 """Oracle: a real SeaweedFS, started as `make run` starts it."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -191,6 +192,23 @@ def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_pat
     assert call(down, ROOT, env) == "store: stopped\n"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_run_beside_a_scheduler_says_where_its_tasks_may_print(tmp_path, monkeypatch, capsys):
+    from tasks.commands.embedded import run
+
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
+    monkeypatch.setenv("LAMPLIGHTER_UI_PORT", "18080")
+    run._print_scheduler()
+    assert capsys.readouterr().out == ""
+    with (tmp_path / "airflow-standalone.pid").open("w") as held:
+        held.write(str(os.getpid()))
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)  # as a server that runs holds it
+        run._print_scheduler()
+    assert "its scheduler may do some tasks of this run" in (printed := capsys.readouterr().out)
+    assert "http://127.0.0.1:18080; to see it all here, make down first" in printed
+    assert printed.count("\n") == 1
 
 
 def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):

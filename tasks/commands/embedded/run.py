@@ -15,14 +15,16 @@ import time
 from datetime import date
 
 from tasks import params
+from tasks.commands.embedded.daemons import running_pid
 from tasks.commands.embedded.environment import ADDRESS, env_file, export_environment
+from tasks.commands.embedded.servers import AIRFLOW
 from tasks.commands.embedded.store import start_store
 from tasks.commands.embedded.summary import summarise
 from tasks.runs.experiments import experiments, head
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git
-from tasks.runtime.settings import ROOT
+from tasks.runtime.settings import ROOT, settings
 
 
 def run(product: str, as_of: date | None) -> None:
@@ -32,10 +34,13 @@ def run(product: str, as_of: date | None) -> None:
     declared = head()[1]
     night = (as_of or declared.as_of).isoformat()
     parse_as_of(night)
+    if as_of is None:
+        print(f"as_of {night}, that of the committed params.yaml; AS_OF=YYYY-MM-DD makes another night", flush=True)
     credentials = None if ADDRESS in os.environ else env_file()
     env = export_environment()
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
+    _print_scheduler()
     _airflow(env, "db", "migrate", quiet=True)
     names = {kind: _run_dag(env, product, kind, night) for kind in ("train", "predict")}
     summary = summarise(declared.product(product), night, names, credentials)
@@ -64,6 +69,17 @@ def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
         raise UserError(
             f"airflow {' '.join(arguments[:3])} failed"
             + (f":\n{done.stderr}" if quiet else "; the lines above say why")
+        )
+
+
+def _print_scheduler() -> None:
+    """Say where the lines of those tasks are which the scheduler of `make up`, with the same database, picks up."""
+    if running_pid(AIRFLOW) is not None:
+        address = f"http://127.0.0.1:{settings().ui_port}"
+        print(
+            "note: the Airflow of make up runs too, and its scheduler may do some tasks of this run: the result is the "
+            f"same, and what they print is at {address}; to see it all here, make down first",
+            flush=True,
         )
 
 
