@@ -25,6 +25,7 @@ COPY dags /opt/lamplighter/dags
 
 ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/lamplighter/dags \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/lamplighter/dags/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/lamplighter \

@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT, environment
 
 from tasks import STAGES, params
+from tasks.commands.embedded.environment import airflow_settings
 from tasks.runs.experiments import Run
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.results import Result
@@ -197,6 +198,35 @@ def test_log_of_start_begins_with_the_date_and_its_reason(module, monkeypatch, c
     assert asked == [("tiny", "predict", "2013-07-01", "r")]
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "as_of 2013-07-01 (the day before 2013-07-02 03:00 in Asia/Tokyo)"
+
+
+NOTES = """
+import datetime, sys
+from types import SimpleNamespace
+from airflow.listeners.listener import get_listener_manager
+due = datetime.datetime(2013, 7, 2, 3, tzinfo=datetime.UTC)
+for dag, conf, note in [
+    ("predict__parcels", {}, None),
+    ("train__parcels", {"as_of": "2013-05-05"}, None),
+    ("predict__parcels", None, "looked at by Ada"),
+    ("another", {}, None),
+]:
+    dates = dict(logical_date=due, data_interval_start=due, data_interval_end=due, run_after=due)
+    dag_run = SimpleNamespace(dag_id=dag, conf=conf, note=note, **dates)
+    get_listener_manager().hook.on_dag_run_running(dag_run=dag_run, msg="")
+    print("note:", dag_run.note)
+"""
+
+
+def test_scheduler_notes_the_date_of_a_run_when_it_begins(tmp_path):
+    env = environment(tmp_path, PYTHONPATH=str(ROOT), **{**airflow_settings(), "AIRFLOW_HOME": str(tmp_path)})
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NOTES], env=env, capture_output=True, text=True)
+    assert [line.removeprefix("note: ") for line in done.stdout.splitlines() if line.startswith("note: ")] == [
+        "as_of 2013-07-01 (the day before 2013-07-02 03:00 in UTC)",
+        "as_of 2013-05-05 (as given)",
+        "looked at by Ada",
+        "None",
+    ], done.stderr
 
 
 @pytest.mark.parametrize("final", [UserError("mend me"), KeyError("a bug")])

@@ -99,6 +99,7 @@ def airflow_settings() -> dict[str, str]:
         "AIRFLOW_HOME": str(settings().home / "airflow"),
         "AIRFLOW_CONFIG": str(settings().home / "airflow" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "dags" / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
