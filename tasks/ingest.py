@@ -15,7 +15,7 @@ from datetime import date
 from tasks import stage
 from tasks.params import Product
 from tasks.rows.arrivals import add_names_and_dates
-from tasks.rows.decisions import refetched_days
+from tasks.rows.decisions import reason_for_anew, refetched_days
 from tasks.rows.delivery import declared_columns, first_day_to_fetch, store_delivery
 from tasks.rows.personal_data import protect
 from tasks.rows.raw_archive import RawIndex
@@ -31,6 +31,8 @@ def ingest(product: Product, as_of: date) -> str:
     """
     paths = Paths(product.name)
     index = RawIndex.load(paths.raw)
+    if not index.as_of:
+        index.anew = reason_for_anew(product.name, as_of)
     refetched = index.refetched(refetched_days(product.name), product.scored_day(as_of).isoformat())
     start = first_day_to_fetch(product, index, refetched)
     frame = protect(declared_columns(fetch(product, start, as_of), product), product)

@@ -46,7 +46,9 @@ def validate(product: Product, as_of: date) -> str:
 
     rows_table, rows_files = RowsTable(product, read), partitions(paths.raw / "rows", scored_day)
     labels_table, labels_files = LabelsTable(product, read), partitions(paths.raw / "labels", as_of)
-    first_load = RawIndex.load(paths.raw).first_as_of
+    index = RawIndex.load(paths.raw)
+    first_load = index.first_as_of
+    anew = index.anew if first_load == as_of.isoformat() else None
     judge = DayJudge(
         product,
         scored_day,
@@ -58,7 +60,7 @@ def validate(product: Product, as_of: date) -> str:
         rows = check_partitions(rows_files, rows_table, about_rows, valid / "rows", bad / "rows.parquet", judge)
         labels = check_partitions(labels_files, labels_table, about_target, valid / "labels", bad / "labels.parquet")
         drift = judge.finish()
-        report = ValidationReport.of(as_of.isoformat(), rows, labels, drift, judge.held)
+        report = ValidationReport.of(as_of.isoformat(), rows, labels, drift, judge.held, anew)
         write_json(report_file, report.to_json())
         stop_on_failure(product, report.expectations, report_file)
         stop_on_loss(product, "rows", rows, paths.raw)

@@ -15,11 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import a_product, declared
+from builders import a_product, declared, night_inputs
 from chaos_inputs import Stopped, inputs, nightly
 
 from tasks import params
-from tasks.rows.partitions import read_tables
+from tasks.publication.contracts import Part
+from tasks.publication.night import read_night, write_night
+from tasks.rows.decisions import Anew, file_of, write_decisions
+from tasks.rows.partitions import read_tables, write_table
 from tasks.runs.steps import open_run
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json
@@ -222,6 +225,24 @@ def test_label_too_large_for_single_precision_goes_to_quarantine():
     assert bad["parcel_id"].tolist() == ["p2", "p3"]
     assert set(bad["reasons"]) == {"late: is no regression target"}
     assert read_tables(Paths("tiny").valid / "labels")["late"].tolist() == [0.0, -1e29]
+
+
+def test_history_that_began_anew_is_told_in_index_report_and_night():
+    """In those of the run that began it; the index keeps the reason for good."""
+    decision = Anew(decided="2024-01-04", person="Ann", why="the bucket is gone")
+    write_decisions(file_of("tiny", AS_OF), [decision])
+    night(csv(line()))
+    assert read_json(Paths("tiny").raw / "index.json")["anew"] == "the bucket is gone (Ann)"
+    assert read_json(Paths("tiny").report("validation.json"))["history_anew"] == "the bucket is gone (Ann)"
+    part = Paths("tiny").predictions / "part-00000.parquet"
+    write_table(part, pd.DataFrame({"parcel_id": []}))
+    described = [Part(name=part.name, rows=0, bytes=1, sha256="x")]
+    write_night(declare(kind="csv"), AS_OF, night_inputs(as_of=AS_OF), described, part.parent)
+    told = "history was lost, and fetched anew: the bucket is gone (Ann)"
+    assert read_night(part.parent).accepted.endswith(told)
+    nightly(declare(kind="csv"), date(2024, 1, 3))
+    assert read_json(Paths("tiny").report("validation.json"))["history_anew"] is None
+    assert read_json(Paths("tiny").raw / "index.json")["anew"] == "the bucket is gone (Ann)"
 
 
 VALID = {

@@ -19,9 +19,12 @@ from test_publish import make_night, url  # noqa: F401
 from tasks.commands import prune as command
 from tasks.commands.prune import prune
 from tasks.publish import publish
-from tasks.runs import retention
+from tasks.rows.decisions import Anew, write_decisions
+from tasks.runs import retention, workspace
+from tasks.runs.dvc import DvcLock
 from tasks.runs.experiments import Run
 from tasks.runs.locks import locked, removal_lock
+from tasks.runs.remote import LostData
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
 
@@ -258,3 +261,27 @@ def test_workspaces_beyond_the_newest_go(project, lived):
         (home / f"tiny-2024-02-1{number}-train-0000000{number}").mkdir(parents=True)
     prune(NOW, yes=True)
     assert len([each for each in home.iterdir() if each.is_dir()]) == 4
+
+
+def test_lost_history_is_fetched_anew_only_as_a_person_decided(project, capsys):
+    lost = project.experiment("2024-02-10", "predict", 1, night="1")
+    for place in (project.remote, project.cache):
+        shutil.rmtree(place / "files")
+
+    def begun(number: int) -> Run:
+        name, revision = f"tiny-2024-02-11-train-{number:08x}", git("rev-parse", "HEAD", cwd=project.origin).strip()
+        run = Run(name=name, product="tiny", as_of="2024-02-11", revision=revision, shards=3)
+        workspace._clone(run)
+        workspace._begin(run)
+        return run
+
+    with pytest.raises(LostData, match=r"data/raw/tiny.*make anew PRODUCT=tiny AS_OF=2024-02-11 REASON="):
+        begun(10)
+    decision = project.origin / "decisions" / "tiny" / "dt=2024-02-11.jsonl"
+    write_decisions(decision, [Anew(decided="2024-02-12", person="Ann", why="the bucket is gone")])
+    git("add", "--all", cwd=project.origin)
+    git("commit", "--quiet", "-m", "Begin anew", cwd=project.origin)
+    run = begun(11)
+    assert f"the raw data of {lost.name} are lost: they are fetched anew" in capsys.readouterr().out
+    assert "ingest@tiny" not in DvcLock.of(run.workspace).stages
+    assert not (run.workspace / "data" / "raw" / "tiny").exists()

@@ -164,7 +164,8 @@ class Night(Record):
     rows: Rows
     """The rows of the scored day."""
     accepted: str | None
-    """The reason for which a person let the day pass although it differs from the days before."""
+    """The reason for which a person let the day pass although it differs from the days before, or let its history be
+    fetched anew because it was lost."""
     held: tuple[date, ...] = ()
     """Earlier days that differ in kind and that no person has accepted: nothing was made of their rows."""
     schema: tuple[SchemaField, ...]
@@ -206,7 +207,8 @@ class Manifest(Record):
     rows: Rows
     """The rows of the scored day."""
     accepted: str | None
-    """The reason for which a person let the day pass although it differs from the days before."""
+    """The reason for which a person let the day pass although it differs from the days before, or let its history be
+    fetched anew because it was lost."""
     held: tuple[date, ...] = ()
     """Earlier days that differ in kind and that no person has accepted: nothing was made of their rows."""
     schema: tuple[SchemaField, ...]

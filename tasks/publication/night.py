@@ -50,7 +50,7 @@ def write_night(
         as_of=as_of,
         scored_day=inputs.scored_day,
         rows=rows,
-        accepted=report.get("drift", {}).get("accepted"),
+        accepted=_accepted(report.get("drift", {}).get("accepted"), report.get("history_anew")),
         held=tuple(date.fromisoformat(each["date"]) for each in report.get("held_days", [])),
         schema=_schema(folder / parts[0].name),
         parts=tuple(parts),
@@ -58,6 +58,12 @@ def write_night(
         inputs=inputs,
     )
     write_json(folder / NIGHT, night.to_json())
+
+
+def _accepted(day: str | None, history: str | None) -> str | None:
+    """Return what a person accepted of the night: that its day differs, that its history was fetched anew."""
+    parts = [day, history and f"history was lost, and fetched anew: {history}"]
+    return "; ".join(part for part in parts if part) or None
 
 
 def read_night(folder: Path) -> Night:

@@ -43,6 +43,8 @@ class ValidationReport:
     """How far the scored day differs from the days before it."""
     held_days: list[Drift]
     """Days that differ in kind and that no person has accepted, with the figures beyond limits."""
+    history_anew: str | None
+    """The reason with which a person let history begin anew with this run, because it was lost."""
     reasons: dict[str, int]
     """How many rows and labels break each rule."""
     expectations: list[Outcome]
@@ -60,6 +62,7 @@ class ValidationReport:
         labels: ValidationSummary,
         drift: Drift,
         held: Sequence[Drift],
+        history_anew: str | None,
     ) -> "ValidationReport":
         """Put the parts together."""
         return cls(
@@ -70,6 +73,7 @@ class ValidationReport:
             corrected=Corrected(rows=rows.n_corrected, labels=labels.n_corrected),
             drift=drift,
             held_days=[replace(each, figures=each.beyond) for each in held],
+            history_anew=history_anew,
             reasons=dict(sorted((rows.reasons + labels.reasons).items())),
             expectations=rows.outcomes + labels.outcomes,
             rows_by_date=rows.by_date,

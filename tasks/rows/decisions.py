@@ -170,6 +170,11 @@ def refetched_days(product: str) -> dict[str, str]:
     return _newest_reasons(product, Refetch)
 
 
+def reason_for_anew(product: str, as_of: date) -> str | None:
+    """Return the newest reason with which the run of an as_of goes on without lost history; None without one."""
+    return _newest_reasons(product, Anew).get(as_of.isoformat())
+
+
 def _newest_reasons(product: str, kind: type[Decision]) -> dict[str, str]:
     return {
         day.isoformat(): each.reason

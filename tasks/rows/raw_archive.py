@@ -78,6 +78,8 @@ class RawIndex:
     first_as_of: str = ""
     """The oldest as_of of all runs so far: what is older came as history, and its days are not judged. In an index of
     before this was kept, the newest as_of of then."""
+    anew: str | None = None
+    """The reason with which a person let lost history begin anew on that date; None where none was lost."""
 
     @classmethod
     def load(cls, folder: Path) -> "RawIndex":
@@ -94,12 +96,13 @@ class RawIndex:
             undated={*content["undated"]},
             as_of=newest,
             first_as_of=content.get("first_as_of", newest),
+            anew=content.get("anew"),
         )
 
     def save(self) -> None:
         """Commit: from here on the dates are stored."""
         days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in TABLES}
-        runs = {"as_of": self.as_of, "first_as_of": self.first_as_of}
+        runs = {"as_of": self.as_of, "first_as_of": self.first_as_of} | ({"anew": self.anew} if self.anew else {})
         write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), **runs})
 
     def note_run(self, as_of: date) -> None:

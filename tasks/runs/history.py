@@ -46,7 +46,7 @@ def newest_run_before(run: Run) -> Earlier | None:
             break
         if _has_raw_data(run, trace.commit):
             return trace
-        if not _goes_on_without(run):
+        if not goes_on_without(run):
             raise UserError(_missing(run, trace, newest))
     return newest
 
@@ -101,7 +101,7 @@ def _has_raw_data(run: Run, commit: str) -> bool:
     return text is not None and f"ingest@{run.product}" in DvcLock.parse(text).stages
 
 
-def _goes_on_without(run: Run) -> bool:
+def goes_on_without(run: Run) -> bool:
     """Return whether a person decided, in the run's own revision, that it goes on without the missing history."""
     file = run.workspace / file_of(run.product, date.fromisoformat(run.as_of))
     return any(isinstance(each, Anew) for each in read_decisions(file))

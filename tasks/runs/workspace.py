@@ -20,7 +20,7 @@ from tasks.params import effective
 from tasks.params.edit import edited
 from tasks.runs.dvc import DvcLock, dvc, dvc_hash, lock_at
 from tasks.runs.experiments import Run, workspaces
-from tasks.runs.history import newest_run_before
+from tasks.runs.history import goes_on_without, newest_run_before
 from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runs.remote import LostData, lost_data, way_out_of_lost_model
 from tasks.runs.upstream import Declared, check_upstream
@@ -189,7 +189,15 @@ def _begin(run: Run) -> None:
     lock = DvcLock(stages)
     lock.write(run.workspace)
     source = before.name if before else "main"
-    pull(run, list(lock.outs(ingest)), f"the raw data of {source}, without which history would be lost")
+    try:
+        pull(run, list(lock.outs(ingest)), f"the raw data of {source}, without which history would be lost")
+    except LostData:
+        if not goes_on_without(run):
+            raise
+        for path in lock.outs(ingest):
+            shutil.rmtree(run.workspace / path, ignore_errors=True)
+        DvcLock({name: stage for name, stage in stages.items() if name != ingest}).write(run.workspace)
+        print(f"the raw data of {source} are lost: they are fetched anew, as a person decided", flush=True)
 
 
 def declared_stages(run: Run) -> dict[str, Declared]:
@@ -238,7 +246,10 @@ def _way_out(run: Run, lost: list[str]) -> str:
     if run.champion and any(path.startswith(model) for path in lost):
         return way_out_of_lost_model(run.product, run.model_version or "", run.champion)
     if any(path.startswith(str(paths.raw)) for path in lost):
-        return "only the source can deliver it again"
+        return (
+            f"where they are lost for good: make anew PRODUCT={run.product} AS_OF={run.as_of} REASON=..., commit, push "
+            "and start a new run; it fetches all that the source has anew"
+        )
     return f"start a new run of {run.product} with as_of {run.as_of}, which makes them again"
 
 
