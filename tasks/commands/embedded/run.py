@@ -2,36 +2,36 @@
 
     make run PRODUCT=flight-delays AS_OF=2013-06-30
 
-Both runs are made from the origin's last commit; changes that are not committed are named and left out. The object
+Both runs are made from the origin's last commit; what is not committed or pushed is named and left out. The object
 store is started where none is given; no Airflow server is needed, since `airflow dags test` runs a DAG without one.
 """
 
 import getpass
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import date
 
-from tasks import params
 from tasks.commands.embedded.daemons import running_pid
 from tasks.commands.embedded.environment import ADDRESS, env_file, export_environment
+from tasks.commands.embedded.revision import declared_product, print_uncommitted
 from tasks.commands.embedded.servers import AIRFLOW
 from tasks.commands.embedded.store import start_store
 from tasks.commands.embedded.summary import summarise
-from tasks.runs.experiments import experiments, head
+from tasks.runs.experiments import experiments, head, run_name_pattern
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
-from tasks.runtime.git import git
-from tasks.runtime.settings import ROOT, settings
+from tasks.runtime.settings import settings
 
 
 def run(product: str, as_of: date | None) -> None:
     """Run train__<product> and predict__<product> once, and print a summary of what came out."""
-    params.load().product(product)
-    _print_uncommitted()
-    declared = head()[1]
+    left_out = print_uncommitted()
+    described, declared = declared_product(product), head()[1]
     night = (as_of or declared.as_of).isoformat()
     parse_as_of(night)
     if as_of is None:
@@ -43,8 +43,8 @@ def run(product: str, as_of: date | None) -> None:
     _print_scheduler()
     _airflow(env, "db", "migrate", quiet=True)
     names = {kind: _run_dag(env, product, kind, night) for kind in ("train", "predict")}
-    summary = summarise(declared.product(product), night, names, credentials)
-    print(f"\n{summary}\n\nin {time.monotonic() - started:.0f} s")
+    summary = summarise(described, night, names, credentials)
+    print("\n".join(["", summary, *left_out, "", f"in {time.monotonic() - started:.0f} s"]))
 
 
 def _run_dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
@@ -57,19 +57,49 @@ def _run_dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
     if kind == "train":
         # Whoever types `make run` is the human that gates.approval may ask for: nobody could answer a task of this run.
         conf["approver"] = f"{getpass.getuser()}, who ran it by hand,"
-    _airflow(env | quiet, "dags", "test", f"{kind}__{product}", "--conf", json.dumps(conf))
-    return next(e.name for e in experiments(product) if e.name not in before and e.kind == kind and e.as_of == as_of)
+    lines = _airflow(env | quiet, "dags", "test", f"{kind}__{product}", "--conf", json.dumps(conf))
+    if name := named_run(lines, product, kind):
+        return name
+    # Where the scheduler of `make up` did the tasks, their lines are in its log.
+    new = [each.name for each in experiments(product) if (each.kind, each.as_of) == (kind, as_of)]
+    new = [name for name in new if name not in before]
+    if len(new) != 1:
+        raise UserError(
+            f"{kind}__{product} of {as_of} is done, and which run it was cannot be told (new: "
+            f"{', '.join(new) or 'none'}); Airflow's page of the run names it"
+        )
+    return new[0]
 
 
-def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], env=env, text=True, check=False, capture_output=quiet
-    )
-    if done.returncode:
+def named_run(lines: Iterable[str], product: str, kind: str) -> str | None:
+    """Return the run that the lines of a DAG's own tasks name: another one may be made at the same time."""
+    name = re.compile(rf"(?<![\w-]){run_name_pattern(product)}(?=: as_of | ▸ )")
+    found = (match for line in lines for match in name.finditer(line) if match[2] == kind)
+    return next((match[0] for match in found), None)
+
+
+def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> list[str]:
+    """Run Airflow and return its lines, which are shown as they come unless `quiet`."""
+    lines = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=env | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if not quiet:
+                print(line, end="", flush=True)
+    if process.returncode:
         raise UserError(
             f"airflow {' '.join(arguments[:3])} failed"
-            + (f":\n{done.stderr}" if quiet else "; the lines above say why")
+            + (f":\n{''.join(lines)}" if quiet else "; the lines above say why")
         )
+    return lines
 
 
 def _print_scheduler() -> None:
@@ -79,15 +109,5 @@ def _print_scheduler() -> None:
         print(
             "note: the Airflow of make up runs too, and its scheduler may do some tasks of this run: the result is the "
             f"same, and what they print is at {address}; to see it all here, make down first",
-            flush=True,
-        )
-
-
-def _print_uncommitted() -> None:
-    changed = git("status", "--porcelain", cwd=ROOT).splitlines()
-    if changed:
-        print(
-            f"note: a run is made from the last commit; {len(changed)} uncommitted changes are not part of it: "
-            + ", ".join(line[3:] for line in changed[:5]),
             flush=True,
         )
