@@ -1,5 +1,6 @@
 """Oracle: the repository itself, in which every link, test and command that a document names must be."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -133,3 +134,48 @@ def test_benchmarks_page_is_that_of_the_kept_results():
 def test_licence_is_the_one_that_the_project_declares():
     assert (ROOT / "LICENSE").read_text("utf-8").split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+BY_HAND = ("commands", "read", "withdrawal", "tuning", "search_space", "trials", "retention", "objects", "versions")
+"""Modules whose messages a person sees at once, at a keyboard."""
+FAILURES = ("UserError", "TransientError", "GitTimeout", "StoreUnavailable", "CommandFailed", "LostData")
+
+
+def literal(node: ast.expr) -> str:
+    """The text of a message, with … for what differs."""
+    if isinstance(node, ast.BinOp):
+        return literal(node.left) + literal(node.right)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+
+def messages_of_tasks() -> list[tuple[str, str]]:
+    """Module and text of every failure that a task of a DAG may end with."""
+    return [
+        (file.relative_to(ROOT).as_posix(), literal(node.args[0]))
+        for file in sorted((ROOT / "tasks").rglob("*.py"))
+        if not {*file.relative_to(ROOT).with_suffix("").parts} & {*BY_HAND}
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in FAILURES and node.args
+    ]
+
+
+def test_every_alarm_of_a_task_has_a_section_or_a_family():
+    """A family is a module that a section names; a module whose messages are new needs a section that names it."""
+    text = (DOCS / "alarms.md").read_text("utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(sections) > 20
+    assert all("From `tasks/" in section for section in sections)
+    families = {name for section in sections for name in re.findall(r"`(tasks/[\w/]+\.py)`", section)}
+    messages = messages_of_tasks()
+    assert len(messages) > 80
+    assert not sorted({module for module, _ in messages} - families)
+
+
+def test_every_heading_of_the_alarms_has_words_that_the_code_says():
+    sources = [file.read_text("utf-8") for file in (ROOT / "tasks").rglob("*.py")]
+    said = " ".join(re.sub(r'"\s*\n\s*f?"', "", source) for source in sources)
+    for heading in re.findall(r"^## `(.+)`$", (DOCS / "alarms.md").read_text("utf-8"), flags=re.MULTILINE):
+        words = r"[^\n]*".join(map(re.escape, heading.split("…")))
+        assert re.search(words, said), heading
