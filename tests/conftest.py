@@ -117,7 +117,7 @@ def free_port() -> int:
     raise AssertionError("no free ports")
 
 
-AIRFLOW = {"test_dags", "test_docker", "test_embedded", "test_pipeline"}
+AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_pipeline"}
 """Files whose tests need Airflow."""
 SLOW = {
     "test_arrivals",

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import ROOT, environment
+from jinja2.nativetypes import NativeEnvironment
 
 from tasks import STAGES, params
 from tasks.commands.embedded.environment import airflow_settings
@@ -107,6 +108,21 @@ def test_human_is_asked_where_the_gates_say_so_and_silence_rejects(asking):
     assert (approve.defaults, approve.response_timeout.days) == (["Reject"], 2)
     assert "responded_by_user" in str(asking.get_task("promote").op_args)
     assert asking.get_task("promote").trigger_rule == "none_failed_min_one_success", "it runs where nobody is asked"
+
+
+@pytest.mark.parametrize(
+    ("approver", "answer", "named"),
+    [
+        ("Ada", None, "Ada"),
+        (None, {"responded_by_user": {"name": "Grace"}}, "Grace"),
+        (None, None, None),  # `approve` was marked successful by hand
+        (None, {"responded_by_user": None}, None),  # nobody answered in time
+    ],
+)
+def test_person_who_approves_is_named_or_nobody_is(module, approver, answer, named):
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: answer)
+    template = NativeEnvironment().from_string(module.ASKED)
+    assert template.render(params=SimpleNamespace(approver=approver), ti=ti) == named
 
 
 def test_shape_of_a_dag_follows_from_params_alone(module, asking, monkeypatch):
