@@ -328,6 +328,26 @@ def test_expectations_are_about_the_days_that_the_run_goes_on_with():
     assert [each["success"] for each in report()["expectations"]] == [True, True]
 
 
+def test_day_that_breaks_a_critical_expectation_stays_held_however_much_follows():
+    """Of ten days' rows one in ten is too much; of eleven days' rows the same rows would be few enough."""
+    deliver(20, n_before=8)
+    first_load(DAY)
+    deliver_day(DAY + timedelta(days=1), 20, depot="Z")
+    known = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "depot", "value_set": ["A"]}}
+    rule = {**known, "severity": "critical"} | {"kwargs": {**known["kwargs"], "mostly": 0.905}}
+    product = a_product(expectations=[rule], predict__horizon_days=0, drift={"max_share_change": 1, "max_shift": 99})
+    with pytest.raises(UserError, match="1 expectations do not hold"):
+        validate(product, DAY + timedelta(days=1))
+    deliver_day(DAY + timedelta(days=2), 20)
+    assert "HELD" in validate(product, DAY + timedelta(days=2))
+    (held,) = report()["held_days"]
+    assert [(each["name"], each["seen"]) for each in held["figures"]] == [
+        ("expect_column_values_to_be_in_set on depot", 0.9)
+    ]
+    decide.accept(product, DAY + timedelta(days=1), "a new depot", "Ann", DAY)
+    assert "HELD" not in validate(product, DAY + timedelta(days=2))
+
+
 def test_message_of_a_source_that_has_ended_names_its_newest_row():
     deliver(20)
     first_load(DAY)

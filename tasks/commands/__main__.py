@@ -200,14 +200,10 @@ def withdraw(
 ) -> None:
     """Withdraw the published night of an as_of: its readers are told, and _latest goes back."""
     from tasks.commands.decide import git_user
-    from tasks.commands.embedded.environment import ADDRESS, export_environment
-    from tasks.commands.embedded.store import start_store
+    from tasks.commands.embedded.store import enter_with_store
     from tasks.commands.withdraw import withdraw
 
-    given = ADDRESS in os.environ
-    env = export_environment()
-    if not given:
-        start_store(env)
+    enter_with_store()
     print(withdraw(load_product(product)[0], night, why, git_user()))
 
 

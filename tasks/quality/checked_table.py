@@ -25,6 +25,8 @@ class CheckedTable:
     """The same rows with declared types."""
     reasons: pd.Series = field(init=False)
     """`column: rule` texts joined by `; `, empty for a valid row."""
+    unexpected: list[pd.Index] = field(default_factory=list)
+    """The rows that break each expectation, as they were evaluated last."""
 
     def __post_init__(self) -> None:
         self.reasons = pd.Series("", index=self.delivered.index, dtype=object)

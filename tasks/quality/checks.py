@@ -48,7 +48,7 @@ def check_partitions(
             outcomes = evaluate_expectations(checked, [expectations[place] for place in by_row])
             checked.add_violations(whole_reasons.iloc[rows].reset_index(drop=True))
             if judge:
-                judge.judge(checked)
+                judge.judge(checked, [expectations[place] for place in by_row])
                 if by_row and judge.left_behind & {*checked.delivered["dt"]}:
                     kept = without_days(checked, judge.left_behind)
                     outcomes = evaluate_expectations(kept, [expectations[place] for place in by_row])

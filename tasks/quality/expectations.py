@@ -66,8 +66,10 @@ def evaluate_expectations(checked: CheckedTable, expectations: list[Expectation]
     # Great Expectations returns results in an order of its own: those that could not be evaluated come first.
     results = {each.expectation_config.meta["place"]: each for each in result.results}
     outcomes = []
+    checked.unexpected = []
     for place, expectation in enumerate(expectations):
         outcome, bad = to_outcome(expectation, results[place])
+        checked.unexpected.append(pd.Index(bad))
         if expectation.severity != "info" and len(bad):
             checked.add_violation(pd.Index(bad), outcome.columns, outcome.type)
         outcomes.append(outcome)

@@ -14,8 +14,9 @@ from datetime import date, timedelta
 
 import pandas as pd
 
-from tasks.params import Product
+from tasks.params import Expectation, Product
 from tasks.quality.checked_table import HELD, CheckedTable
+from tasks.quality.critical_shares import Share, add_shares, broken_by, daily_shares
 from tasks.quality.day_summaries import DaySummary, sum_up_days
 from tasks.quality.drift import compare
 from tasks.quality.verdicts import Drift
@@ -49,6 +50,7 @@ class DayJudge:
         """The days that are judged or compared with."""
         self.verdicts: dict[str, Drift] = {}
         """By judged day."""
+        self._shares: dict[int, Share] = {}
         self._passed: deque[DaySummary] = deque(maxlen=WINDOW_DAYS)
         self._next = min([*stored[:1], self.first_judged])
         self._last_of_history = max((day for day in stored if day <= self.first_judged), default=self._next)
@@ -56,12 +58,14 @@ class DayJudge:
         self._fresh_until: str | None = None
         """The newest day with rows, or without as a person accepted."""
 
-    def judge(self, checked: CheckedTable) -> None:
+    def judge(self, checked: CheckedTable, expectations: Sequence[Expectation] = ()) -> None:
         """Judge the days of a table, and those without rows before them; hold back the rows of days that are held.
 
-        Each day lies in one table, whole, and the tables come in order of day.
+        `expectations` are those that were evaluated of the table. Each day lies in one table, whole, and the tables
+        come in order of day.
         """
         days = checked.delivered["dt"]
+        shares = daily_shares(checked, expectations)
         summaries = sum_up_days(checked, self.product, self.wanted)
         for text in sorted(map(str, days.unique())):
             day = date.fromisoformat(text)
@@ -69,9 +73,10 @@ class DayJudge:
             self._newest_row = self._fresh_until = text
             self._next = day + ONE_DAY
             if day < self.first_judged:
+                self._shares = add_shares(self._shares, shares[text])
                 if text in summaries:
                     self._passed.append(summaries[text])
-            elif self._judge(summaries[text]).is_held:
+            elif self._judge(summaries[text], expectations, shares[text]).is_held:
                 rows = (days == text) & checked.is_valid
                 checked.add_violation(rows, HELD, _names(self.verdicts[text]))
                 self.verdicts[text] = replace(self.verdicts[text], rows_held=int(rows.sum()))
@@ -104,18 +109,22 @@ class DayJudge:
                 self._passed.append(empty)
             self._next += ONE_DAY
 
-    def _judge(self, day: DaySummary) -> Drift:
-        accepted = self.accepted.get(day.date)
+    def _judge(
+        self, day: DaySummary, expectations: Sequence[Expectation] = (), shares: Mapping[int, Share] | None = None
+    ) -> Drift:
+        accepted, together = self.accepted.get(day.date), add_shares(self._shares, shares or {})
+        broken = broken_by(shares or {}, together, expectations)
         verdict = Drift(
             date=day.date,
             days_before=sum(each.rows_in > 0 for each in self._passed),
             accepted=accepted,
             newest_row=self._newest_row,
-            figures=compare(day, self._passed, self._fresh_until, self.product),
+            figures=[*broken, *compare(day, self._passed, self._fresh_until, self.product)],
         )
         self.verdicts[day.date] = verdict
         if not verdict.is_held:
             self._passed.append(day)
+            self._shares = together
         if accepted is not None:
             self._fresh_until = day.date
         return verdict
