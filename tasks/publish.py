@@ -32,9 +32,12 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
 
     In a run with a champion, the product's mirror of its champion in the store is brought up to date too.
 
-    Raises UserError where the parts are not those of night.json, rows do not reconcile or a run opened later has
-    published; TransientError where the store does not answer or other writers keep winning.
+    Raises UserError where the parts are not those of night.json, rows do not reconcile, the model has been banned
+    meanwhile or a run opened later has published; TransientError where the store does not answer or other writers keep
+    winning.
     """
+    if run and run.champion:
+        champions.check_not_banned(product.name, run.champion)
     night = verified_night(product, as_of)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     generation = run.generation if run else None

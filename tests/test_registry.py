@@ -252,6 +252,9 @@ def test_banned_model_never_predicts_again_under_any_version(origin):
     second = promote(experiment(origin, DAY, "leaky"), first)
     assert versions.ban("tiny", "v2.0.0", "leaked rows", GRACE) == (second, first)
     assert champions.champion("tiny") == first
+    champions.check_not_banned("tiny", first.commit)
+    with pytest.raises(UserError, match=r"the model of a night must not be banned, and .*v2.0.0.*start a new run"):
+        champions.check_not_banned("tiny", second.commit)
     copy = experiment(origin, LATER, "leaky")
     assert "was banned on" in champions.admission("tiny", copy, LATER).exclusion
     by_hand(f"gto register tiny {copy} --version v3.0.0")

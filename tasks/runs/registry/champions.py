@@ -19,7 +19,7 @@ from tasks.publication.object_store import Store, StoredObject
 from tasks.runs.experiments import experiments
 from tasks.runs.registry.tags import STAGE, Champion, Registry, registry_of
 from tasks.runtime import faults
-from tasks.runtime.errors import GitTimeout, TransientError
+from tasks.runtime.errors import GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
 from tasks.runtime.settings import settings
 from tasks.runtime.surroundings import explained_output
@@ -78,6 +78,16 @@ def champion(product: str, trained_until: date | None = None) -> Champion | None
     """
     with registry_of(product) as registry:
         return registry.champion if trained_until is None else registry.champion_until(trained_until)
+
+
+def check_not_banned(product: str, commit: str) -> None:
+    """Raise UserError where the model that scored a night has been banned since its run was opened."""
+    with registry_of(product) as registry:
+        if registry.content(commit) in registry.effect.banned:
+            raise UserError(
+                f"products.{product}: the model of a night must not be banned, and {registry.exclusion_at(commit)}; "
+                "start a new run, which another version scores"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,9 +185,9 @@ class Registry:
                 return f"it is the model of {version}, which was {done} {acts[content]}; {named}"
         return ""
 
-    def exclusion_of(self, version: Champion) -> str:
-        """Return why a version may not become the champion, as `exclusion` does."""
-        return self.exclusion(self.content(version.commit))
+    def exclusion_at(self, commit: str) -> str:
+        """Return why the model of a commit may not become the champion, as `exclusion` does."""
+        return self.exclusion(self.content(commit))
 
     @cached_property
     def effect(self) -> Effect:

@@ -19,7 +19,7 @@ def roll_back(product: str, version: str, reason: str, person: Person) -> tuple[
         if leader and leader.commit == wanted.commit:
             raise UserError(f"products.{product}: {version} is the champion already; there is nothing to go back from")
         if registry.content(wanted.commit) in registry.effect.banned:
-            raise UserError(f"products.{product}: {version} must not be banned; {registry.exclusion_of(wanted)}")
+            raise UserError(f"products.{product}: {version} must not be banned; {registry.exclusion_at(wanted.commit)}")
         if registry.hold:
             raise UserError(f"products.{product}: {registry.about_hold()}")
         if leader:
@@ -62,7 +62,7 @@ def ban(product: str, version: str, reason: str, person: Person) -> tuple[Champi
     def act(registry: Registry, gto: Gto) -> tuple[Champion, Champion | None]:
         banned = _version(registry, version)
         if registry.content(banned.commit) in registry.effect.banned:
-            raise UserError(f"products.{product}: {version} is banned already; {registry.exclusion_of(banned)}")
+            raise UserError(f"products.{product}: {version} is banned already; {registry.exclusion_at(banned.commit)}")
         if banned.commit in registry.effect.assigned:  # so that GTO, too, shows it in the stage no longer
             gto.unassign(version, STAGE, reason)
         gto.assign(version, BANNED, reason)
