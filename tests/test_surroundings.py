@@ -41,6 +41,12 @@ def test_full_disk_is_known_by_its_words_from_every_library(text):
     assert isinstance(explained_output("dvc push", f"ERROR: unexpected error - {text}"), TransientError)
 
 
+def test_full_disk_is_known_by_the_words_of_git():
+    """As git 2.39 has them when a clone fills a small disk."""
+    told = "error: unable to write file x.py\nfatal: sha1 file '/x/.git/index.lock' write error. Out of diskspace"
+    assert str(explained_output("git clone", told)).startswith("git clone: the disk must have room, and is full; free")
+
+
 @pytest.mark.parametrize(
     "number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST]
 )

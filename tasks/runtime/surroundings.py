@@ -130,7 +130,7 @@ _PROGRAMS = (
         "the bucket of the DVC remote must exist, and does not; correct the url in .dvc/config, or make the bucket",
     ),
     Sign(
-        "database or disk is full",
+        "database or disk is full|out of diskspace",
         TransientError,
         f"the disk must have room, and is full; {_ROOM}",
     ),
