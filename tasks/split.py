@@ -1,7 +1,8 @@
 """Join labels to rows by key and part them into train, validation and test; keep the rest for pretraining.
 
 No leak: rows of one group never straddle a split, and held-out rows are absent from pretraining too.
-Within validation and test each group counts once, so that a text that came twice is not measured twice.
+Within validation and test a text that came twice is measured once, while every row of a customer is
+(`split.per_group`). What quarantine took is said where it leaves too little, and most of the labels is an error.
 
 Never holds the rows: parts are decided on one label, one date and two digests per row (see `tasks.rows.keys`), then
 the files are read a second time and each row written to its parts, in order of date and key.
@@ -11,6 +12,7 @@ from datetime import date
 
 from tasks import stage
 from tasks.params import Product
+from tasks.rows.losses import Losses
 from tasks.rows.splitting import split_rows
 from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
@@ -19,10 +21,11 @@ from tasks.runtime.paths import Paths
 def split(product: Product, as_of: date) -> str:
     """Write data/splits: train, val, test (labelled) and pretrain (every row that is not held out).
 
-    Raises UserError when a part would be empty or hold only one class.
+    Raises UserError when a part would be empty or hold only one class, or most labels cannot be read.
     """
     paths = Paths(product.name)
-    parts = split_rows(product, as_of, paths.valid, paths.splits)
+    losses = Losses.read(paths.valid, paths.quarantine, product.target.name)
+    parts = split_rows(product, as_of, paths.valid, paths.splits, losses)
     write_json(paths.report("split.json"), parts.to_json())
     return parts.summary
 

@@ -173,7 +173,7 @@ def test_key_that_is_a_time_is_held_out_at_midnight_and_noon():
         part["handed_in"] = part["day"].where(~unlabelled, part["day"] + pd.Timedelta(hours=12))
         write_table(file, part)
     parts = made(BY_TIME, key=["parcel_id"])
-    grouped = made({**BY_TIME, "group": "handed_in"})
+    grouped = made({**BY_TIME, "group": "handed_in", "per_group": "one"})
     for name in ("val", "test"):
         assert not set(grouped[name]["handed_in"]) & set(grouped["pretrain"]["handed_in"])
     assert len(grouped["test"]) < len(parts["test"])
@@ -251,3 +251,98 @@ def test_truth_of_a_key_is_found_by_its_whole_digest():
     assert group_places(wanted, known).tolist() == [2, -1, -1, 0]
     assert group_places(wanted, known[:0]).tolist() == [-1] * 4
     assert group_places(wanted[:0], known).tolist() == []
+
+
+def customers(n=40, n_days=30):
+    """A row a day of each customer, and a number that differs from row to row."""
+    return pd.DataFrame(
+        [
+            {
+                "parcel_id": f"{day:02d}-{i:02d}",
+                "dt": (FIRST + timedelta(days=day)).isoformat(),
+                "depot": f"C{i}",
+                "late": (day + i) % 2,
+            }
+            for day in range(n_days)
+            for i in range(n)
+        ]
+    )
+
+
+def test_every_row_of_a_held_out_customer_is_judged():
+    deliver(customers())
+    parts = made({**BY_HASH, "group": "depot"})
+    for name in ("val", "test"):
+        held_out = parts[name]["depot"].unique()
+        assert len(parts[name]) == 30 * len(held_out)
+        assert 3 <= len(held_out) <= 20
+        assert not set(held_out) & set(parts["pretrain"]["depot"])
+    report = json.loads(PATHS.report("split.json").read_text())
+    assert report["rows_left_out"] == report["rows_repeating_a_group"] == 0
+
+
+def test_one_row_of_a_held_out_group_is_judged_where_declared_so():
+    deliver(customers())
+    split_line = split(tiny({**BY_HASH, "group": "depot", "per_group": "one"}), AS_OF)
+    test = pd.read_parquet(PATHS.splits / "test.parquet")
+    assert test["depot"].is_unique
+    report = json.loads(PATHS.report("split.json").read_text())
+    n_repeats = 29 * (report["rows"]["test"] + report["rows"]["val"])
+    assert report["rows_left_out"] == report["rows_repeating_a_group"] == n_repeats
+    assert f"{n_repeats:,} further rows of held-out groups left out (split.per_group)" in split_line
+
+
+def test_split_by_time_leaves_held_out_groups_out_of_training_and_counts_them():
+    table = customers()
+    customer, day = table["depot"].str[1:].astype(int), table["parcel_id"].str[:2].astype(int)
+    deliver(table[(day >= customer) & (day < customer + 4)])  # each is a customer for four days
+    rule = {"by": "time", "test_days": 3, "val_days": 2, "train_days": 20, "group": "depot"}
+    line = split(tiny(rule), AS_OF)
+    parts = {name: pd.read_parquet(PATHS.splits / f"{name}.parquet") for name in PARTS}
+    groups = [set(part["depot"]) for part in parts.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    report = json.loads(PATHS.report("split.json").read_text())
+    # The test is day 27 on, validation day 25 and 26. Before their first day of test the customers of day 24, 25 and 26
+    # have 3, 2 and 1 rows; before their first day of validation those of day 22, 23 have 3 and 2.
+    assert report["rows_of_straddling_groups"] == (3 + 2 + 1) + (3 + 2)
+    assert f"{report['rows_of_straddling_groups']} labelled rows left out, whose group has rows in a later part" in line
+
+
+def test_split_of_groups_that_all_straddle_says_so():
+    deliver(customers())
+    rule = {"by": "time", "test_days": 3, "val_days": 3, "train_days": 24, "group": "depot"}
+    with pytest.raises(UserError, match=r"train has none of 1,200 labelled rows \(960 rows of its days") as caught:
+        made(rule)
+    assert "are of groups (depot) that have rows in a more held-out part too" in str(caught.value)
+    assert str(caught.value).endswith("use by: hash, which parts whole groups, or leave out split.group (depot)")
+
+
+def test_split_without_rows_names_what_quarantine_and_the_delay_took():
+    table = rows()
+    table["late"] = table["late"].where(table["dt"] < "2024-01-03")
+    deliver(table)
+    write_table(PATHS.quarantine / "labels.parquet", pd.DataFrame({"reasons": ["parcel_id: is missing"] * 2}))
+    write_table(PATHS.quarantine / "rows.parquet", pd.DataFrame({"reasons": ["weight_kg: is no number"] * 5}))
+    with pytest.raises(UserError) as caught:
+        made(BY_TIME)
+    assert "74 valid rows have no label (yet: target.delay_days is 1)" in str(caught.value)
+    assert (
+        "2 labels (parcel_id: is missing: 2) and 5 rows (weight_kg: is no number: 5) are in quarantine: "
+        "see make quarantine PRODUCT=tiny"
+    ) in str(caught.value)
+
+
+def test_split_from_a_minority_of_readable_labels_is_refused():
+    """Labels written like 1,234 would leave the small ones alone to learn from, and to be tested on."""
+    table = rows()
+    deliver(table)
+    n_valid = int(table["late"].notna().sum())
+    rule = "late: is no binary target"
+    for n, is_refused in ((n_valid, False), (n_valid + 1, True)):
+        reasons = [rule] * n + ["parcel_id: is a key already seen"] * 500
+        write_table(PATHS.quarantine / "labels.parquet", pd.DataFrame({"reasons": reasons}))
+        if is_refused:
+            with pytest.raises(UserError, match=f"{n} of {n_valid + n} are .*{rule}: {n}.*no sample to learn from"):
+                made(BY_TIME)
+        else:
+            assert f"{n + 500} labels are in quarantine" in split(tiny(BY_TIME), AS_OF)

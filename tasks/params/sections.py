@@ -87,6 +87,9 @@ class _AnySplit:
     """Splits on which `evaluate` trains anew, for the metric's mean and interval; 0: none."""
     group: Annotated[str | None, Field(examples=["customer_id"])] = None
     """Rows with the same value of this column never straddle a split; the key if absent."""
+    per_group: Annotated[Literal["one", "all"] | None, Field(examples=["all"])] = None
+    """How many labelled rows of a held-out group are judged. one: the first, as of copies of a text; all: every row, as
+    of a customer's. Default: one where `group` is a column of text, else all."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -14,6 +14,7 @@ from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.casting import as_text
 from tasks.rows.keys import content_of, digests, key_text
+from tasks.rows.losses import Losses
 from tasks.rows.partitions import partition_day, partitions, read_pieces, read_table, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder
@@ -52,7 +53,14 @@ class SplitReport:
     rows_labelled: int
     """Rows with a label."""
     rows_left_out: int
-    """Rows with a label that are in no part."""
+    """Rows with a label that are in no part: the sum of the next two, and of the rows beyond the days of a split by
+    time."""
+    rows_of_straddling_groups: int
+    """Of these, rows whose group also has rows in a more held-out part."""
+    rows_repeating_a_group: int
+    """Of these, further rows of a held-out group of which one is judged."""
+    labels_quarantined: int
+    """Labels that validation kept back."""
     days: dict[str, list[str]]
     """First and last day of each part."""
 
@@ -63,19 +71,34 @@ class SplitReport:
     @property
     def summary(self) -> str:
         """Return the stage's line."""
-        return ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        text = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        if self.rows_of_straddling_groups:
+            text += f"; {self.rows_of_straddling_groups:,} labelled rows left out, whose group has rows in a later part"
+        if self.rows_repeating_a_group:
+            text += f"; {self.rows_repeating_a_group:,} further rows of held-out groups left out (split.per_group)"
+        if self.labels_quarantined:
+            text += f"; {self.labels_quarantined:,} labels are in quarantine"
+        return text
 
 
-def split_rows(product: Product, as_of: date, valid: Path, splits: Path) -> SplitReport:
+def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses: Losses | None = None) -> SplitReport:
     """Part the rows below `valid` that are known at `as_of`, and write the parts as the folder `splits`.
+
+    `losses` are what quarantine took, for messages.
 
     Raises UserError when a part would be empty or hold only one class.
     """
     files = partitions(valid / "rows", as_of)
     index = index_rows(files, partitions(valid / "labels", as_of), product)
     chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
-    part = drop_straddlers(np.where(index.labelled, chosen, NONE), index)
-    check_parts(index, part, product)
+    wanted = np.where(index.labelled, chosen, NONE)
+    straddles = straddling(wanted, index)
+    repeats = (
+        repeating(np.where(straddles, NONE, wanted), index) if judges_one_of_a_group(product) else straddles & False
+    )
+    part = np.where(straddles | repeats, NONE, wanted)
+    losses = losses or Losses()
+    check_parts(index, wanted, part, product, losses)
     unseen = ~np.isin(index.group, index.group[part < TRAIN])
     with atomic_folder(splits) as folder:
         write_parts(files, product, index, part, unseen, folder)
@@ -85,6 +108,9 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path) -> Spli
         rows={**{name: int((part == NUMBER[name]).sum()) for name in PARTS}, "pretrain": int(unseen.sum())},
         rows_labelled=n_labelled,
         rows_left_out=n_labelled - int((part != NONE).sum()),
+        rows_of_straddling_groups=int(straddles.sum()),
+        rows_repeating_a_group=int(repeats.sum()),
+        labels_quarantined=losses.labels,
         days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
     )
 
@@ -152,29 +178,68 @@ def split_by_hash(index: Index, rule: HashSplit) -> np.ndarray:
     return np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], [TEST, VAL], TRAIN)
 
 
-def drop_straddlers(part: np.ndarray, index: Index) -> np.ndarray:
-    """Keep each group in one part only (the most held-out one), once in validation and test; the rest is NONE."""
+def judges_one_of_a_group(product: Product) -> bool:
+    """Return whether of a held-out group one row is judged: its rows are copies, not rows of one customer.
+
+    Rows without a key are one group where all their cells are equal.
+    """
+    rule = product.split
+    if rule.group is None:
+        return not product.has_key
+    return rule.per_group == "one" or (rule.per_group is None and product.columns.get(rule.group) == TEXT)
+
+
+def straddling(part: np.ndarray, index: Index) -> np.ndarray:
+    """Return the rows whose group also has rows in a more held-out part. Shapes: int, bool [n]."""
+    first = pd.Series(part).groupby(index.group).transform("min").to_numpy()
+    return (part != NONE) & (part > first)
+
+
+def repeating(part: np.ndarray, index: Index) -> np.ndarray:
+    """Return the held-out rows after the first of their group. Shapes: int, bool [n]."""
     table = pd.DataFrame({"part": part, "group": index.group})
-    straddles = table["part"] > table.groupby("group")["part"].transform("min")
-    is_repeated = table.duplicated() & (table["part"] < TRAIN)
-    return np.where(straddles | is_repeated, NONE, part)
+    return (table.duplicated() & (table["part"] < TRAIN)).to_numpy()
 
 
-def check_parts(index: Index, part: np.ndarray, product: Product) -> None:
-    """Raise UserError where a part has no rows or lacks a class."""
+def check_parts(index: Index, wanted: np.ndarray, part: np.ndarray, product: Product, losses: Losses) -> None:
+    """Raise UserError where a part has no rows or lacks a class; `wanted` are the parts without regard to groups."""
     place = f"params.yaml: products.{product.name}.split"
+    losses.check_labels(place, product.name)
     for name in PARTS:
         labels = index.label[part == NUMBER[name]]
+        n_grouped = int(((wanted == NUMBER[name]) & (part == NONE)).sum())
+        if n_grouped and labels.nunique() < 2:
+            remedy = f"use by: hash, which parts whole groups, or leave out split.group ({product.split.group})"
+        else:
+            remedy = "give it more days or a larger share"
         if labels.empty:
+            later = "" if n_grouped else ", or a later as_of"
             raise UserError(
-                f"{place}: every part must hold rows, and {name} has none of "
-                f"{index.labelled.sum():,} labelled rows; give it more days or a larger share, or a later as_of"
+                f"{place}: every part must hold rows, and {name} has none of {index.labelled.sum():,} labelled rows"
+                f"{_causes(index, n_grouped, product, losses)}; {remedy}{later}"
             )
         if head_of(product.target.task).one_class_per_row and labels.nunique() < 2:
             raise UserError(
                 f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
-                f"{labels.nunique()} in {len(labels):,} rows; give it more days or a larger share"
+                f"{labels.nunique()} in {len(labels):,} rows{_causes(index, n_grouped, product, losses)}; {remedy}"
             )
+
+
+def _causes(index: Index, n_grouped: int, product: Product, losses: Losses) -> str:
+    """Return what took the rows that a part lacks, for a message."""
+    causes = []
+    if n_grouped:
+        causes.append(
+            f"{n_grouped:,} rows of its days or share are of groups ({product.split.group}) that have rows in a more "
+            "held-out part too"
+        )
+    if n_unlabelled := int((~index.labelled).sum()):
+        causes.append(
+            f"{n_unlabelled:,} valid rows have no label (yet: target.delay_days is {product.target.delay_days})"
+        )
+    if text := str(losses):
+        causes.append(f"{text} are in quarantine: see make quarantine PRODUCT={product.name}")
+    return f" ({'; '.join(causes)})" if causes else ""
 
 
 def write_parts(

@@ -29,6 +29,7 @@ FINE_TUNING = (
 CROSS_VALIDATION = (
     *PRETRAINING,
     "tasks/rows/keys.py",
+    "tasks/rows/losses.py",
     "tasks/rows/splitting.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
