@@ -9,12 +9,12 @@ Rows of a product without `time` are dated by the run that first saw them, rows 
 Does not judge or cast values: that is `validate`.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 
 from tasks import stage
 from tasks.params import Product
-from tasks.rows.arrivals import add_names_and_dates
+from tasks.rows.arrivals import add_names_and_dates, with_stored_keys
 from tasks.rows.decisions import reason_for_anew, refetched_days
 from tasks.rows.delivery import declared_columns, first_day_to_fetch, store_delivery
 from tasks.rows.personal_data import protect
@@ -36,8 +36,10 @@ def ingest(product: Product, as_of: date) -> str:
     refetched = index.refetched(refetched_days(product.name), product.scored_day(as_of).isoformat())
     start = first_day_to_fetch(product, index, refetched)
     frame = protect(declared_columns(fetch(product, start, as_of), product), product)
+    frame, n_rewritten = with_stored_keys(frame, product, index)
     frame = add_names_and_dates(frame, product, as_of, index)
     report = store_delivery(frame, product, as_of, start, index, refetched)
+    report = replace(report, keys_written_otherwise=n_rewritten)
     write_json(paths.report("ingest.json"), asdict(report))
     return report.summary
 

@@ -501,3 +501,68 @@ def test_every_night_adds_and_none_takes_away(workspace, events, nights):
             for i, (day, late, on) in enumerate(events)
             if late and day + 1 <= night and on <= night and nights.count(night) == 1
         }
+
+
+def test_rows_later_than_the_night_and_rows_without_a_date_are_said():
+    deliver(rows(row("x", "2024-01-09"), row("y", "never")))
+    line = ingest(tiny(), date(2024, 1, 4))
+    assert "1 rows are later than the scored day, and left for later nights" in line
+    line = ingest(tiny(), date(2024, 1, 4))
+    assert "wait for a new day" not in line
+    deliver(rows(row("x", "2024-01-09"), row("y", "never"), row("z", "never")))
+    assert "1 rows without a date wait for a new day" in ingest(tiny(), date(2024, 1, 4))
+
+
+def test_label_that_becomes_readable_is_taken_at_the_same_as_of():
+    """A cell that was garbage, and a row that could not be read, in a file that is mended on the same day."""
+    late = rows(row("a", "2024-01-02", late="1,000.5"))
+    deliver(late)
+    run("2024-01-05", target__delay_days=1)
+    with open("parcels.csv", "a") as file:
+        file.write("one cell alone\n")
+    before = all_bytes()
+    assert run("2024-01-05", target__delay_days=1)["labels_new"] == 0
+    assert all_bytes() == before
+    deliver(rows(row("a", "2024-01-02", late="1")))
+    assert run("2024-01-05", target__delay_days=1)["labels_new"] == 1
+    assert stored("labels")["2024-01-05"]["parcel_id"].tolist() == ["040", "041", "a"]
+    assert stored("labels")["2024-01-03"]["late"].tolist() == ["0", "1", "1,000.5"]
+    after = all_bytes()
+    assert run("2024-01-05", target__delay_days=1)["labels_new"] == 0
+    assert all_bytes() == after
+
+
+def test_labels_added_by_a_run_that_was_killed_are_counted_by_the_next():
+    deliver(rows(row("a", "2024-01-02", late="?")))
+    run("2024-01-05")
+    index = (RAW / "index.json").read_bytes()
+    deliver(rows(row("a", "2024-01-02", late="1")))
+    total = run("2024-01-05")["labels_total"]
+    (RAW / "index.json").write_bytes(index)
+    assert run("2024-01-05")["labels_total"] == total
+    assert sum(map(len, stored("labels").values())) == total
+
+
+@pytest.mark.parametrize(("first", "then"), [("{}", "{}.0"), ("{}.0", "{}")])
+def test_whole_numbers_written_with_and_without_a_point_are_the_same_keys(first, then):
+    frame = rows(days=("2024-01-01", "2024-01-02"))
+    numbers = [1000 + i for i in range(len(frame))]
+    deliver(frame.assign(parcel_id=[first.format(n) for n in numbers]))
+    run("2024-01-02")
+    more = rows(days=("2024-01-01", "2024-01-02", "2024-01-03"))
+    deliver(more.assign(parcel_id=[then.format(1000 + i) for i in range(len(more))]))
+    line = ingest(tiny(), date(2024, 1, 4))
+    assert "2 new rows on 1 days, 4 new labels" in line
+    assert "6 KEYS CAME AS WHOLE NUMBERS WRITTEN OTHERWISE THAN BEFORE" in line
+    assert "PAST HAS CHANGED" not in line
+    assert ids("rows")["2024-01-03"] == [first.format(1004), first.format(1005)]
+    labelled = [number for numbers in ids("labels").values() for number in numbers]
+    assert sorted(labelled) == sorted(first.format(1000 + i) for i in range(6))
+
+
+def test_key_of_another_form_stays_what_it_is():
+    deliver(rows(days=("2024-01-01",)))
+    run("2024-01-01")
+    deliver(rows(row("1.0", "2024-01-02"), days=("2024-01-01",)))
+    assert run("2024-01-02")["keys_written_otherwise"] == 0
+    assert ids("rows")["2024-01-02"] == ["1.0"]

@@ -90,6 +90,8 @@ class LabelsTable(RawTable):
         return table
 
     def keys(self, file: Path) -> tuple[pd.Series, pd.Series]:
-        """Return the keys."""
-        text = self._key_text(self.read([file], list(self.product.key)))
-        return text, text.notna()
+        """Return the keys; a label that cannot be read takes none, so that a readable one of the same key stands."""
+        target = self.product.target
+        delivered = self.read([file], [*self.product.key, target.name])
+        text = self._key_text(delivered)
+        return text, text.notna() & cast_target(delivered[target.name], target)[0].notna()

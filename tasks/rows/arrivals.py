@@ -12,8 +12,9 @@ from datetime import date
 
 import pandas as pd
 
+from model.features.kinds import KINDS
 from tasks.params import ARRIVED, ROW_ID, UNREADABLE_COLUMNS, Product
-from tasks.rows.keys import key_text, row_ids
+from tasks.rows.keys import as_stored, key_text, row_ids
 from tasks.rows.partitions import read_partitions
 from tasks.rows.raw_archive import RawIndex
 
@@ -32,6 +33,19 @@ def add_names_and_dates(frame: pd.DataFrame, product: Product, as_of: date, inde
     if not product.has_time:
         frame = frame.assign(**{ARRIVED: _arrival_days(frame, product, as_of, index)})
     return frame
+
+
+def with_stored_keys(frame: pd.DataFrame, product: Product, index: RawIndex) -> tuple[pd.DataFrame, int]:
+    """Return a delivery whose keys are written as those of the newest stored day, and how many were not."""
+    names = [name for name in product.key if product.has_key and KINDS[product.kinds[name]].cells == "str"]
+    if not index.rows or not names:
+        return frame, 0
+    stored = read_partitions([index.file("rows", max(index.rows))], names)
+    n_rewritten = 0
+    for name in names:
+        cells, n = as_stored(frame[name], stored[name])
+        frame, n_rewritten = frame.assign(**{name: cells}), max(n_rewritten, n)
+    return frame, n_rewritten
 
 
 def _arrival_days(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> pd.Series:

@@ -52,6 +52,8 @@ class IngestReport:
     """Stored dates that the source delivers otherwise now."""
     labels_total: int
     """All stored labels."""
+    keys_written_otherwise: int = 0
+    """Keys that came as 1000.0 where 1000 is stored, or the other way round, and are taken as the stored ones."""
 
     @property
     def summary(self) -> str:
@@ -64,6 +66,17 @@ class IngestReport:
             text += f"; THE PAST HAS CHANGED on {len(days)} stored days (kept as stored): {shown}"
         if self.labels_changed:
             text += f"; {self.labels_changed:,} STORED LABELS HAVE ANOTHER VALUE NOW (kept as stored)"
+        if self.rows_later_than_the_night:
+            text += (
+                f"; {self.rows_later_than_the_night:,} rows are later than the scored day, and left for later nights"
+            )
+        if self.rows_waiting_without_a_date:
+            text += f"; {self.rows_waiting_without_a_date:,} rows without a date wait for a new day"
+        if self.keys_written_otherwise:
+            text += (
+                f"; {self.keys_written_otherwise:,} KEYS CAME AS WHOLE NUMBERS WRITTEN OTHERWISE THAN BEFORE, with or "
+                "without .0 (taken as the stored ones)"
+            )
         return text
 
 
@@ -121,6 +134,8 @@ def store_delivery(
     new_rows = index.append(pd.concat([dated, arriving], ignore_index=True), "rows", product)
     labels, n_labels_changed = due_labels(frame, product, as_of, index)
     new_labels = index.append(labels, "labels", product)
+    if as_of.isoformat() >= index.as_of:  # a later run has not read what was known then
+        new_labels = pd.concat([new_labels, index.extend_labels(labels.drop(new_labels.index), as_of.isoformat())])
     index.note_refetched(refetched)
     index.note_run(as_of)
     index.save()
@@ -172,23 +187,30 @@ def assign_undated_rows(undated: pd.DataFrame, ids: pd.Series, dated: pd.DataFra
 def due_labels(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> tuple[pd.DataFrame, int]:
     """Return the labels known on as_of and not stored yet, with the date on which they became known as `dt`.
 
-    Beside them, how many of the stored labels have another value now, or none.
+    A stored label that cannot be read is none: one that can be is new. Beside them, how many of the stored labels have
+    another value now, or none.
     """
     known = parse_time(frame[product.time]) + pd.Timedelta(days=product.target.delay_days)
     labels = frame[[*product.key, product.target.name]].assign(dt=known.dt.strftime("%Y-%m-%d"))
     keys, labelled = key_text(frame, product.key), has_label(frame[product.target.name])
     stored = read_partitions(index.files("labels"), [*product.key, product.target.name])
-    then = _first_labels(stored, key_text(stored, product.key), product)
+    stored_keys, is_readable = key_text(stored, product.key), _is_readable(stored, product)
+    then = _first_labels(stored[is_readable], stored_keys[is_readable], product)
     is_stored = keys.isin(then.index)
+    is_unreadable_still = keys.isin(stored_keys) & ~is_stored & ~_is_readable(frame, product)
     # Compared as dates: the label of the last day of 9999 is known in a year of five digits.
     due = labelled & (known.dt.normalize() <= pd.Timestamp(as_of))
     now = _first_labels(labels[is_stored & due], keys[is_stored & due], product)
     withdrawn = set(keys[is_stored & ~labelled].dropna()) - set(keys[labelled])
     n_changed = int((now != then[now.index]).sum()) + len(withdrawn)
-    labels = labels[due & ~is_stored]
+    labels = labels[due & ~is_stored & ~is_unreadable_still]
     # A label that comes later than it should became known now: what was known on earlier dates does not change.
     late = labels["dt"].isin(index.labels) | (labels["dt"] <= index.as_of)
     return labels.assign(dt=labels["dt"].where(~late, as_of.isoformat())), n_changed
+
+
+def _is_readable(labels: pd.DataFrame, product: Product) -> pd.Series:
+    return cast_target(labels[product.target.name], product.target)[0].notna()
 
 
 def _first_labels(labels: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:

@@ -10,6 +10,7 @@ from tasks.params import UNREADABLE_COLUMNS
 from tasks.rows.casting import as_text
 
 *_, RAW_TEXT_COLUMN = UNREADABLE_COLUMNS
+_WHOLE, _WITH_POINT = r"-?(?:0|[1-9][0-9]*)", r"-?(?:0|[1-9][0-9]*)\.0+"
 
 
 def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
@@ -25,6 +26,25 @@ def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
     for part in before:
         text = text + part.str.len().astype("Int64").astype("str") + ":" + part
     return text + last
+
+
+def as_stored(cells: pd.Series, stored: pd.Series) -> tuple[pd.Series, int]:
+    """Return keys as the stored ones are written, and how many were not: whole numbers with or without `.0`.
+
+    A program that meets a gap turns integers into floats; whole numbers are the same keys either way.
+
+    >>> as_stored(pd.Series(["1000.0", "7"]), pd.Series(["1000", "1001"]))[0].tolist()
+    ['1000', '7']
+    """
+    texts, known = as_text(cells), as_text(stored).dropna()
+    for is_stored, is_given, rewrite in (
+        (_WHOLE, _WITH_POINT, lambda given: given.str.partition(".")[0]),
+        (_WITH_POINT, _WHOLE, lambda given: given + ".0"),
+    ):
+        if len(known) and known.str.fullmatch(is_stored).all():
+            given = texts.str.fullmatch(is_given, na=False)
+            return (cells.astype(object).where(~given, rewrite(texts)), int(given.sum())) if given.any() else (cells, 0)
+    return cells, 0
 
 
 def digests(texts: pd.Series) -> np.ndarray:

@@ -20,7 +20,7 @@ from model.heads.multilabel import LABEL_SEPARATOR
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.rows.casting import cell_text, parse_time, without_nan
 from tasks.rows.keys import key_text, row_hashes, row_ids
-from tasks.rows.partitions import partition, partition_day, read_table, write_table
+from tasks.rows.partitions import n_rows, partition, partition_day, read_table, write_table
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.paths import TABLES, Table
 
@@ -164,6 +164,19 @@ class RawIndex:
             write_table(self.file(kind, str(day)), part.apply(storable))
             hashed = with_event_date(part, product) if kind == "rows" else part
             stored[str(day)] = StoredDay(rows=len(part), sha256=digest(hashed))
+        return new
+
+    def extend_labels(self, table: pd.DataFrame, day: str) -> pd.DataFrame:
+        """Add to the labels of `day`, stored by a run of the same as_of, those that it could not read, and return them.
+
+        What is stored stays. A run that was killed after it wrote has its labels counted by the next one.
+        """
+        new = table[table["dt"] == day] if day in self.labels else table.head(0)
+        if day in self.labels and (len(new) or n_rows(self.file("labels", day)) != self.labels[day].rows):
+            before = read_table(self.file("labels", day))
+            both = pd.concat([before.astype(object), new[before.columns].astype(object)], ignore_index=True)
+            write_table(self.file("labels", day), both.apply(storable))
+            self.labels[day] = replace(self.labels[day], rows=len(both), sha256=digest(both))
         return new
 
     def changed_days(
