@@ -82,7 +82,6 @@ BAD_LINES = {
     "a cell too few": ("p2,2024-01-01,A\n", WRONG_CELLS + "3"),
     "a cell too many": ("p2,2024-01-01,A,1,,1,9\n", WRONG_CELLS + "7"),
     "another delimiter": ("p2;2024-01-01;A;1;;1\n", WRONG_CELLS + "1"),
-    "NaN": (line(weight="NaN"), NO_NUMBER),
     "infinity": (line(weight="inf"), NO_NUMBER),
     "a number past the range of floats": (line(weight="1e999"), NO_NUMBER),
     "a number too small for floats": (line(weight="1e-999"), NO_NUMBER),
@@ -111,15 +110,13 @@ BAD_JSON = {
     "too deep": ('{"depot":' * 9999, NO_OBJECT),
     "a number of 5,000 digits": ('{"depot":' + "1" * 5000 + "}", NO_OBJECT),
     "an object for a value": (json.dumps(ROW | {"depot": {"a": 1}}), "depot: is no single value"),
-    "NaN": (json.dumps(ROW | {"weight_kg": math.nan}), NO_NUMBER),
     "a long integer": (json.dumps(ROW | {"weight_kg": 2**53 + 1}), NO_NUMBER),
 }
 BAD_PARQUET = {
-    "NaN": ({"weight_kg": [1, math.nan]}, NO_NUMBER),
     "infinity": ({"weight_kg": [1, -math.inf]}, NO_NUMBER),
     "a long integer": ({"weight_kg": [1, 2**53 + 1]}, NO_NUMBER),
     "the year 148108": ({"day": pa.array([0, 2**62], pa.timestamp("us"))}, UNDATED),
-    "bytes that are no text": ({"depot": [None, b"\xff"]}, "depot: is no single value"),
+    "bytes that are no text": ({"depot": [b"A", b"\xff"]}, "depot: is no single value"),
 }
 
 
@@ -138,6 +135,17 @@ def test_bad_row_of_parquet_goes_to_quarantine_and_the_good_one_stays(name):
     ended = night(parquet(**columns), "parquet")
     assert (ended["valid"], ended["quarantined"]) == (1, 1)
     assert list(ended["first_reasons"]) == [reason]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_number_that_is_none_is_a_missing_cell_in_every_format(kind):
+    content = {
+        "csv": csv(line(weight="NaN")),
+        "jsonl": jsonl({"parcel_id": "p1"}, ROW | {"weight_kg": math.nan}),
+        "parquet": parquet(weight_kg=[1, math.nan]),
+    }
+    ended = night(content[kind], kind)
+    assert (ended["valid"], ended["quarantined"]) == (2, 0)
 
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

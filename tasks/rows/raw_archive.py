@@ -174,9 +174,9 @@ class RawIndex:
         new = table[table["dt"] == day] if day in self.labels else table.head(0)
         if day in self.labels and (len(new) or n_rows(self.file("labels", day)) != self.labels[day].rows):
             before = read_table(self.file("labels", day))
-            both = pd.concat([before.astype(object), new[before.columns].astype(object)], ignore_index=True)
-            write_table(self.file("labels", day), both.apply(storable))
-            self.labels[day] = replace(self.labels[day], rows=len(both), sha256=digest(both))
+            joined = pd.concat([before.astype(object), new[before.columns].astype(object)], ignore_index=True)
+            write_table(self.file("labels", day), joined.apply(storable))
+            self.labels[day] = replace(self.labels[day], rows=len(joined), sha256=digest(joined))
         return new
 
     def changed_days(
