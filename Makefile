@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew rollback hold ban release quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ pii: .venv/ready-pii  ## what a product with `pii: redact` needs besides
 
 run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
 	@$(BIN)/python -m tasks.commands run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
+
+backfill: .venv/ready-demo  ## make the nights of PRODUCT that are missing FROM=... TO=...; FORCE=1: all anew, DRY=1: only show
+	@$(BIN)/python -m tasks.commands backfill $(PRODUCT) --from "$(FROM)" --to "$(TO)" $(if $(FORCE),--force) $(if $(DRY),--dry)
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
 	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))

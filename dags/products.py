@@ -25,6 +25,8 @@ TRAIN_STAGES = STAGES[:-1]
 """All but predict, which predict__<product> does."""
 TASK_TIMEOUT = timedelta(days=1)
 """A task that takes longer hangs, and no night after it would run. docker/compose.yaml lets Celery wait as long."""
+LOOK_AGAIN = timedelta(minutes=5)
+"""How often a night that waits for late data looks at the source."""
 APPROVAL_TIMEOUT = timedelta(days=2)
 APPROVAL_TASKS = ("evaluate_gates", "approve")
 NAMED = "{{ params.approver }}"
@@ -84,6 +86,15 @@ def step(run: Json | None, stage: str, approver: str | None = None) -> None:
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
     classify_failure(lambda: steps.check_answered(steps.step(steps.opened_run(run), stage, name)))
+
+
+@task.sensor(mode="reschedule", poke_interval=LOOK_AGAIN.total_seconds(), timeout=TASK_TIMEOUT.total_seconds() * 2)
+def ready(run: Json) -> bool:
+    """Wait until the scored day's rows have come or the hour has passed; no worker is held between two looks."""
+    from tasks.runs.experiments import Run
+    from tasks.runs.readiness import is_ready
+
+    return classify_failure(lambda: is_ready(Run.from_json(run)))
 
 
 @task.branch
@@ -175,9 +186,10 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
 
 def explanation(product: params.Product, kind: str) -> str:
     """Return the text that the UI shows about the DAG."""
+    waits = "ready → " * bool(product.schedule.ready)
     flow = {
         "train": " → ".join([*TRAIN_STAGES, *APPROVAL_TASKS * needs_approval(product), "promote"]),
-        "predict": "ingest → validate → predict (sharded) → collect → publish → gc",
+        "predict": waits + "ingest → validate → predict (sharded) → collect → publish → gc",
     }[kind]
     purpose = {
         "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
@@ -255,7 +267,8 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         else:
             numbers = shards(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))
-            chain(run, steps["ingest"], steps["validate"], numbers)
+            waits = [ready(run)] if product.schedule.ready else []
+            chain(run, *waits, steps["ingest"], steps["validate"], numbers)
             chain(night, steps["publish"], steps["gc"])
     return dag
 

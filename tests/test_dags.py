@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from builders import declared
 from conftest import ROOT, environment
 from jinja2.nativetypes import NativeEnvironment
 
@@ -80,6 +81,27 @@ def test_every_product_has_its_two_dags_on_its_schedules(module):
 
 def test_serialisation_is_the_same_at_every_parse_hash_seed_and_setting_of_intervals(dags, tmp_path):
     assert serialised(tmp_path, 2, AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS="True") == dags
+
+
+def test_night_that_waits_for_late_data_holds_no_worker_meanwhile(module):
+    product = params.parse(declared(schedule__ready={"rows_at_least": 5, "until": "05:00"})).product("tiny")
+    dag = module.declare(product, "predict", None)
+    waits = dag.get_task("ready")
+    assert (waits.mode, waits.poke_interval) == ("reschedule", 300)
+    assert (waits.upstream_task_ids, waits.downstream_task_ids) == ({"start"}, {"ingest"})
+    assert "ready → ingest" in dag.doc_md
+    assert not module.declare(params.parse(declared()).product("tiny"), "predict", None).has_task("ready")
+    assert not module.declare(product, "train", None).has_task("ready")
+
+
+def test_backfill_takes_the_steps_of_the_dag_in_its_order(module):
+    from tasks.commands.backfill import AFTER_SHARDS, BEFORE_SHARDS, FIRST_WAIT_SECONDS, TRIES
+
+    dag = module.declare(next(iter(DECLARED.values())), "predict", None)
+    order = [task.task_id for task in dag.topological_sort()]
+    assert order == ["start", *BEFORE_SHARDS, "shards", "predict", "collect", *AFTER_SHARDS]
+    retried = dag.default_args
+    assert (retried["retries"] + 1, retried["retry_delay"].total_seconds()) == (TRIES, FIRST_WAIT_SECONDS)
 
 
 @pytest.mark.parametrize("product", DECLARED)

@@ -12,7 +12,7 @@ import urllib.request
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ROOT, START_STORE, call, environment, free_port, make_project
+from conftest import ROOT, START_STORE, call, environment, free_port
 
 from tasks.commands.embedded import environment as module
 from tasks.commands.embedded import run
@@ -196,7 +196,6 @@ def test_servers_are_stopped_and_what_has_an_old_number_of_theirs_is_not(tmp_pat
 
 
 def test_run_beside_a_scheduler_says_where_its_tasks_may_print(tmp_path, monkeypatch, capsys):
-    from tasks.commands.embedded import run
 
     monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
     monkeypatch.setenv("LAMPLIGHTER_UI_PORT", "18080")
@@ -219,17 +218,6 @@ def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
         env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
         printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
     assert f"port {port} must be free for Airflow" in printed
-
-
-def test_whatever_is_not_committed_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "ROOT", make_project(tmp_path))
-    run._print_uncommitted()
-    assert capsys.readouterr().out == ""
-    for name in ("constraints.txt", "decisions/tiny.jsonl", "source/parcels.csv"):
-        (tmp_path / name).write_text("changed")
-    run._print_uncommitted()
-    wanted = "3 uncommitted changes are not part of it: constraints.txt, source/parcels.csv, decisions/tiny.jsonl"
-    assert wanted in capsys.readouterr().out
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):

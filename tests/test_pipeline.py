@@ -14,6 +14,7 @@ from builders import TINY
 from conftest import AS_OF, call, environment, make_project
 
 from tasks.publication.object_store import Store
+from tasks.read import read_manifest
 from tasks.runtime.files import file_sha256
 
 URL = "s3://lamplighter/predictions"
@@ -315,3 +316,17 @@ except UserError as error:
 """
     env = on_an_empty_disk(airflow_run, tmp_path)
     assert "data/models/tiny/onnx must be what is registered" in in_project(code, airflow_run.project, env)
+
+
+def test_backfill_makes_what_is_missing_as_of_its_own_date(airflow_run, published):
+    """The last test of this file: later nights than the others know of."""
+    command = [sys.executable, "-m", "tasks.commands", "backfill", "tiny", "--from", AS_OF, "--to", "2024-02-12"]
+    shown = call([*command, "--dry"], airflow_run.project, airflow_run.env)
+    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["published", "missing", "missing"]
+    before = read_manifest(URL, "tiny", AS_OF)
+    printed = call(command, airflow_run.project, airflow_run.env)
+    assert printed.endswith(f"3 nights stand from {AS_OF} to 2024-02-12\n"), printed
+    assert f"2024-02-11  published  20    {before.model.version}" in printed
+    nights = [read_manifest(URL, "tiny", day) for day in (AS_OF, "2024-02-11", "2024-02-12")]
+    assert nights[0] == before, "what is there is left alone"
+    assert [str(night.scored_day) for night in nights] == ["2024-02-11", "2024-02-12", "2024-02-13"]

@@ -37,6 +37,20 @@ def _as_of(text: str) -> date:
     return given_date(text, "AS_OF")
 
 
+def _from(text: str) -> date:
+    """Return the first date of a range. Raises UserError where it is none."""
+    from tasks.commands.decide import given_date
+
+    return given_date(text, "FROM")
+
+
+def _to(text: str) -> date:
+    """Return the last date of a range. Raises UserError where it is none."""
+    from tasks.commands.decide import given_date
+
+    return given_date(text, "TO")
+
+
 Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
 Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
 Day = Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
@@ -57,6 +71,20 @@ def run(product: Product, as_of: AsOf = None) -> None:
     from tasks.commands.embedded.run import run
 
     run(product, as_of)
+
+
+@app.command()
+def backfill(
+    product: Product,
+    first: Annotated[date, typer.Option("--from", parser=_from, metavar="DATE", help="the first night's as_of")],
+    last: Annotated[date, typer.Option("--to", parser=_to, metavar="DATE", help="the last night's as_of")],
+    force: Annotated[bool, typer.Option("--force", help="make nights anew that are there")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="show what stands, and make nothing")] = False,
+) -> None:
+    """Make the nights of PRODUCT that are missing, in order, each as of its own date."""
+    from tasks.commands.backfill import backfill
+
+    print(f"\n{backfill(product, first, last, force=force, dry=dry)}")
 
 
 @app.command()

@@ -127,7 +127,14 @@ def _is_s3_url(value: str) -> str:
     return value
 
 
+def _is_hour(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError(f'must be an hour of the day, got {value!r}; write it in quotes, like "05:00"')
+    return value
+
+
 Cron = Annotated[str, AfterValidator(_is_cron)]
+Hour = Annotated[str, AfterValidator(_is_hour)]
 Day = Annotated[date, BeforeValidator(_to_day)]
 TimeZone = Annotated[str, AfterValidator(_is_time_zone)]
 S3Url = Annotated[str, AfterValidator(_is_s3_url)]

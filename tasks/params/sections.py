@@ -20,7 +20,7 @@ from model.settings import (
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import Cron, Finite, OneOf, S3Url
+from tasks.params.fields import Cron, Finite, Hour, OneOf, S3Url
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 
 MEASURED = "measured"
@@ -190,6 +190,18 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Ready:
+    """What a night waits for, where rows may come late; it holds no worker meanwhile, and changes nothing of a night
+    but its hour."""
+
+    rows_at_least: Annotated[Count, Field(examples=[1000])]
+    """The night begins once the scored day has so many rows at the source, which is looked at every five minutes."""
+    until: Annotated[Hour, Field(examples=["05:00"])]
+    """HH:MM in the product's time zone, on the day after as_of: from then on the night is judged with what has come.
+    Older nights, such as those of a backfill, wait for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Schedule:
     """When the two DAGs run: cron expressions, read in the product's time zone, or null for by hand only."""
 
@@ -197,6 +209,8 @@ class Schedule:
     """When train__<product> runs."""
     predict: Cron | None = None
     """When predict__<product> runs."""
+    ready: Ready | None = None
+    """What predict__<product> waits for before it fetches; null: for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -211,7 +211,7 @@ def _reads(run: Run, command: str) -> list[str]:
     paths = Paths(run.product)
     if command == "publish":
         return [str(paths.predictions)]
-    if command == "gc":
+    if command in ("gc", "ready"):
         return []
     if command == "promote":
         return [str(paths.report("metrics.json")), str(paths.splits), str(paths.onnx)]

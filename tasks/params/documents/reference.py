@@ -66,6 +66,7 @@ PLACES = {
     "TrainingSettings": "`model.train`",
     "Gates": "`gates`",
     "Schedule": "`schedule`",
+    "Ready": "`schedule.ready`",
     "Publish": "`publish`",
     "Retention": "`retention`",
 }
