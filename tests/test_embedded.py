@@ -1,21 +1,28 @@
 """Oracle: a real SeaweedFS, started as `make run` starts it."""
 
 import fcntl
+import importlib
 import os
 import shutil
 import socket
+import sqlite3
 import stat
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ROOT, START_STORE, call, environment, free_port
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
+from tasks.commands.embedded import database, run
 from tasks.commands.embedded import environment as module
-from tasks.commands.embedded import run
 from tasks.runtime import settings
 
 
@@ -217,7 +224,7 @@ def test_another_program_on_the_port_of_airflow_is_not_taken_for_it(home):
         port = str(other.getsockname()[1])
         env = environment(home, LAMPLIGHTER_UI_PORT=port, PYTHONPATH=str(ROOT))
         printed = call([sys.executable, "-m", "tasks.commands", "up"], ROOT, env, expect=65)
-    assert f"port {port} must be free for Airflow" in printed
+    assert f"ports {port} and {int(port) + 1} must be free for Airflow, and another program holds {port}" in printed
 
 
 def test_an_unknown_product_is_one_clear_message(tmp_path):
@@ -226,3 +233,41 @@ def test_an_unknown_product_is_one_clear_message(tmp_path):
     )
     assert "did you mean flight-delays?" in printed
     assert not list(tmp_path.iterdir())
+
+
+def transaction(file, seconds: float) -> None:
+    """Write, and hold the turn for so long."""
+    with sqlite3.connect(file, **database.CONNECT) as writer:
+        writer.execute("INSERT INTO run VALUES (1)")
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_savepoint_that_reads_first_waits_for_its_turn_to_write(tmp_path, is_ours):
+    """As the creation of a backfill does, through SQLAlchemy as Airflow uses it."""
+    file = tmp_path / "für morgen.db"
+    engine = create_engine(f"sqlite:///{file}", connect_args=database.CONNECT if is_ours else {})
+    with engine.begin() as first:
+        first.exec_driver_sql("PRAGMA journal_mode=WAL")
+        first.exec_driver_sql("CREATE TABLE run (id INTEGER)")
+    refused = nullcontext() if is_ours else pytest.raises(OperationalError, match="database is locked")
+    with ThreadPoolExecutor() as others, engine.connect() as connection, refused:
+        others.submit(transaction, file, 0.5)
+        time.sleep(0.2)
+        with connection.begin_nested():
+            assert connection.exec_driver_sql("SELECT count(*) FROM run").scalar() == int(is_ours)
+            time.sleep(0.5)
+            connection.exec_driver_sql("INSERT INTO run VALUES (2)")
+        connection.commit()
+        assert connection.exec_driver_sql("SELECT count(*) FROM run").scalar() == 2
+
+
+def test_airflow_opens_its_database_so_and_its_tasks_have_a_server_of_their_own(home, monkeypatch):
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(home))
+    monkeypatch.setenv("LAMPLIGHTER_UI_PORT", "18080")
+    given = module.environment()
+    for name in ("CONNECT_ARGS", "CONNECT_ARGS_ASYNC"):
+        place, _, value = given[f"AIRFLOW__DATABASE__SQL_ALCHEMY_{name}"].rpartition(".")
+        assert getattr(importlib.import_module(place), value) is database.CONNECT
+    assert given["AIRFLOW__API__PORT"] == "18080"
+    assert given["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18081/execution/"

@@ -34,7 +34,7 @@ class Settings:
     s3_port: int
     """The embedded object store's port on loopback."""
     ui_port: int
-    """The embedded Airflow's port on loopback."""
+    """The embedded Airflow's port on loopback; the next one is for the tasks of its runs."""
 
     @classmethod
     def from_environment(cls) -> "Settings":

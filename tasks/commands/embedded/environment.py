@@ -14,11 +14,13 @@ from pathlib import Path
 from tasks.commands.embedded.daemons import is_running
 from tasks.runtime.settings import BIN, ROOT, settings
 
-STORE, AIRFLOW = "store", "airflow-standalone"
+STORE, AIRFLOW, EXECUTION = "store", "airflow-standalone", "airflow-execution"
 """The names of the servers' logs and process id files."""
 BUCKET = "lamplighter"
 ADDRESS = "AWS_ENDPOINT_URL_S3"
 """The variable that names an object store in place of the embedded one."""
+CONNECT = "tasks.commands.embedded.database.CONNECT"
+"""By this name Airflow imports how its database is opened."""
 CONFIGURATION = """\
 # The embedded Airflow is configured by its environment: tasks/commands/embedded/environment.py.
 # What you add here counts too, where the environment says nothing else. Name no path of this folder: it may be moved.
@@ -104,13 +106,20 @@ def airflow_settings() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": CONNECT,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": CONNECT,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(settings().ui_port),
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{settings().ui_port}",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{settings().ui_port}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{execution_port()}/execution/",
         # A stage that takes every core may starve the heartbeat for minutes, and is not dead for that.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
     }
+
+
+def execution_port() -> int:
+    """Return the port of the API server that only the tasks of runs speak to."""
+    return settings().ui_port + 1
 
 
 def _fresh_settings() -> dict[str, str]:

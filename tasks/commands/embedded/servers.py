@@ -10,19 +10,30 @@ import json
 import os
 import sys
 import urllib.request
+from collections.abc import Callable
 
 from tasks.commands.embedded.daemons import (
+    is_running,
     port_answers,
-    running_pid,
     start_daemon,
     stop_daemon,
     stop_where_moved,
     wait_until,
 )
-from tasks.commands.embedded.environment import AIRFLOW, BUCKET, STORE, env_file, environment
+from tasks.commands.embedded.environment import (
+    AIRFLOW,
+    BUCKET,
+    EXECUTION,
+    STORE,
+    env_file,
+    environment,
+    execution_port,
+)
 from tasks.commands.embedded.store import start_store
 from tasks.runtime.errors import UserError
 from tasks.runtime.settings import settings
+
+START_SECONDS = 180
 
 
 def up() -> None:
@@ -31,27 +42,40 @@ def up() -> None:
     print(
         f"object store: {start_store(env)} (bucket {BUCKET}; credentials in {os.path.relpath(env_file())})", flush=True
     )
-    stop_where_moved(AIRFLOW)
-    port = settings().ui_port
-    address = f"http://127.0.0.1:{port}"
-    if port_answers(port) and running_pid(AIRFLOW) is None:
-        raise UserError(
-            f"port {port} must be free for Airflow, and another program holds it; stop that, or set LAMPLIGHTER_UI_PORT"
-        )
-    if not port_answers(port):
+    address = f"http://127.0.0.1:{settings().ui_port}"
+    ports = {AIRFLOW: settings().ui_port, EXECUTION: execution_port()}
+    for name, port in ports.items():
+        stop_where_moved(name)
+        if port_answers(port) and not is_running(name):
+            raise UserError(
+                f"ports {settings().ui_port} and {execution_port()} must be free for Airflow, and another program "
+                f"holds {port}; stop that, or set LAMPLIGHTER_UI_PORT to the first of two free ports"
+            )
+    if not all(map(port_answers, ports.values())):
         print("Airflow: starting, about half a minute", flush=True)
-        start_daemon(AIRFLOW, env, [sys.executable, "-m", "airflow", "standalone"])
-        log = settings().home / f"{AIRFLOW}.log"
-        wait_until(lambda: _airflow_is_healthy(address), 180, f"Airflow did not come up; see {log}")
+    start_server(AIRFLOW, env, ["standalone"], lambda: _airflow_is_healthy(address))
+    # The tasks of runs have a server of their own, which needs the database that the first has made. Both in one would
+    # stand still: its one event loop may wait for a turn to write that a request of a task holds.
+    execution = ["api-server", "--apps", "execution", "--host", "127.0.0.1", "--port", str(execution_port())]
+    start_server(EXECUTION, env, execution, lambda: port_answers(execution_port()))
     generated = settings().home / "airflow" / "simple_auth_manager_passwords.json.generated"
     passwords = json.loads(generated.read_text())
     print("\n".join(f"Airflow: {address}  user {user}  password {password}" for user, password in passwords.items()))
     print("Unpause a DAG to let its schedule run it, or trigger it with an as_of. Stop everything: make down")
 
 
+def start_server(name: str, env: dict[str, str], arguments: list[str], is_healthy: Callable[[], bool]) -> None:
+    """Start a server of Airflow's unless it runs, and wait until it is well. Raises TransientError."""
+    if is_healthy():
+        return
+    start_daemon(name, env, [sys.executable, "-m", "airflow", *arguments])
+    log = settings().home / f"{name}.log"
+    wait_until(is_healthy, START_SECONDS, f"Airflow did not come up; see {log}")
+
+
 def down() -> None:
     """Stop the servers that `up` and `run` started."""
-    for name in (AIRFLOW, STORE):
+    for name in (AIRFLOW, EXECUTION, STORE):
         if stop_daemon(name):
             print(f"{name}: stopped")
 
