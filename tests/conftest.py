@@ -162,6 +162,7 @@ SLOW = {
     "test_retention",
     "test_run",
     "test_split",
+    "test_surroundings",
     "test_train",
     "test_tune",
     "test_validate",
