@@ -11,7 +11,7 @@ from tasks.commands.backfill import fill, stands, table
 from tasks.runtime.errors import TransientError, UserError
 
 DAYS = [date(2024, 2, 10) + timedelta(days=i) for i in range(5)]
-NIGHT = SimpleNamespace(rows=SimpleNamespace(published=1234), model=SimpleNamespace(version="v1.0.0"))
+NIGHT = SimpleNamespace(rows=SimpleNamespace(published=1234), model=SimpleNamespace(version="v1.0.0"), withdrawn=None)
 
 
 class Nights:
@@ -43,6 +43,16 @@ def test_nights_that_are_there_are_made_anew_only_by_force():
     nights = Nights(*DAYS)
     nights.filled(force=True)
     assert nights.made == DAYS
+
+
+def test_night_that_a_person_has_withdrawn_is_left_alone_and_shown_so():
+    nights = Nights(*DAYS)
+    nights.held[DAYS[1]] = SimpleNamespace(
+        **{**vars(NIGHT), "withdrawn": SimpleNamespace(person="Ada", reason="a broken feed")}
+    )
+    line = list(fill(DAYS, nights.held.get, nights.make, force=False))[1]
+    assert line.cells == ("2024-02-11", "withdrawn", "1,234", "v1.0.0", "Ada: a broken feed")
+    assert nights.made == []
 
 
 def test_stopped_night_keeps_its_reason_and_the_later_ones_are_made():

@@ -325,7 +325,7 @@ def test_backfill_makes_what_is_missing_as_of_its_own_date(airflow_run, publishe
     assert [line.split()[1] for line in shown.splitlines()[1:]] == ["published", "missing", "missing"]
     before = read_manifest(URL, "tiny", AS_OF)
     printed = call(command, airflow_run.project, airflow_run.env)
-    assert printed.endswith(f"3 nights stand from {AS_OF} to 2024-02-12\n"), printed
+    assert printed.endswith(f"nothing is missing from {AS_OF} to 2024-02-12\n"), printed
     assert f"2024-02-11  published  20    {before.model.version}" in printed
     nights = [read_manifest(URL, "tiny", day) for day in (AS_OF, "2024-02-11", "2024-02-12")]
     assert nights[0] == before, "what is there is left alone"

@@ -40,7 +40,7 @@ class Line:
     as_of: date
     """The night's date."""
     state: str
-    """published, missing or stopped."""
+    """published, missing, stopped or withdrawn."""
     night: Manifest | None = None
     """The night's manifest, where it is published."""
     reason: str = ""
@@ -88,7 +88,7 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
             f"{len(stopped)} of {len(days)} nights were stopped, the first of them {stopped[0].as_of}; the lines above "
             "say why: mend that, and run the same command again"
         )
-    return f"{len(days)} nights stand from {first} to {last}"
+    return f"nothing is missing from {first} to {last}"
 
 
 def fill(
@@ -147,7 +147,10 @@ def make_night(product: str, day: date, unique: str) -> None:
 
 
 def stands(day: date, night: Manifest | None) -> Line:
-    """Return what the store holds of a night."""
+    """Return what the store holds of a night; one that a person has withdrawn is not missing."""
+    if night and night.withdrawn:
+        reason = shortened(f"{night.withdrawn.person}: {night.withdrawn.reason}")
+        return Line(as_of=day, state="withdrawn", night=night, reason=reason)
     return Line(as_of=day, state="published" if night else "missing", night=night)
 
 
