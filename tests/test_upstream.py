@@ -12,7 +12,7 @@ from tasks import STAGES
 from tasks.runs.dvc import DvcLock
 from tasks.runs.experiments import Run
 from tasks.runs.steps import check_answered, collect, opened_run
-from tasks.runs.upstream import PREDICT_STAGES, check_upstream, made_by
+from tasks.runs.upstream import PREDICT_STAGES, carried_ingest, check_upstream, made_by
 from tasks.runs.workspace import _reads, declared_stages
 from tasks.runtime.errors import UserError
 from tasks.runtime.results import Result
@@ -99,6 +99,19 @@ def test_model_of_another_training_is_not_taken_for_that_of_this_run():
         dep["md5"] = "anew" if dep["path"] == "data/splits/tiny" else dep["md5"]
     with pytest.raises(UserError, match=r"split has made data/splits/tiny anew since (pretrain|train|export) read it"):
         check(TRAIN, "promote", stages)
+
+
+def test_night_that_stopped_asks_its_source_again_and_one_that_passed_does_not():
+    """So that late data make the night that lacked them."""
+    passed = lock_of(PREDICT)
+    assert carried_ingest(PREDICT, passed) == passed["ingest@tiny"]
+    stopped = {"ingest@tiny": entry("ingest"), "validate@tiny": entry("validate", "2024-02-09")}
+    for stages in (stopped, {"ingest@tiny": entry("ingest")}):
+        again = carried_ingest(PREDICT, stages)
+        assert again["outs"] == stages["ingest@tiny"]["outs"], "what is stored is carried on"
+        assert again["params"] != stages["ingest@tiny"]["params"], "DVC runs it again"
+    night_before = {"ingest@tiny": entry("ingest", "2024-02-09")}
+    assert carried_ingest(PREDICT, night_before) == night_before["ingest@tiny"]
 
 
 @pytest.mark.parametrize("record", [None, [], "x"])

@@ -34,6 +34,23 @@ def check_upstream(run: Run, command: str, paths: list[str], declared: dict[str,
             )
 
 
+def carried_ingest(run: Run, earlier: dict[str, StageEntry]) -> StageEntry:
+    """Return the entry of ingest that a run carries on from an earlier one, so that it is done again where need be.
+
+    A night that stopped before its rows were let through asks the source again, which may have them by now: its own
+    ingest would be reused, since nothing that DVC knows of has changed.
+    """
+    ingest, validate = earlier[f"ingest@{run.product}"], earlier.get(f"validate@{run.product}", StageEntry())
+    if _as_of(ingest) != run.as_of or _as_of(validate) == run.as_of:
+        return ingest
+    again: StageEntry = {**ingest, "params": {"params.yaml": {"as_of": ""}}}
+    return again
+
+
+def _as_of(entry: StageEntry) -> object:
+    return entry.get("params", {}).get("params.yaml", {}).get("as_of")
+
+
 def made_by(stage: Declared) -> list[str]:
     """Return the paths that a stage of dvc.yaml makes."""
     listed = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]

@@ -23,7 +23,7 @@ from tasks.runs.experiments import Run, workspaces
 from tasks.runs.history import goes_on_without, newest_run_before
 from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runs.remote import LostData, lost_data, way_out_of_lost_model
-from tasks.runs.upstream import Declared, check_upstream
+from tasks.runs.upstream import Declared, carried_ingest, check_upstream
 from tasks.runtime import faults
 from tasks.runtime.errors import CommandFailed, GitTimeout, TransientError, UserError
 from tasks.runtime.git import git
@@ -180,7 +180,7 @@ def _begin(run: Run) -> None:
     ingest, export = f"ingest@{run.product}", f"export@{run.product}"
     before = newest_run_before(run)
     if before:
-        stages[ingest] = lock_at(run.workspace, before.commit).stages[ingest]
+        stages[ingest] = carried_ingest(run, lock_at(run.workspace, before.commit).stages)
         print(f"raw data carried on from {before.name}", flush=True)
     if run.champion:
         git("fetch", "--quiet", "--tags", settings().origin, cwd=run.workspace)
