@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tasks.publication.contracts import (
     Manifest,
     ModelRef,
+    NightFile,
     PublishedPart,
     Rows,
     SchemaField,
@@ -42,6 +43,7 @@ MANIFESTS = st.builds(
     held=st.lists(st.dates(), max_size=3).map(tuple),
     schema=st.lists(st.builds(SchemaField, name=TEXT, type=TEXT), max_size=3).map(tuple),
     parts=st.lists(PARTS, max_size=3).map(tuple),
+    file=st.none() | st.builds(NightFile, key=TEXT, version=TEXT, rows=COUNT, bytes=COUNT, sha256=TEXT),
     model=st.builds(ModelRef, sha256=TEXT, version=NAME, commit=NAME, approval=NAME),
     inputs=st.builds(night_inputs, model=TEXT, as_of=st.dates(), scored_day=st.dates()),
     generation=COUNT,
@@ -52,7 +54,7 @@ MANIFESTS = st.builds(
     writer=TEXT,
     withdrawn=st.none() | st.builds(Withdrawal, person=TEXT, reason=TEXT),
 )
-# As publish of format 1 wrote it before the records had types: keys, their order, and every value.
+# As publish of format 1 writes it: keys, their order, and every value.
 PUBLISHED = """{
   "format": 1,
   "product": "tiny",
@@ -79,9 +81,16 @@ PUBLISHED = """{
       "rows": 19,
       "bytes": 2345,
       "sha256": "aa",
-      "key": "predictions/tiny/dt=2024-02-10/run=0123456789abcdef-000001/part-00000.parquet"
+      "key": "predictions/tiny/_parts/dt=2024-02-10/run=0123456789abcdef-000001/part-00000"
     }
   ],
+  "file": {
+    "key": "predictions/tiny/dt=2024-02-10/predictions.parquet",
+    "version": "0123456789abcdef-000001",
+    "rows": 19,
+    "bytes": 2345,
+    "sha256": "ab"
+  },
   "model": {
     "sha256": "bb",
     "version": "v1.0.0",
@@ -137,10 +146,12 @@ def test_manifest_of_before_is_read_and_written_again_with_the_same_bytes():
     assert (manifest.dt, manifest.rows.rows_in, manifest.parts[0].bytes) == (date(2024, 2, 10), 20, 2345)
 
 
-def test_manifest_without_an_approval_is_older_and_still_read():
+def test_manifest_that_is_older_is_still_read():
     content = json.loads(PUBLISHED)
-    del content["model"]["approval"], content["withdrawn"], content["held"]
-    assert Manifest.from_json(content).model.approval is None
+    del content["model"]["approval"], content["file"], content["withdrawn"], content["held"]
+    older = Manifest.from_json(content)
+    assert (older.model.approval, older.file, older.withdrawn) == (None, None, None)
+    assert older.parts == Manifest.from_json(PUBLISHED).parts
 
 
 def test_manifest_of_before_there_were_withdrawals_is_still_read():

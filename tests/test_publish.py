@@ -106,7 +106,8 @@ def test_night_is_published_whole_and_read_back(url):
     assert set(objects(url)) == {
         "tiny/_latest.json",
         "tiny/dt=2024-02-10/_manifest.json",
-        *(f"tiny/dt=2024-02-10/run={run}-000001/part-0000{i}.parquet" for i in range(N_PARTS)),
+        "tiny/dt=2024-02-10/predictions.parquet",
+        *(f"tiny/_parts/dt=2024-02-10/run={run}-000001/part-0000{i}" for i in range(N_PARTS)),
     }
     assert manifest.rows == Rows(rows_in=12, published=10, quarantined=2)
     assert [field.name for field in manifest.schema] == ["parcel_id", "prediction", "probability"]
@@ -133,8 +134,9 @@ def test_new_inputs_replace_the_manifest_and_keep_the_history(url):
     product, table = make_night(url, model="another model")
     publish(product, AS_OF)
     after = objects(url)
-    moved = "tiny/dt=2024-02-10/_manifest.json"
-    assert {key: tag for key, tag in before.items() if key != moved}.items() <= after.items()
+    moved, file = "tiny/dt=2024-02-10/_manifest.json", "tiny/dt=2024-02-10/predictions.parquet"
+    assert {key: tag for key, tag in before.items() if key not in (moved, file)}.items() <= after.items()
+    assert after[file] != before[file]
     assert after["tiny/dt=2024-02-10/_history/000001.json"] == before[moved] != after[moved]
     second = read_manifest(url, "tiny")
     assert second.supersedes == first.run != second.run

@@ -39,11 +39,13 @@ def test_part_that_was_damaged_or_lost_is_refused(published):
     client = boto3.session.Session().client("s3")
     body = client.get_object(Bucket="lamplighter", Key=parts_of(url)[1])["Body"].read()
     client.put_object(Bucket="lamplighter", Key=parts_of(url)[1], Body=body[:-8] + b"\0" * 8)
-    with pytest.raises(UserError, match=r"part-00001.parquet: must be as the manifest says, and is damaged"):
+    with pytest.raises(UserError, match=r"part-00001: must be as the manifest says, and is damaged"):
         read_predictions(url, "tiny")
     client.delete_object(Bucket="lamplighter", Key=parts_of(url)[1])
-    with pytest.raises(UserError, match=r"part-00001.parquet: must be as the manifest says, and is missing"):
+    with pytest.raises(UserError, match=r"part-00001: must be as the manifest says, and is missing; publish the night"):
         read_predictions(url, "tiny")
+    publish(make_night(url)[0], AS_OF)
+    assert len(read_predictions(url, "tiny")) == 10, "what the message says helps"
 
 
 @pytest.mark.parametrize("damage", [lambda body: body.replace(b'"rows": 4', b'"rows": 5'), lambda body: body[:-30]])

@@ -2,8 +2,8 @@
 
     make trace URI=s3://lamplighter/predictions/flight-delays/dt=2013-06-30/_manifest.json
 
-Takes the address of a manifest, of one in the history, or of a part file. Reads the store, the origin's git and,
-for the validation report, the DVC remote; changes nothing.
+Takes the address of a manifest, of one in the history, of a night file or of a part. Reads the store, the origin's git
+and, for the validation report, the DVC remote; changes nothing.
 """
 
 import re
@@ -17,6 +17,7 @@ from tasks.publication import manifests
 from tasks.publication.contracts import Manifest, PublishedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
+from tasks.publication.relocation import present_key
 from tasks.runs import dvc, remote
 from tasks.runs.experiments import experiments
 from tasks.runtime.errors import TransientError, UserError
@@ -25,7 +26,7 @@ from tasks.runtime.git import git, try_git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
-_ADDRESS = re.compile(r"(s3://.+)/([a-z][a-z0-9-]*[a-z0-9])/dt=(\d{4}-\d\d-\d\d)/(.+)")
+_ADDRESS = re.compile(r"(s3://.+)/([a-z][a-z0-9-]*[a-z0-9])/(?:_parts/)?dt=(\d{4}-\d\d-\d\d)/(.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +59,17 @@ def find(uri: str) -> Published:
         )
     place = NightPlace(store=Store(match[1]), product=match[2], as_of=as_of)
     current = manifests.current_manifest(place)
-    if match[4] == manifests.MANIFEST and current:
+    if match[4] in (manifests.MANIFEST, manifests.NIGHT_FILE) and current:
         return Published(store=place.store, manifest=current, is_current=True, part=None)
+    key = place.store.key_of(uri.removeprefix(f"s3://{place.store.bucket}/"))
     known = [*manifests.history(place), *([current] if current else [])]
     for manifest in reversed(known):
         whole = Published(store=place.store, manifest=manifest, is_current=manifest is current, part=None)
         if place.store.uri(place.history(manifest.generation)) == uri:
             return whole
         for part in manifest.parts:
-            if f"s3://{place.store.bucket}/{part.key}" == uri:
+            # An address may be older than the layout of now, and so may a manifest of the history.
+            if present_key(place, place.store.key_of(part.key)) == present_key(place, key):
                 return replace(whole, part=part)
     raise UserError(
         f"{uri}: must be a manifest or a part that one names, and is not; look at the folder's {manifests.MANIFEST}"

@@ -179,6 +179,22 @@ class Night(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
+class NightFile(Record):
+    """The night file: all predictions of a night in one Parquet file, for readers that go by a glob."""
+
+    key: str
+    """Its key within the bucket."""
+    version: str
+    """The run and the generation that wrote it; the file and its metadata in the store name them too."""
+    rows: int
+    """Its predictions: those of all parts; none where the night was withdrawn."""
+    bytes: int
+    """Its size."""
+    sha256: str
+    """The SHA-256 of its content, in hex."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
 class Withdrawal(Record):
     """A person's decision that a published night must not be used."""
 
@@ -215,6 +231,8 @@ class Manifest(Record):
     """The columns of every part."""
     parts: tuple[PublishedPart, ...]
     """The part files in the store."""
+    file: NightFile | None = None
+    """The night file; null in a manifest of before there was one."""
     model: ModelRef
     """The model that scored."""
     inputs: NightInputs

@@ -1,7 +1,8 @@
 """Name what the object store holds of a product's nights, and change it in the one order that is safe.
 
-    <url>/<product>/dt=D/run=<run>-<generation>/part-00000.parquet ...   immutable
+    <url>/<product>/_parts/dt=D/run=<run>-<generation>/part-00000 ...   immutable
     <url>/<product>/dt=D/_manifest.json                the commit point: it names the parts of the night
+    <url>/<product>/dt=D/predictions.parquet           the night file, for readers by glob; follows the manifest
     <url>/<product>/dt=D/_history/<generation>.json    immutable: every manifest that was replaced
     <url>/<product>/_latest.json                       pointer to the newest night; only a withdrawal moves it back
     <url>/<product>/_claims/dt=D.json                  the generations that were given out
@@ -11,6 +12,8 @@ run acquires when it is opened, so that a run opened later has a higher one. The
 run that published it, or that found the very same night published, and only ever moves to a higher one, by one
 conditional PUT. So a worker that wakes after its retry, or after a later run, has published changes nothing; and the
 parts of a lower generation that no manifest names can never be named again, which is what lets `tasks.gc` delete them.
+
+Parts have no suffix and lie apart, so that no glob for *.parquet finds a replaced or an unpublished one.
 
 Every object of JSON carries a checksum: `seal` in it is the SHA-256 of all the rest.
 """
@@ -31,7 +34,8 @@ from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.records import Record
 
-MANIFEST, LATEST, HISTORY, CLAIMS = "_manifest.json", "_latest.json", "_history", "_claims"
+MANIFEST, LATEST, HISTORY, CLAIMS, PARTS = "_manifest.json", "_latest.json", "_history", "_claims", "_parts"
+NIGHT_FILE = "predictions.parquet"
 R = TypeVar("R", bound=Record)
 
 
@@ -61,6 +65,11 @@ class NightPlace:
         return f"{self.folder}/{MANIFEST}"
 
     @property
+    def file(self) -> str:
+        """Return the key of the night file."""
+        return f"{self.folder}/{NIGHT_FILE}"
+
+    @property
     def claims(self) -> str:
         """Return the key of the generations that were given out."""
         return f"{self.product}/{CLAIMS}/dt={self.as_of.isoformat()}.json"
@@ -71,7 +80,8 @@ class NightPlace:
 
     def part(self, run: str, generation: int, name: str) -> str:
         """Return the key of one part file."""
-        return f"{self.folder}/run={run}-{generation:06d}/{name}"
+        day, name = f"dt={self.as_of.isoformat()}", name.removesuffix(".parquet")
+        return f"{self.product}/{PARTS}/{day}/run={run}-{generation:06d}/{name}"
 
 
 def encode_checked(content: Mapping[str, object]) -> bytes:
@@ -234,8 +244,9 @@ def archive_manifest(place: NightPlace, generation: int, current: StoredObject) 
     """Keep a manifest before it is replaced. Its bytes no longer change, so that all who try write the same."""
     key = place.history(generation)
     if not place.store.replace(key, current.body, None):
-        kept = place.store.read(key)
-        if kept is None or kept.body != current.body:
+        kept, _ = read_checked(place.store, key, Manifest)
+        # A manifest whose night was moved to the layout of now is the same one: see `tasks.publication.relocation`.
+        if kept is None or kept.writer != decode_record(current, Manifest).writer:
             raise UserError(
                 f"{place.store.uri(key)}: the history must not change, and holds another manifest of this generation; "
                 "compare the two, and delete the one that is wrong"

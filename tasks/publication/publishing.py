@@ -1,12 +1,14 @@
-"""Publish a night: upload its parts, move the manifest in one conditional PUT, then the pointer."""
+"""Publish a night: upload its parts, move the manifest in one conditional PUT, then the night file and the pointer."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.publication import manifests
 from tasks.publication.contracts import FORMAT, Manifest, ModelRef, Night, PublishedPart
 from tasks.publication.manifests import NightPlace
+from tasks.publication.night_file import scratch_folder, write_night_file
+from tasks.publication.relocation import earlier_parts, settle
 from tasks.publication.withdrawal import leave_withdrawn
 from tasks.runtime import faults
 
@@ -32,12 +34,19 @@ def publish_night(place: NightPlace, night: Night, folder: Path, generation: int
     writers keep winning.
     """
 
-    def upload_and_describe() -> Manifest:
-        parts = _upload(place, night, folder, generation)
-        return _manifest(place, night, generation, provenance, parts)
+    with scratch_folder() as scratch:
 
-    moved = manifests.commit_manifest(place, night.run, generation, upload_and_describe)
-    faults.failpoint("publish: the manifest has moved")
+        def upload_and_describe() -> Manifest:
+            parts = _upload(place, night, folder, generation)
+            manifest = _manifest(place, night, generation, provenance, parts)
+            return replace(manifest, file=write_night_file(place, manifest, scratch, folder))
+
+        moved = manifests.commit_manifest(place, night.run, generation, upload_and_describe)
+        faults.failpoint("publish: the manifest has moved")
+        settle(place, earlier_parts(place), scratch, folder)
+        if not moved:
+            _bring_back(place, night, folder)
+    faults.failpoint("publish: the night file has followed")
     manifests.advance_latest(place)
     leave_withdrawn(place)
     faults.failpoint("publish: the pointer has moved")
@@ -56,6 +65,13 @@ def _upload(place: NightPlace, night: Night, folder: Path, generation: int) -> t
         full_key = place.store.full_key(key)
         parts.append(PublishedPart(name=part.name, rows=part.rows, bytes=part.bytes, sha256=part.sha256, key=full_key))
     return tuple(parts)
+
+
+def _bring_back(place: NightPlace, night: Night, folder: Path) -> None:
+    """Upload what the store has lost of a night that was published before: publishing it again mends it."""
+    current = manifests.current_manifest(place)
+    for part in current.parts if current and current.run == night.run else ():
+        place.store.create_file(place.store.key_of(part.key), folder / part.name)
 
 
 def _manifest(
