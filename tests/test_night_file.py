@@ -1,7 +1,6 @@
 """Oracle: pandas, pyarrow, DuckDB and polars as readers by glob, on a real S3 server; rows that were published."""
 
 import json
-from dataclasses import replace
 from datetime import date
 
 import boto3
@@ -15,12 +14,13 @@ import pytest
 from pyarrow.fs import S3FileSystem
 from test_publish import AS_OF, attempt, claims, make_night, place, tiny, two_nights, url  # noqa: F401
 
-from tasks.publication import manifests, publishing
+from tasks.publication import publishing
 from tasks.publication.contracts import Withdrawal
 from tasks.publication.garbage import collect_garbage
 from tasks.publication.manifests import NightPlace
 from tasks.publication.night_file import scratch_folder, sync_night_file, write_night_file
 from tasks.publication.object_store import Store
+from tasks.publication.withdrawal import withdraw_night
 from tasks.publish import publish
 from tasks.read import read_manifest, read_predictions
 from tasks.runtime.errors import TransientError
@@ -84,19 +84,6 @@ def row_ids(url, as_of=AS_OF):  # noqa: F811
     stored = Store(url).read(place(url, as_of).file)
     table = pq.read_table(pyarrow.BufferReader(stored.body))
     return table["probability"].to_pylist()
-
-
-def withdraw(url, generation):  # noqa: F811
-    """A person withdraws the night."""
-    night = place(url)
-    manifest, stored = manifests.read_checked(night.store, night.manifest, manifests.Manifest)
-    decided = Withdrawal(person="Ada", reason="wrong rows")
-    withdrawn = replace(manifest, generation=generation, withdrawn=decided, file=None)
-    with scratch_folder() as scratch:
-        file = write_night_file(night, withdrawn, scratch)
-    body = manifests.encode_checked({**withdrawn.to_json(), "file": file.to_json()})
-    manifests.archive_manifest(night, manifest.generation, stored)
-    assert night.store.replace(night.manifest, body, stored)
 
 
 @pytest.fixture
@@ -215,8 +202,8 @@ def test_night_file_that_was_damaged_or_deleted_is_written_again(url, two_nights
 
 
 def test_withdrawn_night_has_no_row_for_readers_by_glob(url, two_nights, s3):  # noqa: F811
-    withdraw(url, *claims(url, "a person"))
-    assert settled(url) is True
+    assert withdraw_night(place(url), Withdrawal(person="Ada", reason="wrong rows"))
+    assert settled(url) is False
     assert row_ids(url) == []
     assert [field.name for field in pq.read_schema(pyarrow.BufferReader(Store(url).read(FILE).body))] == [
         field.name for field in two_nights[1].schema

@@ -139,6 +139,12 @@ def test_token_that_others_renew_may_be_waited_for(monkeypatch):
     assert isinstance(explained(ClientError(answer, "GetObject"), "s3://b/k"), UserError)
 
 
+def test_failure_of_a_head_stays_a_failure_where_a_get_finds_nothing(store, faulty):
+    faulty.reset(lambda request: "error before" if request.method == "HEAD" else None)
+    with pytest.raises(TransientError, match="must take HeadObject, and answered 500"):
+        store.head("nothing")
+
+
 def test_no_secret_is_in_a_message(store, faulty):
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     faulty.reset(lambda _: proxy.refusal("403 Forbidden", "AccessDenied", f"no\n{secret} may {'x' * 1000}"))

@@ -71,7 +71,8 @@ def write_night_file(place: NightPlace, manifest: Manifest, scratch: Path, folde
     from tasks.rows.partitions import read_pieces, table_writer
 
     version = manifest.file.version if manifest.file else f"{manifest.run}-{manifest.generation:06d}"
-    files = [fetch_part(place, part, scratch, folder) for part in manifest.parts]
+    parts = manifest.parts[:1] if manifest.withdrawn else manifest.parts  # the columns, which all parts share
+    files = [fetch_part(place, part, scratch, folder) for part in parts]
     schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
     schema = schema.with_metadata({**(schema.metadata or {}), ABOUT: _about(place, version)})
     target = scratch / manifests.NIGHT_FILE

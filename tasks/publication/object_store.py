@@ -131,14 +131,21 @@ class Store:
             except self._client.exceptions.ClientError as error:
                 if _code(error) in _ABSENT:
                     return None
-                # An answer to HEAD has a status and no words; the same question by GET has them.
-                self._client.get_object(Bucket=self.bucket, Key=self.full_key(key), Range="bytes=0-0")
-                raise
+                raise self._worded(key, error) from None
         checksum, metadata = head.get("ChecksumSHA256", ""), head.get("Metadata", {})
         # Of an object that was sent in pieces a store records a checksum of checksums, as "...-3".
         is_whole = checksum and "-" not in checksum
         digest = base64.b64decode(checksum).hex() if is_whole else metadata.get("sha256")
         return ObjectHead(self.uri(key), head["ETag"], digest, metadata)
+
+    def _worded(self, key: str, error: Any) -> Any:
+        """Return the refusal of a HEAD with its words: the answer has a status alone, and that of a GET has both."""
+        try:
+            self._client.get_object(Bucket=self.bucket, Key=self.full_key(key), Range="bytes=0-0")
+        except self._client.exceptions.ClientError as worded:
+            if _status(worded) == _status(error):
+                return worded
+        return error
 
     def recorded_sha256(self, key: str) -> str | None:
         """Return the checksum in hex that was stored with the object; None without an object, or a checksum of it."""
@@ -311,6 +318,10 @@ class Store:
     @cached_property
     def _client(self) -> Any:
         return connect(self.url)
+
+
+def _status(error: Any) -> int:
+    return int(error.response["ResponseMetadata"].get("HTTPStatusCode") or 0)
 
 
 def _code(error: Any) -> str:

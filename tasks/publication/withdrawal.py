@@ -2,18 +2,22 @@
 
 The night's manifest gives way to one of a higher generation that says who withdrew it and why: one conditional PUT,
 after the manifest of before is kept in the history. So a run that was opened before can no longer publish the date, and
-a new run replaces the withdrawal. The pointer follows, to the newest night that stands; where none does it stays, and
-its reader is told that the night was withdrawn. A withdrawal that died half way is finished by doing it again.
+a new run replaces the withdrawal. The night file follows, and has no row then; so does the pointer, to the newest night
+that stands; where none does it stays, and its reader is told that the night was withdrawn. A withdrawal that died half
+way is finished by doing it again.
 """
 
 import uuid
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 from tasks.publication import manifests
 from tasks.publication.contracts import FORMAT, Manifest, Pointer, Withdrawal
 from tasks.publication.manifests import LATEST, MANIFEST, NightPlace
+from tasks.publication.night_file import scratch_folder, write_night_file
 from tasks.publication.object_store import StoredObject
+from tasks.publication.relocation import earlier_parts, settle
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 
@@ -28,9 +32,12 @@ def withdraw_night(place: NightPlace, withdrawal: Withdrawal) -> bool:
     if current is None or stored is None:
         raise UserError(f"{place.store.uri(place.folder)}: a night must be published, and none is; choose another DT")
     is_new = current.withdrawn is None
-    if is_new:
-        _move_manifest(place, current, stored, withdrawal)
-    faults.failpoint("withdraw: the manifest has moved")
+    with scratch_folder() as scratch:
+        if is_new:
+            _move_manifest(place, current, stored, withdrawal, scratch)
+        faults.failpoint("withdraw: the manifest has moved")
+        settle(place, earlier_parts(place), scratch)
+    faults.failpoint("withdraw: the night file has followed")
     leave_withdrawn(place)
     faults.failpoint("withdraw: the pointer has moved")
     return is_new
@@ -56,7 +63,9 @@ def leave_withdrawn(place: NightPlace) -> Pointer | None:
     return manifests.latest(place.store, place.product)
 
 
-def _move_manifest(place: NightPlace, current: Manifest, stored: StoredObject, withdrawal: Withdrawal) -> None:
+def _move_manifest(
+    place: NightPlace, current: Manifest, stored: StoredObject, withdrawal: Withdrawal, scratch: Path
+) -> None:
     generation = manifests.acquire_generation(place, f"withdrawal-{uuid.uuid4()}")
     faults.failpoint("withdraw: the generation is acquired")
     withdrawn = replace(
@@ -65,7 +74,9 @@ def _move_manifest(place: NightPlace, current: Manifest, stored: StoredObject, w
         supersedes=current.run,
         writer=uuid.uuid4().hex,
         withdrawn=withdrawal,
+        file=None,
     )
+    withdrawn = replace(withdrawn, file=write_night_file(place, withdrawn, scratch))
     manifests.archive_manifest(place, current.generation, stored)
     faults.failpoint("withdraw: the history is kept")
     moved = place.store.replace(place.manifest, manifests.encode_checked(withdrawn.to_json()), stored)
