@@ -107,9 +107,9 @@ def test_night_that_stopped_asks_its_source_again_and_one_that_passed_does_not()
     assert carried_ingest(PREDICT, passed) == passed["ingest@tiny"]
     stopped = {"ingest@tiny": entry("ingest"), "validate@tiny": entry("validate", "2024-02-09")}
     for stages in (stopped, {"ingest@tiny": entry("ingest")}):
-        again = carried_ingest(PREDICT, stages)
-        assert again["outs"] == stages["ingest@tiny"]["outs"], "what is stored is carried on"
-        assert again["params"] != stages["ingest@tiny"]["params"], "DVC runs it again"
+        carried = carried_ingest(PREDICT, stages)
+        assert carried["outs"] == stages["ingest@tiny"]["outs"], "what is stored is carried on"
+        assert carried["params"] != stages["ingest@tiny"]["params"], "DVC runs it again"
     night_before = {"ingest@tiny": entry("ingest", "2024-02-09")}
     assert carried_ingest(PREDICT, night_before) == night_before["ingest@tiny"]
 

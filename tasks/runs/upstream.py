@@ -43,8 +43,8 @@ def carried_ingest(run: Run, earlier: dict[str, StageEntry]) -> StageEntry:
     ingest, validate = earlier[f"ingest@{run.product}"], earlier.get(f"validate@{run.product}", StageEntry())
     if _as_of(ingest) != run.as_of or _as_of(validate) == run.as_of:
         return ingest
-    again: StageEntry = {**ingest, "params": {"params.yaml": {"as_of": ""}}}
-    return again
+    changed: StageEntry = {**ingest, "params": {"params.yaml": {"as_of": ""}}}
+    return changed
 
 
 def _as_of(entry: StageEntry) -> object:
