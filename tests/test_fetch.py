@@ -186,12 +186,12 @@ def test_what_pandas_would_change_in_parquet_stays_as_it_is(workspace):
 @pytest.mark.parametrize(
     ("kind", "content", "told"),
     [
-        ("csv", b"", "must be csv; the first line must name the columns, and is empty"),
+        ("csv", b"", "must be csv; it is empty: 0 bytes"),
         ("csv", b'a,b\n1,2\n"1,2\n3,4\n', "must be csv; line 3: a quote is opened and never closed"),
         ("csv", b'a,b\n1,2\n"1"x,2\n', "must be csv; line 3: ',' expected after '\"'"),
         ("csv", b'a,b\n"1\n2,3\n4",5,6\n', "must be csv; lines 2 to 4: .*a quote may be missing"),
         ("csv", b"a\n\xff\xfe\n", "must be csv; after line .*utf-8, and byte 0xff is not; .*source.encoding"),
-        ("csv", b"a,b,a\n1,2,3\n", r"must be csv; every column must be named once, got \['a'\]"),
+        ("csv", b"day,b,day\n1,2,3\n", r"must be csv; every column must be named once, got \['day'\]"),
         ("parquet", b"no parquet at all", "must be parquet; "),
         ("jsonl", b"\xff\n", "must be jsonl; after line 0: every byte must be utf-8"),
     ],
@@ -242,7 +242,7 @@ def test_query_is_bound_to_as_of(database):
         ("SELECT * FROM parcel", "the query must run, and does not; no such table: parcel"),
         ("SELEC 1", 'the query must run, and does not; near "SELEC": syntax error'),
         ("SELECT :other", "the query must run, and does not; .*other"),
-        ("SELECT 1 AS a, 2 AS a", r"must deliver every column once, got \['a'\] more than once; rename them"),
+        ("SELECT 1 AS day, 2 AS day", r"must deliver every column once, got \['day'\] more than once; rename them"),
     ],
 )
 def test_query_that_is_wrong_is_told(database, query, told):

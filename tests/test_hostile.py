@@ -220,7 +220,7 @@ def test_file_that_cannot_be_read_stops_with_one_message(name):
 
 def test_source_that_is_a_folder_stops_with_one_message():
     Path("rows").mkdir()
-    with pytest.raises(Stopped, match=r"source.url must be a file, and rows is a folder; name a file in it"):
+    with pytest.raises(Stopped, match=r"must hold files, and holds none"):
         nightly(declare(kind="csv"), AS_OF)
 
 

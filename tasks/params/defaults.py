@@ -22,6 +22,7 @@ def complete(name: str, entry: Entry) -> Entry:
         before, now = entry.get(old), entry.get(new, {})
         if isinstance(before, dict) and isinstance(now, dict):
             entry = {**{key: value for key, value in entry.items() if key != old}, new: {**before, **now}}
+    entry = _with_names(entry)
     filled = {
         "description": name.replace("-", " ").capitalize(),
         "split": {"by": "hash" if entry.get("time") is None else "time"},
@@ -40,6 +41,22 @@ def renamed(name: str, entry: Any) -> list[str]:
         for old, new in RENAMED.items()
         if isinstance(entry, dict) and old in entry
     ]
+
+
+def _with_names(entry: Entry) -> Entry:
+    """Return the entry with what `from` says of a column under `source.names`."""
+    columns, source = entry.get("columns"), entry.get("source")
+    if not isinstance(columns, dict) or not isinstance(source, dict):
+        return entry
+    long = {name: each for name, each in columns.items() if isinstance(each, dict) and each.keys() == {"kind", "from"}}
+    names = source.get("names", {})
+    if not long or not isinstance(names, dict):
+        return entry
+    return {
+        **entry,
+        "columns": columns | {name: each["kind"] for name, each in long.items()},
+        "source": {**source, "names": names | {name: each["from"] for name, each in long.items()}},
+    }
 
 
 def _gate(target: Any, gates: Entry) -> Entry:

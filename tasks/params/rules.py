@@ -19,6 +19,7 @@ from tasks.params.source import UNREADABLE_COLUMNS
 STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAP = "use another, and say under source.names which column of the source it is"
 _PREDICTED = re.compile(r"prediction$|probability($|_)")
 
 
@@ -80,9 +81,9 @@ def column_names(parts: Parts) -> Iterator[str]:
     added = (*STAGE_COLUMNS, *([] if parts.has_key else [ROW_ID]), *([] if parts.has_time else [ARRIVED]))
     for place, name in parts.places:
         if not _COLUMN.fullmatch(name):
-            yield f"{place} must be a name of letters, digits and _, got {name!r}; rename the column"
+            yield f"{place} must be a name of letters, digits and _, got {name!r}; {_MAP}"
         elif name in added:
-            yield f"{place} must not be a name that the stages add themselves, got {name!r}; rename the column"
+            yield f"{place} must not be a name that the stages add themselves, got {name!r}; {_MAP}"
         elif place in ("key", "time") and _PREDICTED.match(name):
             yield f"{place} must not be a name of the predictions' own columns, got {name!r}; rename the column"
 

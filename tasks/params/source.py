@@ -29,6 +29,12 @@ def _is_delimiter(text: str) -> str:
     return text
 
 
+def _is_escape(text: str | None) -> str | None:
+    if text is not None and (len(text) != 1 or text in '"\r\n\0'):
+        raise ValueError(f'must be one character and no quote, got {text!r}; use "\\\\"')
+    return text
+
+
 def _is_callable(text: str) -> str:
     module, _, function = text.partition(":")
     if not function or not module_exists(module):
@@ -49,6 +55,17 @@ class AnySource:
     ends: Annotated[Day | None, Field(examples=["2013-12-31"])] = None
     """The last day of data that come to no more, written as "YYYY-MM-DD": a run of a later date is refused, in place of
     a night without rows. Default: they go on."""
+    names: dict[str, str] = Field(default_factory=dict)
+    """The source's own name of a column, key, time or target whose name differs here, such as
+    {revenue: "Umsatz (€)"}. `columns: {revenue: {kind: number, from: "Umsatz (€)"}}` means the same."""
+    missing: Annotated[tuple[str, ...] | None, Field(examples=[["NA", "NULL"]])] = None
+    """Words that mean a missing cell, or a label that is not known yet, such as [NA, NULL, "\\\\N", "?"]. Default: the
+    empty cell alone; where labels hold such a word the run stops and asks, and [] says that it is a class."""
+    decimal: Literal[".", ","] | None = None
+    """Between the whole and the parts of a number written as text. Default: a dot; where a column of a CSV could as
+    well mean 1965 by 1.965, the run stops and asks, and "." says that it does not."""
+    thousands: Literal["", ".", ",", " ", "'", "\u00a0", "\u202f"] = ""
+    """Between groups of three digits of a number written as text. Default: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -56,7 +73,9 @@ class AnyFileSource(AnySource):
     """What all files have in common."""
 
     url: Annotated[str | None, Field(examples=["data.csv"]), without_password(URL_PASSWORD)] = None
-    """A path, an s3:// or an http(s):// address."""
+    """A path, an s3:// or an http(s):// address; of a file, also compressed (gz, bz2, xz, zst, zip), or, not over http,
+    of a folder (with a slash at its end on s3) or a pattern with *. Its files are read in the order of their names;
+    folders such as dt=2024-03-01 are a column dt."""
     url_env: UrlEnv = None
     """The environment variable that holds the URL, for one that holds a secret."""
 
@@ -74,6 +93,13 @@ class CsvSource(AnyFileSource):
     """The character between cells."""
     encoding: Encoding = "utf-8"
     """How text is written as bytes, by a name that Python knows."""
+    escape: Annotated[str | None, Field(examples=["\\"]), AfterValidator(_is_escape)] = None
+    """The character before a quote that is part of a cell in quotes, such as Spark's backslash. Default: such a quote
+    is written twice."""
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    """Lines before the header."""
+    skip_space: bool = False
+    """Whether spaces after a delimiter are no part of the cell or name that follows."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -7,6 +7,8 @@ and a missing quote stops the run before rows run together.
 import csv
 import json
 import sys
+from collections.abc import Collection
+from itertools import islice
 from typing import IO
 
 import pandas as pd
@@ -20,21 +22,33 @@ from tasks.sources.unreadable import UnreadableRow, with_unreadable
 CHUNK_ROWS = 65536
 
 
-def read_csv(file: IO[bytes], source: CsvSource) -> pd.DataFrame:
-    """Return every cell as text, an empty one as missing. Raises ValueError where rows run together."""
+def read_csv(file: IO[bytes], source: CsvSource, declared: Collection[str] = ()) -> pd.DataFrame:
+    """Return every cell as text, an empty one as missing; columns that are unnamed or doubled are left out.
+
+    Raises ValueError where rows run together, or a `declared` column comes twice.
+    """
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(open_text(file, source), delimiter=source.delimiter, strict=True)
+    text_file = open_text(file, source)
+    skipped = sum(1 for _ in islice(text_file, source.skip_lines))
+    reader = csv.reader(
+        text_file,
+        delimiter=source.delimiter,
+        escapechar=source.escape,
+        skipinitialspace=source.skip_space,
+        strict=True,
+    )
     tables: list[pa.Table] = []
     chunk: list[list[str]] = []
     unreadable: list[UnreadableRow] = []
-    ended = 0
+    ended = skipped
     try:
         header = next(reader, [])
         if not header:
             raise ValueError("the first line must name the columns, and is empty")
-        ended = reader.line_num
+        _refuse_doubled(header, declared)
+        ended = skipped + reader.line_num
         for row in reader:
-            begun, ended = ended + 1, reader.line_num
+            begun, ended = ended + 1, skipped + reader.line_num
             if len(row) == len(header):
                 chunk.append(row)
             elif row:  # an empty line is none
@@ -55,15 +69,24 @@ def read_csv(file: IO[bytes], source: CsvSource) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise no_text(error, ended) from None
     tables.append(_texts(chunk, header))
+    if unreadable and not sum(map(len, tables)):
+        raise ValueError(
+            f"all {len(unreadable):,} rows: {unreadable[0]['unreadable'].removeprefix('row: ')}, first on line "
+            f"{unreadable[0]['unreadable_line']}; is the header's line complete, and source.delimiter right?"
+        )
     return with_unreadable(pa.concat_tables(tables).to_pandas(), unreadable)
 
 
 def _texts(rows: list[list[str]], header: list[str]) -> pa.Table:
     """Return cells as Arrow's text, of which a row takes a tenth of the memory that Python's own takes."""
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ValueError(f"every column must be named once, got {twice} more than once; rename them")
     columns = [pa.array(cells, pa.large_string()) for cells in zip(*rows, strict=True)] or [
         pa.array([], pa.large_string())
     ] * len(header)
-    return pa.table([pc.if_else(pc.equal(cells, ""), None, cells) for cells in columns], names=header)
+    once = {name: cells for name, cells in zip(header, columns, strict=True) if name and header.count(name) == 1}
+    return pa.table({name: pc.if_else(pc.equal(cells, ""), None, cells) for name, cells in once.items()})
+
+
+def _refuse_doubled(header: list[str], declared: Collection[str]) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1 and name in declared})
+    if twice:
+        raise ValueError(f"every column must be named once, got {twice} more than once; rename them")

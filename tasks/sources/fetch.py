@@ -6,6 +6,7 @@ casts the cells and quarantines those that do not fit. A row that cannot be read
 """
 
 import importlib
+from collections.abc import Collection
 from datetime import date
 
 import pandas as pd
@@ -15,7 +16,9 @@ from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
+from tasks.sources.compressed import DAMAGED, decompressed, files_of
 from tasks.sources.csv_file import read_csv
+from tasks.sources.dialect import in_own_terms, names_in_source
 from tasks.sources.jsonl_file import read_jsonl
 from tasks.sources.other_files import checked
 from tasks.sources.parquet_file import read_parquet
@@ -35,13 +38,15 @@ def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
     elif source.kind == "sql":
         frame = read_query(source, place, as_of, _kinds_of_cells(product))
     else:
-        frame = _read_file(source, place)
+        frame = _read_files(source, place, names_in_source(product).values())
     if not isinstance(frame, pd.DataFrame):
         raise UserError(f"{place} must deliver a pandas DataFrame, got {type(frame).__name__}; return a DataFrame")
-    twice = frame.columns[frame.columns.duplicated()].tolist()
+    doubled = frame.columns[frame.columns.duplicated()]
+    twice = [name for name in doubled.unique() if name in names_in_source(product).values()]
     if twice:
         raise UserError(f"{place} must deliver every column once, got {twice} more than once; rename them")
-    return mark_containers(frame.reset_index(drop=True), product, place)
+    frame = frame.loc[:, ~frame.columns.isin(doubled)].reset_index(drop=True)
+    return mark_containers(in_own_terms(frame, product, place), product, place)
 
 
 def _kinds_of_cells(product: Product) -> dict[str, str]:
@@ -59,17 +64,19 @@ def _call(source: PythonSource, place: str, start: date | None, end: date) -> pd
     return frame.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore") if isinstance(frame, pd.DataFrame) else frame
 
 
-def _read_file(source: FileSource, place: str) -> pd.DataFrame:
-    import fsspec
-
+def _read_files(source: FileSource, place: str, declared: Collection[str]) -> pd.DataFrame:
+    """Return the rows of a file, or of all files of a folder or pattern; a column that some lack is missing in them."""
     url, shown = url_of(source, place)
+    frames = []
     try:
-        with fsspec.open(url, "rb") as opened:
-            file = checked(opened, source)
-            if source.kind == "csv":
-                return read_csv(file, source)
-            return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file)
+        for file, columns in files_of(url):
+            shown = file if source.url_env is None and file != url else shown
+            frame = _read_file(file, source, declared)
+            frames.append(frame.assign(**{name: value for name, value in columns.items() if name not in frame}))
+        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     except Exception as error:
+        if isinstance(error, DAMAGED):
+            error = ValueError(f"it is compressed, and damaged or cut off; {error}")
         message = redact_url(" ".join(str(error).split()), url, shown)
         if isinstance(error, FileNotFoundError) and _is_absent(error):
             raise UserError(f"{place}.url must exist, and {shown} does not; correct the path") from None
@@ -82,6 +89,16 @@ def _read_file(source: FileSource, place: str) -> pd.DataFrame:
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("aiohttp", "botocore"):
             raise TransientError(f"{place}.url: {shown} could not be read; {message}") from None
         raise
+
+
+def _read_file(url: str, source: FileSource, declared: Collection[str]) -> pd.DataFrame:
+    import fsspec
+
+    with fsspec.open(url, "rb") as opened:
+        file = checked(decompressed(opened, source.kind == "parquet"), source)
+        if source.kind == "csv":
+            return read_csv(file, source, declared)
+        return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file)
 
 
 def _is_corrupt(error: Exception) -> bool:

@@ -35,6 +35,10 @@ def json_schema() -> JsonSchemaValue:
         _describe(_class(name), definition)
         if name in FILLED:
             definition["required"] = [key for key in definition["required"] if key not in FILLED[name]]
+    kinds = definitions["Product"]["properties"]["columns"]
+    kind = kinds["additionalProperties"]
+    long = {"type": "object", "properties": {"kind": kind, "from": {"type": "string"}}, "required": ["kind", "from"]}
+    kinds["additionalProperties"] = {"anyOf": [kind, {**long, "additionalProperties": False}]}
     _describe(Params, content)
     for old, new in RENAMED.items():
         renamed = definitions["Product"]["properties"]

@@ -1,0 +1,169 @@
+"""Oracle: the values that a person reads in each file, written down beside it."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from builders import a_product, declared, mistakes
+
+from tasks.runtime.errors import UserError
+from tasks.sources.fetch import fetch
+
+pytestmark = pytest.mark.usefixtures("workspace")
+HEADER, ROW = b"id,day,depot,weight_kg,late\n", b"a,2024-01-01,A,1.5,0\n"
+
+
+def read(content, name="rows.csv", columns=None, target=None, time="day", **source):
+    Path(name).write_bytes(content)
+    return fetched(columns, target, time, url=name, **source)
+
+
+def fetched(columns=None, target=None, time="day", **source):
+    product = a_product(
+        source={"kind": "csv", **source},
+        key=["id"],
+        time=time,
+        columns=columns or {"depot": "category", "weight_kg": "number"},
+        target=target or {"name": "late", "task": "binary"},
+        expectations=[],
+        gates={},
+    )
+    return fetch(product, None, date(2024, 1, 2))
+
+
+def zipped(content, *more):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("rows.csv", *more):
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "compress", [gzip.compress, bz2.compress, lzma.compress, zipped, lambda c: pa.compress(c, "zstd", asbytes=True)]
+)
+def test_compressed_file_is_read_by_its_content(compress):
+    assert read(compress(HEADER + ROW * 3))["weight_kg"].tolist() == ["1.5"] * 3
+
+
+def test_compressed_file_that_is_cut_off_is_a_mistake_and_no_passing_failure():
+    for compress in (gzip.compress, bz2.compress, lzma.compress, zipped):
+        with pytest.raises(UserError, match=r"rows.csv must be csv; "):
+            read(compress(HEADER + ROW * 900)[:-40])
+    with pytest.raises(UserError, match="it is a ZIP archive of 2 files; keep one"):
+        read(zipped(HEADER, "b.csv"))
+    with pytest.raises(UserError, match="it is an Excel workbook; save the sheet as CSV"):
+        read(zipped(HEADER, "[Content_Types].xml"))
+
+
+def test_folder_and_pattern_are_read_with_the_columns_of_their_folders(workspace):
+    for day in (1, 2):
+        folder = workspace / f"rows/event=2024-01-0{day}"
+        folder.mkdir(parents=True)
+        more = b",new" if day == 2 else b""
+        (folder / "part.csv.gz").write_bytes(gzip.compress(HEADER.strip() + more + b"\n" + ROW.strip() + more + b"\n"))
+    (workspace / "rows/_SUCCESS").write_bytes(b"")
+    for url in ("rows", "rows/", "rows/*/*.csv.gz"):
+        frame = fetched(time="event", url=url)
+        assert frame["event"].tolist() == ["2024-01-01", "2024-01-02"]
+        assert frame["new"].isna().tolist() == [True, False]
+    (workspace / "empty").mkdir()
+    with pytest.raises(UserError, match="empty must be csv; must hold files, and holds none"):
+        fetched(url="empty")
+
+
+def test_names_of_the_source_are_mapped_wherever_they_are_used():
+    content = "Order ID,dt,2nd item,Umsatz (€),Late?,day\na,2024-01-01,x,1.5,0,other\n".encode()
+    frame = read(
+        content,
+        columns={"depot": "category", "weight_kg": {"kind": "number", "from": "Umsatz (€)"}},
+        names={"id": "Order ID", "day": "dt", "depot": "2nd item", "late": "Late?"},
+    )
+    assert frame[["id", "day", "depot", "weight_kg", "late"]].to_numpy().tolist() == [
+        ["a", "2024-01-01", "x", "1.5", "0"]
+    ]
+    with pytest.raises(UserError, match=r"source.names.depot must be a column of the source, got 'Dépot'"):
+        read(HEADER + ROW, names={"depot": "Dépot"})
+    with pytest.raises(UserError, match=r"source.names must name declared columns, got 'weight'; use one of id"):
+        read(HEADER + ROW, names={"weight": "weight_kg"})
+    assert "say under source.names which column" in mistakes(declared(time="dt"))[0]
+
+
+def test_undeclared_columns_may_be_unnamed_or_doubled():
+    frame = read(b"id,day,depot,weight_kg,late,note,note,,\n" + ROW.strip() + b",,,,\n")
+    assert list(frame) == ["id", "day", "depot", "weight_kg", "late"]
+
+
+def test_rows_that_all_have_another_number_of_cells_are_told_so():
+    with pytest.raises(UserError, match="all 3 rows: must have 5 cells as the header has, and has 6, first on line 2"):
+        read(HEADER + (ROW.strip() + b",\n") * 3)
+
+
+def test_escape_lines_before_the_header_and_spaces_are_read_as_declared():
+    frame = read(
+        b"# a report\n# of today\nid, day, depot, weight_kg, late\n" + b'a, 2024-01-01, "5\\" wide, \\\\", 1, 0\nb\n',
+        escape="\\",
+        skip_lines=2,
+        skip_space=True,
+    )
+    assert frame["depot"][0] == '5" wide, \\'
+    assert frame["unreadable_line"].dropna().tolist() == [5]
+
+
+def test_words_for_missing_are_missing_where_declared_and_words_elsewhere():
+    content = HEADER + b"a,2024-01-01,NA,NA,0\nb,2024-01-01,\\N,1,NA\n"
+    frame = read(content, missing=["NA", "\\N"])
+    assert frame.isna().to_numpy().tolist() == [[False, False, True, True, False], [False, False, True, False, True]]
+    assert read(content)["depot"].tolist() == ["NA", "\\N"]
+
+
+def test_word_for_missing_becomes_no_class_in_silence():
+    content = HEADER + b"a,2024-01-01,A,1,icu\nb,2024-01-01,A,1,NA\nc,2024-01-01,A,1,home\n"
+    target = {"name": "late", "task": "multiclass"}
+    with pytest.raises(UserError, match=r"in late 1 of 3 labels are the word 'NA'; set source.missing: \[\"NA\"\]"):
+        read(content, target=target)
+    assert read(content, target=target, missing=["NA"])["late"].isna().tolist() == [False, True, False]
+    assert read(content, target=target, missing=[])["late"][1] == "NA"
+
+
+@pytest.mark.parametrize(
+    ("cell", "stored"),
+    [
+        ("7.703,19", "7703.19"),
+        ("1.965", "1965"),
+        ("985", "985"),
+        ("-0,5", "-0.5"),
+        ("1.234.567", "1234567"),
+        ("1.5", '"1.5"'),
+        ("1234.567", '"1234.567"'),
+        ("heavy", "heavy"),
+    ],
+)
+def test_number_is_read_in_the_declared_form_or_is_none(cell, stored):
+    content = f"id;day;depot;weight_kg;late\na;2024-01-01;A;{cell};0\n".encode()
+    frame = read(content, delimiter=";", decimal=",", thousands=".")
+    assert frame["weight_kg"].tolist() == [stored]
+
+
+def ambiguous(*cells):
+    return HEADER + "".join(f"{i},2024-01-01,A,{cell},0\n" for i, cell in enumerate(cells)).encode()
+
+
+def test_numbers_that_fit_two_readings_stop_and_ask():
+    content = ambiguous(*["1.965", "2.225"] * 6, "985")
+    with pytest.raises(UserError, match=r"numbers of weight_kg fit two readings: 12 of 13 have a dot.*source.decimal"):
+        read(content)
+    assert read(content, decimal=".")["weight_kg"][0] == "1.965"
+    assert read(content, decimal=",", thousands=".")["weight_kg"][0] == "1965"
+
+
+@pytest.mark.parametrize("others", [["0.985"], ["1.5"], ["1000"], []])
+def test_numbers_with_honest_decimals_are_not_asked_about(others):
+    assert isinstance(read(ambiguous(*["1.965", "2.225"] * 6, *others)), pd.DataFrame)
