@@ -159,7 +159,7 @@ STOPPED = {
     "a pointer of DVC": (DVC_POINTER, "csv", "rows must be csv; it is a pointer of DVC .* run dvc pull"),
     "a page of HTML": (b"\n<!DOCTYPE html><html>Sign in</html>", "jsonl", "it is an HTML page, .* open the address"),
     "the error of an object store": (b"<?xml version='1.0'?><Error/>", "csv", "it is XML, such as the error of an"),
-    "a ZIP archive": (b"PK\x03\x04" + bytes(99), "csv", "it is a ZIP archive or an Excel workbook; convert it"),
+    "a ZIP archive": (b"PK\x03\x04" + bytes(99), "csv", "it is compressed, and damaged or cut off; "),
     "Parquet for CSV": (parquet(), "csv", "rows must be csv; it is Parquet; convert it, or correct source.kind"),
     "binary garbage": (bytes(range(256)), "csv", "it is binary, or its text is not utf-8; convert it"),
     "unreadable rows without a column": (
