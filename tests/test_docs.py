@@ -13,7 +13,7 @@ from benchmarks import page
 
 DOCS = ROOT / "docs"
 MAX_README_LINES = 150
-PAGES = ("reading", "guarantees", "operations", "architecture", "benchmarks", "glossary")
+PAGES = ("reading", "guarantees", "operations", "alarms", "architecture", "benchmarks", "glossary")
 
 
 def documents() -> list[Path]:
@@ -53,15 +53,29 @@ def test_readme_is_short_and_links_every_page():
     assert all(f"(docs/{name}.md)" in readme for name in PAGES)
 
 
+def assert_names_tests(text: str) -> None:
+    """Fail where a text names no test of the project, or one that is not there."""
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert named, text
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8"), f"{file}::{name}"
+
+
 def test_every_promise_names_a_test_that_exists():
     text = (DOCS / "guarantees.md").read_text("utf-8")
     promises = re.split(r"^\* ", text[: text.index("## Counted")], flags=re.MULTILINE)[1:]
     assert len(promises) > 30
     for promise in promises:
-        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", promise)
-        assert named, promise
-        for file, name in named:
-            assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8"), f"{file}::{name}"
+        assert_names_tests(promise)
+
+
+def test_every_situation_of_operations_names_a_test_that_exists():
+    text = (DOCS / "operations.md").read_text("utf-8")
+    table = text[text.index("## What can happen") : text.index("## Backups")]
+    situations = re.findall(r"^\| (?!situation)(\w.*)$", table, flags=re.MULTILINE)
+    assert len(situations) > 50
+    for situation in situations:
+        assert_names_tests(situation)
 
 
 def test_every_make_target_of_the_documents_exists():
