@@ -13,8 +13,8 @@ from model.heads import head_of
 from tasks.params import Product, Source
 from tasks.runtime.errors import UserError
 
-MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "NaN", "nan", "None", "none", "\\N", "?", "-")
-"""Words by which programs write that a cell is missing."""
+MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-")
+"""Words by which programs write that a cell is missing; a label `NaN` is not known in any case: see `has_label`."""
 MIN_AMBIGUOUS = 10
 """From so many numbers on that read two ways a column is asked about."""
 _NUMBERS = ("number", "context")
