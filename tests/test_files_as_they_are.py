@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from builders import a_product, declared, mistakes
 
+from tasks.rows.delivery import declared_columns
 from tasks.runtime.errors import UserError
 from tasks.sources.fetch import fetch
 
@@ -25,8 +26,8 @@ def read(content, name="rows.csv", columns=None, target=None, time="day", **sour
     return fetched(columns, target, time, url=name, **source)
 
 
-def fetched(columns=None, target=None, time="day", **source):
-    product = a_product(
+def product_of(columns=None, target=None, time="day", **source):
+    return a_product(
         source={"kind": "csv", **source},
         key=["id"],
         time=time,
@@ -35,7 +36,10 @@ def fetched(columns=None, target=None, time="day", **source):
         expectations=[],
         gates={},
     )
-    return fetch(product, None, date(2024, 1, 2))
+
+
+def fetched(*columns_target_time, **source):
+    return fetch(product_of(*columns_target_time, **source), None, date(2024, 1, 2))
 
 
 def zipped(content, *more):
@@ -71,7 +75,7 @@ def test_folder_and_pattern_are_read_with_the_columns_of_their_folders(workspace
         (folder / "part.csv.gz").write_bytes(gzip.compress(HEADER.strip() + more + b"\n" + ROW.strip() + more + b"\n"))
     (workspace / "rows/_SUCCESS").write_bytes(b"")
     for url in ("rows", "rows/", "rows/*/*.csv.gz"):
-        frame = fetched(time="event", url=url)
+        frame = fetched(None, None, "event", url=url)
         assert frame["event"].tolist() == ["2024-01-01", "2024-01-02"]
         assert frame["new"].isna().tolist() == [True, False]
     (workspace / "empty").mkdir()
@@ -167,3 +171,23 @@ def test_numbers_that_fit_two_readings_stop_and_ask():
 @pytest.mark.parametrize("others", [["0.985"], ["1.5"], ["1000"], []])
 def test_numbers_with_honest_decimals_are_not_asked_about(others):
     assert isinstance(read(ambiguous(*["1.965", "2.225"] * 6, *others)), pd.DataFrame)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_mark_of_byte_order_is_no_part_of_the_first_name(encoding):
+    content = (HEADER + ROW).decode()
+    for text in (content, "\ufeff" + content):
+        assert read(text.encode(encoding), encoding=encoding)["id"].tolist() == ["a"]
+
+
+def test_quote_with_a_backslash_is_told_how_to_be_read():
+    row = b'a,2024-01-01,"A ""or\\" B",1.5,0\n'
+    with pytest.raises(UserError, match=r"line 2: .* a quote within quotes is written twice, or with source.escape"):
+        read(HEADER + row)
+    row = b'a,2024-01-01,"A \\"or\\" B",1.5,0\n'
+    assert read(HEADER + row, escape="\\")["depot"].tolist() == ['A "or" B']
+
+
+def test_names_that_begin_with_a_space_are_shown_so():
+    with pytest.raises(UserError, match=r"lacks day.* it has id, ' day', .*; set source.skip_space: true"):
+        declared_columns(read((HEADER + ROW).replace(b",", b", ")), product_of(url="rows.csv"))

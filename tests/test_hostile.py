@@ -165,7 +165,7 @@ STOPPED = {
     "unreadable rows without a column": (
         csv("p2,2024-01-01\n", header=HEADER.replace("depot", "Depot")),
         "csv",
-        "lacks depot; it has parcel_id, day, Depot, weight_kg, handed_in, late$",
+        "lacks depot; it has parcel_id, day, Depot, weight_kg, handed_in, late; say under source.names",
     ),
     "a header alone": (HEADER.encode(), "csv", "knows no row up to 2024-01-03; check as_of and the source"),
     "no header": (csv(header=""), "csv", "delivers none of parcel_id, .* in its 6 columns; is its first line a header"),

@@ -103,11 +103,13 @@ def declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
         if len(missing) == len(wanted):  # the names may be the cells of a row, and are not shown
             raise UserError(
                 f"{source} must deliver every declared column, and delivers none of {', '.join(wanted)} in its "
-                f"{len(delivered)} columns; is its first line a header, and source.delimiter right?"
+                f"{len(delivered)} columns; is its first line a header (source.skip_lines), and source.delimiter right?"
             )
+        spaced = any(name != name.strip() for name in delivered)
         raise UserError(
-            f"{source} must deliver every declared column, and lacks "
-            f"{', '.join(missing)}; it has {', '.join(delivered)}"
+            f"{source} must deliver every declared column, and lacks {', '.join(missing)}; it has "
+            f"{', '.join(repr(name) if name != name.strip() else name for name in delivered)}; "
+            + ("set source.skip_space: true" if spaced else "say under source.names what a column is called there")
         )
     return frame[[*wanted, *(name for name in UNREADABLE_COLUMNS if name in frame.columns)]]
 

@@ -5,11 +5,11 @@ and a missing quote stops the run before rows run together.
 """
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Collection
 from itertools import islice
-from typing import IO
 
 import pandas as pd
 import pyarrow as pa
@@ -22,7 +22,7 @@ from tasks.sources.unreadable import UnreadableRow, with_unreadable
 CHUNK_ROWS = 65536
 
 
-def read_csv(file: IO[bytes], source: CsvSource, declared: Collection[str] = ()) -> pd.DataFrame:
+def read_csv(file: io.BufferedReader, source: CsvSource, declared: Collection[str] = ()) -> pd.DataFrame:
     """Return every cell as text, an empty one as missing; columns that are unnamed or doubled are left out.
 
     Raises ValueError where rows run together, or a `declared` column comes twice.
@@ -64,8 +64,7 @@ def read_csv(file: IO[bytes], source: CsvSource, declared: Collection[str] = ())
                 tables.append(_texts(chunk, header))
                 chunk.clear()
     except csv.Error as error:
-        quote = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
-        raise ValueError(f"line {ended + 1}: {quote}") from None
+        raise ValueError(f"line {ended + 1}: {_wrong_quote(str(error), source)}") from None
     except UnicodeDecodeError as error:
         raise no_text(error, ended) from None
     tables.append(_texts(chunk, header))
@@ -75,6 +74,15 @@ def read_csv(file: IO[bytes], source: CsvSource, declared: Collection[str] = ())
             f"{unreadable[0]['unreadable_line']}; is the header's line complete, and source.delimiter right?"
         )
     return with_unreadable(pa.concat_tables(tables).to_pandas(), unreadable)
+
+
+def _wrong_quote(error: str, source: CsvSource) -> str:
+    """Return what is wrong with a quote, and how to read it where it may be right."""
+    if "unexpected end" in error:
+        return "a quote is opened and never closed"
+    if source.escape is None and "expected after" in error:
+        return f'{error}; a quote within quotes is written twice, or with source.escape: "\\\\" as \\"'
+    return error
 
 
 def _texts(rows: list[list[str]], header: list[str]) -> pa.Table:

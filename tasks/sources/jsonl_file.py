@@ -1,8 +1,8 @@
 """Read JSON Lines: one object a line."""
 
+import io
 import json
 from collections.abc import Iterator
-from typing import IO
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from tasks.sources.unreadable import UnreadableRow, with_unreadable
 _TWICE = "a name is given twice"
 
 
-def read_jsonl(file: IO[bytes], source: JsonlSource) -> pd.DataFrame:
+def read_jsonl(file: io.BufferedReader, source: JsonlSource) -> pd.DataFrame:
     """Return an object per line, numbers with a point as text. Raises ValueError where no line is one."""
     rows: list[dict[str, object]] = []
     unreadable: list[UnreadableRow] = []
@@ -45,7 +45,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def _lines(file: IO[bytes], source: JsonlSource) -> Iterator[str]:
+def _lines(file: io.BufferedReader, source: JsonlSource) -> Iterator[str]:
     r"""Yield lines as JSON Lines means them: ended by \n alone. Raises ValueError where bytes are no text."""
     number = 0
     text = open_text(file, source, newline="\n")

@@ -37,7 +37,7 @@ _FORMATS = (
 )
 
 
-def checked(file: IO[bytes], source: FileSource) -> IO[bytes]:
+def checked(file: IO[bytes], source: FileSource) -> io.BufferedReader:
     """Return the file, from its first byte on. Raises ValueError where its first bytes are those of another kind."""
     buffered = io.BufferedReader(file)  # type: ignore[type-var]
     head = buffered.peek(HEAD_BYTES)[:HEAD_BYTES]
