@@ -39,7 +39,7 @@ _FORMATS = (
 
 def checked(file: IO[bytes], source: FileSource) -> io.BufferedReader:
     """Return the file, from its first byte on. Raises ValueError where its first bytes are those of another kind."""
-    buffered = io.BufferedReader(file)  # type: ignore[type-var]
+    buffered: io.BufferedReader = io.BufferedReader(file)  # type: ignore[arg-type]
     head = buffered.peek(HEAD_BYTES)[:HEAD_BYTES]
     if reason := mistaken_for(head, source):
         raise ValueError(reason)
