@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from conftest import ROOT
 
 from tasks import STAGES
+from tasks.params import Product
 from tasks.training import code
 
 STAGES_OF_DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
@@ -136,3 +138,18 @@ def test_what_decides_no_byte_exists(place):
 @pytest.mark.parametrize("package", ["model/scoring", "model/evaluation", "tasks/quality", "tasks/publication"])
 def test_trained_weights_outlive_a_change_in(stage, package):
     assert not any(covers(package, file) for file in closure(f"tasks/{stage}.py"))
+
+
+def test_ingest_names_every_part_of_an_entry_that_its_sources_read():
+    fields = {"key", "time", *Product.__dataclass_fields__}
+    files = ["tasks/ingest.py", "tasks/rows/delivery.py", *(path for path in code_deps("ingest") if "sources" in path)]
+    texts = [
+        file.read_text("utf-8")
+        for path in files
+        for file in ((ROOT / path).glob("*.py") if (ROOT / path).is_dir() else [ROOT / path])
+    ]
+    read = {name for text in texts for name in re.findall(r"\bproduct\.(\w+)", text)} & fields
+    named = {
+        str(name).partition(".")[0] for name in STAGES_OF_DVC["ingest"]["do"]["params"][1]["data/settings/${key}.json"]
+    }
+    assert read - {"name"} <= named, read - named

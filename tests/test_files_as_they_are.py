@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import zipfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from builders import a_product, declared, mistakes
 
+from tasks.rows.casting import event_day, parse_time
 from tasks.rows.delivery import declared_columns
 from tasks.runtime.errors import UserError
 from tasks.sources.fetch import fetch
@@ -191,3 +193,83 @@ def test_quote_with_a_backslash_is_told_how_to_be_read():
 def test_names_that_begin_with_a_space_are_shown_so():
     with pytest.raises(UserError, match=r"lacks day.* it has id, ' day', .*; set source.skip_space: true"):
         declared_columns(read((HEADER + ROW).replace(b",", b", ")), product_of(url="rows.csv"))
+
+
+def dates(*cells, **source):
+    content = (
+        b"id,when,depot,weight_kg,late\n" + "".join(f"{i},{cell},A,1,0\n" for i, cell in enumerate(cells)).encode()
+    )
+    zone = source.pop("zone", "UTC")
+    Path("rows.csv").write_bytes(content)
+    product = replace(product_of(None, None, "when", url="rows.csv", **source), time_zone=zone)
+    return parse_time(fetch(product, None, date(2024, 1, 2))["when"]).astype("str").fillna("none").tolist()
+
+
+@pytest.mark.parametrize(
+    ("form", "cell", "read_as"),
+    [
+        ("%d.%m.%Y", "03.04.2024", "2024-04-03"),
+        ("%m/%d/%Y", "03/04/2024", "2024-03-04"),
+        ("%d.%m.%Y", "2024-04-03", "2024-04-03"),
+        ("%d.%m.%Y", "31.02.2024", "none"),
+        ("%d%m%Y", "03042024", "2024-04-03"),
+        ("%d%m%Y", "20240403", "none"),
+        ("%Y%m%d", "20240403", "2024-04-03"),
+        (None, "20240403", "2024-04-03"),
+        (None, "03.04.2024", "none"),
+        (None, "1712188800", "none"),
+        ("%d.%m.%Y %H:%M %z", "03.04.2024 00:30 +0200", "2024-04-02 22:30:00"),
+        (None, "2024-04-03 10:30:00 UTC", "2024-04-03 10:30:00"),
+        ("s", "1712188800", "2024-04-04"),
+        ("s", "1712188800.9", "2024-04-04"),
+        ("ms", "1712188800999", "2024-04-04"),
+        ("us", "1712188800000000", "2024-04-04"),
+        ("ns", "1712188800000000001", "2024-04-04"),
+        ("s", "-1", "1969-12-31 23:59:59"),
+        ("s", "1712188800000", "none"),
+        ("s", "20240403", "1970-08-23 06:20:03"),
+        ("%d.%m.%Y", "31.12.9999", "9999-12-31"),
+    ],
+)
+def test_time_is_read_in_the_declared_format_or_is_none(form, cell, read_as):
+    found = dates(cell, time_format=form)[0]
+    assert found.removesuffix(" 00:00:00") == read_as
+
+
+@pytest.mark.parametrize(
+    ("form", "cell", "on_the_clock"),
+    [
+        (None, "2024-03-01T23:30:00Z", "2024-03-02 00:30:00"),
+        (None, "2024-03-01 23:30:00.250 UTC", "2024-03-02 00:30:00"),
+        (None, "2024-07-01 23:30:00-05:00", "2024-07-02 06:30:00"),
+        (None, "2024-03-01 23:30:00", "2024-03-01 23:30:00"),
+        ("s", "1709335800", "2024-03-02 00:30:00"),
+        ("%d.%m.%Y %H:%M UTC", "01.03.2024 23:30", "none"),
+        ("%d.%m.%Y %H:%M UTC", "01.03.2024 23:30 UTC", "2024-03-02 00:30:00"),
+        ("%d.%m.%Y %H:%M", "01.03.2024 23:30", "2024-03-01 23:30:00"),
+    ],
+)
+def test_moment_belongs_to_its_day_in_the_products_time_zone(form, cell, on_the_clock):
+    assert dates(cell, time_format=form, zone="Europe/Berlin") == [on_the_clock]
+
+
+def test_typed_moment_belongs_to_its_day_in_the_products_time_zone():
+    moment = pd.Timestamp("2024-03-01 23:30", tz="UTC")
+    pd.DataFrame({"id": ["a"], "when": [moment], "depot": "A", "weight_kg": 1.0, "late": 0}).to_parquet("rows.parquet")
+    product = product_of(None, None, "when", kind="parquet", url="rows.parquet")
+    for zone, day in (("UTC", "2024-03-01"), ("Europe/Berlin", "2024-03-02")):
+        cells = fetch(replace(product, time_zone=zone), None, date(2024, 1, 2))["when"]
+        assert event_day(cells).tolist() == [day]
+
+
+@pytest.mark.parametrize("form", ["%H:%M", "%d.%m.", "dd.mm.yyyy", "seconds", "%Y-%m-%d %Z", "%Q", ""])
+def test_format_that_names_no_day_is_refused(form):
+    source = {"kind": "csv", "url": "rows.csv", "time_format": form}
+    assert (
+        "source.time_format must be one of s, ms, us, ns, or name year, month" in mistakes(declared(source=source))[0]
+    )
+
+
+def test_words_for_missing_hold_of_times_and_keys_too():
+    frame = read(HEADER + b"?,?,A,1,0\n", missing=["?"])
+    assert frame[["id", "day"]].isna().to_numpy().tolist() == [[True, True]]

@@ -25,6 +25,7 @@ from tasks.params.sections import (
     TimeSplit,
 )
 from tasks.params.source import (
+    EPOCH_UNITS,
     UNREADABLE_COLUMNS,
     CsvSource,
     FileSource,
@@ -39,6 +40,7 @@ from tasks.params.yaml_file import load, loads, parse, raw
 __all__ = [
     "ARRIVED",
     "ENGINES",
+    "EPOCH_UNITS",
     "LOWER_IS_BETTER",
     "MAX_SHARDS",
     "MEASURED",

@@ -47,7 +47,9 @@ class Product:
     column `arrived`. That costs: no split by time, no horizon, and what was there on the first day counts as new."""
     time_zone: Annotated[TimeZone, Field(examples=["Europe/Berlin"])] = "UTC"
     """The product's time zone, in which its day begins: schedules are read in it, and a run that is given no as_of is
-    of the last day that has ended in it. A name of the IANA database."""
+    of the last day that has ended in it. A time of the source with an offset, or counted since 1970, is read as what
+    its clocks show, so that a row belongs to the day that it had there; a time without one is such a time already. A
+    name of the IANA database."""
     columns: Annotated[
         dict[str, Annotated[str, OneOf(tuple(KINDS))]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
     ]

@@ -1,6 +1,8 @@
 """Kinds of source that a product's rows may come from, one class each; `tasks.sources` reads them."""
 
 import codecs
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -11,6 +13,9 @@ from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, Day, module_exists, 
 
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """Columns that `tasks.sources.unreadable` adds to rows that it cannot read: the reason, the line, and its text."""
+
+EPOCH_UNITS = ("s", "ms", "us", "ns")
+"""Units in which a time may be counted from 1970-01-01T00:00Z on."""
 
 
 def _is_encoding(name: str) -> str:
@@ -32,6 +37,23 @@ def _is_delimiter(text: str) -> str:
 def _is_escape(text: str | None) -> str | None:
     if text is not None and (len(text) != 1 or text in '"\r\n\0'):
         raise ValueError(f'must be one character and no quote, got {text!r}; use "\\\\"')
+    return text
+
+
+def _is_time_format(text: str | None) -> str | None:
+    """Check that a format brings a day back as it was, so that none is guessed."""
+    if text is None or text in EPOCH_UNITS:
+        return text
+    day = datetime(2013, 11, 30, tzinfo=UTC)
+    try:
+        names_the_day = "%Z" not in text and datetime.strptime(day.strftime(text), text).date() == day.date()
+    except (ValueError, re.error):
+        names_the_day = False
+    if not names_the_day:
+        raise ValueError(
+            f"must be one of {', '.join(EPOCH_UNITS)}, or name year, month and day as strptime does (a zone as %z, or "
+            f'as UTC at the end), got {text!r}; use for example "%d.%m.%Y"'
+        )
     return text
 
 
@@ -66,6 +88,9 @@ class AnySource:
     well mean 1965 by 1.965, the run stops and asks, and "." says that it does not."""
     thousands: Literal["", ".", ",", " ", "'", "\u00a0", "\u202f"] = ""
     """Between groups of three digits of a number written as text. Default: nothing."""
+    time_format: Annotated[str | None, Field(examples=["%d.%m.%Y"]), AfterValidator(_is_time_format)] = None
+    """How the columns of times are written, in the letters of Python's strptime, such as "%d.%m.%Y %H:%M"; or s, ms, us
+    or ns for a number of those since 1970. Dates as 2024-03-01 are read beside it. Default: ISO 8601 alone."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -19,6 +19,8 @@ _DAY_FIRST = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?|[0-9]{8}(?:T.+)?"
 _SURPLUS = r"([.,][0-9]{6})[0-9]+"
 """Digits of a second beyond the sixth: pandas would read the whole column to the nanosecond, which has no year beyond
 2262."""
+_UTC = r" ?UTC$"
+"""How databases write the zone that ISO 8601 writes as Z."""
 _EXACT = 2**53
 """From here on a 64-bit float skips integers."""
 
@@ -29,18 +31,24 @@ def parse_time(values: pd.Series) -> pd.Series:
     A value must name its day: neither a year or month alone nor a word such as `today` is a date. Parts of a
     second are cut off, and a time without a zone is taken for UTC.
     """
+    parsed = parse_moment(values).dt.tz_localize(None).astype("datetime64[s]")
+    return parsed.where(parsed.dt.year.between(1, 9999))
+
+
+def parse_moment(values: pd.Series) -> pd.Series:
+    """Return dates and times as `parse_time` knows them, with parts of a second, as moments in UTC."""
     if pd.api.types.is_numeric_dtype(values):  # a bare number is no date, though pandas would take it for one
-        return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s]")
+        return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s, UTC]")
     if values.dtype == object:
         values = values.where(values.map(_may_be_time), None)
-        values = values.map(lambda cell: re.sub(_SURPLUS, r"\1", cell) if isinstance(cell, str) else cell)
+        values = values.map(
+            lambda cell: re.sub(_UTC, "Z", re.sub(_SURPLUS, r"\1", cell)) if isinstance(cell, str) else cell
+        )
     elif not pd.api.types.is_datetime64_any_dtype(values):
         values = as_text(values)
         values = values.where(values.str.fullmatch(_DAY_FIRST, na=False), None)
-        values = values.str.replace(_SURPLUS, r"\1", regex=True)
-    parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    parsed = parsed.dt.tz_localize(None).astype("datetime64[s]")
-    return parsed.where(parsed.dt.year.between(1, 9999))
+        values = values.str.replace(_SURPLUS, r"\1", regex=True).str.replace(_UTC, "Z", regex=True)
+    return pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
 
 
 def _may_be_time(cell: object) -> bool:

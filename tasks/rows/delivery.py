@@ -167,7 +167,7 @@ def _nothing_to_store(rows: pd.DataFrame, product: Product, last: str) -> str:
         return (
             f"{source}: {product.time} must be a date, and no row has one: of {n:,} rows {n_given / n:.0%} have a cell "
             f"there that is none, and {(n - n_given) / n:.0%} have no cell; dates are written like 2013-06-30: "
-            "mend the source, or declare how it writes them (docs/products.md)"
+            'mend the source, or set source.time_format to how it writes them, such as "%d.%m.%Y"'
         )
     oldest = rows["dt"].dropna().min()
     later = f": its oldest row is of {oldest}" if isinstance(oldest, str) else ""

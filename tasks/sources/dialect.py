@@ -1,16 +1,21 @@
-"""Read a source's cells as it declares them: its own names of columns, its words for missing, its form of numbers.
+"""Read a source's cells as it declares them: its own names of columns, its words for missing, its form of numbers
+and of times.
 
 This is the one place where a name of the source becomes a name of the product; all that comes after knows the latter.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 
 from model.heads import head_of
-from tasks.params import Product, Source
+from tasks.params import EPOCH_UNITS, Product, Source
+from tasks.rows.casting import as_text, parse_moment
 from tasks.runtime.errors import UserError
 
 MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-")
@@ -19,6 +24,11 @@ MIN_AMBIGUOUS = 10
 """From so many numbers on that read two ways a column is asked about."""
 _NUMBERS = ("number", "context")
 _GROUPED = r"\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*"
+_BARE_DAY = r"[0-9]{8}(?:T.+)?"
+_MOMENT = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].*(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
+_COUNT = r"-?[0-9]{1,20}(?:\.[0-9]+)?"
+_PER_SECOND = {unit: 1000**power for power, unit in enumerate(EPOCH_UNITS)}
+_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("0001-01-02", "9999-12-30"))
 _UNGROUPED = r"\s*[+-]?[0-9]{1,3}\s*"
 
 
@@ -38,7 +48,7 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
     label_kind = head_of(target.task).label_kind
     kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in frame}
     if source.missing:
-        for name in kinds:
+        for name in (name for name in names_in_source(product) if name in frame):
             frame[name] = frame[name].mask(_is_word(frame[name], source.missing), None)
     elif source.missing is None and label_kind not in _NUMBERS and not head_of(target.task).label_values:
         _ask_about_missing_labels(frame, target.name, place)
@@ -47,6 +57,9 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
             frame[name] = frame[name].map(_number_form(source), na_action="ignore")
         elif source.decimal is None and source.kind == "csv":
             _ask_about_thousands(frame[name], name, place)
+    for name in dict.fromkeys([product.time, *(name for name, kind in product.kinds.items() if kind == "time")]):
+        if name in frame:
+            frame[name] = _times(frame[name], source.time_format, product.time_zone)
     return frame
 
 
@@ -117,3 +130,51 @@ def _number_form(source: Source) -> Callable[[object], object]:
         return json.dumps(cell, ensure_ascii=False)
 
     return written
+
+
+def _times(cells: pd.Series, form: str | None, zone: str) -> pd.Series:
+    """Return times as ISO 8601 or as a type of times, those with an offset as the clocks of the zone show them."""
+    if isinstance(cells.dtype, pd.DatetimeTZDtype):
+        return cells if zone == "UTC" else cells.dt.tz_convert(zone).dt.tz_localize(None)
+    if form and not pd.api.types.is_datetime64_any_dtype(cells):
+        texts = as_text(cells).str.strip()
+        read = _counted(texts, form) if form in EPOCH_UNITS else _formatted(texts, form)
+        # Eight digits that are none of the declared form would be taken for a date of another.
+        other = texts.mask(texts.str.fullmatch(_BARE_DAY, na=False), texts.map(json.dumps, na_action="ignore"))
+        cells = _written(read, zone).where(read.notna(), other)
+    if zone == "UTC" or not (cells.dtype == "str" or cells.dtype == object):
+        return cells
+    texts = as_text(cells)
+    is_moment = texts.str.fullmatch(_MOMENT, na=False)
+    if not is_moment.any():
+        return cells
+    read = parse_moment(texts.where(is_moment, None))
+    return _written(read, zone).where(read.notna(), texts)
+
+
+def _formatted(texts: pd.Series, form: str) -> pd.Series:
+    is_moment = "%z" in form or re.search("(UTC|GMT|Z)$", form) is not None
+    return pd.to_datetime(texts, format=form, errors="coerce", utc=is_moment)
+
+
+def _counted(texts: pd.Series, unit: str) -> pd.Series:
+    """Return the moments that numbers of a unit since 1970 are, cut to the microsecond; NaT for what is none."""
+
+    def microseconds(text: str) -> int | None:
+        count = math.floor(Decimal(text) * 10**6 / _PER_SECOND[unit])
+        return count if _FIRST <= count <= _LAST else None
+
+    is_count = texts.str.fullmatch(_COUNT, na=False)
+    counts = texts.where(is_count, None).map(microseconds, na_action="ignore").astype("Int64")
+    found = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
+    known = counts.notna()
+    found[known] = counts[known].to_numpy(np.int64).astype("M8[us]")
+    return found.dt.tz_localize("UTC")
+
+
+def _written(times: pd.Series, zone: str) -> pd.Series:
+    """Return times as text, moments as the clocks of the zone show them."""
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        times = times.dt.tz_convert(zone).dt.tz_localize(None)
+    texts = pd.Series(np.datetime_as_string(times.to_numpy().astype("M8[us]")), index=times.index, dtype="str")
+    return texts.str.removesuffix(".000000").where(times.notna(), None)
