@@ -80,9 +80,7 @@ def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):
     assert published["experiment"] in experiments(airflow_run.project, airflow_run.env)
     assert published["model"]["version"] == "v1.0.0"
     assert published["rows"] == {"in": 20, "published": 19, "quarantined": 1}
-    assert {part["key"].rpartition("/")[2] for part in published["parts"]} == {
-        f"part-{i:05d}.parquet" for i in range(3)
-    }
+    assert {part["key"].rpartition("/")[2] for part in published["parts"]} == {f"part-{i:05d}" for i in range(3)}
     assert published["inputs"]["environment_sha256"] == file_sha256(airflow_run.project / "constraints.txt")
     assert {"name": "probability", "type": "float"} in published["schema"]
 
@@ -322,7 +320,11 @@ def test_backfill_makes_what_is_missing_as_of_its_own_date(airflow_run, publishe
     """The last test of this file: later nights than the others know of."""
     command = [sys.executable, "-m", "tasks.commands", "backfill", "tiny", "--from", AS_OF, "--to", "2024-02-12"]
     shown = call([*command, "--dry"], airflow_run.project, airflow_run.env)
-    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["published", "missing", "missing"]
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("2024")] == [
+        "published",
+        "missing",
+        "missing",
+    ]
     before = read_manifest(URL, "tiny", AS_OF)
     printed = call(command, airflow_run.project, airflow_run.env)
     assert printed.endswith(f"nothing is missing from {AS_OF} to 2024-02-12\n"), printed

@@ -13,6 +13,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
+from model.features.kinds import KINDS
 from model.heads import head_of
 from tasks.params import EPOCH_UNITS, Product, Source
 from tasks.rows.casting import as_text, parse_moment
@@ -22,7 +23,6 @@ MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\
 """Words by which programs write that a cell is missing; a label `NaN` is not known in any case: see `has_label`."""
 MIN_AMBIGUOUS = 10
 """From so many numbers on that read two ways a column is asked about."""
-_NUMBERS = ("number", "context")
 _GROUPED = r"\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*"
 _BARE_DAY = r"[0-9]{8}(?:T.+)?"
 _MOMENT = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].*(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
@@ -50,9 +50,9 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
     if source.missing:
         for name in (name for name in names_in_source(product) if name in frame):
             frame[name] = frame[name].mask(_is_word(frame[name], source.missing), None)
-    elif source.missing is None and label_kind not in _NUMBERS and not head_of(target.task).label_values:
+    elif source.missing is None and KINDS[label_kind].cells != "float64" and not head_of(target.task).label_values:
         _ask_about_missing_labels(frame, target.name, place)
-    for name in (name for name, kind in kinds.items() if kind in _NUMBERS):
+    for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
         if source.decimal == "," or source.thousands:
             frame[name] = frame[name].map(_number_form(source), na_action="ignore")
         elif source.decimal is None and source.kind == "csv":

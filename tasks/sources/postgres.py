@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model.features.kinds import KINDS
+
 if TYPE_CHECKING:
     import sqlalchemy
 
@@ -83,7 +85,7 @@ def refusals(types: Mapping[str, str], kinds: Mapping[str, str]) -> list[str]:
             remedy = "which is no single value; select a part of it, such as {name}[1]"
         elif type_.endswith("(composite)"):
             remedy = "which is no single value; select a part of it, such as ({name}).field"
-        elif type_ == "money" and kind == "number":
+        elif type_ == "money" and KINDS[kind].cells == "float64":
             remedy = "whose text depends on the server's settings; select {name}::numeric"
         if remedy:
             found.append(f"{name} is of type {type_}, {remedy.format(name=name)}")

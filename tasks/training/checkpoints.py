@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.params import Product
+from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, file_sha256, read_json, remove_older_than, write_json
 from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.settings import KEPT_DAYS, settings
@@ -43,7 +44,7 @@ class CheckpointFolder:
         for checkpoint in self._oldest_first()[::-1]:
             try:
                 return self._load(checkpoint)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, UserError) as error:
                 print(f"checkpoint {checkpoint.name} is left out: {error}", flush=True)
         return None
 
