@@ -280,6 +280,13 @@ def test_wrong_arguments_of_an_expectation_are_refused(kwargs):
     assert all("expectations.0.kwargs must fit expect_column_values_to_be_between, got {" in line for line in lines)
 
 
+@pytest.mark.parametrize("mostly", [0.29, 0.995])
+def test_any_share_may_be_asked_of_a_column(mostly):
+    kwargs = {"column": "depot", "mostly": mostly}
+    product = params.parse(declared(expectations=expectation("expect_column_values_to_not_be_null", **kwargs)))
+    assert product.product("tiny").expectations[0].kwargs == kwargs
+
+
 @pytest.mark.parametrize(
     ("kind", "argument", "kwargs"),
     [
