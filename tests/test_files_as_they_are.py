@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from builders import a_product, declared, mistakes
 
@@ -105,6 +106,20 @@ def test_names_of_the_source_are_mapped_wherever_they_are_used():
 def test_undeclared_columns_may_be_unnamed_or_doubled():
     frame = read(b"id,day,depot,weight_kg,late,note,note,,\n" + ROW.strip() + b",,,,\n")
     assert list(frame) == ["id", "day", "depot", "weight_kg", "late"]
+
+
+def test_undeclared_columns_of_parquet_are_not_read():
+    no_text = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    day, depot = pa.array(["2024-01-01"]), pa.array(["A"])
+    columns = {"id": depot, "day": day, "depot": depot, "weight_kg": pa.array([1.5]), "late": pa.array([0])}
+    table = pa.table([*columns.values(), no_text, depot, depot], [*columns, "note", "twice", "twice"])
+    pq.write_table(table, "rows.parquet")
+    assert list(fetched(kind="parquet", url="rows.parquet")) == list(columns)
+    with pytest.raises(UserError, match=r"rows.parquet must be parquet; .*UTF8"):
+        fetched({"note": "text"}, kind="parquet", url="rows.parquet")
+    pq.write_table(table.append_column("day", day), "rows.parquet")
+    with pytest.raises(UserError, match=r"must deliver every column once, got \['day'\] more than once"):
+        fetched(kind="parquet", url="rows.parquet")
 
 
 def test_rows_that_all_have_another_number_of_cells_are_told_so():

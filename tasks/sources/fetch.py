@@ -98,7 +98,7 @@ def _read_file(url: str, source: FileSource, declared: Collection[str]) -> pd.Da
         file = checked(decompressed(opened, source.kind == "parquet"), source)
         if source.kind == "csv":
             return read_csv(file, source, declared)
-        return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file)
+        return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file, declared)
 
 
 def _is_corrupt(error: Exception) -> bool:

@@ -6,6 +6,7 @@ cell, and is one. Sixteen bytes are a UUID; other bytes are text where they are 
 """
 
 import uuid
+from collections.abc import Collection
 from typing import IO
 
 import numpy as np
@@ -19,11 +20,15 @@ from tasks.sources.unreadable import with_unreadable
 UUID_BYTES = 16
 
 
-def read_parquet(file: IO[bytes]) -> pd.DataFrame:
-    """Return the table, integers exact. Raises ValueError or an Arrow error where it is damaged."""
+def read_parquet(file: IO[bytes], declared: Collection[str] = ()) -> pd.DataFrame:
+    """Return the table, integers exact; where it has all `declared` columns these alone, and none else is read.
+
+    Raises ValueError or an Arrow error where it is damaged.
+    """
     # INT96 holds years far beyond those that an integer of nanoseconds can count.
     parquet = pq.ParquetFile(file, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
-    table = parquet.read()
+    has_all = bool(declared) and {*declared} <= {*parquet.schema_arrow.names}
+    table = parquet.read(columns=list(declared) if has_all else None)
     table.validate(full=True)  # text that is no UTF-8 would fail much later
     columns = {place: cells(table.column(place)) for place in range(table.num_columns)}
     frame = pd.DataFrame(columns, index=range(table.num_rows))
