@@ -154,6 +154,18 @@ def test_word_for_missing_becomes_no_class_in_silence():
     assert read(content, target=target, missing=[])["late"][1] == "NA"
 
 
+def test_word_for_missing_in_a_column_of_numbers_is_told_with_its_remedy(capsys):
+    content = HEADER + b"a,2024-01-01,NA,NA,0\nb,2024-01-01,A,1,0\nc,2024-01-01,A,x,0\n"
+    read(content)
+    shown = capsys.readouterr().err
+    assert "source: every cell of weight_kg must be a number, and 1 of 3 are the word 'NA'" in shown
+    assert 'set source.missing: ["NA"]' in shown
+    assert "depot" not in shown
+    read(content, missing=["NA"])
+    read(content, missing=[])
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("cell", "stored"),
     [

@@ -7,6 +7,7 @@ This is the one place where a name of the source becomes a name of the product; 
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -53,6 +54,8 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
     elif source.missing is None and KINDS[label_kind].cells != "float64" and not head_of(target.task).label_values:
         _ask_about_missing_labels(frame, target.name, place)
     for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
+        if source.missing is None and (name != target.name or not head_of(target.task).label_values):
+            _tell_missing_numbers(frame[name], name, place)
         if source.decimal == "," or source.thousands:
             frame[name] = frame[name].map(_number_form(source), na_action="ignore")
         elif source.decimal is None and source.kind == "csv":
@@ -81,12 +84,30 @@ def _is_word(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
     return cells.isin(words) if cells.dtype in (object, "str") else pd.Series(False, cells.index)
 
 
+def _words_for_missing(cells: pd.Series) -> dict[str, int]:
+    """Return how often a column holds each word by which programs write that a cell is missing."""
+    if cells.dtype not in (object, "str"):
+        return {}
+    counts = cells[cells.isin(MISSING_WORDS)].value_counts()
+    return {word: int(counts[word]) for word in MISSING_WORDS if word in counts}
+
+
+def _tell_missing_numbers(cells: pd.Series, name: str, place: str) -> None:
+    """Print how rows are kept whose number is a word for missing: `validate` will find that it is no number."""
+    words = _words_for_missing(cells)
+    if words:
+        found = ", ".join(f"{n:,} of {len(cells):,} are the word {word!r}" for word, n in words.items())
+        print(
+            f"{place}: every cell of {name} must be a number, and {found}: they go to quarantine; set "
+            f"source.missing: {json.dumps(list(words))} where they are missing cells or labels",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _ask_about_missing_labels(frame: pd.DataFrame, target: str, place: str) -> None:
-    if target not in frame or frame[target].dtype not in (object, "str"):
-        return
-    counts = frame[target].dropna().map(str).value_counts()
-    words = {word: int(counts[word]) for word in MISSING_WORDS if word in counts}
-    if words and len(words) < len(counts):
+    words = _words_for_missing(frame[target]) if target in frame else {}
+    if words and len(words) < frame[target].dropna().map(str).nunique():
         found = ", ".join(f"{n:,} of {len(frame):,} labels are the word {word!r}" for word, n in words.items())
         raise UserError(
             f"{place}: a word for missing is no class: in {target} {found}; set source.missing: "
