@@ -11,6 +11,7 @@ import pytest
 from builders import TINY, a_repository
 from conftest import ROOT, environment, parcels
 
+from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
 from tasks.runtime.git import git
@@ -122,6 +123,13 @@ def test_damaged_json_is_one_message(tmp_path):
     (tmp_path / "index.json").write_text("{")
     with pytest.raises(UserError, match=r"index.json: must be JSON, and is damaged .*; restore it: dvc checkout"):
         read_json(tmp_path / "index.json")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"rows": 1}', '{"rows": {"2024-01-01": {}}, "labels": {}}'])
+def test_damaged_index_of_raw_data_is_one_message(tmp_path, content):
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(UserError, match=r"index.json: must be an index of raw data, and is damaged .*dvc checkout"):
+        RawIndex.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["LAMPLIGHTER_S3_PORT", "LAMPLIGHTER_UI_PORT"])

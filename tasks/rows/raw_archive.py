@@ -21,6 +21,7 @@ from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.rows.casting import cell_text, parse_time, without_nan
 from tasks.rows.keys import key_text, row_hashes, row_ids
 from tasks.rows.partitions import n_rows, partition, partition_day, read_table, write_table
+from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.paths import TABLES, Table
 
@@ -83,10 +84,20 @@ class RawIndex:
 
     @classmethod
     def load(cls, folder: Path) -> "RawIndex":
-        """Return the index of a folder, or an empty one."""
+        """Return the index of a folder, or an empty one. Raises UserError where it is damaged."""
         if not (folder / INDEX).exists():
             return cls(folder=folder)
         content = read_json(folder / INDEX)
+        try:
+            return cls._from_json(folder, content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{folder / INDEX}: must be an index of raw data, and is damaged ({type(error).__name__}: {error}); "
+                "restore it: dvc checkout --force"
+            ) from None
+
+    @classmethod
+    def _from_json(cls, folder: Path, content: Mapping[str, Any]) -> "RawIndex":
         rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in TABLES)
         newest = content.get("as_of", "")
         return cls(
