@@ -204,6 +204,7 @@ NAMED_ELSEWHERE = {
     # What people write where they mean a kind, and the guess of one from cells.
     "tasks/params": {"category", "number", "text"},
     "tasks/commands/product.py": {"category", "number", "text"},
+    "tasks/commands/source_form.py": {"number"},
     # A column of the news themselves.
     "tasks/sources/news.py": {"text"},
 }

@@ -1,6 +1,7 @@
 """Oracle: rows made for each guess, and the check of params.yaml, which every proposal must pass."""
 
 import json
+from datetime import date
 
 import pandas as pd
 import pytest
@@ -11,8 +12,9 @@ from conftest import parcels
 from tasks import params
 from tasks.commands.product import propose
 from tasks.runtime.errors import UserError
+from tasks.sources.fetch import fetch
 
-ROWS = 60
+ROWS, LAST_DAY = 60, date(2024, 3, 30)
 
 
 def rows(**columns):
@@ -124,22 +126,79 @@ def test_every_format_and_a_table_are_read(folder):
         ("rows.csv", "lte", "TARGET must be a column, got 'lte'; use one of ticket_id, day, depot, late"),
         ("rows.csv", "same", "TARGET must hold two values or more, and holds 1; use another column"),
         ("empty.csv", "late", "must hold rows, and holds none"),
-        ("odd.csv", "is late?", r"TARGET must be a name of letters, digits and _; rename it, got 'is late\?'"),
     ],
 )
 def test_what_is_wrong_is_said_plainly(file, target, message):
     rows(same="x").to_csv("rows.csv", index=False)
     rows().head(0).to_csv("empty.csv", index=False)
-    rows().rename(columns={"late": "is late?"}).to_csv("odd.csv", index=False)
     with pytest.raises(UserError, match=message):
         propose("shop", file, target)
 
 
-def test_columns_that_cannot_be_declared_are_left_out_with_the_reason():
-    text, entry = proposed(rows(**{"Ship Mode": "x", "dt": "y"}))
-    assert entry["columns"] == {"depot": "category"}
-    assert '# "Ship Mode": left out: must be a name of letters, digits and _; rename it' in text
-    assert '# "dt": left out: must not be a name that the stages add themselves' in text
+def test_names_that_cannot_be_declared_are_mapped():
+    frame = rows(**{"Größe (m)": [f"{i / 4}" for i in range(ROWS)], "dt": ["x", "y"] * 30}).rename(
+        columns={"late": "is late?"}
+    )
+    _, entry = proposed(frame, "is late?")
+    assert entry["source"]["names"] == {"Grosse_m": "Größe (m)", "dt_": "dt", "is_late": "is late?"}
+    assert entry["columns"] == {"depot": "category", "Grosse_m": "number", "dt_": "category"}
+    assert entry["target"]["name"] == "is_late"
+
+
+def test_german_export_is_declared_as_it_is_written():
+    frame = pd.DataFrame(
+        {
+            "Auftrag Nr": [f"a{i}" for i in range(ROWS)],
+            "Datum": [f"{1 + i // 2:02d}.03.2024" for i in range(ROWS)],
+            "Umsatz (€)": [f"{1 + i}.{i:03d},5" if i % 3 else "NA" for i in range(ROWS)],
+            "Menge": [f"{1 + i % 9}.965" if i % 2 else "985" for i in range(ROWS)],
+            "Status": [["offen", "zu", "NA"][i % 3] for i in range(ROWS)],
+        }
+    )
+    frame.to_csv("rows.csv.gz", sep=";", index=False, encoding="cp1252")
+    entry = yaml.safe_load(propose("shop", "rows.csv.gz", "Status"))["shop"]
+    assert entry["source"] == {
+        "kind": "csv",
+        "url": "rows.csv.gz",
+        "encoding": "cp1252",
+        "delimiter": ";",
+        "names": {"Auftrag_Nr": "Auftrag Nr", "Umsatz": "Umsatz (€)"},
+        "missing": ["NA"],
+        "decimal": ",",
+        "thousands": ".",
+        "time_format": "%d.%m.%Y",
+    }
+    assert entry["columns"] == {"Umsatz": "number", "Menge": "number"}
+    assert (entry["key"], entry["time"], entry["target"]["task"]) == (["Auftrag_Nr"], "Datum", "multiclass")
+    read = fetch(params.parse({"as_of": "2024-03-30", "products": {"shop": entry}}).product("shop"), None, LAST_DAY)
+    assert read["Menge"][:2].tolist() == ["985", "2965"]
+    assert read["Status"].isna().sum() == ROWS // 3
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        ([f"{1 + i % 12:02d}/{13 + i % 9}/2024" for i in range(ROWS)], "%m/%d/%Y"),
+        ([f"{13 + i % 9}/0{1 + i % 9}/2024 10:30" for i in range(ROWS)], "%d/%m/%Y %H:%M"),
+        ([1_709_251_200 + 86_400 * i for i in range(ROWS)], "s"),
+        ([1_709_251_200_000 + 86_400_000 * i for i in range(ROWS)], "ms"),
+        ([f"2024-03-0{1 + i % 9}" for i in range(ROWS)], None),
+    ],
+)
+def test_format_of_times_is_guessed_where_it_fits_alone(cells, form):
+    _, entry = proposed(rows(created=cells).drop(columns="day"))
+    assert (entry["time"], entry["source"].get("time_format")) == ("created", form)
+
+
+def test_times_that_fit_two_formats_are_left_to_a_person():
+    text, entry = proposed(rows(created=[f"0{1 + i % 9}/0{1 + i % 8}/2024" for i in range(ROWS)]).drop(columns="day"))
+    assert "time_format" not in entry["source"]
+    assert "# created reads as %d/%m/%Y and as %m/%d/%Y: set source.time_format to the right one" in text
+
+
+def test_numbers_with_commas_between_thousands_are_declared_so():
+    _, entry = proposed(rows(price=[f"{i},{500 + i}.25" if i else "99.5" for i in range(ROWS)]))
+    assert (entry["source"]["thousands"], entry["columns"]["price"]) == (",", "number")
 
 
 def test_written_entry_is_appended_and_all_before_it_stays(folder):

@@ -6,7 +6,7 @@ what stops a night stops the proposal, with the same message.
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,10 +15,11 @@ import pandas as pd
 
 from model.heads import head_of
 from tasks import params
-from tasks.params.rules import STAGE_COLUMNS
+from tasks.commands.source_form import FIT, SourceForm, guess_form, read_as
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
+from tasks.sources.compressed import decompressed
 from tasks.sources.fetch import fetch
 
 SUFFIXES = {
@@ -26,10 +27,11 @@ SUFFIXES = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
 }
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 DELIMITERS = ",;\t|"
 HEAD_BYTES = 65536
-FEW, FIT = 20, 0.95
-"""So many different values are few; so large a share of the cells makes a kind."""
+FEW = 20
+"""So many different values are few."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def propose(name: str, source: str, target: str, table: str = "", write: bool = 
     frame = _read(name, declared)
     if target not in frame:
         raise UserError(f"{source}: TARGET must be a column, got {target!r}; use one of {', '.join(map(str, frame))}")
-    lines = _entry(name, declared, frame, target)
+    form = guess_form(frame, target)
+    lines = _entry(name, declared, form, read_as(frame, form), form.own_name(target))
     entry = params.raw("\n".join(lines))
     params.parse({"as_of": "2000-01-01", "products": entry})
     text = "".join(f"  {line}\n" for line in lines)
@@ -66,7 +69,8 @@ def _source(address: str, table: str) -> dict[str, str]:
     """Return the entry's source."""
     if table:
         return {"kind": "sql", "url": address, "query": f"SELECT * FROM {table}"}
-    kind = SUFFIXES.get(Path(address.partition("?")[0]).suffix.lower())
+    suffixes = [each.lower() for each in Path(address.partition("?")[0]).suffixes]
+    kind = SUFFIXES.get(next((each for each in reversed(suffixes) if each not in COMPRESSED), ""))
     if kind is None:
         raise UserError(
             f"FROM must be a file that ends in {', '.join(SUFFIXES)}, or the SQLAlchemy URL of a database with "
@@ -81,7 +85,7 @@ def _dialect(address: str) -> dict[str, str]:
 
     try:
         with fsspec.open(address, "rb") as file:
-            head = file.read(HEAD_BYTES)
+            head = decompressed(file, random_access=False).read(HEAD_BYTES)
     except Exception:
         return {}  # the reader finds the words for it
     try:
@@ -103,26 +107,23 @@ def _read(name: str, source: dict[str, str]) -> pd.DataFrame:
     return frame
 
 
-def _entry(name: str, source: dict[str, str], frame: pd.DataFrame, target: str) -> list[str]:
+def _entry(name: str, source: dict[str, str], form: SourceForm, frame: pd.DataFrame, target: str) -> list[str]:
     """Return the lines of the entry, indented as below `products:`."""
     guesses = [_guess(frame[column], str(column)) for column in frame if column != target]
-    unusable = {name: why for name in [target, *map(str, frame)] if (why := _obstacle(name))}
-    if target in unusable:
-        raise UserError(f"TARGET {unusable[target]}, got {target!r}")
-    usable = [guess for guess in guesses if guess.name not in unusable]
-    key, time = _key(usable), next((each for each in usable if each.kind == "time"), None)
-    inputs = [each for each in usable if each.kind and each != time and each != key]
+    key, time = _key(guesses), next((each for each in guesses if each.kind == "time"), None)
+    inputs = [each for each in guesses if each.kind and each != time and each != key]
     if not inputs:
         raise UserError(
             f"{source['url']}: there must be a column to learn from beside {target}, and there is none; add one"
         )
     task, why = _task(frame[target])
-    lines = [f"{name}:", f"  source: {_flow(source)}"]
+    used = [each.name for each in (key, time, *inputs) if each] + [target]
+    lines = [f"{name}:", f"  source: {_flow({**source, **form.entry(used)})}"]
+    lines += [f"  # {note}" for note in form.notes]
     lines.append(f"  key: [{key.name}]  # all values differ" if key else "  # key: no column names every row")
     lines.append(f"  time: {time.name}  # {time.why}" if time else "  # time: no column holds dates")
     lines += ["  columns:", *(f"    {each.name}: {each.kind}  # {each.why}" for each in inputs)]
-    lines += [f"    # {each.name}: left out: {each.why}" for each in usable if not each.kind and each != key]
-    lines += [f"    # {json.dumps(each, ensure_ascii=False)}: left out: {why}" for each, why in unusable.items()]
+    lines += [f"    # {each.name}: left out: {each.why}" for each in guesses if not each.kind and each != key]
     lines.append(f"  target: {_flow({'name': target, 'task': task})}  # {why}")
     return lines + (list(_split(frame[time.name])) if time else [])
 
@@ -191,15 +192,11 @@ def _split(days: pd.Series) -> Iterator[str]:
     yield f"  # as_of above, at the top of the file: {dates.max()} is the newest day here"
 
 
-def _obstacle(name: str) -> str:
-    """Return the reason for which a column cannot be declared under its name, "" for one that can."""
-    if not (name.isascii() and name.isidentifier()):
-        return "must be a name of letters, digits and _; rename it"
-    return "must not be a name that the stages add themselves; rename it" if name in STAGE_COLUMNS else ""
-
-
-def _flow(values: dict[str, str]) -> str:
-    plain = {key: value if value.isidentifier() else json.dumps(value) for key, value in values.items()}
+def _flow(values: Mapping[str, object]) -> str:
+    plain = {
+        key: value if isinstance(value, str) and value.isidentifier() else json.dumps(value, ensure_ascii=False)
+        for key, value in values.items()
+    }
     return "{" + ", ".join(f"{key}: {value}" for key, value in plain.items()) + "}"
 
 

@@ -57,12 +57,12 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
         if source.missing is None and (name != target.name or not head_of(target.task).label_values):
             _tell_missing_numbers(frame[name], name, place)
         if source.decimal == "," or source.thousands:
-            frame[name] = frame[name].map(_number_form(source), na_action="ignore")
+            frame[name] = frame[name].map(number_form(source), na_action="ignore")
         elif source.decimal is None and source.kind == "csv":
             _ask_about_thousands(frame[name], name, place)
     for name in dict.fromkeys([product.time, *(name for name, kind in product.kinds.items() if kind == "time")]):
         if name in frame:
-            frame[name] = _times(frame[name], source.time_format, product.time_zone)
+            frame[name] = times_as_declared(frame[name], source.time_format, product.time_zone)
     return frame
 
 
@@ -84,7 +84,7 @@ def _is_word(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
     return cells.isin(words) if cells.dtype in (object, "str") else pd.Series(False, cells.index)
 
 
-def _words_for_missing(cells: pd.Series) -> dict[str, int]:
+def words_for_missing(cells: pd.Series) -> dict[str, int]:
     """Return how often a column holds each word by which programs write that a cell is missing."""
     if cells.dtype not in (object, "str"):
         return {}
@@ -94,7 +94,7 @@ def _words_for_missing(cells: pd.Series) -> dict[str, int]:
 
 def _tell_missing_numbers(cells: pd.Series, name: str, place: str) -> None:
     """Print how rows are kept whose number is a word for missing: `validate` will find that it is no number."""
-    words = _words_for_missing(cells)
+    words = words_for_missing(cells)
     if words:
         found = ", ".join(f"{n:,} of {len(cells):,} are the word {word!r}" for word, n in words.items())
         print(
@@ -106,7 +106,7 @@ def _tell_missing_numbers(cells: pd.Series, name: str, place: str) -> None:
 
 
 def _ask_about_missing_labels(frame: pd.DataFrame, target: str, place: str) -> None:
-    words = _words_for_missing(frame[target]) if target in frame else {}
+    words = words_for_missing(frame[target]) if target in frame else {}
     if words and len(words) < frame[target].dropna().map(str).nunique():
         found = ", ".join(f"{n:,} of {len(frame):,} labels are the word {word!r}" for word, n in words.items())
         raise UserError(
@@ -130,7 +130,7 @@ def _ask_about_thousands(cells: pd.Series, name: str, place: str) -> None:
         )
 
 
-def _number_form(source: Source) -> Callable[[object], object]:
+def number_form(source: Source) -> Callable[[object], object]:
     """Return the function that writes a number's text as Python does; what is none of that form becomes JSON text.
 
     So nothing takes it for another number: with a decimal comma `1.5` is none.
@@ -153,7 +153,7 @@ def _number_form(source: Source) -> Callable[[object], object]:
     return written
 
 
-def _times(cells: pd.Series, form: str | None, zone: str) -> pd.Series:
+def times_as_declared(cells: pd.Series, form: str | None, zone: str) -> pd.Series:
     """Return times as ISO 8601 or as a type of times, those with an offset as the clocks of the zone show them."""
     if isinstance(cells.dtype, pd.DatetimeTZDtype):
         return cells if zone == "UTC" else cells.dt.tz_convert(zone).dt.tz_localize(None)
