@@ -175,6 +175,15 @@ def test_german_export_is_declared_as_it_is_written():
     assert read["Status"].isna().sum() == ROWS // 3
 
 
+def test_folder_of_compressed_days_is_proposed_by_its_first_file(folder):
+    (folder / "days").mkdir()
+    for day, part in rows().groupby("day"):
+        part.to_csv(f"days/{day}.csv.gz", sep=";", index=False)
+    entry = yaml.safe_load(propose("shop", "days", "late"))["shop"]
+    assert entry["source"] == {"kind": "csv", "url": "days", "delimiter": ";"}
+    assert entry["split"]["train_days"] == 18
+
+
 @pytest.mark.parametrize(
     ("cells", "form"),
     [

@@ -19,7 +19,7 @@ from tasks.commands.source_form import FIT, SourceForm, guess_form, read_as
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
-from tasks.sources.compressed import decompressed
+from tasks.sources.compressed import decompressed, files_of
 from tasks.sources.fetch import fetch
 
 SUFFIXES = {
@@ -69,14 +69,23 @@ def _source(address: str, table: str) -> dict[str, str]:
     """Return the entry's source."""
     if table:
         return {"kind": "sql", "url": address, "query": f"SELECT * FROM {table}"}
-    suffixes = [each.lower() for each in Path(address.partition("?")[0]).suffixes]
+    first = _first_file(address)
+    suffixes = [each.lower() for each in Path(first.partition("?")[0]).suffixes]
     kind = SUFFIXES.get(next((each for each in reversed(suffixes) if each not in COMPRESSED), ""))
     if kind is None:
         raise UserError(
-            f"FROM must be a file that ends in {', '.join(SUFFIXES)}, or the SQLAlchemy URL of a database with "
-            f"TABLE=..., got {address!r}; save the rows as one of these"
+            f"FROM must be a file that ends in {', '.join(SUFFIXES)} (and may be compressed), a folder of such files, or "
+            f"the SQLAlchemy URL of a database with TABLE=..., got {address!r}; save the rows as one of these"
         )
-    return {"kind": kind, "url": address, **(_dialect(address) if kind == "csv" else {})}
+    return {"kind": kind, "url": address, **(_dialect(first) if kind == "csv" else {})}
+
+
+def _first_file(address: str) -> str:
+    """Return the first file of a folder or pattern; the address itself where it is a file, or nothing."""
+    try:
+        return files_of(address)[0][0]
+    except Exception:
+        return address  # the reader finds the words for it
 
 
 def _dialect(address: str) -> dict[str, str]:
