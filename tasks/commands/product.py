@@ -74,7 +74,7 @@ def _source(address: str, table: str) -> dict[str, str]:
     kind = SUFFIXES.get(next((each for each in reversed(suffixes) if each not in COMPRESSED), ""))
     if kind is None:
         raise UserError(
-            f"FROM must be a file that ends in {', '.join(SUFFIXES)} (and may be compressed), a folder of such files, or "
+            f"FROM must be a file that ends in {', '.join(SUFFIXES)} (and may be compressed), a folder of these, or "
             f"the SQLAlchemy URL of a database with TABLE=..., got {address!r}; save the rows as one of these"
         )
     return {"kind": kind, "url": address, **(_dialect(first) if kind == "csv" else {})}
