@@ -28,7 +28,8 @@ products:
     target: {name: late, task: binary, delay_days: 1}
 ```
 
-* `make product NAME=parcels FROM=parcels.csv TARGET=late` proposes such an entry from a file.
+* `make product NAME=parcels FROM=parcels.csv TARGET=late` proposes such an entry from a file or folder as
+  it is: compressed, with names in any language, decimal commas, words for missing, dates of any form.
 * `.venv/bin/python -m tasks.params` checks the file and tells every mistake at once; `make setup` makes `.venv`.
 * `.venv/bin/python -m tasks.params parcels --full` shows the entry with every default and what each key means.
 * Editors complete and check the file by [params.schema.json](../params.schema.json), which its first line names.
