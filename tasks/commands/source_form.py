@@ -18,6 +18,8 @@ from tasks.sources.dialect import number_form, times_as_declared, words_for_miss
 
 FIT = 0.95
 """So large a share of the cells makes a kind, or a format."""
+SAMPLE = 50
+"""So many cells are read first: most formats fail there."""
 MIN_OTHERS = 2
 """So many different values beside a word for missing make it one."""
 TIME_FORMATS = tuple(
@@ -38,6 +40,9 @@ TIME_FORMATS = tuple(
 UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 """The unit of a time counted since 1970, by its digits in these decades."""
 _NAMED_LIKE_A_TIME = re.compile(r"time|date|day|stamp|epoch|created|updated|(^|_)(ts|at|on)$", re.IGNORECASE)
+_LIKE_A_DAY = (
+    r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4}|[0-9]{1,2} [A-Za-z]{3} [0-9]{4}|[A-Za-z]{3} [0-9]{1,2}, [0-9]{4}"
+)
 _DECIMAL_COMMA = r"[+-]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,[0-9]+)?"
 _THOUSANDS_COMMA = r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?"
 
@@ -169,7 +174,9 @@ def _time_format(columns: dict[str, pd.Series]) -> tuple[str, tuple[str, ...]]:
             unit = UNITS.get(int(lengths[0])) if len(lengths) == 1 else None
             if unit and _is_written_as(cells, unit):
                 return unit, tuple(notes)
-        found = [form for form in TIME_FORMATS if _is_text(cells) and _is_written_as(cells, form)]
+        if not _is_text(cells) or not cells.astype("str").str.match(_LIKE_A_DAY).any():
+            continue
+        found = [form for form in TIME_FORMATS if _is_written_as(cells, form)]
         if len(found) == 1:
             return found[0], tuple(notes)
         if found:
@@ -179,6 +186,8 @@ def _time_format(columns: dict[str, pd.Series]) -> tuple[str, tuple[str, ...]]:
 
 def _is_written_as(cells: pd.Series, form: str) -> bool:
     known = cells.dropna()
+    if len(known) > SAMPLE and not _is_written_as(known.head(SAMPLE), form):
+        return False
     read = times_as_declared(known, form, "UTC")
     changed = as_text(read) != as_text(known)
     return bool(len(known) and changed.mean() >= FIT and _fits(read, "time"))
