@@ -4,7 +4,6 @@ The only file that knows typer. Each command is a door to a plain function, impo
 is quick. Exit codes are those of the stages: 65 for a mistake that a person mends, 75 for one that waiting mends.
 """
 
-import os
 import sys
 from datetime import date
 from typing import Annotated, Literal
@@ -146,14 +145,10 @@ def gc(yes: Annotated[bool, typer.Option("--yes", help="remove it, without askin
     """Show which experiments and data nobody needs any more, and remove them."""
     from datetime import UTC, datetime
 
-    from tasks.commands.embedded.environment import ADDRESS, export_environment
-    from tasks.commands.embedded.store import start_store
+    from tasks.commands.embedded.store import enter_with_store
     from tasks.commands.prune import prune
 
-    given = ADDRESS in os.environ
-    env = export_environment()
-    if not given:
-        start_store(env)
+    enter_with_store()
     print(prune(datetime.now(UTC), yes, input if sys.stdin.isatty() else None))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from model.heads import head_of
 from tasks import params
-from tasks.commands.source_form import FIT, SourceForm, guess_form, read_as
+from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
@@ -146,9 +146,9 @@ def _guess(column: pd.Series, name: str) -> Guess:
     kind, why = "category", f"{n} different values"
     if n < 2:
         kind, why = "", "is the same everywhere" if n else "is empty"
-    elif _fits(cells, "time"):
+    elif fits(cells, "time"):
         kind, why = "time", f"dates from {min(texts)} to {max(texts)}"
-    elif n > 2 and _fits(cells, "number") and not texts.str.match("0[0-9]").any():
+    elif n > 2 and fits(cells, "number") and not texts.str.match("0[0-9]").any():
         numbers = cast_column(cells, "number")[0]
         kind, why = "number", f"{numbers.min():g} to {numbers.max():g}"
     elif n > FEW and (n_words := texts.map(lambda text: len(text.split())).mean()) >= 4:
@@ -157,10 +157,6 @@ def _guess(column: pd.Series, name: str) -> Guess:
         kind, why = "", f"{n} different values in {len(column)} rows tell little"
     missing = len(column) - len(cells)
     return Guess(name, kind, why + (f", {missing} missing" if missing and n else ""), is_unique)
-
-
-def _fits(cells: pd.Series, kind: str) -> bool:
-    return bool(cast_column(cells, kind)[1].mean() <= 1 - FIT)
 
 
 def _key(guesses: list[Guess]) -> Guess | None:
@@ -182,7 +178,7 @@ def _task(column: pd.Series) -> tuple[str, str]:
         return "binary", "yes or no"
     if texts.str.contains("|", regex=False).any():
         return "multilabel", "labels joined by |"
-    if n > FEW and _fits(cells, "number"):
+    if n > FEW and fits(cells, "number"):
         return "regression", f"{n} different numbers"
     return "multiclass", f"{n} different values"
 

@@ -14,7 +14,7 @@ import pandas as pd
 from tasks import params
 from tasks.params.rules import STAGE_COLUMNS
 from tasks.rows.casting import as_text, cast_column
-from tasks.sources.dialect import number_form, times_as_declared, words_for_missing
+from tasks.sources.dialect import is_text, number_form, times_as_declared, without_words, words_for_missing
 
 FIT = 0.95
 """So large a share of the cells makes a kind, or a format."""
@@ -82,9 +82,9 @@ class SourceForm:
 
 def guess_form(frame: pd.DataFrame, target: str) -> SourceForm:
     """Return how the columns of a source are written, of which `target` is to be predicted."""
-    texts = {str(name): cells for name in frame if _is_text(cells := frame[name])}
+    texts = {str(name): cells for name in frame if is_text(cells := frame[name])}
     missing = _missing_words(texts, target)
-    known = {name: as_text(_without(cells, missing).dropna()) for name, cells in texts.items()}
+    known = {name: as_text(without_words(cells, missing).dropna()) for name, cells in texts.items()}
     decimal, thousands = _number_marks([cells for cells in known.values() if len(cells)])
     form, notes = _time_format({str(name): known.get(str(name), frame[name].dropna()) for name in frame})
     return SourceForm(
@@ -103,26 +103,19 @@ def read_as(frame: pd.DataFrame, form: SourceForm) -> pd.DataFrame:
 
 
 def _read_column(cells: pd.Series, form: SourceForm) -> pd.Series:
-    if form.time_format and not _fits(cells, "time") and _is_written_as(cells, form.time_format):
+    if form.time_format and not fits(cells, "time") and _is_written_as(cells, form.time_format):
         return times_as_declared(cells, form.time_format, "UTC")
-    if not _is_text(cells):
+    if not is_text(cells):
         return cells
-    cells = _without(cells, form.missing)
+    cells = without_words(cells, form.missing)
     if form.decimal or form.thousands:
         numbers = cells.map(_number_form(form.decimal, form.thousands), na_action="ignore")
-        return numbers if _fits(numbers, "number") else cells
+        return numbers if fits(numbers, "number") else cells
     return cells
 
 
-def _is_text(cells: pd.Series) -> bool:
-    return cells.dtype == object or cells.dtype == "str"
-
-
-def _without(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
-    return cells.mask(cells.isin(words), None)
-
-
-def _fits(cells: pd.Series, kind: str) -> bool:
+def fits(cells: pd.Series, kind: str) -> bool:
+    """Return whether nearly all cells that are not missing are of a kind, and one is there."""
     known = cells.dropna()
     return bool(len(known) and cast_column(known, kind)[1].mean() <= 1 - FIT)
 
@@ -132,9 +125,9 @@ def _missing_words(texts: dict[str, pd.Series], target: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name, cells in texts.items():
         words = tuple(words_for_missing(cells))
-        others = _without(cells, words).dropna()
-        is_number = others.astype("str").str.fullmatch(_DECIMAL_COMMA).all() or _fits(others, "number")
-        is_typed = is_number or _fits(others, "time")
+        others = without_words(cells, words).dropna()
+        is_number = others.astype("str").str.fullmatch(_DECIMAL_COMMA).all() or fits(others, "number")
+        is_typed = is_number or fits(others, "time")
         if words and others.nunique() >= MIN_OTHERS and (is_typed or name == target):
             found |= dict.fromkeys(words)
     return tuple(found)
@@ -167,14 +160,14 @@ def _time_format(columns: dict[str, pd.Series]) -> tuple[str, tuple[str, ...]]:
     """Return the format of the first column of times that are written in one, and notes on those that fit two."""
     notes: list[str] = []
     for name, cells in columns.items():
-        if not len(cells) or _fits(cells, "time"):
+        if not len(cells) or fits(cells, "time"):
             continue
         if _NAMED_LIKE_A_TIME.search(name):
             lengths = as_text(cells).str.removesuffix(".0").str.len().unique()
             unit = UNITS.get(int(lengths[0])) if len(lengths) == 1 else None
             if unit and _is_written_as(cells, unit):
                 return unit, tuple(notes)
-        if not _is_text(cells) or not cells.astype("str").str.match(_LIKE_A_DAY).any():
+        if not is_text(cells) or not cells.astype("str").str.match(_LIKE_A_DAY).any():
             continue
         found = [form for form in TIME_FORMATS if _is_written_as(cells, form)]
         if len(found) == 1:
@@ -190,7 +183,7 @@ def _is_written_as(cells: pd.Series, form: str) -> bool:
         return False
     read = times_as_declared(known, form, "UTC")
     changed = as_text(read) != as_text(known)
-    return bool(len(known) and changed.mean() >= FIT and _fits(read, "time"))
+    return bool(len(known) and changed.mean() >= FIT and fits(read, "time"))
 
 
 def _own_names(names: Iterable[str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
     kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in frame}
     if source.missing:
         for name in (name for name in names_in_source(product) if name in frame):
-            frame[name] = frame[name].mask(_is_word(frame[name], source.missing), None)
+            frame[name] = without_words(frame[name], source.missing)
     elif source.missing is None and KINDS[label_kind].cells != "float64" and not head_of(target.task).label_values:
         _ask_about_missing_labels(frame, target.name, place)
     for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
@@ -80,13 +80,19 @@ def _renamed(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFrame:
     return frame.drop(columns=covered).rename(columns={own: name for name, own in names.items()})
 
 
-def _is_word(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
-    return cells.isin(words) if cells.dtype in (object, "str") else pd.Series(False, cells.index)
+def is_text(cells: pd.Series) -> bool:
+    """Return whether a column may hold text."""
+    return cells.dtype == object or cells.dtype == "str"
+
+
+def without_words(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
+    """Return a column in which the words are missing cells."""
+    return cells.mask(cells.isin(words), None) if is_text(cells) else cells
 
 
 def words_for_missing(cells: pd.Series) -> dict[str, int]:
     """Return how often a column holds each word by which programs write that a cell is missing."""
-    if cells.dtype not in (object, "str"):
+    if not is_text(cells):
         return {}
     counts = cells[cells.isin(MISSING_WORDS)].value_counts()
     return {word: int(counts[word]) for word in MISSING_WORDS if word in counts}
@@ -117,7 +123,7 @@ def _ask_about_missing_labels(frame: pd.DataFrame, target: str, place: str) -> N
 
 def _ask_about_thousands(cells: pd.Series, name: str, place: str) -> None:
     """Refuse numbers of which each with a dot may be one of thousands, beside numbers below 1000 without a dot."""
-    if cells.dtype not in (object, "str"):
+    if not is_text(cells):
         return
     texts = cells.dropna().astype("str")
     grouped = texts.str.fullmatch(_GROUPED)
@@ -163,7 +169,7 @@ def times_as_declared(cells: pd.Series, form: str | None, zone: str) -> pd.Serie
         # Eight digits that are none of the declared form would be taken for a date of another.
         other = texts.mask(texts.str.fullmatch(_BARE_DAY, na=False), texts.map(json.dumps, na_action="ignore"))
         cells = _written(read, zone).where(read.notna(), other)
-    if zone == "UTC" or not (cells.dtype == "str" or cells.dtype == object):
+    if zone == "UTC" or not is_text(cells):
         return cells
     texts = as_text(cells)
     is_moment = texts.str.fullmatch(_MOMENT, na=False)
