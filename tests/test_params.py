@@ -435,7 +435,7 @@ def test_keys_that_are_missing_are_told_at_once_each_with_an_example():
         ),
         (
             {"source": {"kind": "postgres", "url": "x"}},
-            "source.kind must be one of csv, parquet, jsonl, sql, python, got 'postgres'; use sql",
+            "source.kind must be one of csv, parquet, jsonl, excel, sql, python, got 'postgres'; use sql",
         ),
         (
             {"source": {"kind": "csv", "url": "x", "query": "SELECT 1"}},
@@ -574,3 +574,62 @@ def test_junk_in_any_place_is_reported_in_lines_and_never_as_a_traceback(junk):
         except UserError as error:
             message = str(error)
         assert all(line.startswith("params.yaml: ") for line in message.splitlines())
+
+
+def test_form_of_a_column_is_kept_with_its_source():
+    revenue = {"kind": "number", "from": "Umsatz (€)", "decimal": ",", "missing": ["-"]}
+    target = {"name": "late", "task": "binary", "from": "Zu spät", "missing": ["?"]}
+    columns = {"depot": "category", "revenue": revenue, "handed_in": {"kind": "time", "time_format": "ms"}}
+    product = params.parse(declared(columns=columns, target=target, expectations=[])).product("tiny")
+    assert product.columns == {"depot": "category", "revenue": "number", "handed_in": "time"}
+    assert product.source.names == {"revenue": "Umsatz (€)", "late": "Zu spät"}
+    forms = {name: product.source.form_of(name) for name in ("revenue", "handed_in", "late", "depot")}
+    assert [(form.missing, form.decimal, form.time_format) for form in forms.values()] == [
+        (("-",), ",", None),
+        (None, None, "ms"),
+        (("?",), None, None),
+        (None, None, None),
+    ]
+    labels = {"kind": "csv", "url": "labels.csv", "decimal": ","}
+    own = params.parse(declared(target={**target, "source": labels})).product("tiny")
+    assert own.source.names == {}
+    assert own.target.source.names == {"late": "Zu spät"}
+    assert own.target.source.form_of("late").missing == ("?",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": {"depot": {"kind": "category", "mising": ["-"]}}, "expectations": []}, "did you mean missing?"),
+        (
+            {"source__forms": {"wieght_kg": {"decimal": ","}}},
+            "source.forms must name declared columns, got 'wieght_kg'",
+        ),
+        (
+            {"target__positive": True},
+            """positive must be one value of the target, as text, got True; write it in quotes""",
+        ),
+        ({"target__negative": "no"}, "target.positive must be given beside target.negative, got 'no' alone"),
+        (
+            {"target": {"name": "late", "task": "binary", "positive": "a", "negative": "A"}},
+            "target.negative must be an",
+        ),
+        ({"target__empty": "none"}, "target.empty must not be given for a binary target, got 'none'; delete it"),
+        (
+            {"target": {"name": "late", "task": "multiclass", "positive": "a"}, "gates": {}},
+            "must not be given for a mul",
+        ),
+        ({"target__known": "on"}, "target.known must be a column of target.source, got 'on' without it"),
+        ({"target__source": {"kind": "csv"}}, "target.source.url must be given for kind csv, or url_env in its place"),
+        (
+            {"target__source": {"kind": "csv", "url": "a.csv", "sheet": 1}},
+            "target.source.sheet must not be given for ki",
+        ),
+        ({"source__file_date": "%d.%m"}, "source.file_date must name year, month and day of a file's name once each"),
+        ({"source__comment": ""}, "source.comment must be the characters that such a line begins with, got ''"),
+        ({"source": {"kind": "xlsx", "url": "a.xlsx"}}, "got 'xlsx'; use excel"),
+    ],
+    ids=str,
+)
+def test_mistake_about_how_files_and_labels_are_written_is_told(changes, message):
+    assert message in only_mistake(**changes)

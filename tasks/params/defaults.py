@@ -11,6 +11,9 @@ Entry = dict[str, object]
 RENAMED = {"day": "drift"}
 """Keys of an entry that are read under another name until the next release."""
 
+FORMS = ("missing", "decimal", "thousands", "time_format")
+"""Keys of a column in `columns`, or of `target`, that are kept as those of the column in `source.forms`."""
+
 
 def complete(name: str, entry: Entry) -> Entry:
     """Return the entry with the defaults that depend on its other keys, and with keys under their present names.
@@ -22,7 +25,7 @@ def complete(name: str, entry: Entry) -> Entry:
         before, now = entry.get(old), entry.get(new, {})
         if isinstance(before, dict) and isinstance(now, dict):
             entry = {**{key: value for key, value in entry.items() if key != old}, new: {**before, **now}}
-    entry = _with_names(entry)
+    entry = _with_forms(entry)
     filled = {
         "description": name.replace("-", " ").capitalize(),
         "split": {"by": "hash" if entry.get("time") is None else "time"},
@@ -43,20 +46,39 @@ def renamed(name: str, entry: Any) -> list[str]:
     ]
 
 
-def _with_names(entry: Entry) -> Entry:
-    """Return the entry with what `from` says of a column under `source.names`."""
-    columns, source = entry.get("columns"), entry.get("source")
-    if not isinstance(columns, dict) or not isinstance(source, dict):
-        return entry
-    long = {name: each for name, each in columns.items() if isinstance(each, dict) and each.keys() == {"kind", "from"}}
-    names = source.get("names", {})
-    if not long or not isinstance(names, dict):
-        return entry
-    return {
-        **entry,
-        "columns": columns | {name: each["kind"] for name, each in long.items()},
-        "source": {**source, "names": names | {name: each["from"] for name, each in long.items()}},
+def _with_forms(entry: Entry) -> Entry:
+    """Return the entry with what `columns` and `target` say of how a column is written under `source`."""
+    columns, target = entry.get("columns"), entry.get("target")
+    long = {}
+    if isinstance(columns, dict):
+        long = {name: each for name, each in columns.items() if isinstance(each, dict) and "kind" in each}
+        kinds = {name: each["kind"] for name, each in long.items()}
+        long = {name: {key: each[key] for key in each if key != "kind"} for name, each in long.items()}
+        entry = {**entry, "columns": columns | kinds}
+    if "source" in entry:
+        entry = {**entry, "source": _written_as(entry["source"], long)}
+    if isinstance(target, dict) and (form := {key: target[key] for key in (*FORMS, "from") if key in target}):
+        target = {key: value for key, value in target.items() if key not in form}
+        name = str(target.get("name", ""))
+        entry = {**entry, "target": target}
+        place = target if "source" in target else entry
+        place["source"] = _written_as(place.get("source"), {name: form})
+    return entry
+
+
+def _written_as(source: Any, long: dict[str, Entry]) -> Any:
+    """Return a source with the names and forms of columns in `source.names` and `source.forms`."""
+    if not isinstance(source, dict):
+        return source
+    names = {name: each["from"] for name, each in long.items() if "from" in each}
+    forms = {
+        name: {key: each[key] for key in each if key != "from"} for name, each in long.items() if each.keys() - {"from"}
     }
+    for key, found in (("names", names), ("forms", forms)):
+        given = source.get(key, {})
+        if found and isinstance(given, dict):
+            source = {**source, key: given | found}
+    return source
 
 
 def _gate(target: Any, gates: Entry) -> Entry:

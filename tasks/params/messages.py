@@ -56,7 +56,9 @@ MEANT = {
     "multi-label": "multilabel",
     "json": "jsonl",
     "tsv": 'csv, with delimiter: "\\t"',
-    "excel": "csv, after saving the sheet as CSV",
+    "xlsx": "excel",
+    "xls": "excel",
+    "ods": "excel",
     "postgres": "sql",
     "postgresql": "sql",
     "mysql": "sql",
@@ -240,7 +242,7 @@ def _members(kind: Any) -> tuple[Any, ...]:
         kind = get_args(kind)[0]
     if get_origin(kind) not in (Union, UnionType):
         return (kind,)
-    return tuple(each for each in get_args(kind) if each is not type(None))
+    return tuple(member for each in get_args(kind) if each is not type(None) for member in _members(each))
 
 
 def _choices(expected: str) -> list[str]:

@@ -14,7 +14,7 @@ from model.heads import METRICS, head_of
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Gates, Model, Predict, Split, Target
-from tasks.params.source import UNREADABLE_COLUMNS
+from tasks.params.source import UNREADABLE_COLUMNS, Source
 
 STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
@@ -44,6 +44,7 @@ class Parts:
     split: Split | None
     model: Model | None
     gates: Gates | None
+    source: Source | None
 
     @property
     def named(self) -> list[str]:
@@ -73,6 +74,7 @@ def parts_of(product: Product) -> Parts:
         split=product.split,
         model=product.model,
         gates=product.gates,
+        source=product.source,
     )
 
 
@@ -132,6 +134,37 @@ def target(parts: Parts) -> Iterator[str]:
             f"target.name must not be an input, the key or the time, got {parts.target.name!r}; "
             "delete it from columns: the model would be told the answer"
         )
+
+
+def labels(parts: Parts) -> Iterator[str]:
+    """Refuse what is said of labels that another task has, or another source."""
+    target = parts.target
+    if not target:
+        return
+    head = head_of(target.task)
+    if not head.label_values and (target.positive or target.negative):
+        yield f"target.positive must not be given for a {target.task} target, got {target.positive!r}; delete it"
+    elif target.negative and not target.positive:
+        yield f"target.positive must be given beside target.negative, got {target.negative!r} alone; add it"
+    elif target.positive and (target.negative or "").lower() == target.positive.lower():
+        yield f"target.negative must be another value than target.positive, got {target.negative!r} twice; correct it"
+    if target.empty and not head.normalises_labels:
+        yield f"target.empty must not be given for a {target.task} target, got {target.empty!r}; delete it"
+    if target.known and not target.source:
+        yield f"target.known must be a column of target.source, got {target.known!r} without it; add it, or delete this"
+    if target.source and not parts.has_key:
+        yield "target.source must have a key by which labels find their rows, and there is no key; add key"
+
+
+def forms(parts: Parts) -> Iterator[str]:
+    """Refuse forms of columns that are not declared."""
+    if parts.columns is None or not parts.target:
+        return
+    sources = (("source", parts.source), ("target.source", parts.target.source))
+    for place, name in ((place, name) for place, source in sources if source for name in source.forms):
+        known = list(dict.fromkeys([*parts.named, parts.target.name, *filter(None, [parts.target.known])]))
+        if name not in known:
+            yield f"{place}.forms must name declared columns, got {name!r}; use one of {', '.join(known)}"
 
 
 def group(parts: Parts) -> Iterator[str]:
@@ -237,6 +270,8 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     key,
     time,
     target,
+    labels,
+    forms,
     group,
     expectations,
     personal_data,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 from model.heads import METRICS, TASKS
@@ -22,6 +22,7 @@ from model.settings import (
 )
 from tasks.params.fields import Cron, Finite, Hour, OneOf, S3Url
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
+from tasks.params.source import Source
 
 MEASURED = "measured"
 ENGINES = (
@@ -36,6 +37,18 @@ ENGINES = (
 MAX_SHARDS = 64
 
 
+def _to_label(value: Any) -> str:
+    """Return a label as text; of `yes` without quotes YAML makes true, and nobody knows what was written."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f'must be one value of the target, as text, got {value!r}; write it in quotes, such as "yes"')
+
+
+Label = Annotated[str, BeforeValidator(_to_label, json_schema_input_type=str | int)]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Target:
     """What is predicted, and when its label is known."""
@@ -47,6 +60,21 @@ class Target:
     (a number)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
     """The label of a row of day D is known on day D + delay_days."""
+    positive: Annotated[Label | None, Field(examples=["churned"])] = None
+    """binary: the value that means yes, in any case of letters. All others must be of one value, which means no.
+    Default: 1 and true mean yes, 0 and false no; of labels that are none of these the run stops and asks."""
+    negative: Annotated[Label | None, Field(examples=["stayed"])] = None
+    """binary: the value that means no, beside `positive`; a third one goes to quarantine. Default: the only other
+    value; where there are more the run stops and asks."""
+    empty: Literal["none", "unknown"] | None = None
+    """multilabel: what an empty cell of text says: none, that no label is true, or unknown, that it is not known yet.
+    Default: where there are such cells the run stops and asks. In JSON and in a list [] is none, and null not known."""
+    source: Source | None = None
+    """Where the labels come from, where the rows' source has none: it delivers the key and the target, and each row
+    gets the label of its key. Default: the rows' own source."""
+    known: Annotated[str | None, Field(examples=["decided_on"])] = None
+    """The column of `target.source` with the date on which each label became known; one that is known later than
+    `delay_days` says is late. Default: on the row's day + delay_days."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

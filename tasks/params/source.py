@@ -57,6 +57,26 @@ def _is_time_format(text: str | None) -> str | None:
     return text
 
 
+def _is_comment(text: str | None) -> str | None:
+    if text is not None and (not text.strip() or set(text) & set('"\r\n\0')):
+        raise ValueError(f'must be the characters that such a line begins with, got {text!r}; use "#"')
+    return text
+
+
+def _is_file_date(text: str | None) -> str | None:
+    """Check that a pattern names one day, by letters of a fixed width."""
+    if text is None:
+        return None
+    letters = re.findall("%(.)", text)
+    is_day = sorted(set(letters) & set("Ymdj")) in (["Y", "d", "m"], ["Y", "j"])
+    if not is_day or len(set(letters)) < len(letters) or set(letters) - set("YmdjHMS"):
+        raise ValueError(
+            f"must name year, month and day of a file's name once each, as %Y, %m and %d, got {text!r}; use for "
+            'example "%Y%m%d" for sales_20240301.csv'
+        )
+    return text
+
+
 def _is_callable(text: str) -> str:
     module, _, function = text.partition(":")
     if not function or not module_exists(module):
@@ -66,6 +86,26 @@ def _is_callable(text: str) -> str:
 
 Encoding = Annotated[str, AfterValidator(_is_encoding)]
 UrlEnv = Annotated[str | None, Field(examples=["WAREHOUSE_URL"])]
+
+
+Missing = Annotated[tuple[str, ...] | None, Field(examples=[["NA", "NULL"]])]
+Decimal = Literal[".", ","]
+Thousands = Literal["", ".", ",", " ", "'", "\u00a0", "\u202f"]
+TimeFormat = Annotated[str | None, Field(examples=["%d.%m.%Y"]), AfterValidator(_is_time_format)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ColumnForm:
+    """How one column is written, where that is not how the source's others are."""
+
+    missing: Missing = None
+    """Words that mean a missing cell, or a label that is not known yet. Default: those of the source."""
+    decimal: Decimal | None = None
+    """Between the whole and the parts of a number written as text. Default: that of the source."""
+    thousands: Thousands | None = None
+    """Between groups of three digits of a number written as text. Default: that of the source."""
+    time_format: TimeFormat = None
+    """How times are written. Default: that of the source."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -80,17 +120,31 @@ class AnySource:
     names: dict[str, str] = Field(default_factory=dict)
     """The source's own name of a column, key, time or target whose name differs here, such as
     {revenue: "Umsatz (€)"}. `columns: {revenue: {kind: number, from: "Umsatz (€)"}}` means the same."""
-    missing: Annotated[tuple[str, ...] | None, Field(examples=[["NA", "NULL"]])] = None
+    missing: Missing = None
     """Words that mean a missing cell, or a label that is not known yet, such as [NA, NULL, "\\\\N", "?"]. Default: the
     empty cell alone; where labels hold such a word the run stops and asks, and [] says that it is a class."""
-    decimal: Literal[".", ","] | None = None
+    decimal: Decimal | None = None
     """Between the whole and the parts of a number written as text. Default: a dot; where a column of a CSV could as
     well mean 1965 by 1.965, the run stops and asks, and "." says that it does not."""
-    thousands: Literal["", ".", ",", " ", "'", "\u00a0", "\u202f"] = ""
+    thousands: Thousands = ""
     """Between groups of three digits of a number written as text. Default: nothing."""
-    time_format: Annotated[str | None, Field(examples=["%d.%m.%Y"]), AfterValidator(_is_time_format)] = None
+    time_format: TimeFormat = None
     """How the columns of times are written, in the letters of Python's strptime, such as "%d.%m.%Y %H:%M"; or s, ms, us
     or ns for a number of those since 1970. Dates as 2024-03-01 are read beside it. Default: ISO 8601 alone."""
+    forms: dict[str, ColumnForm] = Field(default_factory=dict)
+    """Columns, by their names here, that are written otherwise than the others: missing, decimal, thousands and
+    time_format of each. `columns: {revenue: {kind: number, decimal: ","}}` means the same, and so do these keys in
+    `target`."""
+
+    def form_of(self, column: str) -> ColumnForm:
+        """Return how a column is written, with the source's form where it has none of its own."""
+        own = self.forms.get(column, ColumnForm())
+        return ColumnForm(
+            missing=self.missing if own.missing is None else own.missing,
+            decimal=self.decimal if own.decimal is None else own.decimal,
+            thousands=self.thousands if own.thousands is None else own.thousands,
+            time_format=self.time_format if own.time_format is None else own.time_format,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -103,6 +157,9 @@ class AnyFileSource(AnySource):
     folders such as dt=2024-03-01 are a column dt."""
     url_env: UrlEnv = None
     """The environment variable that holds the URL, for one that holds a secret."""
+    file_date: Annotated[str | None, Field(examples=["%Y%m%d"]), AfterValidator(_is_file_date)] = None
+    """How each file's name holds a date, in the letters %Y, %m, %d or %j, and %H, %M, %S, such as "%Y%m%d" for
+    sales_20240301.csv: it is a column `file_date`, which may be the `time`. A file without one stops the run."""
 
     def __post_init__(self) -> None:
         _check_one_url(self.kind, self.url, self.url_env)
@@ -125,6 +182,8 @@ class CsvSource(AnyFileSource):
     """Lines before the header."""
     skip_space: bool = False
     """Whether spaces after a delimiter are no part of the cell or name that follows."""
+    comment: Annotated[str | None, Field(examples=["#"]), AfterValidator(_is_comment)] = None
+    """What a line begins with that is no row, such as "#". Default: every line is one."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -143,6 +202,18 @@ class ParquetSource(AnyFileSource):
 
     kind: Literal["parquet"]
     """parquet: a file of Apache Parquet."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExcelSource(AnyFileSource):
+    """A workbook of Excel, or of LibreOffice."""
+
+    kind: Literal["excel"]
+    """excel: a workbook (xlsx, xlsm, xlsb, xls, ods) with a header line, whose cells keep their types."""
+    sheet: Annotated[str | int | None, Field(examples=["Orders"])] = None
+    """The sheet's name, or its number from 0 on. Default: the only one; of several, one must be named."""
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    """Lines before the header."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -174,7 +245,7 @@ class PythonSource(AnySource):
     """How many stored days are fetched once more, to see whether the past has changed."""
 
 
-FileSource = CsvSource | ParquetSource | JsonlSource
+FileSource = CsvSource | ParquetSource | JsonlSource | ExcelSource
 Source = Annotated[FileSource | SqlSource | PythonSource, Field(discriminator="kind")]
 """Where a product's rows come from; `tasks.ingest` decides what is fetched when."""
 

@@ -143,11 +143,11 @@ def has_label(cells: pd.Series) -> pd.Series:
 def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series]:
     """Return labels as their task has them, and which cells did not fit (bool, same index).
 
-    Int8 of a closed set of labels; text of classes; float64 of numbers.
+    Int8 of a closed set of labels, by `target.positive` where it is given; text of classes; float64 of numbers.
     """
     head = head_of(target.task)
     if head.label_values:
-        labels = values.astype("str").str.lower().map(head.label_values)
+        labels = _yes_or_no(values, target) if target.positive else label_words(values).map(head.label_values)
         return labels.astype("Int8"), values.notna() & labels.isna()
     if head.normalises_labels:
         values = values.map(head.normalise_label, na_action="ignore")
@@ -156,6 +156,22 @@ def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series
         is_large = labels.abs() > head.largest_label
         return labels.mask(is_large), misfit | is_large
     return labels, misfit
+
+
+def label_words(values: pd.Series) -> pd.Series:
+    """Return the text of each label in lower case; 0 and 1 of a `bit` column, which some drivers deliver as a byte."""
+    if values.dtype == object:
+        values = values.map(lambda cell: str(cell[0]) if isinstance(cell, bytes) and len(cell) == 1 else cell)
+    return values.astype("str").where(values.notna(), None).str.strip().str.lower()
+
+
+def _yes_or_no(values: pd.Series, target: Target) -> pd.Series:
+    """Return 1 for the positive value and 0 for the negative, or for any other where none is declared."""
+    whole = r"([+-]?[0-9]+)\.0+$"  # integers with a gap become floats
+    words = label_words(values).str.replace(whole, r"\1", regex=True)
+    yes, no = (re.sub(whole, r"\1", (value or "").strip().lower()) for value in (target.positive, target.negative))
+    is_label = words.eq(yes) | (words.eq(no) if target.negative else words.notna() & words.ne(""))
+    return words.eq(yes).astype("Int8").where(is_label)
 
 
 def _texts(values: pd.Series) -> pd.Series:

@@ -7,7 +7,7 @@ import io
 import re
 from typing import IO
 
-from tasks.params import FileSource
+from tasks.params import CsvSource, FileSource, JsonlSource
 
 HEAD_BYTES = 1024
 _POINTERS = (
@@ -62,7 +62,7 @@ def mistaken_for(head: bytes, source: FileSource) -> str:
     for magic, kind, name in _FORMATS:
         if head.startswith(magic) and kind != source.kind:
             return f"it is {name}; convert it, or correct source.kind"
-    if source.kind != "parquet" and not re.search("16|32", source.encoding):
+    if isinstance(source, CsvSource | JsonlSource) and not re.search("16|32", source.encoding):
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "it is text in UTF-16; set source.encoding to utf-16"
         n_control = len(head) - len(head.translate(None, _CONTROL))

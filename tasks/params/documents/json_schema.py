@@ -23,6 +23,7 @@ from tasks.params.schema import Params
 from tasks.params.yaml_file import NAME
 
 SCHEMA_FILE = Path("params.schema.json")
+_FROM = "The source's own name of the column, where it differs from the name here."
 
 
 def json_schema() -> JsonSchemaValue:
@@ -37,8 +38,10 @@ def json_schema() -> JsonSchemaValue:
             definition["required"] = [key for key in definition["required"] if key not in FILLED[name]]
     kinds = definitions["Product"]["properties"]["columns"]
     kind = kinds["additionalProperties"]
-    long = {"type": "object", "properties": {"kind": kind, "from": {"type": "string"}}, "required": ["kind", "from"]}
+    form = {"from": {"type": "string", "description": _FROM}, **definitions["ColumnForm"]["properties"]}
+    long = {"type": "object", "properties": {"kind": kind, **form}, "required": ["kind"]}
     kinds["additionalProperties"] = {"anyOf": [kind, {**long, "additionalProperties": False}]}
+    definitions["Target"]["properties"] |= form
     _describe(Params, content)
     for old, new in RENAMED.items():
         renamed = definitions["Product"]["properties"]
