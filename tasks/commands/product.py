@@ -19,8 +19,8 @@ from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
-from tasks.sources.compressed import decompressed, files_of
 from tasks.sources.fetch import fetch
+from tasks.sources.formats.compressed import decompressed, files_of
 
 SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),

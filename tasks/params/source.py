@@ -12,7 +12,7 @@ from model.settings import STRICT
 from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, Day, module_exists, without_password
 
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
-"""Columns that `tasks.sources.unreadable` adds to rows that it cannot read: the reason, the line, and its text."""
+"""Columns that `tasks.sources.formats.unreadable` adds to rows it cannot read: the reason, the line, and its text."""
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
 """Units in which a time may be counted from 1970-01-01T00:00Z on."""

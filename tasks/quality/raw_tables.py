@@ -55,7 +55,7 @@ class RowsTable(RawTable):
         for name, kind in kinds.items():
             typed[name], misfits[name] = cast_column(delivered[name], kind)
         table = CheckedTable(delivered, typed)
-        unreadable = delivered[UNREADABLE]  # `column: rule`, as `tasks.sources.unreadable` writes it
+        unreadable = delivered[UNREADABLE]  # `column: rule`, as `tasks.sources.formats.unreadable` writes it
         table.reasons = unreadable.where(unreadable.notna(), "").astype(object)
         for name, misfit in misfits.items():
             table.add_violation(misfit, name, f"is no {kinds[name]}")

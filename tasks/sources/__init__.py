@@ -1,7 +1,7 @@
 """Where rows come from: `fetch` delivers those of a product by the reader of its source's kind.
 
-There is one file for each format (CSV, Parquet, JSON Lines, SQL). `address` finds and hides addresses, `unreadable`
-marks rows that cannot be read, `flights` and `news` are the demonstrations' sources in Python.
+`formats` has a module for each format of files (CSV, Parquet, JSON Lines), `sql` reads queries, `address` finds and
+hides addresses, `flights` and `news` are the demonstrations' sources in Python.
 
 The contract of a source in Python, `source: {kind: python, callable: "tasks.sources.<module>:rows"}`:
 `rows(start, end)` returns a pandas DataFrame of every row whose event date lies between the two dates, inclusive;

@@ -2,7 +2,7 @@
 
 Nothing is cast: a CSV cell stays the text that it is, so that no leading zero or long number is lost. `tasks.validate`
 casts the cells and quarantines those that do not fit. A row that cannot be read is a row too: see
-`tasks.sources.unreadable`.
+`tasks.sources.formats.unreadable`.
 """
 
 import importlib
@@ -16,14 +16,14 @@ from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
-from tasks.sources.compressed import DAMAGED, decompressed, files_of
-from tasks.sources.csv_file import read_csv
-from tasks.sources.dialect import in_own_terms, names_in_source
-from tasks.sources.jsonl_file import read_jsonl
-from tasks.sources.other_files import checked
-from tasks.sources.parquet_file import read_parquet
+from tasks.sources.formats.compressed import DAMAGED, decompressed, files_of
+from tasks.sources.formats.csv_file import read_csv
+from tasks.sources.formats.dialect import in_own_terms, names_in_source
+from tasks.sources.formats.jsonl_file import read_jsonl
+from tasks.sources.formats.other_files import checked
+from tasks.sources.formats.parquet_file import read_parquet
+from tasks.sources.formats.unreadable import mark_containers
 from tasks.sources.sql import read_query
-from tasks.sources.unreadable import mark_containers
 
 
 def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:

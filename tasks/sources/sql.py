@@ -14,7 +14,7 @@ import pandas as pd
 from tasks.params import SqlSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
-from tasks.sources.unreadable import with_unreadable
+from tasks.sources.formats.unreadable import with_unreadable
 
 if TYPE_CHECKING:
     import sqlalchemy

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.sources.unreadable import with_unreadable
+from tasks.sources.formats.unreadable import with_unreadable
 
 UUID_BYTES = 16
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tasks.params import JsonlSource
-from tasks.sources.text_file import no_text, open_text
-from tasks.sources.unreadable import UnreadableRow, with_unreadable
+from tasks.sources.formats.text_file import no_text, open_text
+from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
 _TWICE = "a name is given twice"
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.params import CsvSource
-from tasks.sources.text_file import no_text, open_text
-from tasks.sources.unreadable import UnreadableRow, with_unreadable
+from tasks.sources.formats.text_file import no_text, open_text
+from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
 CHUNK_ROWS = 65536
 
