@@ -58,10 +58,16 @@ class Project:
         listed = [{"md5": self.store(text.encode()), "relpath": name} for name, text in files.items()]
         return self.store(json.dumps(listed, sort_keys=True).encode(), ".dir")
 
-    def experiment(self, as_of: str, kind: str, number: int, saved: datetime = LONG_AGO, **files: str) -> Run:
-        """A run that shares the file `shared` with all others."""
+    def experiment(
+        self, as_of: str, kind: str, number: int, saved: datetime = LONG_AGO, judged: str = "", **files: str
+    ) -> Run:
+        """A run that shares the file `shared` with all others, and one with the verdict `judged` if it has that."""
         outs = [{"path": "data/raw/tiny", "md5": self.folder(shared="history", **files), "hash": "md5"}]
-        lock = {"schema": "2.0", "stages": {"ingest@tiny": {"cmd": "x", "outs": outs}}}
+        stages = {"ingest@tiny": {"cmd": "x", "outs": outs}}
+        if judged:
+            outs = [{"path": "data/valid/tiny", "md5": self.folder(judged=judged), "hash": "md5"}]
+            stages["validate@tiny"] = {"cmd": "x", "outs": outs}
+        lock = {"schema": "2.0", "stages": stages}
         head = git("rev-parse", "HEAD", cwd=self.origin).strip()
         (self.origin / "dvc.lock").write_text(yaml.safe_dump(lock))
         git("add", "--force", "dvc.lock", cwd=self.origin)
@@ -101,7 +107,9 @@ def project(url, tmp_path, monkeypatch):  # noqa: F811
     text = TINY.replace("s3://lamplighter/predictions", url)
     (origin / "params.yaml").write_text(text)
     ingest = {"cmd": "x", "outs": [{"data/raw/${key}": {"persist": True}}]}
-    pipeline = {"stages": {"ingest": {"foreach": "${products}", "do": ingest}}}
+    validate = {"cmd": "x", "outs": [{"data/valid/${key}": {"persist": True}}]}
+    stages = {"ingest": ingest, "validate": validate}
+    pipeline = {"stages": {name: {"foreach": "${products}", "do": stage} for name, stage in stages.items()}}
     (origin / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     a_repository(origin)
     here = tmp_path / "here"
@@ -262,25 +270,42 @@ def test_workspaces_beyond_the_newest_go(project, lived):
     assert len([each for each in home.iterdir() if each.is_dir()]) == 4
 
 
+def begun(project: Project, number: int) -> Run:
+    """A workspace of a run of 2024-02-11, with what it carries on."""
+    name, revision = f"tiny-2024-02-11-train-{number:08x}", git("rev-parse", "HEAD", cwd=project.origin).strip()
+    run = Run(name=name, product="tiny", as_of="2024-02-11", revision=revision, shards=3)
+    workspace._clone(run)
+    workspace._begin(run)
+    return run
+
+
+def test_verdicts_are_carried_on_with_the_raw_data_and_made_anew_where_lost(project, capsys):
+    project.experiment("2024-02-10", "predict", 1, judged="all is well")
+    run = begun(project, 10)
+    assert (run.workspace / "data/valid/tiny/judged").read_text() == "all is well"
+    verdict = project.store(b"all is well")
+    for place in (project.remote, project.cache):
+        (place / "files" / "md5" / verdict[:2] / verdict[2:]).unlink()
+    shutil.rmtree(run.workspace)
+    run = begun(project, 11)
+    assert "had judged is lost: all days are judged anew" in capsys.readouterr().out
+    assert (run.workspace / "data/raw/tiny/shared").read_text() == "history"
+    assert not (run.workspace / "data/valid/tiny").exists()
+    assert set(DvcLock.of(run.workspace).stages) == {"ingest@tiny"}
+
+
 def test_lost_history_is_fetched_anew_only_as_a_person_decided(project, capsys):
     lost = project.experiment("2024-02-10", "predict", 1, night="1")
     for place in (project.remote, project.cache):
         shutil.rmtree(place / "files")
 
-    def begun(number: int) -> Run:
-        name, revision = f"tiny-2024-02-11-train-{number:08x}", git("rev-parse", "HEAD", cwd=project.origin).strip()
-        run = Run(name=name, product="tiny", as_of="2024-02-11", revision=revision, shards=3)
-        workspace._clone(run)
-        workspace._begin(run)
-        return run
-
     with pytest.raises(LostData, match=r"data/raw/tiny.*make anew PRODUCT=tiny AS_OF=2024-02-11 REASON="):
-        begun(10)
+        begun(project, 10)
     decision = project.origin / "decisions" / "tiny" / "dt=2024-02-11.jsonl"
     write_decisions(decision, [Anew(decided="2024-02-12", person="Ann", why="the bucket is gone")])
     git("add", "--all", cwd=project.origin)
     git("commit", "--quiet", "-m", "Begin anew", cwd=project.origin)
-    run = begun(11)
+    run = begun(project, 11)
     assert f"the raw data of {lost.name} are lost: they are fetched anew" in capsys.readouterr().out
     assert "ingest@tiny" not in DvcLock.of(run.workspace).stages
     assert not (run.workspace / "data" / "raw" / "tiny").exists()

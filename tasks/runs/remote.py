@@ -21,6 +21,7 @@ class LostData(UserError):
 
     def __init__(self, meaning: str, lost: list[str], way_out: str) -> None:
         """Name what is lost, by its meaning and its files, and what to do."""
+        self.lost = lost
         named = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         super().__init__(
             f"{meaning} must be in the DVC cache or remote, and {len(lost)} files and folders are not ({named}); "

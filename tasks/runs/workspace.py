@@ -175,12 +175,15 @@ def declare_run(run: Run, file: Path) -> None:
 
 
 def _begin(run: Run) -> None:
-    """Carry on from earlier runs: raw data from the newest one before, and for predict the champion's model."""
+    """Carry on raw data and verdicts from the newest run before, and for predict the model of the champion."""
     stages = dict(DvcLock.of(run.workspace).stages)
-    ingest, export = f"ingest@{run.product}", f"export@{run.product}"
+    ingest, validate, export = (f"{stage}@{run.product}" for stage in ("ingest", "validate", "export"))
     before = newest_run_before(run)
     if before:
-        stages[ingest] = carried_ingest(run, lock_at(run.workspace, before.commit).stages)
+        earlier = lock_at(run.workspace, before.commit).stages
+        stages[ingest] = carried_ingest(run, earlier)
+        stages.pop(validate, None)
+        stages |= {validate: earlier[validate]} if validate in earlier else {}
         print(f"raw data carried on from {before.name}", flush=True)
     if run.champion:
         git("fetch", "--quiet", "--tags", settings().origin, cwd=run.workspace)
@@ -189,15 +192,23 @@ def _begin(run: Run) -> None:
     lock = DvcLock(stages)
     lock.write(run.workspace)
     source = before.name if before else "main"
+    raw, verdicts = list(lock.outs(ingest)), list(lock.outs(validate))
     try:
-        pull(run, list(lock.outs(ingest)), f"the raw data of {source}, without which history would be lost")
-    except LostData:
-        if not goes_on_without(run):
+        pull(run, [*raw, *verdicts], f"the raw data of {source}, without which history would be lost")
+    except LostData as error:
+        lost_raw = any(each == path or each.startswith(f"{path}/") for each in error.lost for path in raw)
+        if lost_raw and not goes_on_without(run):
             raise
-        for path in lock.outs(ingest):
+        # What was judged follows from raw data: it is made anew, and so is all of it where the raw data are.
+        gone = {ingest: raw, validate: verdicts} if lost_raw else {validate: verdicts}
+        for path in (path for paths in gone.values() for path in paths):
             shutil.rmtree(run.workspace / path, ignore_errors=True)
-        DvcLock({name: stage for name, stage in stages.items() if name != ingest}).write(run.workspace)
-        print(f"the raw data of {source} are lost: they are fetched anew, as a person decided", flush=True)
+        DvcLock({name: stage for name, stage in stages.items() if name not in gone}).write(run.workspace)
+        if lost_raw:
+            print(f"the raw data of {source} are lost: they are fetched anew, as a person decided", flush=True)
+        else:
+            print(f"what {source} had judged is lost: all days are judged anew", flush=True)
+            pull(run, raw, f"the raw data of {source}, without which history would be lost")
 
 
 def declared_stages(run: Run) -> dict[str, Declared]:
