@@ -6,7 +6,7 @@ written last, so that a run that was killed has stored nothing: the next one rem
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +26,11 @@ from tasks.runtime.files import read_json, write_json
 from tasks.runtime.paths import TABLES, Table
 
 INDEX = "index.json"
+CHANGES = "changes"
+"""The folder of versions of rows beside the plan, under the date on which each became known."""
+DT_OF, CHANGE, SLOT = "dt_of", "change", "slot"
+"""Columns of a change: the event date, what it is, and its place among the rows of that date."""
+LATE, CHANGED, WITHDRAWN = "late", "changed", "withdrawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +39,31 @@ class StoredDay:
 
     rows: int
     """How many."""
-    sha256: str
-    """Their digest, which does not depend on their order; rows without an event date are left out."""
+    digest: str
+    """What identifies their content: `content_digest`, or what earlier versions kept under `sha256`."""
     refetched: str | None = None
     """The reason with which a person had the date fetched again, if one did; `retaken` in the index."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "StoredDay":
         """Return the entry of an index."""
-        return cls(rows=content["rows"], sha256=content["sha256"], refetched=content.get("retaken"))
+        digest = content["digest"] if "digest" in content else content["sha256"]
+        return cls(rows=content["rows"], digest=digest, refetched=content.get("retaken"))
 
     def to_json(self) -> dict[str, object]:
         """Return the entry of an index."""
         reason = {} if self.refetched is None else {"retaken": self.refetched}
-        return {"rows": self.rows, "sha256": self.sha256, **reason}
+        return {"rows": self.rows, "digest": self.digest, **reason}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredChanges:
+    """The versions of rows that became known beside the plan on one date."""
+
+    rows: int
+    """How many."""
+    of: dict[str, str]
+    """What identifies those of each event date."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +87,8 @@ class RawIndex:
     rows: dict[str, StoredDay] = field(default_factory=dict)
     """By event date."""
     labels: dict[str, StoredDay] = field(default_factory=dict)
+    """By the date on which they became known."""
+    changes: dict[str, StoredChanges] = field(default_factory=dict)
     """By the date on which they became known."""
     undated: set[str] = field(default_factory=set)
     """Ids of the stored rows without an event date: see `undated_row_ids`."""
@@ -104,6 +122,7 @@ class RawIndex:
             folder=folder,
             rows=rows,
             labels=labels,
+            changes={known: StoredChanges(**stored) for known, stored in content.get(CHANGES, {}).items()},
             undated={*content["undated"]},
             as_of=newest,
             first_as_of=content.get("first_as_of", newest),
@@ -114,7 +133,8 @@ class RawIndex:
         """Commit: from here on the dates are stored."""
         days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in TABLES}
         runs = {"as_of": self.as_of, "first_as_of": self.first_as_of} | ({"anew": self.anew} if self.anew else {})
-        write_json(self.folder / INDEX, {**days, "undated": sorted(self.undated), **runs})
+        changes = {CHANGES: {known: asdict(stored) for known, stored in self.changes.items()}} if self.changes else {}
+        write_json(self.folder / INDEX, {**days, **changes, "undated": sorted(self.undated), **runs})
 
     def note_run(self, as_of: date) -> None:
         """Keep that a run of this as_of has been: the newest and the oldest of all runs follow."""
@@ -174,7 +194,7 @@ class RawIndex:
             part = group.drop(columns="dt")
             write_table(self.file(kind, str(day)), part.apply(storable))
             hashed = with_event_date(part, product) if kind == "rows" else part
-            stored[str(day)] = StoredDay(rows=len(part), sha256=digest(hashed))
+            stored[str(day)] = StoredDay(rows=len(part), digest=digest(hashed))
         return new
 
     def extend_labels(self, table: pd.DataFrame, day: str) -> pd.DataFrame:
@@ -187,7 +207,7 @@ class RawIndex:
             before = read_table(self.file("labels", day))
             joined = pd.concat([before.astype(object), new[before.columns].astype(object)], ignore_index=True)
             write_table(self.file("labels", day), joined.apply(storable))
-            self.labels[day] = replace(self.labels[day], rows=len(joined), sha256=digest(joined))
+            self.labels[day] = replace(self.labels[day], rows=len(joined), digest=digest(joined))
         return new
 
     def changed_days(
@@ -203,7 +223,7 @@ class RawIndex:
         for day, stored in sorted(self.rows.items()):
             was_asked_for = day <= last and (start is None or day >= start.isoformat())
             now = now_by_day.get(day, nothing)
-            if (was_asked_for or len(now)) and digest(now) != stored.sha256:
+            if (was_asked_for or len(now)) and digest(now) != stored.digest:
                 then = read_table(self.file("rows", day))
                 shared = [str(name) for name in now if name in then]
                 then = with_event_date(then.reindex(columns=now.columns), product)
