@@ -16,6 +16,7 @@ TITLES = {
     "scoring": "How fast it scores",
     "training": "How fast it trains",
     "scale": "What millions of rows take",
+    "night": "What a night costs after years",
     "gpu": "On a GPU",
 }
 """The benchmarks in the order of the page."""

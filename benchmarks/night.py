@@ -1,0 +1,296 @@
+"""Does a night of 2,000 new rows cost a night, whatever lies before it?
+
+The same new orders come after 0.2, 2 and 20 million rows of history, in one Parquet file that is written anew for every
+night, as an export is. The stages ingest, validate and split each run in a process of their own, first for the whole
+history and then for one night after another; pandas, Great Expectations, DuckDB and Polars do the same on the same file.
+Then whole nights of a product go through the runs, from the trigger to the manifest.
+
+    python -m benchmarks night                                 all of it
+    python -m benchmarks.night 200000 2000000                  the stages on histories of these sizes
+    python -m benchmarks.night 200000 --tree ../other          of another revision, with this one's measure
+
+Work is the time of the stage itself with all that it imports, without starting Python and reading params.yaml; seconds
+are those of the process. The peak is the process's largest resident set, files that it maps included.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.nights import orders
+from benchmarks.peers import FOLDER, SCRIPTS
+from benchmarks.report import Result, Target, show
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = Path(__file__).parent / "nights" / "measured.py"
+STAGES = ("ingest", "validate", "split")
+PEERS = ("pandas", "great_expectations", "duckdb", "polars")
+SIZES = (200_000, 2_000_000, 20_000_000)
+NIGHTS = 3
+MOST_ROWS_OF_PEERS = {"great_expectations": 2_000_000, "pandas": 2_000_000}
+"""More rows than these take a peer more memory than this machine may have."""
+MAX_RATIO = 1.2
+MAX_WORK_SECONDS = 5.0
+MAX_NIGHT_MIB = 600
+MAX_FIRST_LOAD_MIB = 1_500
+MIN_ROWS_A_SECOND = 91_000
+"""Ten times what revision 834b4ba loaded in a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one process, or several one after another, took."""
+
+    seconds: float
+    """From its start to its end."""
+    work: float
+    """Of that, the stage itself."""
+    work_cpu: float
+    """CPU seconds of the work, of all threads."""
+    cpu_seconds: float
+    """CPU seconds of the whole process."""
+    peak_mib: float
+    """The largest resident set."""
+    own_mib: float
+    """The most memory without mapped files."""
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            seconds=self.seconds + other.seconds,
+            work=self.work + other.work,
+            work_cpu=self.work_cpu + other.work_cpu,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            peak_mib=max(self.peak_mib, other.peak_mib),
+            own_mib=max(self.own_mib, other.own_mib),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The first load of a history and the nights after it, of ours or of a peer."""
+
+    rows: int
+    first: dict[str, Work]
+    """By stage; a peer has one."""
+    nights: list[dict[str, Work]]
+
+    @property
+    def first_load(self) -> Work:
+        """Return the first load of all stages."""
+        return _sum(self.first)
+
+    @property
+    def night(self) -> Work:
+        """Return the night whose work is the median."""
+        return sorted((_sum(night) for night in self.nights), key=lambda work: work.work)[len(self.nights) // 2]
+
+    def stage(self, name: str) -> Work:
+        """Return the median night of one stage."""
+        return sorted((night[name] for night in self.nights), key=lambda work: work.work)[len(self.nights) // 2]
+
+
+def run(
+    sizes: tuple[int, ...] = SIZES, tree: Path = ROOT, peers: tuple[str, ...] = PEERS, n_nights: int = NIGHTS
+) -> Result:
+    """Measure growing histories, the peers on the same rows, and whole nights."""
+    ours = [_measure(rows, tree, n_nights) for rows in sizes]
+    beside = {
+        name: [_measure_peer(name, rows, n_nights) for rows in sizes if rows <= MOST_ROWS_OF_PEERS.get(name, rows)]
+        for name in peers
+    }
+    tables = {
+        f"A night of {orders.ROWS_A_DAY:,} new rows": [row for each in ours for row in _night_rows(each)],
+        "The first load": [row for each in ours for row in _first_rows(each)],
+    }
+    if beside:
+        tables["Beside the peers: three stages, or the script that does as much"] = [
+            *(_beside("Lamplighter", each) for each in ours),
+            *(_beside(name, each) for name, measured in beside.items() for each in measured),
+        ]
+    return Result(name="night", tables=tables, targets=_targets(ours), notes=_notes(ours))
+
+
+def _measure(rows: int, tree: Path, n_nights: int) -> Measured:
+    folder = _fresh_folder("ours", rows)
+    first: dict[str, Work] = {}
+    nights = []
+    for night in range(n_nights + 1):
+        _lay_out(folder, rows, night)
+        done = {stage: _stage(stage, folder, tree) for stage in STAGES}
+        if night:
+            nights.append(done)
+        else:
+            first = done
+    shutil.rmtree(folder)
+    return Measured(rows=rows, first=first, nights=nights)
+
+
+def _measure_peer(name: str, rows: int, n_nights: int) -> Measured:
+    folder = _fresh_folder(name, rows)
+    done = []
+    for night in range(n_nights + 1):
+        _lay_out(folder, rows, night)
+        command = [sys.executable, SCRIPTS / "peer_night.py", name, orders.as_of_night(night).isoformat()]
+        done.append({"all": _process(f"{name}, night {night}", command, folder, ROOT)})
+    shutil.rmtree(folder)
+    return Measured(rows=rows, first=done[0], nights=done[1:])
+
+
+def _fresh_folder(name: str, rows: int) -> Path:
+    folder = FOLDER.parent / "night" / f"{name}-{rows}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _lay_out(folder: Path, rows: int, night: int) -> None:
+    print(f"\n{folder.name}, night {night}", flush=True)
+    orders.write_orders(folder, rows // orders.ROWS_A_DAY, night)
+    orders.write_params(folder, orders.as_of_night(night))
+
+
+def _stage(name: str, folder: Path, tree: Path) -> Work:
+    return _process(name, [sys.executable, MEASURED, name, orders.PRODUCT], folder, tree)
+
+
+def _process(name: str, command: list[str | Path], folder: Path, tree: Path) -> Work:
+    """Run a command that prints its figures as JSON on its last line; return them with those of its process."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "TQDM_MININTERVAL": "30", "GX_ANALYTICS_ENABLED": "false"}
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = process.stdout.read().splitlines()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    figures = json.loads(lines[-1])
+    work = Work(
+        seconds=seconds,
+        work=figures["work"],
+        work_cpu=figures["work_cpu"],
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_mib=usage.ru_maxrss / 1024,
+        own_mib=figures["own_mib"],
+    )
+    print(f"  {name}: {work.work:.2f} s of {seconds:.2f} s, {work.peak_mib:,.0f} MiB: {figures['summary']}", flush=True)
+    return work
+
+
+def _sum(stages: dict[str, Work]) -> Work:
+    first, *others = stages.values()
+    for each in others:
+        first = first + each
+    return first
+
+
+def _row(rows: int, stage: str, work: Work) -> dict[str, Any]:
+    return {
+        "rows of history": rows,
+        "stage": stage,
+        "work s": work.work,
+        "of it CPU s": work.work_cpu,
+        "process s": work.seconds,
+        "peak MiB": work.peak_mib,
+        "own MiB": work.own_mib,
+    }
+
+
+def _night_rows(measured: Measured) -> list[dict[str, Any]]:
+    each = [_row(measured.rows, stage, measured.stage(stage)) for stage in STAGES]
+    return [*each, _row(measured.rows, "all three", measured.night)]
+
+
+def _first_rows(measured: Measured) -> list[dict[str, Any]]:
+    each = [*measured.first.items(), ("all three", measured.first_load)]
+    return [{**_row(measured.rows, stage, work), "rows a second": measured.rows / work.seconds} for stage, work in each]
+
+
+def _beside(name: str, measured: Measured) -> dict[str, Any]:
+    first, night = measured.first_load, measured.night
+    return {
+        "": name,
+        "rows of history": measured.rows,
+        "first load s": first.seconds,
+        "its peak MiB": first.peak_mib,
+        "night s": night.seconds,
+        "of it work": night.work,
+        "peak MiB": night.peak_mib,
+    }
+
+
+def _targets(ours: list[Measured]) -> list[Target]:
+    works = [each.night.work for each in ours]
+    largest, peak = ours[-1], max(each.night.peak_mib for each in ours)
+    rate = largest.rows / largest.first_load.seconds
+    name = f"night of {orders.ROWS_A_DAY:,} rows"
+    return [
+        Target(
+            name=f"{name}: the dearest history against the cheapest",
+            wanted=f"at most {MAX_RATIO:.2f}",
+            measured=f"{max(works) / min(works):.2f}",
+            met=max(works) <= MAX_RATIO * min(works),
+        ),
+        Target(
+            name=f"{name}: work of {', '.join(STAGES)}",
+            wanted=f"at most {MAX_WORK_SECONDS:.0f} s",
+            measured=f"{max(works):.1f} s",
+            met=max(works) <= MAX_WORK_SECONDS,
+        ),
+        Target(
+            name=f"{name}: peak of memory",
+            wanted=f"under {MAX_NIGHT_MIB} MiB",
+            measured=f"{peak:,.0f} MiB",
+            met=peak < MAX_NIGHT_MIB,
+        ),
+        Target(
+            name=f"first load of {largest.rows:,} rows: peak of memory",
+            wanted=f"under {MAX_FIRST_LOAD_MIB:,} MiB",
+            measured=f"{largest.first_load.peak_mib:,.0f} MiB",
+            met=largest.first_load.peak_mib < MAX_FIRST_LOAD_MIB,
+        ),
+        Target(
+            name=f"first load of {largest.rows:,} rows",
+            wanted=f"at least {MIN_ROWS_A_SECOND:,} rows/s",
+            measured=f"{rate:,.0f} rows/s",
+            met=rate >= MIN_ROWS_A_SECOND,
+        ),
+    ]
+
+
+def _notes(ours: list[Measured]) -> list[str]:
+    spread = [
+        max(_sum(night).work for night in each.nights) / statistics.median(_sum(night).work for night in each.nights)
+        for each in ours
+    ]
+    return [
+        f"the median of {len(ours[0].nights)} nights; the slowest took {max(spread):.2f} times as long",
+        "work is the stage with all that it imports, seconds the whole process; the file's rewriting is not in it",
+    ]
+
+
+def main() -> None:
+    """Measure the stages on histories of the sizes that are named, and print what they took."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.night", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sizes", nargs="+", type=int, metavar="ROWS", help="rows of history, a multiple of 100,000")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="the repository whose stages are measured")
+    parser.add_argument("--nights", type=int, default=NIGHTS, help="nights after the first load")
+    parser.add_argument("--peers", nargs="*", default=(), metavar="NAME", help=f"of {', '.join(PEERS)}")
+    given = parser.parse_args()
+    result = run(tuple(given.sizes), given.tree.resolve(), tuple(given.peers), given.nights)
+    show(replace(result, notes=[*result.notes, f"of {given.tree}"]))
+
+
+if __name__ == "__main__":
+    main()
