@@ -2,7 +2,7 @@
 
 The same new orders come after 0.2, 2 and 20 million rows of history, in one Parquet file that is written anew for every
 night, as an export is. The stages ingest, validate and split each run in a process of their own, first for the whole
-history and then for one night after another; pandas, Great Expectations, DuckDB and Polars do the same on the same file.
+history and then for one night after another. pandas, Great Expectations, DuckDB and Polars do the same on that file.
 Then whole nights of a product go through the runs, from the trigger to the manifest.
 
     python -m benchmarks night                                 all of it

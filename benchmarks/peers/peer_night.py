@@ -76,7 +76,10 @@ def with_duckdb(as_of: str) -> int:
     known = f"where day <= date '{as_of}'"
     if list(STORED.glob("*/*.parquet")):
         base.execute(f"create view stored as select * from '{STORED}/*/*.parquet'")
-        known += " and day >= (select max(day) from stored) - interval 7 day and order_id not in (select order_id from stored)"
+        known += (
+            " and day >= (select max(day) from stored) - interval 7 day"
+            " and order_id not in (select order_id from stored)"
+        )
     _make_folders()
     base.execute(f"create table new as select *, ({CHECKS}) as is_valid from '{FILE}' {known}")
     n_rows, share = base.execute("select count(*), avg((depot is not null)::int) from new").fetchone()
@@ -84,10 +87,8 @@ def with_duckdb(as_of: str) -> int:
     for name, condition in (("valid", "is_valid"), ("quarantine", "not is_valid")):
         columns = f"select * exclude (is_valid) from new where {condition}"
         base.execute(f"copy ({columns}) to '{STORED}/{name}/{as_of}.parquet'")
-    base.execute(
-        f"copy (select * from '{STORED}/valid/*.parquet' where day > date '{as_of}' - {TRAINED_DAYS} order by order_id) "
-        "to 'train.parquet'"
-    )
+    trained = f"select * from '{STORED}/valid/*.parquet' where day > date '{as_of}' - {TRAINED_DAYS} order by order_id"
+    base.execute(f"copy ({trained}) to 'train.parquet'")
     return n_rows
 
 
