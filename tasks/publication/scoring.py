@@ -33,6 +33,7 @@ CODE = (
     "tasks/rows/casting.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
+    "tasks/rows/stored_days.py",
     "tasks/runtime/files.py",
     "tasks/runtime/fingerprints.py",
     "tasks/runtime/records.py",

@@ -1,15 +1,28 @@
-"""Read and write rows as Parquet partitions, one file per date: the same bytes for the same rows."""
+"""Read and write rows as Parquet partitions, by date: the same bytes for the same rows.
 
-from collections.abc import Callable, Iterator
+A date is a file, dt=2013-06-30.parquet, until it is old. Then its month is one, dt=2013-04.parquet, lest the number of
+files grow for years. The rows of a date, their columns and types are the same in either.
+"""
+
+from calendar import monthrange
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.runtime.files import atomic_file
+from tasks.rows.stored_days import StoredDay, day_of_file, days_of_month, row_groups, write_days
+from tasks.runtime.files import atomic_file, file_sha256
+
+ROWS_AT_ONCE = 16_384
+"""Rows of a Parquet row group: read, scored and encoded in one piece, so that memory does not grow with a file."""
+KEPT_AS_DAYS = 62
+"""A month becomes one file once its last day is more than so many days before the newest date."""
 
 
 def partition(folder: Path, day: date) -> Path:
@@ -22,12 +35,8 @@ def partition_day(file: Path) -> date:
     return date.fromisoformat(file.stem.removeprefix("dt="))
 
 
-ROWS_AT_ONCE = 16_384
-"""Rows of a Parquet row group: read, scored and encoded in one piece, so that memory does not grow with a file."""
-
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as one Parquet file, without its index."""
+def write_table(path: Path, frame: pd.DataFrame | pa.Table) -> None:
+    """Write rows as one Parquet file, without an index."""
     with table_writer(path) as write:
         write(frame)
 
@@ -69,13 +78,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 def read_pieces(path: Path, rows: range | None = None) -> Iterator[pa.Table]:
     """Yield the rows of a Parquet file, or those of a range, a row group at a time; the others are not read."""
     with pq.ParquetFile(path) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            in_group = range(first, first + file.metadata.row_group(group).num_rows)
-            first = in_group.stop
-            wanted = in_group if rows is None else range(max(in_group.start, rows.start), min(in_group.stop, rows.stop))
-            if len(wanted):
-                yield file.read_row_group(group).slice(wanted.start - in_group.start, len(wanted))
+        for group, wanted in row_groups(file, range(file.num_row_groups), rows):
+            yield file.read_row_group(group).slice(wanted.start, len(wanted))
 
 
 def n_rows(path: Path) -> int:
@@ -89,30 +93,162 @@ def partitions(folder: Path, until: date | None = None) -> list[Path]:
 
 
 def read_partitions(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
-    """Return partitions as one frame, in the order given, each with its date as the column `dt`.
-
-    The frame has all `columns`, in that order; one is empty on a date that was stored without it.
-    """
-    frames = [_partition(file, columns).assign(dt=file.stem.removeprefix("dt=")) for file in files]
-    if not frames:
-        return pd.DataFrame(columns=[*(columns or []), "dt"], dtype="str")
-    for name in frames[0].columns:
-        if len({frame[name].dtype for frame in frames if name in frame}) > 1:  # integers must not become floats
-            frames = [
-                frame.assign(**{name: frame[name].astype(object)}) if name in frame else frame for frame in frames
-            ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def _partition(file: Path, columns: list[str] | None) -> pd.DataFrame:
-    if columns is None:
-        return read_table(file)
-    stored = pq.read_schema(file).names
-    table = read_table(file, [name for name in columns if name in stored])
-    lacking = {name: pd.Series(None, table.index, dtype="str") for name in columns if name not in stored}
-    return table.assign(**lacking)[columns]
+    """Return partitions of one folder as one frame, in the order given: see `Partitions.read`."""
+    folder = files[0].parent if files else Path()
+    return Partitions(folder).read(map(partition_day, files), columns)
 
 
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
     """Return the partitions of a folder up to a date as one frame, in order of date, with the date as column `dt`."""
-    return read_partitions(partitions(folder, until), columns)
+    stored = Partitions(folder)
+    return stored.read(stored.days(until), columns)
+
+
+class Partitions:
+    """A folder of rows by date. What is written appears whole or not at all; an absent folder is an empty one.
+
+    A process that is killed while it makes a month of its days leaves both: then the month counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; nothing is read yet."""
+        self.folder = folder
+
+    def days(self, until: date | None = None, since: date | None = None) -> list[date]:
+        """Return the stored dates from `since` up to `until`, in order; no row is read."""
+        first, last = since or date.min, until or date.max
+        found = {day for day in self._files_of_days() if first <= day <= last}
+        for file in self.folder.glob("dt=????-??.parquet"):
+            month = date.fromisoformat(f"{file.stem.removeprefix('dt=')}-01")
+            if month <= last and first <= _last_day(month):
+                found |= {day for day in self._in_month(month) if first <= day <= last}
+        return sorted(found)
+
+    def __contains__(self, day: date) -> bool:
+        """Return whether rows of a date are stored."""
+        return partition(self.folder, day).exists() or day in self._in_month(day)
+
+    def n_rows(self, day: date) -> int:
+        """Return how many rows a date has."""
+        return self._stored(day).n_rows
+
+    def columns(self, day: date) -> list[str]:
+        """Return the names of the columns with which a date was stored."""
+        return list(self._stored(day).schema.names)
+
+    def sha256(self, day: date) -> str:
+        """Return the SHA-256, in hex, of the date's file, also where it has become a part of its month's."""
+        stored = self._stored(day)
+        if not stored.places:
+            return file_sha256(stored.file)
+        with TemporaryDirectory() as scratch:
+            file = partition(Path(scratch), day)
+            write_table(file, stored.table().cast(stored.schema))
+            return file_sha256(file)
+
+    def table(self, day: date, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of a date; of `columns` those with which it was stored."""
+        return self._stored(day).table(columns)
+
+    def pieces(self, day: date, rows: range | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a date, or those of a range, a row group at a time; the others are not read."""
+        return self._stored(day).pieces(rows)
+
+    def read(self, days: Iterable[date], columns: list[str] | None = None) -> pd.DataFrame:
+        """Return dates as one frame, in the order given, each with its date as the column `dt`.
+
+        The frame has all `columns`, in that order; one is empty on a date that was stored without it.
+        """
+        frames = []
+        for day in days:
+            frame = self.table(day, columns).to_pandas(integer_object_nulls=True)
+            lacking = [name for name in columns or () if name not in frame]
+            frame = frame.assign(**{name: pd.Series(None, frame.index, dtype="str") for name in lacking})
+            frames.append((frame if columns is None else frame[columns]).assign(dt=day.isoformat()))
+        if not frames:
+            return pd.DataFrame(columns=[*(columns or []), "dt"], dtype="str")
+        for name in frames[0].columns:
+            if len({frame[name].dtype for frame in frames if name in frame}) > 1:  # integers must not become floats
+                frames = [
+                    frame.assign(**{name: frame[name].astype(object)}) if name in frame else frame for frame in frames
+                ]
+        return pd.concat(frames, ignore_index=True)
+
+    def write(self, day: date, table: pd.DataFrame | pa.Table) -> None:
+        """Write the rows of a date in place of those that it had; a date of a month's file is written there."""
+        if not self._file_of_month(day).exists():
+            write_table(partition(self.folder, day), table)
+            return
+        with TemporaryDirectory() as scratch:
+            file = partition(Path(scratch), day)
+            write_table(file, table)
+            self._write_month(day, {**self._in_month(day), day: day_of_file(file)})
+        partition(self.folder, day).unlink(missing_ok=True)
+
+    def write_month(self, month: date, days: Iterable[tuple[date, pd.DataFrame | pa.Table]]) -> None:
+        """Write the dates of the month that `month` lies in as one file, in place of all that it had."""
+        with TemporaryDirectory() as scratch:
+            new = Partitions(Path(scratch))
+            for day, table in days:
+                new.write(day, table)
+            self._write_month(month, {day: new._stored(day) for day in new.days()})
+        self._remove_files(month)
+
+    def remove(self, days: Iterable[date]) -> None:
+        """Remove dates, of which any may be absent."""
+        for month, group in groupby(sorted(days), _first_day):
+            removed = {*group}
+            for day in removed:  # first, lest a file that a killed process left beside the month be read after it
+                partition(self.folder, day).unlink(missing_ok=True)
+            before = self._in_month(month)
+            if removed & before.keys():
+                self._write_month(month, {day: stored for day, stored in before.items() if day not in removed})
+
+    def compact(self, newest: date) -> None:
+        """Make one file of each month whose last day is more than KEPT_AS_DAYS days before `newest`.
+
+        Its bytes follow from the rows of its days alone, not from when or how often it was made.
+        """
+        for month in sorted({_first_day(day) for day in self._files_of_days()}):
+            if _last_day(month) < newest - timedelta(days=KEPT_AS_DAYS):
+                days, before = self._files_of_days(month), self._in_month(month)
+                if days.keys() - before.keys():
+                    self._write_month(month, {day: day_of_file(file) for day, file in days.items()} | before)
+                self._remove_files(month)
+
+    def _files_of_days(self, month: date | None = None) -> dict[date, Path]:
+        days = f"{month:%Y-%m}-??" if month else "????-??-??"
+        return {partition_day(file): file for file in self.folder.glob(f"dt={days}.parquet")}
+
+    def _remove_files(self, month: date) -> None:
+        for file in self._files_of_days(month).values():
+            file.unlink()
+
+    def _file_of_month(self, month: date) -> Path:
+        return self.folder / f"dt={month:%Y-%m}.parquet"
+
+    def _in_month(self, month: date) -> dict[date, StoredDay]:
+        """Return the dates in a month's file; none where there is no such file."""
+        file = self._file_of_month(month)
+        if not file.exists():
+            return {}
+        state = file.stat()
+        return days_of_month(file, state.st_ino, state.st_mtime_ns, state.st_size)
+
+    def _stored(self, day: date) -> StoredDay:
+        return self._in_month(day).get(day) or day_of_file(partition(self.folder, day))
+
+    def _write_month(self, month: date, days: Mapping[date, StoredDay]) -> None:
+        file = self._file_of_month(month)
+        if days:
+            write_days(file, dict(sorted(days.items())), ROWS_AT_ONCE)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def _first_day(day: date) -> date:
+    return day.replace(day=1)
+
+
+def _last_day(day: date) -> date:
+    return day.replace(day=monthrange(day.year, day.month)[1])

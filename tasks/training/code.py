@@ -7,6 +7,7 @@ _BOTH = (
     "tasks/rows/casting.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
+    "tasks/rows/stored_days.py",
     "tasks/runtime/files.py",
     "tasks/runtime/fingerprints.py",
     "tasks/training/checkpoints.py",
