@@ -213,3 +213,11 @@ def s3_here(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
     return s3
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file to upload."""
+    path = tmp_path / "part.parquet"
+    path.write_bytes(b"content" * 1000)
+    return path

@@ -18,13 +18,6 @@ def store(s3_here):
     return Store(f"s3://lamplighter/store-{uuid.uuid4().hex}")
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "part.parquet"
-    path.write_bytes(b"content" * 1000)
-    return path
-
-
 def lose_answers(store, operation, times=1, *, effect=True):
     """Let the next calls time out: after they took effect, or before."""
     left = [times]

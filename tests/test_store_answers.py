@@ -43,13 +43,6 @@ def store(faulty):
     return Store(f"s3://lamplighter/answers-{uuid.uuid4().hex}")
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "part.parquet"
-    path.write_bytes(b"content" * 1000)
-    return path
-
-
 def calls(store, file):
     """Every call of a store by the method of its request, on a key that is there and on one that is not."""
     return {

@@ -183,9 +183,7 @@ def anew(product: Product, as_of: RunDate, why: Why) -> None:
 def rollback(product: Product, version: Version, why: Why) -> None:
     """Make another version the champion of PRODUCT; the one that it replaces is withdrawn."""
     from tasks.commands import versions
-    from tasks.commands.embedded.environment import export_environment
 
-    export_environment()
     print(versions.roll_back(load_product(product)[0], version, why))
 
 
@@ -201,9 +199,7 @@ def hold(product: Product, why: Why, version: OptionalVersion = "") -> None:
 def ban(product: Product, version: Version, why: Why) -> None:
     """Let VERSION of PRODUCT never predict again, under any number."""
     from tasks.commands import versions
-    from tasks.commands.embedded.environment import export_environment
 
-    export_environment()
     print(versions.ban(load_product(product)[0], version, why))
 
 

@@ -9,6 +9,7 @@ A night that is published stays as it is: run predict__<product> with its as_of 
 """
 
 from tasks.commands.decide import git_user
+from tasks.commands.embedded.store import enter_with_store
 from tasks.params import Product
 from tasks.runs.registry import versions
 from tasks.runs.registry.champions import mirror
@@ -56,8 +57,9 @@ def _person() -> Person:
 
 
 def _mirrored(product: Product, line: str) -> str:
-    """Bring the champion's mirror in the store up to date; the decision stands where the store does not answer."""
+    """Bring the champion's mirror in the store up to date; the decision stands without it."""
     try:
+        enter_with_store()
         mirror(product)
     except (TransientError, UserError) as error:
         return f"{line}\nnote: its mirror in the store follows with the next night; {error}"

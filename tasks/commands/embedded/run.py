@@ -30,10 +30,10 @@ from tasks.runtime.settings import settings
 
 def run(product: str, as_of: date | None) -> None:
     """Run train__<product> and predict__<product> once, and print a summary of what came out."""
-    left_out = print_uncommitted()
     described, declared = declared_product(product), head()[1]
     night = (as_of or declared.as_of).isoformat()
     parse_as_of(night)
+    left_out = print_uncommitted()
     if as_of is None:
         print(f"as_of {night}, that of the committed params.yaml; AS_OF=YYYY-MM-DD makes another night", flush=True)
     credentials = None if ADDRESS in os.environ else env_file()
