@@ -12,11 +12,13 @@ Does not judge or cast values: that is `validate`.
 from dataclasses import asdict, replace
 from datetime import date
 
+import pandas as pd
+
 from tasks import stage
 from tasks.params import Product
 from tasks.rows.arrivals import add_names_and_dates, with_stored_keys
 from tasks.rows.decisions import reason_for_anew, refetched_days
-from tasks.rows.delivery import declared_columns, first_day_to_fetch, store_delivery
+from tasks.rows.delivery import first_day_to_fetch, store_delivery
 from tasks.rows.personal_data import protect
 from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.files import write_json
@@ -35,7 +37,8 @@ def ingest(product: Product, as_of: date) -> str:
         index.anew = reason_for_anew(product.name, as_of)
     refetched = index.refetched(refetched_days(product.name), product.scored_day(as_of).isoformat())
     start = first_day_to_fetch(product, index, refetched)
-    frame = protect(declared_columns(fetch(product, start, as_of), product), product)
+    pieces = [piece.rows for piece in fetch(product, start, as_of) if piece.rows is not None]
+    frame = protect(pd.concat(pieces, ignore_index=True), product)
     frame, n_rewritten = with_stored_keys(frame, product, index)
     frame = add_names_and_dates(frame, product, as_of, index)
     report = store_delivery(frame, product, as_of, start, index, refetched)

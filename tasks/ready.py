@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 from tasks import stage
 from tasks.params import Product
 from tasks.rows.casting import event_day
-from tasks.rows.delivery import declared_columns
 from tasks.runtime.records import RECORD, Record
 from tasks.sources.fetch import fetch
 
@@ -36,8 +35,11 @@ def ready(product: Product, as_of: date) -> Delivered:
     Raises UserError and TransientError as the source does.
     """
     day = product.scored_day(as_of)
-    frame = declared_columns(fetch(product, day, as_of), product)
-    rows = int((event_day(frame[product.time]) == day.isoformat()).sum()) if product.has_time else len(frame)
+    rows = 0
+    for piece in fetch(product, day, as_of):
+        if piece.rows is not None:
+            is_of_day = event_day(piece.rows[product.time]) == day.isoformat() if product.has_time else None
+            rows += len(piece.rows) if is_of_day is None else int(is_of_day.sum())
     return Delivered(scored_day=day, rows=rows)
 
 

@@ -19,7 +19,7 @@ from tasks.rows.casting import as_text, cast_column, event_day, parse_time
 from tasks.rows.partitions import read_table, write_table
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 

@@ -18,7 +18,7 @@ from conftest import free_port
 
 from tasks.rows.casting import as_text
 from tasks.runtime.errors import TransientError, UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 

@@ -16,9 +16,9 @@ import pytest
 from builders import a_product, declared, mistakes
 
 from tasks.rows.casting import event_day, parse_time
-from tasks.rows.delivery import declared_columns
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.declared import declared_columns
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 HEADER, ROW = b"id,day,depot,weight_kg,late\n", b"a,2024-01-01,A,1.5,0\n"

@@ -12,7 +12,7 @@ from conftest import parcels
 from tasks import params
 from tasks.commands.product import propose
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 ROWS, LAST_DAY = 60, date(2024, 3, 30)
 

@@ -19,7 +19,7 @@ from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole
 from tasks.sources.formats.compressed import decompressed, files_of
 
 SUFFIXES = {
@@ -110,7 +110,7 @@ def _read(name: str, source: dict[str, str]) -> pd.DataFrame:
     """Return all rows, with the columns in the order of the source."""
     entry = {"source": source, "columns": {"x": "category"}, "target": {"name": "y", "task": "multiclass"}}
     product = params.parse({"as_of": "2000-01-01", "products": {name: entry}}).product(name)
-    frame = fetch(product, None, date.today()).drop(columns=list(params.UNREADABLE_COLUMNS), errors="ignore")
+    frame = fetch_whole(product, None, date.today()).drop(columns=list(params.UNREADABLE_COLUMNS), errors="ignore")
     if frame.empty:
         raise UserError(f"{source['url']}: must hold rows, and holds none; use one with some hundred rows")
     return frame

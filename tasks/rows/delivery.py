@@ -11,8 +11,7 @@ from datetime import date, timedelta
 
 import pandas as pd
 
-from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.rows.arrivals import source_columns
+from tasks.params import Product
 from tasks.rows.casting import as_text, cast_target, event_day, has_label, parse_time
 from tasks.rows.keys import key_text
 from tasks.rows.partitions import read_partitions
@@ -91,27 +90,6 @@ def first_day_to_fetch(product: Product, index: RawIndex, refetched: Mapping[str
     settled = product.predict.horizon_days + product.target.delay_days + product.source.recheck_days
     first = date.fromisoformat(max(index.rows)) - timedelta(days=settled)
     return min([first, *map(date.fromisoformat, refetched)])
-
-
-def declared_columns(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
-    """Return the declared columns and those that describe unreadable rows. Raises UserError where one is missing."""
-    wanted = [*source_columns(product), product.target.name]
-    missing = [name for name in wanted if name not in frame.columns]
-    delivered = [str(name) for name in frame.columns if name not in UNREADABLE_COLUMNS]
-    if missing:
-        source = f"params.yaml: products.{product.name}.source"
-        if len(missing) == len(wanted):  # the names may be the cells of a row, and are not shown
-            raise UserError(
-                f"{source} must deliver every declared column, and delivers none of {', '.join(wanted)} in its "
-                f"{len(delivered)} columns; is its first line a header (source.skip_lines), and source.delimiter right?"
-            )
-        spaced = any(name != name.strip() for name in delivered)
-        raise UserError(
-            f"{source} must deliver every declared column, and lacks {', '.join(missing)}; it has "
-            f"{', '.join(repr(name) if name != name.strip() else name for name in delivered)}; "
-            + ("set source.skip_space: true" if spaced else "say under source.names what a column is called there")
-        )
-    return frame[[*wanted, *(name for name in UNREADABLE_COLUMNS if name in frame.columns)]]
 
 
 def store_delivery(

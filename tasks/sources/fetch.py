@@ -6,7 +6,8 @@ casts the cells and quarantines those that do not fit. A row that cannot be read
 """
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 import pandas as pd
@@ -16,6 +17,7 @@ from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
+from tasks.sources.declared import declared_columns
 from tasks.sources.formats.compressed import DAMAGED, decompressed, files_of
 from tasks.sources.formats.csv_file import read_csv
 from tasks.sources.formats.dialect import in_own_terms, names_in_source
@@ -26,8 +28,49 @@ from tasks.sources.formats.unreadable import mark_containers
 from tasks.sources.sql import read_query
 
 
-def fetch(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
-    """Return every row that the source knows on `as_of`, or for Python sources from event date `start` on.
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A part of what a source delivers: so many rows as fit into memory at once."""
+
+    name: str
+    """Where it lies at the source, such as `orders.parquet#3`: always the same part while the source only grows."""
+    digest: str
+    """Of its bytes and of how they are read; another one means that it must be read. Empty: not known, always read."""
+    rows: pd.DataFrame | None
+    """All declared columns under the product's names, and those that describe unreadable rows where there are such.
+    None where the piece is known already, or lies outside of the days that were asked for (`days` says which)."""
+    n_rows: int | None = None
+    """How many rows it has, where that is known."""
+    days: tuple[str, str] | None = None
+    """The first and last event date of a piece that was not read, as it lies outside of the days asked for."""
+    evidence: Mapping[str, int] = field(default_factory=dict)
+    """What it adds to the checks of whole columns; to be given back when the piece is known."""
+
+
+IsKnown = Callable[[str, str], bool]
+"""Whether a piece of this name and digest was taken whole before, so that it need not be read."""
+Evidence = Callable[[str], Mapping[str, int]]
+"""The evidence that came with a known piece of this name."""
+
+
+def fetch(
+    product: Product,
+    since: date | None,
+    as_of: date,
+    is_known: IsKnown = lambda name, digest: False,
+    evidence: Evidence = lambda name: {},
+) -> Iterator[Piece]:
+    """Yield what the source knows on `as_of` in pieces; what is before event date `since` may be left out.
+
+    Raises UserError for what a person must mend, at the end where it concerns a whole column; TransientError where the
+    other side did not answer.
+    """
+    frame = declared_columns(fetch_whole(product, since, as_of), product)
+    yield Piece(name="source#0", digest="", rows=frame, n_rows=len(frame))
+
+
+def fetch_whole(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
+    """Return all rows at once, with undeclared columns where a declared one lacks: for a look at a source.
 
     Raises UserError for what a person must mend, TransientError where the other side did not answer.
     """
