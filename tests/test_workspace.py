@@ -12,7 +12,7 @@ import pytest
 from builders import TINY
 from conftest import ROOT, environment
 
-from tasks.runs import dvc, experiments, locks, workspace
+from tasks.runs import dvc, experiments, locks, programs, workspace
 from tasks.runtime import git
 from tasks.runtime.errors import CommandFailed, TransientError, UserError
 from tasks.runtime.results import Result, read_result, result_file, write_result
@@ -198,7 +198,7 @@ def test_worker_that_wakes_after_its_retry_handed_on_does_not_take_the_run_back(
 ENDED = """
 import os, signal, sys, threading
 from pathlib import Path
-from tasks.runs import dvc
+from tasks.runs import programs
 from tasks.runs import experiments
 from tasks.runs import workspace
 from tasks.runtime import settings
@@ -209,7 +209,7 @@ run = experiments.Run(name=sys.argv[2], product="tiny", as_of="2024-02-10", revi
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit("time is up"))
 threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
 with workspace.exclusive_workspace(run, "train"):
-    dvc.call(run, ["sh", "-c", "sleep 900 & echo $!; wait"])
+    programs.call(run, ["sh", "-c", "sleep 900 & echo $!; wait"])
 """
 
 
@@ -227,7 +227,7 @@ def test_whatever_works_in_a_workspace_ends_with_a_task_whose_time_is_up(home, t
 
 def test_processes_of_a_workspace_are_in_the_group_that_airflow_ends(home, capsys):
     RUN.workspace.mkdir(parents=True)
-    assert dvc.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])[0] == 0
+    assert programs.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])[0] == 0
     assert capsys.readouterr().out.split() == [str(os.getpgrp())]
 
 

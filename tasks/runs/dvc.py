@@ -2,11 +2,7 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, Self, TypedDict
@@ -14,17 +10,12 @@ from typing import NotRequired, Self, TypedDict
 import yaml
 
 from tasks.runs.experiments import Run
+from tasks.runs.programs import call, call_dvc
 from tasks.runtime.errors import CommandFailed, TransientError, UserError
 from tasks.runtime.git import git, redact_credentials
-from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.results import Result, read_result, result_file
-from tasks.runtime.settings import settings
 from tasks.runtime.surroundings import explained_output
 
-DVC_ADVICE = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
-"""Lines of DVC that are advice to a person at a keyboard."""
-OUTPUT_LINES = 60
-"""The last lines of a program that failed: those in which it says why."""
 LOCK_FILE = "dvc.lock"
 
 
@@ -102,13 +93,27 @@ def hashes_in(text: str) -> Iterator[str]:
 def run_command(run: Run, name: str, command: list[str], *, quietly: bool = False) -> Result:
     """Run one of the project's commands in the workspace, and return the result that it recorded under `name`.
 
-    The status is `reused` where DVC ran no stage. Raises UserError and TransientError as the command did,
-    TransientError where it was killed, CommandFailed where it failed in any other way.
+    Raises UserError and TransientError as the command did, TransientError where it was killed, CommandFailed where it
+    failed in any other way.
     """
+    return _result(run, name, lambda: call(run, command, quietly=quietly))
+
+
+def run_stage(run: Run, stage: str) -> Result:
+    """Run a stage of dvc.yaml by DVC, and return its result as `run_command` does.
+
+    The status is `reused` where DVC ran no stage.
+    """
+    forced = ["--force"] * run.force
+    repro = ["--wait-for-lock", "repro", "--single-item", *forced, f"{stage}@{run.product}"]
+    return _result(run, stage, lambda: call_dvc(run, repro))
+
+
+def _result(run: Run, name: str, work: Callable[[], tuple[int, str]]) -> Result:
     file = result_file(run.product, name, run.workspace)
     assert file is not None, "products are named as result files may be"
     file.unlink(missing_ok=True)  # of an earlier try
-    code, output = call(run, command, quietly=quietly)
+    code, output = work()
     return outcome(name, code, read_result(file), output)
 
 
@@ -137,58 +142,8 @@ def dvc(run: Run, *arguments: str) -> None:
 
     Raises UserError or TransientError where its words are known, CommandFailed where they are not.
     """
-    code, output = call(run, [sys.executable, "-m", "dvc", *arguments], quietly=True)
+    code, output = call_dvc(run, list(arguments), quietly=True)
     outcome(f"dvc {arguments[0]}", code, None, output)
-
-
-def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, str]:
-    """Run a command in the workspace and return its exit code and its last lines.
-
-    Its output is shown as it comes; with `quietly` it is shown when the command fails only.
-    """
-    lines: list[str] = []
-    last: deque[str] = deque(maxlen=OUTPUT_LINES)
-    with subprocess.Popen(
-        command,
-        cwd=run.workspace,
-        env=run_environment(),
-        text=True,
-        errors="replace",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        close_fds=False,  # it shares the workspace's lock: where this process is killed, a retry waits for both
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:  # universal newlines: each state of a progress bar is a line
-                last.append(line)
-                if quietly:
-                    lines.append(line.rstrip())
-                elif line.strip() and not line.startswith(DVC_ADVICE):
-                    print(line.rstrip(), flush=True)
-        except BaseException:  # such as Airflow's, when the task's time is up: nobody would wait for the command's end
-            kill_process_tree(process.pid)
-            raise
-    if quietly and process.returncode:
-        print(*lines, sep="\n", flush=True)
-    return process.returncode, "".join(last)
-
-
-def run_environment() -> dict[str, str]:
-    """Return the environment of the programs of a run."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONUNBUFFERED": "1",
-        "LAMPLIGHTER_ORIGIN": settings().origin,
-        "LAMPLIGHTER_HOME": str(settings().home),
-        "LAMPLIGHTER_CACHE": settings().cache,
-        # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "DVC_NO_ANALYTICS": "1",
-        "GX_ANALYTICS_ENABLED": "false",
-    }
-    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of this process
-    return environment
 
 
 def dvc_hash(folder: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.runs.dvc import run_environment
+from tasks.runs.programs import run_environment
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git, redact_credentials
 from tasks.runtime.settings import settings

@@ -19,7 +19,7 @@ from tasks.publication.contracts import Part, ScoredPart, UploadedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.publication.store_check import check_store_once
-from tasks.runs.dvc import run_command
+from tasks.runs.dvc import dvc, run_command, run_stage
 from tasks.runs.experiments import Run, head
 from tasks.runs.registry.champions import champion, mirror
 from tasks.runs.workspace import exclusive_workspace, save_and_push, saved_commit, shared_workspace
@@ -120,9 +120,7 @@ def step(run: Run, name: str, approver: str | None = None) -> Result:
                 write_json(run.workspace / RUN_FILE, facts.to_json())
                 command += ["--run", str(RUN_FILE)]
             return run_command(run, name, command)
-        forced = ["--force"] * run.force
-        repro = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *forced]
-        result = run_command(run, name, [*repro, f"{name}@{run.product}"])
+        result = run_stage(run, name)
         if result.status == "reused":
             print(f"{name}: reused, because nothing that it depends on has changed", flush=True)
         save_and_push(run, name)
@@ -201,6 +199,7 @@ def collect(run: Run, parts: Sequence[UploadedPart]) -> None:
             described = [Part.from_json(part.to_json()) for part in parts]
             write_night(_product(run), place.as_of, parts[0].inputs, described, folder, _paths(run))
         faults.failpoint("collect: the night is written")
+        dvc(run, "commit", "--force", "--no-relink", f"predict@{run.product}")
         save_and_push(run, "predict")
 
 

@@ -1,0 +1,132 @@
+"""Run programs in a run's workspace, and all DVC commands of a step in one process.
+
+DVC takes a second to start, and a step gives it three or four commands.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tasks.runs.experiments import Run
+from tasks.runtime import dvc_commands
+from tasks.runtime.processes import kill_process_tree
+from tasks.runtime.settings import settings
+
+DVC_ADVICE = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
+"""Lines of DVC that are advice to a person at a keyboard."""
+OUTPUT_LINES = 60
+"""The last lines of a program that failed: those in which it says why."""
+_DVC_OF: dict[Path, subprocess.Popen[str]] = {}
+"""The process that runs the DVC commands of a workspace in which this process works."""
+
+
+@contextmanager
+def one_dvc(run: Run) -> Iterator[None]:
+    """Give all DVC commands of the run's workspace within it to one process; it starts with the first of them.
+
+    The caller holds the workspace's lock: the process inherits it, and a retry waits until both have ended.
+    """
+    try:
+        yield
+    finally:
+        if process := _DVC_OF.pop(run.workspace, None):
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+
+
+def call_dvc(run: Run, arguments: list[str], *, quietly: bool = False) -> tuple[int, str]:
+    """Run a DVC command in the workspace and return its exit code and its last lines, as `call` does."""
+    if run.workspace not in _DVC_OF:
+        with one_dvc(run):
+            _DVC_OF[run.workspace] = _start(run, [sys.executable, "-P", dvc_commands.__file__], subprocess.PIPE)
+            return call_dvc(run, arguments, quietly=quietly)
+    process = _DVC_OF[run.workspace]
+    assert process.stdin is not None
+    assert process.stdout is not None
+    code: list[int] = []
+
+    def lines(answered: Iterable[str]) -> Iterator[str]:
+        for line in answered:
+            if line.startswith(dvc_commands.END):
+                code.append(int(line.removeprefix(dvc_commands.END)))
+                return
+            yield line
+
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(arguments) + "\n")
+        process.stdin.flush()
+    shown, last = _show(process, lines(process.stdout), quietly=quietly)
+    if not code:  # it was killed, and the next command needs another
+        del _DVC_OF[run.workspace]
+        code.append(process.wait() or 1)
+    if quietly and code[0]:
+        print(*shown, sep="\n", flush=True)
+    return code[0], last
+
+
+def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, str]:
+    """Run a command in the workspace and return its exit code and its last lines.
+
+    Its output is shown as it comes; with `quietly` it is shown when the command fails only.
+    """
+    with _start(run, command) as process:
+        assert process.stdout is not None
+        shown, last = _show(process, process.stdout, quietly=quietly)
+    if quietly and process.returncode:
+        print(*shown, sep="\n", flush=True)
+    return process.returncode, last
+
+
+def _start(run: Run, command: list[str], stdin: int | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=run.workspace,
+        env=run_environment(),
+        text=True,
+        errors="replace",
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        close_fds=False,  # it shares the workspace's lock: where this process is killed, a retry waits for both
+    )
+
+
+def _show(process: subprocess.Popen[str], output: Iterable[str], *, quietly: bool) -> tuple[list[str], str]:
+    """Print the lines of a process as they come, unless `quietly`; return those that were kept, and the last ones."""
+    kept: list[str] = []
+    last: deque[str] = deque(maxlen=OUTPUT_LINES)
+    try:
+        for line in output:  # universal newlines: each state of a progress bar is a line
+            last.append(line)
+            if quietly:
+                kept.append(line.rstrip())
+            elif line.strip() and not line.startswith(DVC_ADVICE):
+                print(line.rstrip(), flush=True)
+    except BaseException:  # such as Airflow's, when the task's time is up: nobody would wait for the command's end
+        kill_process_tree(process.pid)
+        raise
+    return kept, "".join(last)
+
+
+def run_environment() -> dict[str, str]:
+    """Return the environment of the programs of a run."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "LAMPLIGHTER_ORIGIN": settings().origin,
+        "LAMPLIGHTER_HOME": str(settings().home),
+        "LAMPLIGHTER_CACHE": settings().cache,
+        # Spinning threads of two trainings on one machine slow each other down tenfold; sleeping ones do not.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+    }
+    environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of this process
+    return environment
