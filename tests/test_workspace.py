@@ -1,5 +1,6 @@
 """Oracle: the promises of tasks/runs/workspace.py, on real folders, locks and exit codes."""
 
+import dataclasses
 import fcntl
 import os
 import subprocess
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import TINY
+from builders import TINY, a_repository
 from conftest import ROOT, environment
 
 from tasks.runs import dvc, experiments, locks, programs, workspace
@@ -229,6 +230,31 @@ def test_processes_of_a_workspace_are_in_the_group_that_airflow_ends(home, capsy
     RUN.workspace.mkdir(parents=True)
     assert programs.call(RUN, [sys.executable, "-c", "import os; print(os.getpgrp())"])[0] == 0
     assert capsys.readouterr().out.split() == [str(os.getpgrp())]
+
+
+def test_dvc_commands_of_a_step_share_a_process_and_a_killed_one_is_followed_by_another(home):
+    RUN.workspace.mkdir(parents=True)
+    with programs.one_dvc(RUN):
+        assert programs.call_dvc(RUN, ["--version"]) == (0, "3.67.1\n\n")
+        first = programs._DVC_OF[RUN.workspace]
+        assert programs.call_dvc(RUN, ["status"], quietly=True)[0] == 253, "DVC's own code: this is no repository"
+        assert programs._DVC_OF[RUN.workspace] is first
+        first.kill()
+        assert programs.call_dvc(RUN, ["--version"])[0] == -9
+        assert programs.call_dvc(RUN, ["--version"])[0] == 0
+        second = programs._DVC_OF[RUN.workspace]
+    assert second.returncode == 0, "it ends with the step"
+
+
+def test_experiment_is_a_commit_on_the_revision_with_what_the_run_settled(home):
+    a_repository(RUN.workspace)
+    run = dataclasses.replace(RUN, revision=git.git("rev-parse", "HEAD", cwd=RUN.workspace).strip())
+    for name in ("dvc.lock", "params.yaml"):
+        (run.workspace / name).write_text(f"{name} of the run")
+    workspace.save_experiment(run)
+    shown = git.git("show", "--format=%P", "--name-only", run.reference, cwd=run.workspace).split()
+    assert shown == [run.revision, "dvc.lock", "params.yaml"]
+    assert git.git("diff", "--cached", "--name-only", cwd=run.workspace) == "", "nothing stays staged"
 
 
 def test_password_of_the_origin_is_in_no_message(monkeypatch):

@@ -51,3 +51,8 @@ def dirty_flag(run: Run) -> Path:
 def commit_file(run: Run) -> Path:
     """Return the file with the experiment's commit that the workspace is at; it exists once the clone is complete."""
     return run.workspace / ".git" / "lamplighter"
+
+
+def changed_flag(run: Run) -> Path:
+    """Return the file that names the command that failed last: what persists may be changed, and is restored."""
+    return run.workspace / ".git" / "lamplighter-changed"

@@ -17,12 +17,21 @@ from tasks.runtime import dvc_commands
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.settings import settings
 
-DVC_ADVICE = ("Updating lock file", "Generating lock file", "Use `dvc push`", "Data and pipelines are up to date")
+DVC_ADVICE = (
+    "Updating lock file",
+    "Generating lock file",
+    "Use `dvc push`",
+    "Data and pipelines are up to date",
+    "To track the changes with git, run:",
+    "\tgit add dvc.lock",
+    "To enable auto staging, run:",
+    "\tdvc config core.autostage true",
+)
 """Lines of DVC that are advice to a person at a keyboard."""
 OUTPUT_LINES = 60
 """The last lines of a program that failed: those in which it says why."""
-_DVC_OF: dict[Path, subprocess.Popen[str]] = {}
-"""The process that runs the DVC commands of a workspace in which this process works."""
+_DVC_OF: dict[Path, subprocess.Popen[str] | None] = {}
+"""The process that runs the DVC commands of a workspace in which this process works; None before the first."""
 
 
 @contextmanager
@@ -31,6 +40,7 @@ def one_dvc(run: Run) -> Iterator[None]:
 
     The caller holds the workspace's lock: the process inherits it, and a retry waits until both have ended.
     """
+    _DVC_OF[run.workspace] = None
     try:
         yield
     finally:
@@ -45,9 +55,9 @@ def call_dvc(run: Run, arguments: list[str], *, quietly: bool = False) -> tuple[
     """Run a DVC command in the workspace and return its exit code and its last lines, as `call` does."""
     if run.workspace not in _DVC_OF:
         with one_dvc(run):
-            _DVC_OF[run.workspace] = _start(run, [sys.executable, "-P", dvc_commands.__file__], subprocess.PIPE)
             return call_dvc(run, arguments, quietly=quietly)
-    process = _DVC_OF[run.workspace]
+    process = _DVC_OF[run.workspace] or _start(run, [sys.executable, "-P", dvc_commands.__file__], subprocess.PIPE)
+    _DVC_OF[run.workspace] = process
     assert process.stdin is not None
     assert process.stdout is not None
     code: list[int] = []
@@ -64,7 +74,7 @@ def call_dvc(run: Run, arguments: list[str], *, quietly: bool = False) -> tuple[
         process.stdin.flush()
     shown, last = _show(process, lines(process.stdout), quietly=quietly)
     if not code:  # it was killed, and the next command needs another
-        del _DVC_OF[run.workspace]
+        _DVC_OF[run.workspace] = None
         code.append(process.wait() or 1)
     if quietly and code[0]:
         print(*shown, sep="\n", flush=True)

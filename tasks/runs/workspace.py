@@ -22,7 +22,7 @@ from tasks.params.edit import edited
 from tasks.runs.dvc import LOCK_FILE, DvcLock, dvc, dvc_hash, lock_at
 from tasks.runs.experiments import Run, workspaces
 from tasks.runs.history import goes_on_without, newest_run_before
-from tasks.runs.locks import commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
+from tasks.runs.locks import changed_flag, commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runs.programs import one_dvc
 from tasks.runs.remote import LostData, lost_data, way_out_of_lost_model
 from tasks.runs.upstream import Declared, carried_ingest, check_upstream
@@ -57,6 +57,8 @@ def exclusive_workspace(run: Run, reads: str) -> Iterator[None]:
         except GitTimeout:
             raise
         except Exception:
+            if changed_flag(run).parent.exists():
+                changed_flag(run).write_text(reads)
             dirty_flag(run).unlink()
             raise
         # After a git timeout, the task's timeout or an interrupt the flag stays: the next task makes a new workspace.
@@ -97,23 +99,26 @@ def _restore(run: Run, reads: str) -> None:
         _clone(run)
     _name_cache(run.workspace)
     saved = git("ls-remote", settings().origin, run.reference).split()
-    is_current = bool(saved) and saved[0] == commit_file(run).read_text()
+    is_current = (saved[0] if saved else BEGUN) == commit_file(run).read_text()
     if saved and not is_current:
         git("fetch", "--quiet", "--force", settings().origin, f"{run.reference}:{run.reference}", cwd=run.workspace)
         git("checkout", "--quiet", saved[0], "--", "dvc.lock", "params.yaml", cwd=run.workspace)
         faults.failpoint("workspace: the experiment is checked out")
         git("reset", "--quiet", cwd=run.workspace)
         commit_file(run).write_text(saved[0])
-    begins = not saved and not commit_file(run).read_text()
-    if begins:
+    if not saved and not commit_file(run).read_text():
         _begin(run)
         faults.failpoint("workspace: the run has begun")
         commit_file(run).write_text(BEGUN)
+        is_current = True
     needed = _reads(run, reads)
     check_upstream(run, reads, needed, declared_stages(run))
-    if is_current or begins:  # what lies in the workspace is what dvc.lock names
+    if changed_flag(run).exists():
+        needed = list(dict.fromkeys([*needed, *_reads(run, changed_flag(run).read_text())]))
+    elif is_current:  # what lies in the workspace is what dvc.lock names
         needed = [path for path in needed if not (run.workspace / path).exists()]
     pull(run, needed, f"what {reads} reads")
+    changed_flag(run).unlink(missing_ok=True)
     if reads == "predict":
         check_model(run)
     faults.failpoint("workspace: all that is read is here")
