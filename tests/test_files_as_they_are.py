@@ -66,7 +66,7 @@ def test_compressed_file_that_is_cut_off_is_a_mistake_and_no_passing_failure():
             read(compress(HEADER + ROW * 900)[:-40])
     with pytest.raises(UserError, match="it is a ZIP archive of 2 files; keep one"):
         read(zipped(HEADER, "b.csv"))
-    with pytest.raises(UserError, match="it is an Excel workbook; save the sheet as CSV"):
+    with pytest.raises(UserError, match=r"it is a workbook, as Excel writes them; set source.kind to excel"):
         read(zipped(HEADER, "[Content_Types].xml"))
 
 
@@ -300,3 +300,44 @@ def test_format_that_names_no_day_is_refused(form):
 def test_words_for_missing_hold_of_times_and_keys_too():
     frame = read(HEADER + b"?,?,A,1,0\n", missing=["?"])
     assert frame[["id", "day"]].isna().to_numpy().tolist() == [[True, True]]
+
+
+def test_one_column_is_written_otherwise_than_the_others():
+    columns = {
+        "depot": {"kind": "category", "missing": ["n/a"]},
+        "weight_kg": {"kind": "number", "from": "Gewicht (kg)", "decimal": ",", "thousands": "."},
+        "price": "number",
+        "at": {"kind": "time", "time_format": "ms"},
+    }
+    header = b"id;Tag;depot;Gewicht (kg);price;at;late\n"
+    rows = b"a;01.02.2024;n/a;1.234,5;1.5;1709251200500;x\nb;02.02.2024;-;-;-;-;?\n"
+    target = {"name": "late", "task": "multiclass", "missing": ["?"]}
+    form = {"delimiter": ";", "time_format": "%d.%m.%Y", "missing": ["-"], "names": {"day": "Tag"}}
+    frame = read(header + rows, columns=columns, target=target, **form)
+    assert frame["depot"].isna().tolist() == [True, False]  # "-" is a depot: its own words stand alone
+    assert frame[["weight_kg", "price", "day"]].iloc[0].tolist() == ["1234.5", "1.5", "2024-02-01T00:00:00"]
+    assert frame["at"][0] == "2024-03-01T00:00:00.500000"
+    assert frame[["weight_kg", "price", "at", "late"]].iloc[1].isna().all()
+
+
+def test_date_in_the_name_of_a_file_is_a_column(workspace):
+    (workspace / "sales").mkdir()
+    for day in ("20240301", "20240302"):
+        (workspace / f"sales/eu_{day}.csv.gz").write_bytes(gzip.compress(b"id,depot,weight_kg,late\na,A,1,0\n"))
+    assert fetched(None, None, "file_date", url="sales", file_date="%Y%m%d")["file_date"].tolist() == [
+        "2024-03-01",
+        "2024-03-02",
+    ]
+    one = fetched(None, None, "day", url="sales/eu_20240302.csv.gz", file_date="eu_%Y%m%d.", names={"day": "file_date"})
+    assert one["day"].tolist() == ["2024-03-02"]
+    (workspace / "sales/eu_20240302T1530.csv").write_bytes(b"id,depot,weight_kg,late\na,A,1,0\n")
+    hours = fetched(None, None, "file_date", url="sales/*T*", file_date="%Y%m%dT%H%M")
+    assert hours["file_date"].tolist() == ["2024-03-02T15:30:00"]
+
+
+@pytest.mark.parametrize("name", ["sales.csv", "20240230.csv", "20240301_20240302.csv", "120240301.csv"])
+def test_file_without_the_date_in_its_name_is_told(workspace, name):
+    (workspace / "sales").mkdir()
+    (workspace / "sales" / name).write_bytes(HEADER + ROW)
+    with pytest.raises(UserError, match=rf"sales/{name} must be csv; its name must hold one date as source.file_date"):
+        fetched(url="sales", file_date="%Y%m%d")

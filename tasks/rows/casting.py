@@ -159,19 +159,31 @@ def cast_target(values: pd.Series, target: Target) -> tuple[pd.Series, pd.Series
 
 
 def label_words(values: pd.Series) -> pd.Series:
-    """Return the text of each label in lower case; 0 and 1 of a `bit` column, which some drivers deliver as a byte."""
+    """Return labels of a yes or no as text in lower case, by which they are compared.
+
+    Whole numbers are without .0, and the byte that some drivers deliver of a `bit` column is 0 or 1.
+    """
     if values.dtype == object:
-        values = values.map(lambda cell: str(cell[0]) if isinstance(cell, bytes) and len(cell) == 1 else cell)
-    return values.astype("str").where(values.notna(), None).str.strip().str.lower()
+        values = values.map(lambda cell: cell[0] if isinstance(cell, bytes) and len(cell) == 1 else cell)
+    words = values.astype("str").where(values.notna(), None).astype("str").str.strip().str.lower()
+    return words.str.replace(r"^([+-]?[0-9]+)\.0+$", r"\1", regex=True)
+
+
+def label_word(label: str) -> str:
+    """Return a label as `label_words` does.
+
+    >>> label_word(" Yes"), label_word("2.0")
+    ('yes', '2')
+    """
+    return str(label_words(pd.Series([label]))[0])
 
 
 def _yes_or_no(values: pd.Series, target: Target) -> pd.Series:
     """Return 1 for the positive value and 0 for the negative, or for any other where none is declared."""
-    whole = r"([+-]?[0-9]+)\.0+$"  # integers with a gap become floats
-    words = label_words(values).str.replace(whole, r"\1", regex=True)
-    yes, no = (re.sub(whole, r"\1", (value or "").strip().lower()) for value in (target.positive, target.negative))
-    is_label = words.eq(yes) | (words.eq(no) if target.negative else words.notna() & words.ne(""))
-    return words.eq(yes).astype("Int8").where(is_label)
+    words = label_words(values)
+    is_yes = words.eq(label_word(target.positive or ""))
+    is_no = words.eq(label_word(target.negative)) if target.negative else words.notna() & words.ne("") & ~is_yes
+    return is_yes.astype("Int8").where(is_yes | is_no)
 
 
 def _texts(values: pd.Series) -> pd.Series:

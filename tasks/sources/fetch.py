@@ -18,13 +18,15 @@ from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
 from tasks.sources.declared import declared_columns
-from tasks.sources.formats.compressed import DAMAGED, decompressed, files_of
+from tasks.sources.formats.compressed import DAMAGED, FILE_DATE, dated_by_name, decompressed, files_of
 from tasks.sources.formats.csv_file import read_csv
 from tasks.sources.formats.dialect import in_own_terms, names_in_source
+from tasks.sources.formats.excel_file import read_excel
 from tasks.sources.formats.jsonl_file import read_jsonl
 from tasks.sources.formats.other_files import checked
 from tasks.sources.formats.parquet_file import read_parquet
 from tasks.sources.formats.unreadable import mark_containers
+from tasks.sources.labels import Labels
 from tasks.sources.sql import read_query
 
 
@@ -89,7 +91,10 @@ def fetch_whole(product: Product, start: date | None, as_of: date) -> pd.DataFra
     if twice:
         raise UserError(f"{place} must deliver every column once, got {twice} more than once; rename them")
     frame = frame.loc[:, ~frame.columns.isin(doubled)].reset_index(drop=True)
-    return mark_containers(in_own_terms(frame, product, place), product, place)
+    labels = Labels(product.target, place, source.kind)
+    frame = mark_containers(in_own_terms(frame, product, place, labels), product, place)
+    labels.check()
+    return frame
 
 
 def _kinds_of_cells(product: Product) -> dict[str, str]:
@@ -114,7 +119,10 @@ def _read_files(source: FileSource, place: str, declared: Collection[str]) -> pd
     try:
         for file, columns in files_of(url):
             shown = file if source.url_env is None and file != url else shown
+            columns = dated_by_name(columns, file, source.file_date)
             frame = _read_file(file, source, declared)
+            if source.file_date and FILE_DATE in frame and FILE_DATE in declared:
+                raise ValueError(f"it has a column {FILE_DATE} beside the date of its name; leave out source.file_date")
             frames.append(frame.assign(**{name: value for name, value in columns.items() if name not in frame}))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     except Exception as error:
@@ -138,10 +146,12 @@ def _read_file(url: str, source: FileSource, declared: Collection[str]) -> pd.Da
     import fsspec
 
     with fsspec.open(url, "rb") as opened:
-        file = checked(decompressed(opened, source.kind == "parquet"), source)
+        file = checked(decompressed(opened, source.kind in ("parquet", "excel")), source)
         if source.kind == "csv":
             return read_csv(file, source, declared)
-        return read_jsonl(file, source) if source.kind == "jsonl" else read_parquet(file, declared)
+        if source.kind == "jsonl":
+            return read_jsonl(file, source, declared)
+        return read_excel(file, source, declared) if source.kind == "excel" else read_parquet(file, declared)
 
 
 def _is_corrupt(error: Exception) -> bool:

@@ -1,22 +1,33 @@
-"""Open files that are compressed, by their first bytes, and list the files of a folder or of a pattern."""
+"""Open files that are compressed, by their first bytes, and list the files of a folder or of a pattern.
+
+What the names of files and folders say of the rows is a column of each.
+"""
 
 import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
+from contextlib import suppress
+from datetime import datetime
 from typing import IO, Any
 
 DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 """Errors of a compressed file that is cut off or damaged."""
-_EXCEL = "[Content_Types].xml"
+FILE_DATE = "file_date"
+"""The column with the date of a file's name."""
+_WORKBOOK = ("[Content_Types].xml", "mimetype")
+"""Members of a ZIP archive that is a workbook, of Excel and of LibreOffice."""
+_DIGITS = {"Y": "[0-9]{4}", "j": "[0-9]{3}"}
+"""How many digits a letter of `source.file_date` stands for, where these are not two."""
 
 
 def decompressed(file: IO[bytes], random_access: bool) -> IO[bytes]:
     """Return the content of a file, where it is compressed; in memory where it must be read at random.
 
-    Raises ValueError for an archive of several files.
+    A workbook is a ZIP archive, and left as it is. Raises ValueError for an archive of several files.
     """
     buffered = io.BufferedReader(file)  # type: ignore[type-var]
     head = buffered.peek(8)[:8]
@@ -32,7 +43,10 @@ def decompressed(file: IO[bytes], random_access: bool) -> IO[bytes]:
 
         opened = pa.CompressedInputStream(pa.PythonFile(buffered, mode="r"), "zstd")
     elif head.startswith(b"PK\x03\x04"):
-        opened = _only_member(zipfile.ZipFile(buffered))
+        archive = zipfile.ZipFile(buffered)
+        opened = buffered if any(name in archive.namelist() for name in _WORKBOOK) else _only_member(archive)
+        if opened is buffered:
+            buffered.seek(0)
     if opened is buffered:
         return buffered
     return io.BytesIO(opened.read()) if random_access else opened
@@ -40,8 +54,6 @@ def decompressed(file: IO[bytes], random_access: bool) -> IO[bytes]:
 
 def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
     names = [each.filename for each in archive.infolist() if not each.is_dir()]
-    if _EXCEL in names:
-        raise ValueError("it is an Excel workbook; save the sheet as CSV")
     if len(names) != 1:
         raise ValueError(f"it is a ZIP archive of {len(names)} files; keep one, or unpack it and name the folder")
     return archive.open(names[0])
@@ -81,3 +93,33 @@ def _columns_of(path: str) -> dict[str, str]:
     """
     pairs = [part.split("=", 1) for part in path.split("/")[:-1] if "=" in part]
     return {name: value for name, value in pairs if name}
+
+
+def dated_by_name(columns: dict[str, str], path: str, pattern: str | None) -> dict[str, str]:
+    """Return the columns of a file's folders, and FILE_DATE where its own name holds a date by a pattern.
+
+    >>> dated_by_name({}, "2013/sales_20240301.csv.gz", "%Y%m%d")
+    {'file_date': '2024-03-01'}
+
+    Raises ValueError where the name holds no such date, or several.
+    """
+    return {**columns, FILE_DATE: _date_in(path.rpartition("/")[2], pattern)} if pattern else columns
+
+
+def _date_in(name: str, pattern: str) -> str:
+    """Return the day, or the moment, that a file's name holds as ISO 8601."""
+    parts = re.split("%([YmdjHMS])", pattern)
+    form = "".join(_DIGITS.get(part, "[0-9]{2}") if i % 2 else re.escape(part) for i, part in enumerate(parts))
+    texts = re.findall(f"(?<![0-9]){form}(?![0-9])", name)
+    found = set()
+    for text in texts:
+        with suppress(ValueError):
+            found.add(datetime.strptime(text, pattern))
+    if len(found) != 1:
+        n = "none" if not found else f"{len(found)} of them"
+        raise ValueError(
+            f"its name must hold one date as source.file_date says, {pattern}, and holds {n}; rename the file, or name "
+            "by a pattern with * those that have one"
+        )
+    (moment,) = found
+    return moment.isoformat() if re.search("%[HMS]", pattern) else moment.date().isoformat()

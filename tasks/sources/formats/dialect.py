@@ -10,15 +10,19 @@ import re
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from model.features.kinds import KINDS
 from model.heads import head_of
-from tasks.params import EPOCH_UNITS, Product, Source
+from tasks.params import EPOCH_UNITS, ColumnForm, Product, Source
 from tasks.rows.casting import as_text, parse_moment
 from tasks.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.sources.labels import Labels
 
 MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-")
 """Words by which programs write that a cell is missing; a label `NaN` is not known in any case: see `has_label`."""
@@ -39,7 +43,7 @@ def names_in_source(product: Product) -> dict[str, str]:
     return {name: product.source.names.get(name, name) for name in declared}
 
 
-def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFrame:
+def in_own_terms(frame: pd.DataFrame, product: Product, place: str, labels: "Labels") -> pd.DataFrame:
     """Return a delivery under the product's names, with missing cells and numbers as all sources have them.
 
     Raises UserError where a name is wrong, or cells fit two readings of which none is declared.
@@ -48,22 +52,33 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFr
     source, target = product.source, product.target
     label_kind = head_of(target.task).label_kind
     kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in frame}
-    if source.missing:
-        for name in (name for name in names_in_source(product) if name in frame):
-            frame[name] = without_words(frame[name], source.missing)
-    elif source.missing is None and KINDS[label_kind].cells != "float64" and not head_of(target.task).label_values:
-        _ask_about_missing_labels(frame, target.name, place)
+    forms = {name: source.form_of(name) for name in names_in_source(product) if name in frame}
+    delivered = frame.get(target.name)
+    for name, form in forms.items():
+        if form.missing:
+            frame[name] = without_words(frame[name], form.missing)
+    if delivered is not None:
+        if forms[target.name].missing is None and _has_classes(target.task):
+            _ask_about_missing_labels(frame, target.name, place)
+        frame = labels.add(frame, delivered)
     for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
-        if source.missing is None and (name != target.name or not head_of(target.task).label_values):
+        form = forms[name]
+        if form.missing is None and (name != target.name or not head_of(target.task).label_values):
             _tell_missing_numbers(frame[name], name, place)
-        if source.decimal == "," or source.thousands:
-            frame[name] = frame[name].map(number_form(source), na_action="ignore")
-        elif source.decimal is None and source.kind == "csv":
+        if form.decimal == "," or form.thousands:
+            frame[name] = frame[name].map(number_form(form), na_action="ignore")
+        elif form.decimal is None and source.kind == "csv":
             _ask_about_thousands(frame[name], name, place)
     for name in dict.fromkeys([product.time, *(name for name, kind in product.kinds.items() if kind == "time")]):
         if name in frame:
-            frame[name] = times_as_declared(frame[name], source.time_format, product.time_zone)
+            frame[name] = times_as_declared(frame[name], forms[name].time_format, product.time_zone)
     return frame
+
+
+def _has_classes(task: str) -> bool:
+    """Return whether labels are classes of any name, of which a word for missing could be one."""
+    head = head_of(task)
+    return KINDS[head.label_kind].cells != "float64" and not head.label_values
 
 
 def _renamed(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFrame:
@@ -136,12 +151,13 @@ def _ask_about_thousands(cells: pd.Series, name: str, place: str) -> None:
         )
 
 
-def number_form(source: Source) -> Callable[[object], object]:
+def number_form(source: Source | ColumnForm) -> Callable[[object], object]:
     """Return the function that writes a number's text as Python does; what is none of that form becomes JSON text.
 
     So nothing takes it for another number: with a decimal comma `1.5` is none.
     """
-    thousands, decimal = re.escape(source.thousands), re.escape(source.decimal or ".")
+    mark, point = source.thousands or "", source.decimal or "."
+    thousands, decimal = re.escape(mark), re.escape(point)
     whole = rf"[0-9]{{1,3}}(?:{thousands}[0-9]{{3}})+|[0-9]+" if thousands else "[0-9]+"
     form = re.compile(rf"\s*[+-]?(?:{whole})?(?:{decimal}[0-9]*)?(?:[eE][+-]?[0-9]+)?\s*")
 
@@ -149,7 +165,7 @@ def number_form(source: Source) -> Callable[[object], object]:
         if not isinstance(cell, str):
             return cell
         if form.fullmatch(cell):
-            return cell.replace(source.thousands, "").replace(source.decimal or ".", ".")
+            return cell.replace(mark, "").replace(point, ".")
         try:
             float(cell)
         except ValueError:

@@ -1,8 +1,14 @@
-"""Read JSON Lines: one object a line."""
+"""Read JSON Lines: one object a line.
+
+A declared name such as `customer.city` is the value at that path, unless a key is called so. What MongoDB writes as an
+object, such as {"$oid": "..."}, is the value that is meant.
+"""
 
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime, timedelta
 
 import pandas as pd
 
@@ -13,8 +19,9 @@ from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 _TWICE = "a name is given twice"
 
 
-def read_jsonl(file: io.BufferedReader, source: JsonlSource) -> pd.DataFrame:
+def read_jsonl(file: io.BufferedReader, source: JsonlSource, declared: Collection[str] = ()) -> pd.DataFrame:
     """Return an object per line, numbers with a point as text. Raises ValueError where no line is one."""
+    paths = {name: name.split(".") for name in declared if "." in name}
     rows: list[dict[str, object]] = []
     unreadable: list[UnreadableRow] = []
     for number, line in enumerate(_lines(file, source), 1):
@@ -27,7 +34,8 @@ def read_jsonl(file: io.BufferedReader, source: JsonlSource) -> pd.DataFrame:
                 raise ValueError("must be an object")
             if "\\u" in line:
                 json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
-            rows.append(row)
+            at_paths = {name: _at(row, path) for name, path in paths.items() if name not in row}
+            rows.append(row | {name: cell for name, cell in at_paths.items() if cell is not None})
         except (ValueError, RecursionError) as error:
             rule = "names a column twice" if error.args[0] == _TWICE else "is no JSON object"
             text = line.strip()
@@ -38,11 +46,74 @@ def read_jsonl(file: io.BufferedReader, source: JsonlSource) -> pd.DataFrame:
     return with_unreadable(pd.DataFrame(rows, dtype=object), unreadable)
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _object(pairs: list[tuple[str, object]]) -> object:
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError(_TWICE)
+    if len(pairs) == 1 and pairs[0][0] in MEANT_BY_MONGO:
+        return MEANT_BY_MONGO[pairs[0][0]](pairs[0][1])
     return made
+
+
+def _at(row: object, path: Sequence[str]) -> object:
+    """Return the value at a path of objects, None where there is none; a name on the way may hold dots itself."""
+    if not path:
+        return row
+    if not isinstance(row, dict):
+        return None
+    for n in range(len(path), 0, -1):
+        name = ".".join(path[:n])
+        if name in row:
+            return _at(row[name], path[n:])
+    return None
+
+
+def flattened(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which each key of an object is a column of its own, called by its path."""
+    while True:
+        nested = [name for name in frame if _is_object(frame[name])]
+        if not nested:
+            return frame
+        parts = [pd.DataFrame([cell or {} for cell in _or_none(frame[name])], dtype=object) for name in nested]
+        parts = [part.add_prefix(f"{name}.") for name, part in zip(nested, parts, strict=True)]
+        frame = pd.concat([frame.drop(columns=nested), *parts], axis=1)
+
+
+def _is_object(cells: pd.Series) -> bool:
+    known = cells.dropna() if cells.dtype == object else cells.head(0)
+    return bool(len(known)) and all(isinstance(cell, dict) and cell for cell in known)
+
+
+def _or_none(cells: pd.Series) -> list[object]:
+    return [cell if isinstance(cell, dict) else None for cell in cells]
+
+
+def _mongo_date(cell: object) -> object:
+    """Return a moment as ISO 8601: MongoDB writes it so, or as milliseconds since 1970."""
+    if not isinstance(cell, int):
+        return cell
+    try:
+        return (datetime(1970, 1, 1) + timedelta(milliseconds=cell)).isoformat(timespec="milliseconds") + "Z"
+    except OverflowError:  # a year that Python has not
+        return f"{cell} milliseconds"
+
+
+def _mongo_integer(cell: object) -> object:
+    return int(cell) if isinstance(cell, str) and re.fullmatch("-?[0-9]{1,19}", cell) else cell
+
+
+MEANT_BY_MONGO: dict[str, Callable[[object], object]] = {
+    "$oid": lambda cell: cell,
+    "$uuid": lambda cell: cell,
+    "$symbol": lambda cell: cell,
+    "$date": _mongo_date,
+    "$numberInt": _mongo_integer,
+    "$numberLong": _mongo_integer,
+    "$numberDouble": lambda cell: cell,
+    "$numberDecimal": lambda cell: cell,
+    "$undefined": lambda cell: None,
+}
+"""By the only key of an object in MongoDB's extended JSON, the value that is meant; numbers with a point as text."""
 
 
 def _lines(file: io.BufferedReader, source: JsonlSource) -> Iterator[str]:

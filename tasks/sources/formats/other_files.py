@@ -25,16 +25,18 @@ MAX_CONTROL_SHARE = 0.05
 _ADDRESS = "open the address in a browser and correct it, or its credentials"
 _FORMATS = (
     (b"PAR1", "parquet", "Parquet"),
-    (b"PK\x03\x04", "", "a ZIP archive or an Excel workbook"),
     (b"\x1f\x8b", "", "compressed by gzip"),
     (b"BZh", "", "compressed by bzip2"),
     (b"\x28\xb5\x2f\xfd", "", "compressed by zstd"),
     (b"\xfd7zXZ\x00", "", "compressed by xz"),
     (b"%PDF", "", "PDF"),
     (b"SQLite format 3\x00", "", "an SQLite database"),
-    (b"\xd0\xcf\x11\xe0", "", "an old Excel workbook"),
     (b"ARROW1", "", "Arrow or Feather"),
 )
+
+
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks begin, new ones and old ones."""
 
 
 def checked(file: IO[bytes], source: FileSource) -> io.BufferedReader:
@@ -59,9 +61,13 @@ def mistaken_for(head: bytes, source: FileSource) -> str:
     for pattern, reason in _POINTERS:
         if re.match(pattern, text):
             return reason + (_ADDRESS if reason.endswith(" ") else "")
+    if head.startswith(_WORKBOOKS) and source.kind != "excel":
+        return "it is a workbook, as Excel writes them; set source.kind to excel"
     for magic, kind, name in _FORMATS:
         if head.startswith(magic) and kind != source.kind:
             return f"it is {name}; convert it, or correct source.kind"
+    if source.kind == "excel" and not head.startswith(_WORKBOOKS):
+        return "it is no workbook, as Excel writes them; set source.kind to what it is, such as csv"
     if isinstance(source, CsvSource | JsonlSource) and not re.search("16|32", source.encoding):
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "it is text in UTF-16; set source.encoding to utf-16"
