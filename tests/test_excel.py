@@ -11,7 +11,7 @@ from builders import a_product
 from tasks.rows.casting import cast_column, event_day
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 TYPES = (

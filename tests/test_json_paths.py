@@ -9,7 +9,7 @@ from builders import a_product
 
 from tasks.rows.casting import event_day
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 

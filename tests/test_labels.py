@@ -11,7 +11,7 @@ from builders import a_product
 from model.heads import head_of
 from tasks.rows.casting import cast_target, has_label
 from tasks.runtime.errors import UserError
-from tasks.sources.fetch import fetch
+from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
