@@ -1,11 +1,20 @@
 """Oracle: the same rows written a day at a time and made months once; a dictionary of the frames that were written."""
 
+import os
 from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tasks.rows.partitions import Partitions
+from tasks.rows import partitions as module
+from tasks.rows.partitions import Partitions, partition, write_table
 
 APRIL, LATE_IN_AUGUST = date(2013, 4, 1), date(2013, 8, 31)
 KINDS = {
@@ -55,3 +64,132 @@ def test_month_reads_as_its_days_did_whatever_their_columns_and_types(tmp_path):
     assert joined.days(since=APRIL + timedelta(days=1), until=APRIL + timedelta(days=9)) == sorted(days)[1:4]
     assert APRIL in joined
     assert APRIL + timedelta(days=2) not in joined
+
+
+def test_what_is_written_by_any_way_is_the_bytes_of_writing_all_and_compacting_once(tmp_path_factory):
+    @settings(max_examples=20, deadline=None)
+    @given(st.lists(STEPS, min_size=3, max_size=7), st.integers(1, 4))
+    def holds(steps, size):
+        folder = tmp_path_factory.mktemp("any")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "ROWS_AT_ONCE", size)
+            patch.setattr("tasks.runtime.files._fsync", lambda path: None)
+            wanted = dict(zip(DAYS, ("exact", "gaps", "typed", "more"), strict=True))
+            stored = fill(folder / "stored", wanted)
+            for step in steps:
+                take(*step, stored, wanted)
+                assert rows_of(stored) == expected_rows(wanted)
+            once = fill(folder / "once", wanted)
+            for each in (stored, once):
+                each.folder.mkdir(exist_ok=True)
+                each.compact(date(2013, 12, 31))
+            assert contents(stored.folder) == contents(once.folder)
+
+    holds()
+
+
+DAYS = [APRIL, APRIL + timedelta(days=1), APRIL + timedelta(days=30), date(2013, 8, 30)]
+STEPS = st.tuples(
+    st.sampled_from(["write", "compact", "remove", "month"]),
+    st.sampled_from(DAYS),
+    st.sampled_from(sorted(KINDS)),
+    st.integers(0, 3),
+    st.booleans(),
+)
+
+
+def rows_of(stored):
+    return {day: stored.table(day).to_pylist() for day in stored.days()}
+
+
+def expected_rows(wanted):
+    return {day: pa.Table.from_pandas(KINDS[kind], preserve_index=False).to_pylist() for day, kind in wanted.items()}
+
+
+class KilledError(BaseException):
+    """No handler of ours catches it, as none runs when a process is killed."""
+
+
+def take(step, day, kind, nth, is_given_up, stored, wanted):
+    """Take one step, which is killed before its nth change of the folder, and tried again unless it is given up."""
+    before, after = dict(wanted), dict(wanted)
+    if step == "write":
+        after[day] = kind
+        act = partial(stored.write, day, KINDS[kind])
+    elif step == "remove":
+        after.pop(day, None)
+        act = partial(stored.remove, [day])
+    elif step == "month" and day < DAYS[-1]:
+        of_month = {each: kept for each, kept in wanted.items() if each.month == day.month} | {day: kind}
+        after |= of_month
+        act = partial(stored.write_month, day, [(each, KINDS[kept]) for each, kept in of_month.items()])
+    else:
+        act = partial(stored.compact, LATE_IN_AUGUST)
+    with pytest.MonkeyPatch.context() as killing:
+        changes = []
+
+        def counted(change):
+            def changing(path, *args, **kwargs):
+                if path.parent == stored.folder and not path.name.startswith("."):
+                    if len(changes) == nth:
+                        raise KilledError
+                    changes.append(path)
+                return change(path, *args, **kwargs)
+
+            return changing
+
+        killing.setattr(Path, "unlink", counted(Path.unlink))
+        killing.setattr(Path, "replace", lambda path, to: counted(lambda to: os.replace(path, to))(to))
+        try:
+            act()
+        except KilledError:
+            states = [before, after]
+            left = states[[*map(expected_rows, states)].index(rows_of(stored))]
+            if is_given_up:
+                act, after = dict, left
+    act()
+    wanted.clear()
+    wanted.update(after)
+
+
+def test_day_that_lies_beside_its_month_becomes_a_part_of_it(tmp_path):
+    days = dict(zip((APRIL + timedelta(days=n) for n in range(6)), KINDS, strict=True))
+    first, *others = days
+    stored, once = fill(tmp_path / "stored", {day: days[day] for day in others}), fill(tmp_path / "once", days)
+    stored.compact(LATE_IN_AUGUST)
+    write_table(partition(stored.folder, first), KINDS[days[first]])
+    same_reading(once, stored)
+    for each in (stored, once):
+        each.compact(LATE_IN_AUGUST)
+    assert contents(stored.folder) == contents(once.folder)
+    assert list(contents(once.folder)) == ["dt=2013-04.parquet"]
+
+
+def test_months_are_made_of_old_days_only(tmp_path):
+    days = [date(2013, 4, 30), date(2013, 5, 31), date(2013, 6, 1)]
+    stored = fill(tmp_path, dict.fromkeys(days, "exact"))
+    stored.compact(date(2013, 4, 30) + timedelta(days=62))
+    assert list(contents(tmp_path)) == [f"dt={day}.parquet" for day in days]
+    stored.compact(date(2013, 4, 30) + timedelta(days=63))
+    assert list(contents(tmp_path)) == ["dt=2013-04.parquet", "dt=2013-05-31.parquet", "dt=2013-06-01.parquet"]
+    assert stored.days() == days
+    assert Partitions(tmp_path / "absent").days() == []
+
+
+def test_day_of_a_month_is_read_without_the_others(tmp_path, monkeypatch):
+    stored = fill(tmp_path, dict.fromkeys((APRIL + timedelta(days=n) for n in range(9)), "more"))
+    stored.compact(LATE_IN_AUGUST)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
+    stored.write(APRIL, KINDS["more"])
+    file = tmp_path / "dt=2013-04.parquet"
+    assert [pq.read_metadata(file).row_group(group).num_rows for group in range(4)] == [2, 2, 1, 2]
+    whole = bytearray(file.read_bytes())
+    for group in range(4, pq.read_metadata(file).num_row_groups):  # all other days are destroyed
+        about = pq.read_metadata(file).row_group(group).column(0)
+        start = about.dictionary_page_offset or about.data_page_offset
+        whole[start : start + about.total_compressed_size] = bytes(about.total_compressed_size)
+    file.write_bytes(whole)
+    assert stored.table(APRIL)["a"].to_pylist() == [0, 1, 2, 3, 4]
+    assert [piece["a"].to_pylist() for piece in stored.pieces(APRIL, range(1, 3))] == [[1], [2]]
+    with pytest.raises(OSError, match=r"."):
+        stored.table(APRIL + timedelta(days=4), ["b"])
