@@ -66,7 +66,7 @@ def test_month_reads_as_its_days_did_whatever_their_columns_and_types(tmp_path):
     assert APRIL + timedelta(days=2) not in joined
 
 
-def test_what_is_written_by_any_way_is_the_bytes_of_writing_all_and_compacting_once(tmp_path_factory):
+def test_any_way_of_writing_gives_the_bytes_of_writing_all_and_compacting_once(tmp_path_factory):
     @settings(max_examples=20, deadline=None)
     @given(st.lists(STEPS, min_size=3, max_size=7), st.integers(1, 4))
     def holds(steps, size):
