@@ -1,5 +1,6 @@
 """Build what the tests work on: a declaration, a product of it, files of rows as a stage leaves them, a repository."""
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -137,3 +138,18 @@ def a_repository(folder: Path, message: str | None = "A revision") -> Path:
     for command in commands:
         subprocess.run(["git", *command], cwd=folder, check=True, env=env)
     return folder
+
+
+def to_split(product: Product, as_of: date) -> None:
+    """Take a product's rows through ingest, validate and split."""
+    from tasks.ingest import ingest
+    from tasks.split import split
+    from tasks.validate import validate
+
+    for stage in (ingest, validate, split):
+        stage(product, as_of)
+
+
+def report(name: str, product: str = "tiny") -> dict[str, Any]:
+    """Return what a stage reported of a product."""
+    return json.loads(Paths(product).report(name).read_text("utf-8"))

@@ -123,6 +123,7 @@ SLOW = {
     "test_arrivals",
     "test_arrow_types",
     "test_benchmarks",
+    "test_cases",
     "test_chaos",
     "test_checkpoints",
     "test_commands",

@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product
+from builders import a_product, report, to_split
 
+from tasks.ingest import ingest
 from tasks.rows.casting import cast_column
+from tasks.rows.partitions import read_table
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.paths import Paths
 from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -228,3 +231,69 @@ def test_driver_that_is_not_installed_is_named_with_its_package(monkeypatch):
     for scheme, package in (("postgresql+psycopg", r"psycopg\[binary\]"), ("mysql", "mysqlclient")):
         with pytest.raises(UserError, match=rf"driver of the database must be installed.* pip install '{package}'"):
             fetch(a_product(source={"kind": "sql", "url": f"{scheme}://u@h/d", "query": "q"}), None, date(2024, 1, 2))
+
+
+ORDERS = """
+create table orders (id uuid primary key, placed_at timestamptz, placed_on date, amount numeric(12,4), rate float8,
+    qty int, paid boolean, chan channel, note text, returned boolean);
+insert into orders select ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid,
+    '2024-03-01 12:30-05'::timestamptz + (i / 4) * interval '1 day', '2024-03-01'::date + i / 4, 10.5 + i, i,
+    nullif(i % 7, 0), (array[true, false, null])[1 + i % 3], (array['web', 'app'])[1 + i % 2]::channel, 'n' || i,
+    i / 2 % 2 = 0 from generate_series(0, 119) i;
+update orders set amount = 'NaN', rate = 'NaN' where qty = 5;
+"""
+
+
+@pytest.fixture(scope="module")
+def orders(types):
+    import psycopg
+
+    with psycopg.connect(f"host={types} user=postgres dbname=postgres") as connection:
+        connection.execute(ORDERS)
+    return types
+
+
+def shop(home, query, **changes):
+    source = {"kind": "sql", "url": f"postgresql+psycopg://postgres@/postgres?host={home}", "query": query}
+    kinds = {"amount": "number", "rate": "number", "qty": "number", "paid": "category", "chan": "category"}
+    usual = {"key": ["id"], "time": "placed_at", "columns": {**kinds, "note": "text"}, "target__name": "returned"}
+    others = {"expectations": [], "predict__horizon_days": 0, "split": {"by": "hash"}}
+    return a_product(**{"source": source, **usual, **others, **changes})
+
+
+def test_table_goes_through_the_stages_with_every_row_and_missing_cell(orders):
+    query = "select * from orders where placed_at < (cast(:as_of as date) + 1)"
+    to_split(shop(orders, query), date(2024, 3, 25))
+    parts = [read_table(Paths("tiny").splits / f"{part}.parquet") for part in ("train", "val", "test")]
+    rows = pd.concat(parts)
+    assert len(rows) == 24 * 4, "those of 25 March have no label yet"
+    assert rows["amount"].isna().sum() == rows["rate"].isna().sum() == (rows["qty"] == 5).sum() > 10
+    assert rows["id"].str.fullmatch("00000000-0000-4000-8000-[0-9a-f]{12}").all()
+    assert set(rows["chan"]) == {"web", "app"}
+
+
+def test_names_in_capitals_are_the_names_of_the_query(orders):
+    query = 'select id as "ID", placed_on as "Day", qty, returned from orders'
+    product = shop(orders, query, key=["ID"], time="Day", columns={"qty": "number"})
+    to_split(product, date(2024, 3, 25))
+    assert "ID" in read_table(Paths("tiny").splits / "train.parquet").columns
+
+
+@pytest.mark.parametrize("condition", ["false", "placed_on >= '2030-01-01'"])
+def test_query_without_rows_up_to_the_night_stops_with_one_message(orders, condition):
+    product = shop(orders, f"select * from orders where {condition}", time="placed_on")
+    with pytest.raises(UserError, match=r"tiny.* knows no row") as caught:
+        ingest(product, date(2024, 3, 25))
+    assert "column" not in str(caught.value)
+
+
+def test_row_of_an_infinite_day_is_counted_and_the_others_go_on(orders):
+    query = (
+        "select id, case when note = 'n6' then 'infinity'::timestamptz else placed_at end as placed_at, qty, returned "
+        "from orders"
+    )
+    product = shop(orders, query, columns={"qty": "number"})
+    to_split(product, date(2024, 3, 25))
+    parts = [read_table(Paths("tiny").splits / f"{part}.parquet") for part in ("train", "val", "test")]
+    assert sum(map(len, parts)) == 24 * 4 - 1
+    assert report("ingest.json")["rows_new"] == 25 * 4
