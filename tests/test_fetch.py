@@ -187,8 +187,8 @@ def test_what_pandas_would_change_in_parquet_stays_as_it_is(workspace):
     ("kind", "content", "told"),
     [
         ("csv", b"", "must be csv; it is empty: 0 bytes"),
-        ("csv", b'a,b\n1,2\n"1,2\n3,4\n', "must be csv; line 3: a quote is opened and never closed"),
-        ("csv", b'a,b\n1,2\n"1"x,2\n', "must be csv; line 3: ',' expected after '\"'"),
+        ("csv", b'a,b\n1,2\n"1,2\n3,4,5\n', "must be csv; line 3: a quote is opened and never closed"),
+        ("csv", b'a,b\n1,2\n"1"x,2\n3\n', "must be csv; line 3: ',' expected after '\"'"),
         ("csv", b'a,b\n"1\n2,3\n4",5,6\n', "must be csv; lines 2 to 4: .*a quote may be missing"),
         ("csv", b"a\n\xff\xfe\n", "must be csv; after line .*utf-8, and byte 0xff is not; .*source.encoding"),
         ("csv", b"day,b,day\n1,2,3\n", r"must be csv; every column must be named once, got \['day'\]"),

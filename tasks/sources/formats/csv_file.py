@@ -1,13 +1,10 @@
 """Read CSV: every cell as the text that it is, so that no leading zero or long number is lost.
 
-Quotes are read strictly, and lines are counted, so that a row with a cell too many is one unreadable row with its line,
-and a missing quote stops the run before rows run together.
+Quotes are read strictly, and lines are counted (`csv_rows`), so that a row with a cell too many or a quote too few is
+one unreadable row with its line, and rows that run together stop the run.
 """
 
-import csv
 import io
-import json
-import sys
 from collections.abc import Collection
 from itertools import islice
 
@@ -16,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.params import CsvSource
+from tasks.sources.formats.csv_rows import CsvRows
 from tasks.sources.formats.text_file import no_text, open_text
 from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
@@ -27,46 +25,27 @@ def read_csv(file: io.BufferedReader, source: CsvSource, declared: Collection[st
 
     Raises ValueError where rows run together, or a `declared` column comes twice.
     """
-    csv.field_size_limit(sys.maxsize)
     text_file = open_text(file, source)
     skipped = sum(1 for _ in islice(text_file, source.skip_lines))
-    reader = csv.reader(
-        text_file,
-        delimiter=source.delimiter,
-        escapechar=source.escape,
-        skipinitialspace=source.skip_space,
-        strict=True,
-    )
+    reader = CsvRows(text_file, source, skipped + 1)
     tables: list[pa.Table] = []
     chunk: list[list[str]] = []
     unreadable: list[UnreadableRow] = []
-    ended = skipped
     try:
-        header = next(reader, [])
+        header = reader.header()
         if not header:
             raise ValueError("the first line must name the columns, and is empty")
         _refuse_doubled(header, declared)
-        ended = skipped + reader.line_num
-        for row in reader:
-            begun, ended = ended + 1, skipped + reader.line_num
-            if len(row) == len(header):
+        for row in reader.rows(len(header)):
+            if isinstance(row, list):
                 chunk.append(row)
-            elif row:  # an empty line is none
-                if ended > begun:
-                    raise ValueError(
-                        f"lines {begun} to {ended}: a row in quotes must have {len(header)} cells as the header has, "
-                        f"and has {len(row)}: a quote may be missing, and how many rows these lines are is not known"
-                    )
-                rule = f"row: must have {len(header)} cells as the header has, and has {len(row)}"
-                text = json.dumps(row, ensure_ascii=False)
-                unreadable.append(UnreadableRow(unreadable=rule, unreadable_line=begun, unreadable_text=text))
+            else:
+                unreadable.append(row)
             if len(chunk) == CHUNK_ROWS:
                 tables.append(_texts(chunk, header))
                 chunk.clear()
-    except csv.Error as error:
-        raise ValueError(f"line {ended + 1}: {_wrong_quote(str(error), source)}") from None
     except UnicodeDecodeError as error:
-        raise no_text(error, ended) from None
+        raise no_text(error, reader.last_line) from None
     tables.append(_texts(chunk, header))
     if unreadable and not sum(map(len, tables)):
         raise ValueError(
@@ -74,15 +53,6 @@ def read_csv(file: io.BufferedReader, source: CsvSource, declared: Collection[st
             f"{unreadable[0]['unreadable_line']}; is the header's line complete, and source.delimiter right?"
         )
     return with_unreadable(pa.concat_tables(tables).to_pandas(), unreadable)
-
-
-def _wrong_quote(error: str, source: CsvSource) -> str:
-    """Return what is wrong with a quote, and how to read it where it may be right."""
-    if "unexpected end" in error:
-        return "a quote is opened and never closed"
-    if source.escape is None and "expected after" in error:
-        return f'{error}; a quote within quotes is written twice, or with source.escape: "\\\\" as \\"'
-    return error
 
 
 def _texts(rows: list[list[str]], header: list[str]) -> pa.Table:
