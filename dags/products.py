@@ -115,11 +115,11 @@ def evaluate_gates(run: Json | None) -> list[str]:
 
 
 @task
-def shards(run: Json | None) -> list[int]:
-    """Return the numbers of the night's shards."""
+def validate(run: Json | None) -> list[int]:
+    """Do the stage validate of a night; return the numbers of the shards that its rows ask for."""
     from tasks.runs import steps
 
-    return list(range(classify_failure(lambda: steps.opened_run(run)).shards))
+    return classify_failure(lambda: steps.validated_shards(steps.opened_run(run)))
 
 
 @task(map_index_template="shard {{ task.op_kwargs['number'] }}")
@@ -179,7 +179,8 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
             minimum=1,
             maximum=params.MAX_SHARDS,
             title="shards",
-            description="Part files of the night, each scored by a task of its own. Empty: as params.yaml declares.",
+            description="The most part files of the night, each scored by a task of its own; its rows say how many. "
+            "Empty: as params.yaml declares.",
         )
     return fields
 
@@ -254,7 +255,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         },
     ) as dag:
         run = start(product.name, kind, product.time_zone)
-        names = TRAIN_STAGES if kind == "train" else ("ingest", "validate", "publish", "gc")
+        names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
@@ -265,10 +266,10 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         elif kind == "train":
             chain(run, *steps.values(), step.override(task_id="promote")(run, "promote", NAMED))
         else:
-            numbers = shards(run)
+            numbers = validate(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))
             waits = [ready(run)] if product.schedule.ready else []
-            chain(run, *waits, steps["ingest"], steps["validate"], numbers)
+            chain(run, *waits, steps["ingest"], numbers)
             chain(night, steps["publish"], steps["gc"])
     return dag
 

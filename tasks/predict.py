@@ -12,7 +12,7 @@ from tasks import stage
 from tasks.params import Product
 from tasks.publication.contracts import ScoredPart
 from tasks.publication.night import run_of, write_night
-from tasks.publication.scoring import load_scorer, night_inputs, score_shard
+from tasks.publication.scoring import load_scorer, n_shards, night_inputs, score_shard
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder
 from tasks.runtime.paths import Paths
@@ -25,7 +25,7 @@ def predict(product: Product, as_of: date) -> str:
     scorer = load_scorer(product)
     inputs = night_inputs(product, as_of, scorer.engine)
     with atomic_folder(Paths(product.name).predictions) as folder:
-        shards = tqdm(range(product.predict.shards), desc="predict", unit="shard")
+        shards = tqdm(range(inputs.shards), desc="predict", unit="shard")
         parts = [score_shard(product, as_of, scorer, shard, folder) for shard in shards]
         write_night(product, as_of, inputs, parts, folder)
     n_scored = sum(part.rows for part in parts)
@@ -34,8 +34,9 @@ def predict(product: Product, as_of: date) -> str:
 
 def predict_shard(product: Product, as_of: date, shard: int) -> ScoredPart:
     """Score one shard into data/predictions and return its part. Raises UserError for a shard that does not exist."""
-    if not 0 <= shard < product.predict.shards:
-        raise UserError(f"shard must lie between 0 and {product.predict.shards - 1}, got {shard}; choose another")
+    shards = n_shards(product, as_of)
+    if not 0 <= shard < shards:
+        raise UserError(f"shard must lie between 0 and {shards - 1}, got {shard}; choose another")
     scorer = load_scorer(product)
     folder = Paths(product.name).predictions
     folder.mkdir(parents=True, exist_ok=True)

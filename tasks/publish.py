@@ -49,7 +49,8 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     if run and run.champion:  # a person may have gone back to another champion since its mirror was written
         champions.mirror(product)
     done = "published" if moved else "were published already, unchanged"
-    return f"{night.rows.published:,} predictions in {len(night.parts)} parts {done}: {place.store.uri(place.manifest)}"
+    parts = f"{len(night.parts)} part" + "s" * (len(night.parts) != 1)
+    return f"{night.rows.published:,} predictions in {parts} {done}: {place.store.uri(place.manifest)}"
 
 
 def _provenance(product: Product, model_sha256: str, run: Run | None) -> Provenance:

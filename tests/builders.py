@@ -30,7 +30,7 @@ products:
     time: day
     columns: {depot: category, weight_kg: number, handed_in: time}
     target: {name: late, task: binary, delay_days: 1}
-    predict: {horizon_days: 1, shards: 3}
+    predict: {horizon_days: 1, shards: 3, rows_per_shard: 7}
     expectations:
       - {type: expect_column_values_to_be_between, severity: warning, kwargs: {column: weight_kg, min_value: 0}}
       - {type: expect_column_values_to_not_be_null, severity: critical, kwargs: {column: depot, mostly: 0.9}}

@@ -18,6 +18,7 @@ from model.network.store import load_model, save_model
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
 from tasks.predict import predict, predict_shard
+from tasks.publication import scoring
 from tasks.publication.night import part_name, read_night, run_of, write_night
 from tasks.publication.scoring import shard_rows
 from tasks.publish import publish
@@ -39,7 +40,7 @@ def product(task="binary", shards=3, url="s3://lamplighter/predictions", thresho
     return a_product(
         columns=KINDS,
         expectations=[],
-        predict={"horizon_days": 1, "shards": shards, "threshold": threshold},
+        predict={"horizon_days": 1, "shards": shards, "rows_per_shard": 1, "threshold": threshold},
         target__task=task,
         gates__metric=METRIC[task],
         publish__url=url,
@@ -105,21 +106,28 @@ def test_shards_are_equal_shares_in_order_and_hold_every_row_once(tmp_path, monk
     rows = pd.DataFrame({"parcel_id": [f"{i:03d}" for i in range(n_rows)], "depot": "A"}).assign(**columns)
     if n_rows:
         write_table(partition(PATHS.valid / "rows", SCORED), rows)
-    shards = [pd.concat(shard_rows(product(shards=n_shards), AS_OF, i)) for i in range(n_shards)]
+    asked = product(shards=n_shards)
+    shards = [pd.concat(shard_rows(asked, AS_OF, i)) for i in range(scoring.n_shards(asked, AS_OF))]
+    assert len(shards) == max(1, min(n_rows, n_shards))
     assert [number for shard in shards for number in shard["parcel_id"]] == list(rows["parcel_id"])
     sizes = [len(shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("n_rows", "n"), [(0, 1), (1, 1), (50_000, 1), (50_001, 2), (400_000, 8), (9_000_000, 8)])
+def test_number_of_shards_follows_from_the_rows_up_to_the_ceiling(n_rows, n):
+    assert a_product(predict={"shards": 8}).predict.n_shards(n_rows) == n
 
 
 def test_shard_reads_its_own_row_groups_only(night, monkeypatch):
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 5)
     wanted, _ = night()
     read = []
-    whole = pq.ParquetFile.read_row_group
+    whole = pq.ParquetFile.read_row_groups
     monkeypatch.setattr(
         pq.ParquetFile,
-        "read_row_group",
-        lambda self, group, **kwargs: read.append(group) or whole(self, group, **kwargs),
+        "read_row_groups",
+        lambda self, groups, **kwargs: read.extend(groups) or whole(self, groups, **kwargs),
     )
     assert predict_shard(wanted, AS_OF, 1).rows == 10
     assert read == [2, 3]
@@ -165,7 +173,7 @@ def test_columns_of_a_night_are_key_time_and_answers_even_when_it_is_empty(night
         wanted, _ = night(task, n_rows)
         predict(wanted, AS_OF)
         assert told()["rows"] == {"in": n_rows, "published": n_rows, "quarantined": 0}
-        assert len(whole_night()) == n_rows
+        assert len(whole_night(3 if n_rows else 1)) == n_rows
         schemas.append(told()["schema"])
     assert schemas[0] == schemas[1]
     types = {field["name"]: field["type"] for field in schemas[0]}
@@ -231,7 +239,7 @@ def test_night_is_empty_when_no_row_was_ever_valid(night):
     shutil.rmtree(PATHS.valid)
     predict(wanted, AS_OF)
     assert told()["rows"] == {"in": 0, "published": 0, "quarantined": 0}
-    assert list(whole_night().columns) == ["parcel_id", "depot", "day", "prediction", "probability"]
+    assert list(whole_night(1).columns) == ["parcel_id", "depot", "day", "prediction", "probability"]
 
 
 def test_name_of_a_run_changes_with_rows_model_shards_and_threshold(night):
@@ -294,7 +302,7 @@ def test_empty_night_is_published_and_read_as_no_rows(night, s3_here, tmp_path):
     wanted, _ = night(n_rows=0, url=url)
     predict(wanted, AS_OF)
     a_repository(tmp_path)
-    assert publish(wanted, AS_OF).startswith("0 predictions in 3 parts published")
+    assert publish(wanted, AS_OF).startswith("0 predictions in 1 part published")
     empty = read_predictions(url, "tiny")
     assert list(empty.columns) == ["parcel_id", "depot", "day", "prediction", "probability"]
     assert len(empty) == 0

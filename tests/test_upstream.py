@@ -121,7 +121,7 @@ def test_run_that_start_has_not_opened_is_one_message(record):
 
 
 def test_shard_that_nobody_scored_is_one_message():
-    with pytest.raises(UserError, match=r"all 3 shards must have been scored, and 0 have.*clear the task shards"):
+    with pytest.raises(UserError, match=r"all shards must have been scored, and 0 have.*clear the task validate"):
         collect(PREDICT, [])
 
 

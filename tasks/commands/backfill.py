@@ -23,11 +23,9 @@ from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.runs.readiness import is_ready
-from tasks.runs.steps import collect, open_run, parse_as_of, shard, step
+from tasks.runs.steps import night, open_run, parse_as_of, step
 from tasks.runtime.errors import TransientError, UserError
 
-BEFORE_SHARDS, AFTER_SHARDS = ("ingest", "validate"), ("publish", "gc")
-"""The steps of a night around the scoring of its shards, as in the DAG; `tests/test_dags.py` compares them."""
 TRIES, FIRST_WAIT_SECONDS = 3, 60
 """As often and as late as a task of the DAG is tried again."""
 REASON_LENGTH = 90
@@ -139,11 +137,8 @@ def make_night(product: str, day: date, unique: str) -> None:
         raise UserError(
             f"the night of {day} is waited for still, as schedule.ready says: its own run makes it; try later"
         )
-    for name in BEFORE_SHARDS:
-        step(run, name)
-    collect(run, [shard(run, number) for number in range(run.shards)])
-    for name in AFTER_SHARDS:
-        step(run, name)
+    night(run)
+    step(run, "gc")
 
 
 def stands(day: date, night: Manifest | None) -> Line:

@@ -84,9 +84,15 @@ class Predict:
     horizon_days: Annotated[int, Field(ge=0)] = 0
     """A night of as_of scores the rows of day as_of + horizon_days; rows of day D are known horizon_days before."""
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
-    """Part files of a night; each is scored by a task of its own."""
+    """The most part files of a night; each is scored by a task of its own."""
+    rows_per_shard: Annotated[int, Field(ge=1)] = 50_000
+    """How many rows a part is meant to have: a night has as many parts as its rows ask for, up to `shards`."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """binary, multilabel: the probability from which on a class is predicted."""
+
+    def n_shards(self, n_rows: int) -> int:
+        """Return the number of part files of a night of so many rows; a night without rows has one, which is empty."""
+        return max(1, min(self.shards, -(-n_rows // self.rows_per_shard)))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -16,7 +16,7 @@ from tasks.params import Product
 from tasks.publication.contracts import NightInputs, Part, RecordedEngine
 from tasks.publication.night import part_name
 from tasks.rows import model_inputs
-from tasks.rows.partitions import n_rows, partition, read_pieces, table_writer
+from tasks.rows.partitions import Partitions, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import file_sha256, folder_sha256
 from tasks.runtime.fingerprints import code_sha256
@@ -74,14 +74,14 @@ def load_scorer(product: Product) -> "Scorer":
 
 def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> NightInputs:
     """Return all that decides the bytes of a night; `engine` is the scorer's description of what computes."""
-    rows = _rows_file(product, as_of)
+    rows, day = _valid_rows(product), product.scored_day(as_of)
     return NightInputs(
         product=product.name,
         as_of=as_of,
-        scored_day=product.scored_day(as_of),
-        shards=product.predict.shards,
+        scored_day=day,
+        shards=n_shards(product, as_of),
         threshold=product.predict.threshold,
-        rows_sha256=file_sha256(rows) if rows.exists() else None,
+        rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
         engine=RecordedEngine(**engine, processor=processor.name()),
         code_sha256=code_sha256(*CODE),
@@ -92,10 +92,10 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> Night
 def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
     """Yield the rows of one shard piece by piece; the first piece is empty, so that an empty part has its columns."""
     yield model_inputs.no_rows(product)
-    file = _rows_file(product, as_of)
-    if file.exists():  # a day without rows is a night without predictions, not a failure
-        n, shards = n_rows(file), product.predict.shards
-        for piece in read_pieces(file, range(n * shard // shards, n * (shard + 1) // shards)):
+    stored, day = _valid_rows(product), product.scored_day(as_of)
+    if day in stored:  # a day without rows is a night without predictions, not a failure
+        n, shards = stored.n_rows(day), n_shards(product, as_of)
+        for piece in stored.pieces(day, range(n * shard // shards, n * (shard + 1) // shards)):
             yield piece.to_pandas()
 
 
@@ -122,8 +122,14 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
 
 
-def _rows_file(product: Product, as_of: date) -> Path:
-    return partition(Paths(product.name).valid / "rows", product.scored_day(as_of))
+def n_shards(product: Product, as_of: date, paths: Paths | None = None) -> int:
+    """Return the number of part files of the night: what the scored day's valid rows, below `paths`, ask for."""
+    stored, day = _valid_rows(product, paths), product.scored_day(as_of)
+    return product.predict.n_shards(stored.n_rows(day) if day in stored else 0)
+
+
+def _valid_rows(product: Product, paths: Paths | None = None) -> Partitions:
+    return Partitions((paths or Paths(product.name)).valid / "rows")
 
 
 def prediction_columns(

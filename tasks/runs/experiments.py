@@ -26,7 +26,7 @@ class Run(Record):
     revision: str
     """The commit whose code, params.yaml and dvc.yaml the run uses."""
     shards: int
-    """The night's number of part files."""
+    """The most part files of the night; how many there are follows from its rows."""
     force: bool = False
     """Whether stages run even where nothing has changed."""
     champion: str | None = None

@@ -22,7 +22,15 @@ from tasks.publication.store_check import check_store_once
 from tasks.runs.dvc import dvc, run_command, run_stage
 from tasks.runs.experiments import Run, head
 from tasks.runs.registry.champions import champion, mirror
-from tasks.runs.workspace import exclusive_workspace, save_and_push, saved_commit, shared_workspace
+from tasks.runs.upstream import PREDICT_STAGES
+from tasks.runs.workspace import (
+    NIGHT,
+    check_model,
+    exclusive_workspace,
+    save_and_push,
+    saved_commit,
+    shared_workspace,
+)
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import write_json
@@ -114,17 +122,50 @@ def step(run: Run, name: str, approver: str | None = None) -> Result:
     print(f"\n{run.name} ▸ {name}", flush=True)
     with exclusive_workspace(run, name):
         if name not in STAGES:
-            command = [sys.executable, "-m", f"tasks.{name}", run.product]
-            if name in COMMANDS_OF_RUN:
-                facts = replace(run, commit=saved_commit(run), approver=approver or None)
-                write_json(run.workspace / RUN_FILE, facts.to_json())
-                command += ["--run", str(RUN_FILE)]
-            return run_command(run, name, command)
-        result = run_stage(run, name)
-        if result.status == "reused":
-            print(f"{name}: reused, because nothing that it depends on has changed", flush=True)
+            return _command(run, name, approver)
+        result = _stage(run, name)
         save_and_push(run, name)
         return result
+
+
+def night(run: Run) -> None:
+    """Do the steps of predict__<product> up to publish in one go: restored once, and saved once before it is published.
+
+    Where a stage stops, those before it are saved, as tasks of their own would have been.
+    """
+    done: list[str] = []
+    with exclusive_workspace(run, NIGHT):
+        try:
+            for name in PREDICT_STAGES:
+                print(f"\n{run.name} ▸ {name}", flush=True)
+                if name == "predict":
+                    check_model(run)
+                _stage(run, name)
+                done.append(name)
+        except UserError:
+            if done:
+                save_and_push(run, *done)
+            raise
+        faults.failpoint("night: the stages are done")
+        save_and_push(run, *done)
+        print(f"\n{run.name} ▸ publish", flush=True)
+        _command(run, "publish", None)
+
+
+def _stage(run: Run, name: str) -> Result:
+    result = run_stage(run, name)
+    if result.status == "reused":
+        print(f"{name}: reused, because nothing that it depends on has changed", flush=True)
+    return result
+
+
+def _command(run: Run, name: str, approver: str | None) -> Result:
+    command = [sys.executable, "-m", f"tasks.{name}", run.product]
+    if name in COMMANDS_OF_RUN:
+        facts = replace(run, commit=saved_commit(run), approver=approver or None)
+        write_json(run.workspace / RUN_FILE, facts.to_json())
+        command += ["--run", str(RUN_FILE)]
+    return run_command(run, name, command)
 
 
 def check_answered(result: Result) -> None:
@@ -136,9 +177,17 @@ def check_answered(result: Result) -> None:
         )
 
 
+def validated_shards(run: Run) -> list[int]:
+    """Do the stage validate; return the numbers of the shards that the night's rows ask for."""
+    from tasks.publication.scoring import n_shards
+
+    step(run, "validate")
+    return list(range(n_shards(_product(run), date.fromisoformat(run.as_of), _paths(run))))
+
+
 def shard(run: Run, number: int) -> UploadedPart:
     """Score one shard and upload its part to its place in the night; return the part with its key."""
-    print(f"\n{run.name} ▸ predict, shard {number + 1} of {run.shards}", flush=True)
+    print(f"\n{run.name} ▸ predict, shard {number + 1}", flush=True)
     command = [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)]
     with shared_workspace(run, "predict"):
         result = run_command(run, f"predict-shard-{number}", command, quietly=True)
@@ -172,15 +221,16 @@ def collect(run: Run, parts: Sequence[UploadedPart]) -> None:
     from tasks.runtime.files import atomic_folder, file_sha256
 
     runs = {part.run for part in parts}
-    if len(parts) != run.shards:
+    if len(runs) > 1:
         raise UserError(
-            f"{run.name}: all {run.shards} shards must have been scored, and {len(parts)} have: were mapped tasks of "
-            "predict, or shards, marked successful? clear the task shards with all that follows it"
+            f"{run.name}: all shards must score the same inputs, got {len(runs)} kinds of inputs (data, model, engine "
+            "or processor differ); clear the mapped tasks to score again"
         )
-    if len(runs) != 1:
+    if not parts or len(parts) != parts[0].inputs.shards:
+        shards = f"{parts[0].inputs.shards} shards" if parts else "shards"
         raise UserError(
-            f"{run.name}: all {run.shards} shards must score the same inputs, got {len(runs)} kinds of inputs (data, "
-            "model, engine or processor differ); clear the mapped tasks to score again"
+            f"{run.name}: all {shards} must have been scored, and {len(parts)} have: were mapped tasks of predict, or "
+            "validate, marked successful? clear the task validate with all that follows it"
         )
     with exclusive_workspace(run, "predict"):
         place = _place(run)

@@ -36,6 +36,8 @@ KEPT_WORKSPACES = 4
 """Per product; older ones are removed when a run begins."""
 BEGUN = "begun"
 """In the commit file of a run that has saved no stage yet."""
+NIGHT = "night"
+"""What all stages of a night read, as the name of a command."""
 
 
 @contextmanager
@@ -74,15 +76,16 @@ def shared_workspace(run: Run, reads: str) -> Iterator[None]:
         yield
 
 
-def save_and_push(run: Run, stage: str) -> None:
-    """Save the finished stage for other disks: its data first, then the experiment that names it."""
+def save_and_push(run: Run, *stages: str) -> None:
+    """Save the finished stages for other disks: their data first, then the experiment that names it."""
     faults.failpoint("save: the stage is done")
     save_experiment(run)
     faults.failpoint("save: the experiment is saved here")
     try:
-        dvc(run, "push", f"{stage}@{run.product}")
+        dvc(run, "push", *(f"{stage}@{run.product}" for stage in stages))
     except CommandFailed as error:
-        raise TransientError(f"{run.name}: the DVC remote did not take what {stage} made; {error}") from None
+        made = " and ".join(stages)
+        raise TransientError(f"{run.name}: the DVC remote did not take what {made} made; {error}") from None
     faults.failpoint("save: the data is pushed")
     push_experiment(run)
     faults.failpoint("save: the experiment is pushed")
@@ -112,7 +115,8 @@ def _restore(run: Run, reads: str) -> None:
         commit_file(run).write_text(BEGUN)
         is_current = True
     needed = _reads(run, reads)
-    check_upstream(run, reads, needed, declared_stages(run))
+    if reads != NIGHT:  # whose stages all run now
+        check_upstream(run, reads, needed, declared_stages(run))
     if changed_flag(run).exists():
         needed = list(dict.fromkeys([*needed, *_reads(run, changed_flag(run).read_text())]))
     elif is_current:  # what lies in the workspace is what dvc.lock names
@@ -253,6 +257,8 @@ def declared_stages(run: Run) -> dict[str, Declared]:
 def _reads(run: Run, command: str) -> list[str]:
     """Return the data that a command reads, and that an append-only stage adds to."""
     paths = Paths(run.product)
+    if command == NIGHT:
+        return [str(path) for path in (paths.raw, paths.valid, paths.quarantine, paths.onnx)]
     if command == "publish":
         return [str(paths.predictions)]
     if command in ("gc", "ready"):
