@@ -85,7 +85,7 @@ def test_rows_with_wrong_quotes_may_follow_each_other():
     assert rows(HEADER + '8,"Ann"x,Ulm\n9,"Bob"y,Bonn\n' + LINES[0]) == [(BAD_QUOTE, 2), (BAD_QUOTE, 3), GOOD[0]]
 
 
-def test_lost_delimiter_before_a_quote_is_marked_though_cells_are_as_many_as_should_be():
+def test_lost_delimiter_before_a_quote_is_marked_though_cells_are_enough():
     assert rows('id,name,town,more\n9,Ann"Smith, Ann",x\n1,Ann,Ulm,x\n') == [
         (TWO_READINGS, 2),
         ["1", "Ann", "Ulm", "x"],

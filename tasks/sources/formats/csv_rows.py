@@ -57,7 +57,8 @@ class CsvRows:
                 yield self._behind_quote(n_cells, str(error))
                 continue
             if len(cells) == n_cells:
-                yield self._unreadable(TWO_READINGS) if self._fits_twice(lines.row[0][1]) else cells
+                line = lines.row[0][1]
+                yield self._unreadable(TWO_READINGS) if '"' in line and self._fits_twice(line) else cells
             elif len(lines.row) > 1:
                 yield self._of_several_lines(cells, n_cells)
             elif cells:  # an empty line is none
@@ -158,7 +159,7 @@ class CsvRows:
 
         So does `Ann"Smith, Ann"` of a row whose cells were `Ann` and `"Smith, Ann"`: as many cells as there should be.
         """
-        if '"' not in line or not self._inner_quote.search(self._without_escapes(line)):
+        if not self._inner_quote.search(line):
             return False
         is_open = False
         for cell in self._unquoted(line):
@@ -210,6 +211,11 @@ class _Lines:
 
     def __next__(self) -> str:
         """Return the next line of the row."""
+        if not self._ahead and self._comment is None:  # nearly always, and a file has many lines
+            line = next(self._lines)
+            self.row.append((self.number, line))
+            self.number += 1
+            return line
         following = self._next()
         while following is not None and not self.row and self.is_comment(following[1]):
             following = self._next()
