@@ -11,9 +11,8 @@ from builders import a_product, valid_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.rows import splitting
-from tasks.rows.partitions import write_table
-from tasks.rows.splitting import PARTS, group_places
+from tasks.rows.partitions import Partitions, write_table
+from tasks.rows.splitting import PARTS, KnownLabels, split_rows
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -60,7 +59,7 @@ def deliver(table):
 
 def made(rule, **changes):
     split(tiny(rule, **changes), AS_OF)
-    return {name: pd.read_parquet(PATHS.splits / f"{name}.parquet") for name in (*PARTS, "pretrain")}
+    return {file.stem: pd.read_parquet(file) for file in PATHS.splits.iterdir()}
 
 
 def test_boundaries_of_a_split_by_time_are_exact():
@@ -82,7 +81,7 @@ def test_boundaries_of_a_split_by_time_are_exact():
         "val": ["2024-01-16", "2024-01-17"],
         "test": ["2024-01-18", "2024-01-20"],
     }
-    assert told["rows_left_out"] == told["rows_labelled"] - sum(len(parts[name]) for name in PARTS) == 30
+    assert told["rows_left_out"] == told["rows_labelled"] - sum(len(parts[name]) for name in PARTS) == 0
 
 
 def test_newest_labelled_day_is_the_last_even_when_rows_go_on():
@@ -99,14 +98,18 @@ def test_rows_and_labels_after_as_of_are_not_looked_at():
     assert pd.read_parquet(PATHS.splits / "pretrain.parquet")["day"].max() <= pd.Timestamp("2024-01-12")
 
 
-@pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])
-def test_every_row_that_is_not_held_out_is_there_for_pretraining(rule):
+@pytest.mark.parametrize(("rule", "first"), [(BY_TIME, "2024-01-11"), (BY_HASH, "2024-01-01")])
+def test_every_row_of_its_days_that_is_not_held_out_is_there_for_pretraining(rule, first):
     table = rows()
     deliver(table)
     parts = made(rule)
     held_out = set(parts["val"]["parcel_id"]) | set(parts["test"]["parcel_id"])
-    assert set(parts["pretrain"]["parcel_id"]) == set(table["parcel_id"]) - held_out
-    assert set(parts["pretrain"]["parcel_id"]) >= set(table[table["late"].isna()]["parcel_id"])
+    read = table[table["dt"] >= first]
+    assert set(parts["pretrain"]["parcel_id"]) == set(read["parcel_id"]) - held_out
+    assert set(parts["pretrain"]["parcel_id"]) >= set(read[read["late"].isna()]["parcel_id"])
+    without = made(rule, model__init="scratch")
+    assert sorted(without) == ["test", "train", "val"]
+    assert json.loads(PATHS.report("split.json").read_text())["rows"] == {name: len(without[name]) for name in PARTS}
 
 
 GROUPS = st.sampled_from(["a", "A ", "b", "c", "d d", "D  d", "e", "f", "g", None])
@@ -236,8 +239,8 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
     deliver(rows(per_day=9))
     whole = made(BY_HASH)
     read = []
-    pieces = splitting.read_pieces
-    monkeypatch.setattr(splitting, "read_pieces", lambda file: (read.append(len(p)) or p for p in pieces(file)))
+    pieces = Partitions.pieces
+    monkeypatch.setattr(Partitions, "pieces", lambda *of: (read.append(len(p)) or p for p in pieces(*of)))
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 2)
     deliver(rows(per_day=9))
     for name, part in made(BY_HASH).items():
@@ -245,12 +248,67 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
     assert max(read) == 2
 
 
-def test_truth_of_a_key_is_found_by_its_whole_digest():
-    known = np.array([[7, 1], [3, 2], [5, 9]], np.uint64)
+def test_last_label_of_a_key_is_found_by_its_whole_digest():
+    digest = np.array([[3, 2], [5, 9], [7, 1], [7, 1]], np.uint64)
     wanted = np.array([[5, 9], [7, 2], [8, 8], [7, 1]], np.uint64)
-    assert group_places(wanted, known).tolist() == [2, -1, -1, 0]
-    assert group_places(wanted, known[:0]).tolist() == [-1] * 4
-    assert group_places(wanted[:0], known).tolist() == []
+    labels = pd.Series(["a", "b", "c", "d"])
+    assert KnownLabels(digest, labels).places(wanted).tolist() == [1, -1, -1, 3]
+    assert KnownLabels(digest[:0], labels[:0]).places(wanted).tolist() == [-1] * 4
+    assert KnownLabels(digest, labels).places(wanted[:0]).tolist() == []
+
+
+def relabel(day, labels):
+    table = pd.DataFrame({"parcel_id": [*labels], "late": pd.array([*labels.values()], "Int8")})
+    Partitions(PATHS.valid / "labels").write(date.fromisoformat(day), table)
+
+
+@pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])
+def test_newest_version_of_a_label_counts_and_one_that_was_withdrawn_is_none(rule):
+    deliver(rows())
+    before = pd.concat(made(rule)[name] for name in PARTS).set_index("parcel_id")["late"]
+    withdrawn, twice, once = before.index[[0, 5, 9]]
+    relabel("2024-01-27", {withdrawn: 1 - before[withdrawn], twice: 1 - before[twice]})
+    relabel("2024-01-28", {withdrawn: None, twice: before[twice], once: 1 - before[once]})
+    relabel("2024-02-01", {once: before[once]})  # after as_of
+    after = pd.concat(made(rule)[name] for name in PARTS).set_index("parcel_id")["late"]
+    assert set(before.index) - set(after.index) == {withdrawn}
+    assert after[once] == 1 - before[once]
+    assert after.drop(once).to_dict() == before.drop([withdrawn, once]).to_dict()
+
+
+def test_split_by_time_reads_no_rows_before_its_days():
+    deliver(rows(n_days=30))
+    whole, report = made(BY_TIME), json.loads(PATHS.report("split.json").read_text())
+    for kind, n_days in (("rows", 20), ("labels", 19)):
+        for file in sorted((PATHS.valid / kind).iterdir())[:n_days]:
+            file.write_bytes(b"destroyed")
+    report_of_days = split_rows(tiny(BY_TIME), AS_OF, PATHS.valid, PATHS.splits)
+    assert report_of_days.to_json() == report
+    for name, part in whole.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(PATHS.splits / f"{name}.parquet"), part)
+
+
+@pytest.mark.parametrize("unlabelled_days", [0, 1, 6, 15])
+def test_days_of_a_split_by_time_are_found_from_the_newest_label(unlabelled_days):
+    table = rows(n_days=28)
+    table.loc[table["parcel_id"] >= f"{28 - unlabelled_days:02d}", "late"] = None
+    deliver(table)
+    parts = made(BY_TIME)
+    last = pd.Timestamp(FIRST) + pd.Timedelta(days=27 - unlabelled_days)
+    assert parts["test"]["day"].max() == last
+    assert parts["train"]["day"].min() == last - pd.Timedelta(days=9)
+
+
+@pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])
+def test_old_months_are_split_as_their_days_were(rule):
+    deliver(rows(n_days=60))
+    made(rule)
+    before = folder_sha256(PATHS.splits)
+    for kind in ("rows", "labels"):
+        Partitions(PATHS.valid / kind).compact(date(2024, 4, 15))
+        assert len([*(PATHS.valid / kind).iterdir()]) == 30
+    made(rule)
+    assert folder_sha256(PATHS.splits) == before
 
 
 def customers(n=40, n_days=30):

@@ -49,8 +49,21 @@ def as_stored(cells: pd.Series, stored: pd.Series) -> tuple[pd.Series, int]:
 
 def digests(texts: pd.Series) -> np.ndarray:
     """Return the first 128 bits of each text's SHA-256; a missing text counts as empty. Shapes: uint64 [n, 2]."""
-    joined = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts.fillna("").tolist())
-    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+    sha256 = hashlib.sha256
+    joined = b"".join([sha256(text.encode()).digest() for text in texts.fillna("").tolist()])
+    return np.frombuffer(joined, ">u8").reshape(-1, 4)[:, :2].astype(np.uint64)
+
+
+_SEEDS = ("lamplighter-key1", "lamplighter-key2")
+
+
+def key_digests(texts: pd.Series) -> np.ndarray:
+    """Return 128 bits of each text, to find equal ones by; a missing text counts as empty. Shapes: uint64 [n, 2].
+
+    Several times as fast as `digests`, which decide what must never change, such as the part of a row.
+    """
+    filled = texts.fillna("").to_numpy(dtype=object)
+    return np.stack([pd.util.hash_array(filled, hash_key=seed, categorize=False) for seed in _SEEDS], axis=1)
 
 
 def seen_before(found: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from model.features.kinds import TEXT
 from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.casting import as_text
-from tasks.rows.keys import content_of, digests, key_text
+from tasks.rows.keys import content_of, digests, key_digests, key_text
 from tasks.rows.losses import Losses
-from tasks.rows.partitions import partition_day, partitions, read_pieces, read_table, table_writer
+from tasks.rows.partitions import Partitions, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder
 
@@ -26,20 +26,45 @@ NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
 
 
 @dataclass(frozen=True)
-class Index:
-    """Date, group and label of every row, in order of date and key; all other columns stay in files."""
+class KnownLabels:
+    """The newest version of each label, to be found by its key."""
 
+    digest: np.ndarray
+    """uint64 [m, 2]: digests of keys, in order of their first halves."""
+    value: pd.Series
+    """Missing where a label was withdrawn."""
+
+    def places(self, wanted: np.ndarray) -> np.ndarray:
+        """Return the places of the labels of keys, or -1 where none is known. Shapes: uint64 [n, 2] -> int32 [n]."""
+        if not len(self.digest):
+            return np.full(len(wanted), -1, np.int32)
+        at = (np.searchsorted(self.digest[:, 0], wanted[:, 0], side="right") - 1).clip(min=0)
+        return np.where((self.digest[at] == wanted).all(axis=1), at, -1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Date, group and label of the rows that may be in a part, in order of date and key; the rest stays in files."""
+
+    days: list[date]
+    """The dates that were read."""
     day: np.ndarray
     """datetime64[D] [n]."""
     group: np.ndarray
     """uint64 [n]: digests of the groups, which must not straddle a split."""
-    label: pd.Series
-    """Missing where none is known; a RangeIndex."""
+    place: np.ndarray
+    """int32 [n]: of a row's label in `labels`, or -1 where none is known."""
+    labels: pd.Series
+    """The labels that are known."""
 
     @property
     def labelled(self) -> np.ndarray:
         """Return the rows with a label. Shapes: bool [n]."""
-        return self.label.notna().to_numpy()
+        return self.place >= 0
+
+    def labels_of(self, rows: np.ndarray) -> pd.Series:
+        """Return the labels of rows that have one. Shapes: bool or int [n]."""
+        return self.labels.take(self.place[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +74,11 @@ class SplitReport:
     as_of: str
     """The run's as_of."""
     rows: dict[str, int]
-    """Of each part, and of the rows for pretraining."""
+    """Of each part, and with `init: pretrain` of the rows for pretraining."""
     rows_labelled: int
-    """Rows with a label."""
+    """Rows with a label; by time those of the split's days."""
     rows_left_out: int
-    """Rows with a label that are in no part: the sum of the next two, and of the rows beyond the days of a split by
-    time."""
+    """Of these, rows that are in no part: the sum of the next two."""
     rows_of_straddling_groups: int
     """Of these, rows whose group also has rows in a more held-out part."""
     rows_repeating_a_group: int
@@ -88,24 +112,25 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
 
     Raises UserError when a part would be empty or hold only one class.
     """
-    files = partitions(valid / "rows", as_of)
-    index = index_rows(files, partitions(valid / "labels", as_of), product)
+    rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
+    index = index_rows(rows, days_to_read(rows, labels, product, as_of), labels, product, as_of)
     chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
-    wanted = np.where(index.labelled, chosen, NONE)
+    wanted = np.where(index.labelled, chosen, np.int8(NONE))
     straddles = straddling(wanted, index)
     repeats = (
         repeating(np.where(straddles, NONE, wanted), index) if judges_one_of_a_group(product) else straddles & False
     )
-    part = np.where(straddles | repeats, NONE, wanted)
+    part = np.where(straddles | repeats, np.int8(NONE), wanted)
     losses = losses or Losses()
     check_parts(index, wanted, part, product, losses)
-    unseen = ~np.isin(index.group, index.group[part < TRAIN])
+    unseen = ~np.isin(index.group, index.group[part < TRAIN]) if product.model.init == "pretrain" else None
     with atomic_folder(splits) as folder:
-        write_parts(files, product, index, part, unseen, folder)
+        write_parts(rows, product, index, part, unseen, folder)
     n_labelled = int(index.labelled.sum())
     return SplitReport(
         as_of=as_of.isoformat(),
-        rows={**{name: int((part == NUMBER[name]).sum()) for name in PARTS}, "pretrain": int(unseen.sum())},
+        rows={name: int((part == NUMBER[name]).sum()) for name in PARTS}
+        | ({} if unseen is None else {"pretrain": int(unseen.sum())}),
         rows_labelled=n_labelled,
         rows_left_out=n_labelled - int((part != NONE).sum()),
         rows_of_straddling_groups=int(straddles.sum()),
@@ -115,38 +140,57 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     )
 
 
-def index_rows(rows: list[Path], labels: list[Path], product: Product) -> Index:
-    """Read the keys, groups and labels, file by file."""
-    key, target = list(product.key), product.target.name
+def days_to_read(rows: Partitions, labels: Partitions, product: Product, as_of: date) -> list[date]:
+    """Return the dates whose rows may be in a part: by time those of the split's days, and the newer ones."""
+    rule, days = product.split, rows.days(as_of)
+    if rule.by == "hash":
+        return days
+    left, n_looked_at = [*days], 1
+    while left:  # twice as many dates at each look: what is read follows from how far back the newest label is
+        last = left[-n_looked_at:]
+        index = index_rows(rows, last, labels, product, as_of)
+        if index.labelled.any():
+            newest = index.day[index.labelled].max().item()
+            first = newest - timedelta(days=rule.test_days + rule.val_days + rule.train_days - 1)
+            return [day for day in days if day >= first]
+        del left[-n_looked_at:]
+        n_looked_at *= 2
+    return days
+
+
+def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: Product, as_of: date) -> Index:
+    """Read the keys and groups of dates, a row group at a time, and the labels that are known of them."""
+    since = None
+    if product.split.by == "time" and days:  # no label is known before its row is
+        since = days[0] - timedelta(days=max(product.predict.horizon_days, 0))
+    known = known_labels(labels, labels.days(as_of, since), product)
+    is_label = known.value.notna().to_numpy()
+    key = list(product.key)
     wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
-    day, group, of_row = [], [np.empty(0, np.uint64)], [np.empty((0, 2), np.uint64)]
-    for file in rows:
-        table = read_table(file, wanted)
-        day.append(np.full(len(table), np.datetime64(partition_day(file))))
+    day, group, place = [np.empty(0, "datetime64[D]")], [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
+    for each in days:
+        table = rows.table(each, wanted).to_pandas(integer_object_nulls=True)
         texts = key_text(table, key)
-        of_row.append(digests(texts))
+        at = known.places(key_digests(texts))
+        day.append(np.full(len(table), np.datetime64(each)))
+        place.append(np.where(is_label[at], at, np.int32(-1)) if len(is_label) else at)
         group.append(digests(group_codes(table, texts, product))[:, 0])
-    of_label, labels_found = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
-    for file in labels:
-        table = read_table(file, [*key, target])
-        of_label.append(digests(key_text(table, key)))
-        labels_found.append(table[target])
-    label = pd.concat([each for each in labels_found if len(each)] or labels_found, ignore_index=True)
-    place = group_places(np.concatenate(of_row), np.concatenate(of_label))
-    return Index(
-        day=np.concatenate([np.empty(0, "datetime64[D]"), *day]),
-        group=np.concatenate(group),
-        label=label.reindex(place).reset_index(drop=True),
-    )
+    return Index(days, np.concatenate(day), np.concatenate(group), np.concatenate(place), known.value)
 
 
-def group_places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the places of wanted digests among known ones, or -1. Shapes: uint64 [n, 2], [m, 2] -> int64 [n]."""
-    if not len(known):
-        return np.full(len(wanted), -1)
-    order = np.argsort(known[:, 0])
-    at = np.searchsorted(known[order, 0], wanted[:, 0]).clip(max=len(known) - 1)
-    return np.where((known[order[at]] == wanted).all(axis=1), order[at], -1)
+def known_labels(labels: Partitions, days: list[date], product: Product) -> KnownLabels:
+    """Return the newest versions of the labels that became known on dates, in order of these."""
+    key, target = list(product.key), product.target.name
+    found, values = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
+    for day in days:
+        table = labels.table(day, [*key, target]).to_pandas(integer_object_nulls=True)
+        found.append(key_digests(key_text(table, key)))
+        values.append(table[target])
+    digest = np.concatenate(found)
+    del found
+    order = np.argsort(digest[:, 0], kind="stable")  # of several versions the newest one comes last, where it is found
+    value = pd.concat([each for each in values if len(each)] or values, ignore_index=True)
+    return KnownLabels(digest[order], value.take(order).reset_index(drop=True))
 
 
 def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
@@ -164,18 +208,15 @@ def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
     """Return parts: the newest labelled days are test, the days before them validation, those before them training."""
     newest = index.day[index.labelled].max(initial=np.datetime64("0001-01-01"))
     age_days = (newest - index.day).astype(int)
-    first_of_none = rule.test_days + rule.val_days + rule.train_days
-    return np.select(
-        [age_days < rule.test_days, age_days < rule.test_days + rule.val_days, age_days < first_of_none],
-        [TEST, VAL, TRAIN],
-        NONE,
-    )
+    lengths = [rule.test_days, rule.val_days, rule.train_days]
+    return np.searchsorted(np.cumsum(lengths), age_days, side="right").astype(np.int8)
 
 
 def split_by_hash(index: Index, rule: HashSplit) -> np.ndarray:
     """Return parts by a hash of the group alone: a row stays in its part as data grows."""
     share = (index.group / 2.0**64 - rule.start) % 1
-    return np.select([share < rule.test_fraction, share < rule.test_fraction + rule.val_fraction], [TEST, VAL], TRAIN)
+    ends = [rule.test_fraction, rule.test_fraction + rule.val_fraction]
+    return np.searchsorted(ends, share, side="right").astype(np.int8)
 
 
 def judges_one_of_a_group(product: Product) -> bool:
@@ -206,7 +247,7 @@ def check_parts(index: Index, wanted: np.ndarray, part: np.ndarray, product: Pro
     place = f"params.yaml: products.{product.name}.split"
     losses.check_labels(place, product.name)
     for name in PARTS:
-        labels = index.label[part == NUMBER[name]]
+        labels = index.labels_of(part == NUMBER[name])
         n_grouped = int(((wanted == NUMBER[name]) & (part == NONE)).sum())
         if n_grouped and labels.nunique() < 2:
             remedy = f"use by: hash, which parts whole groups, or leave out split.group ({product.split.group})"
@@ -243,19 +284,21 @@ def _causes(index: Index, n_grouped: int, product: Product, losses: Losses) -> s
 
 
 def write_parts(
-    files: list[Path], product: Product, index: Index, part: np.ndarray, unseen: np.ndarray, folder: Path
+    rows: Partitions, product: Product, index: Index, part: np.ndarray, unseen: np.ndarray | None, folder: Path
 ) -> None:
     """Write every row to its parts, with its label: the second pass over the files."""
+    names = PARTS if unseen is None else (*PARTS, "pretrain")
     with ExitStack() as closing:
-        write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in (*PARTS, "pretrain")}
+        write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in names}
         first = 0
-        for rows in (piece for file in files for piece in read_pieces(file)):
-            in_piece = slice(first, first := first + len(rows))
+        for piece in (piece for day in index.days for piece in rows.pieces(day)):
+            in_piece = slice(first, first := first + len(piece))
             for name in PARTS:
-                in_part = part[in_piece] == NUMBER[name]
-                label = pa.array(index.label[in_piece][in_part], from_pandas=True)
-                write[name](rows.filter(pa.array(in_part)).append_column(product.target.name, label))
-            write["pretrain"](rows.filter(pa.array(unseen[in_piece])))
+                in_part = np.flatnonzero(part[in_piece] == NUMBER[name])
+                label = pa.array(index.labels_of(in_piece.start + in_part), from_pandas=True)
+                write[name](piece.take(pa.array(in_part)).append_column(product.target.name, label))
+            if unseen is not None:
+                write["pretrain"](piece.filter(pa.array(unseen[in_piece])))
 
 
 def days_of(days: np.ndarray) -> list[str]:

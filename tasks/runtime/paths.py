@@ -40,7 +40,7 @@ class Paths:
 
     @property
     def splits(self) -> Path:
-        """Return the labelled train.parquet, val.parquet and test.parquet, and pretrain.parquet (all not held out)."""
+        """Return the labelled train.parquet, val.parquet and test.parquet, and for init: pretrain all not held out."""
         return self.root / "splits" / self.product
 
     @property

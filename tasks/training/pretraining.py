@@ -50,7 +50,8 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
     from model.network.store import save_model
 
     features = fit_features(product, paths.splits)
-    data = [paths.splits / f"{part}.parquet" for part in ("train", "pretrain")]
+    parts = ("train", "pretrain") if product.model.init == "pretrain" else ("train",)
+    data = [paths.splits / f"{part}.parquet" for part in parts]
     with distributed.together(), checkpoints("pretrain", product, data, code.PRETRAINING) as state:
         network, history = _starting_weights(product, paths.splits, features, state)
         if distributed.rank() == 0:

@@ -116,7 +116,8 @@ def search_name(product: Product, parameters: list[Parameter]) -> str:
 
 def split_files(product: Product) -> list[Path]:
     """Return the files of rows that a search reads."""
-    return [Paths(product.name).splits / f"{part}.parquet" for part in ("train", "val", "pretrain")]
+    parts = ("train", "val", *(("pretrain",) if product.model.init == "pretrain" else ()))
+    return [Paths(product.name).splits / f"{part}.parquet" for part in parts]
 
 
 def _by_factors(parameter: Parameter, product: Product) -> bool:
