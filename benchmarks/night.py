@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.nights import orders
+from benchmarks.nights import orders, whole
+from benchmarks.nights.whole import WholeNights
 from benchmarks.peers import FOLDER, SCRIPTS
 from benchmarks.report import Result, Target, show
 
@@ -43,6 +44,7 @@ MAX_NIGHT_MIB = 600
 MAX_FIRST_LOAD_MIB = 1_500
 MIN_ROWS_A_SECOND = 91_000
 """Ten times what revision 834b4ba loaded in a second."""
+MAX_EMBEDDED_SECONDS, MAX_SCHEDULER_SECONDS, MAX_BACKFILL_SECONDS = 15, 20, 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,12 @@ class Measured:
 
 
 def run(
-    sizes: tuple[int, ...] = SIZES, tree: Path = ROOT, peers: tuple[str, ...] = PEERS, n_nights: int = NIGHTS
+    sizes: tuple[int, ...] = SIZES,
+    tree: Path = ROOT,
+    peers: tuple[str, ...] = PEERS,
+    n_nights: int = NIGHTS,
+    *,
+    with_whole_nights: bool = True,
 ) -> Result:
     """Measure growing histories, the peers on the same rows, and whole nights."""
     ours = [_measure(rows, tree, n_nights) for rows in sizes]
@@ -115,7 +122,14 @@ def run(
             *(_beside("Lamplighter", each) for each in ours),
             *(_beside(name, each) for name, measured in beside.items() for each in measured),
         ]
-    return Result(name="night", tables=tables, targets=_targets(ours), notes=_notes(ours))
+    targets = _targets(ours)
+    if with_whole_nights:
+        nights = whole.measure(tree, FOLDER.parent / "night" / "whole")
+        tables["A whole night through the scheduler, seconds"] = [
+            {"task": name, "seconds": seconds} for name, seconds in nights.tasks.items()
+        ]
+        targets += _targets_of_whole(nights)
+    return Result(name="night", tables=tables, targets=targets, notes=_notes(ours))
 
 
 def _measure(rows: int, tree: Path, n_nights: int) -> Measured:
@@ -267,6 +281,18 @@ def _targets(ours: list[Measured]) -> list[Target]:
     ]
 
 
+def _targets_of_whole(nights: WholeNights) -> list[Target]:
+    wanted = (
+        ("a night by make backfill, from the command to the manifest", nights.one, MAX_EMBEDDED_SECONDS),
+        ("a night by the scheduler, from the trigger to the manifest", nights.scheduler, MAX_SCHEDULER_SECONDS),
+        (f"{whole.BACKFILLED} nights by make backfill", nights.backfill, MAX_BACKFILL_SECONDS),
+    )
+    return [
+        Target(name=name, wanted=f"at most {limit} s", measured=f"{seconds:.0f} s", met=seconds <= limit)
+        for name, seconds, limit in wanted
+    ]
+
+
 def _notes(ours: list[Measured]) -> list[str]:
     spread = [
         max(_sum(night).work for night in each.nights) / statistics.median(_sum(night).work for night in each.nights)
@@ -287,8 +313,10 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, default=ROOT, help="the repository whose stages are measured")
     parser.add_argument("--nights", type=int, default=NIGHTS, help="nights after the first load")
     parser.add_argument("--peers", nargs="*", default=(), metavar="NAME", help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--whole", action="store_true", help="whole nights through the runs, too")
     given = parser.parse_args()
-    result = run(tuple(given.sizes), given.tree.resolve(), tuple(given.peers), given.nights)
+    tree = given.tree.resolve()
+    result = run(tuple(given.sizes), tree, tuple(given.peers), given.nights, with_whole_nights=given.whole)
     show(replace(result, notes=[*result.notes, f"of {given.tree}"]))
 
 
