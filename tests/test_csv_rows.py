@@ -92,6 +92,11 @@ def test_lost_delimiter_before_a_quote_is_marked_though_cells_are_enough():
     ]
 
 
+@pytest.mark.parametrize("cell", ['5"" pipe"', '5"" pipe', 'say \\"hi'])
+def test_quotes_written_as_within_quotes_are_marked_outside_of_them(cell):
+    assert rows(HEADER + f"9,{cell},Ulm\n" + LINES[0]) == [(TWO_READINGS, 2), GOOD[0]]
+
+
 @pytest.mark.parametrize(
     "row", [["9", 'a 5" pipe', "Ulm"], ["9", 'so "called"', 'the "best"'], ["9", '5"', '7"'], ["9", 'x"', "y"]]
 )
@@ -128,6 +133,22 @@ def test_one_quote_too_many_never_changes_another_row(table, data):
     at = data.draw(st.integers(1, len(lines) - 1))
     place = data.draw(st.integers(0, len(lines[at]) - 1))
     lines[at] = lines[at][:place] + '"' + lines[at][place:]
+    try:
+        found = rows("".join(lines))
+    except ValueError:
+        return
+    assert len(found) == len(table)
+    assert found[: at - 1] + found[at:] == table[: at - 1] + table[at:]
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b c", 'x "y"', "d,e"]), min_size=3, max_size=3), min_size=1), st.data())
+def test_delimiter_or_quote_that_is_lost_never_changes_another_row(table, data):
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([["x", "y", "z"], *table])
+    lines = file.getvalue().splitlines(keepends=True)
+    at = data.draw(st.integers(1, len(lines) - 1))
+    place = data.draw(st.sampled_from([i for i, mark in enumerate(lines[at]) if mark in ',"']))
+    lines[at] = lines[at][:place] + lines[at][place + 1 :]
     try:
         found = rows("".join(lines))
     except ValueError:

@@ -34,6 +34,8 @@ class CsvRows:
         mark = re.escape(source.delimiter)
         self._inner_quote = re.compile(rf'[^{mark}\r\n"]"[^{mark}\r\n"]')
         """A quote with text on both sides, which no cell in quotes has."""
+        self._suspect = re.compile(rf'[^{mark}\r\n"]"(?:[^{mark}\r\n]|")')
+        """Text before a quote that no delimiter follows: in quotes it is one of two."""
         self._cell = re.compile(rf' *"(?:[^"]|"")*" *(?={mark}|$)|[^{mark}]*')
 
     def header(self) -> list[str]:
@@ -57,8 +59,8 @@ class CsvRows:
                 yield self._behind_quote(n_cells, str(error))
                 continue
             if len(cells) == n_cells:
-                line = lines.row[0][1]
-                yield self._unreadable(TWO_READINGS) if '"' in line and self._fits_twice(line) else cells
+                text = lines.row[0][1] if len(lines.row) == 1 else "".join(line for _, line in lines.row)
+                yield self._unreadable(TWO_READINGS) if '"' in text and self._fits_twice(text) else cells
             elif len(lines.row) > 1:
                 yield self._of_several_lines(cells, n_cells)
             elif cells:  # an empty line is none
@@ -154,18 +156,23 @@ class CsvRows:
         escape = self._source.escape
         return re.sub(re.escape(escape) + ".", "", text) if escape else text
 
-    def _fits_twice(self, line: str) -> bool:
-        """Return whether a quote within a cell may open another one, which ends in a later cell.
+    def _fits_twice(self, row: str) -> bool:
+        """Return whether a quote in a cell that is not in quotes can be read in two ways.
 
-        So does `Ann"Smith, Ann"` of a row whose cells were `Ann` and `"Smith, Ann"`: as many cells as there should be.
+        It may open another cell, which ends in a later one, as in `Ann"Smith, Ann"` where the cells were `Ann` and
+        `"Smith, Ann"`: as many cells as there should be. Or it is doubled or escaped, as within quotes, of which the
+        first was lost.
         """
-        if not self._inner_quote.search(line):
+        if not self._suspect.search(row):
             return False
         is_open = False
-        for cell in self._unquoted(line):
-            if is_open and cell.rstrip().endswith('"') and cell.count('"') % 2:
+        for cell in self._unquoted(row):
+            n_quotes = cell.count('"')
+            if '""' in cell or (self._source.escape is None and '\\"' in cell):
                 return True
-            is_open = is_open or (cell.count('"') % 2 == 1 and self._inner_quote.search(cell) is not None)
+            if is_open and n_quotes % 2 and cell.rstrip().endswith('"'):
+                return True
+            is_open = is_open or (n_quotes % 2 == 1 and self._inner_quote.search(cell) is not None)
         return False
 
     def _wrong_quote(self, error: str) -> str:
