@@ -19,7 +19,8 @@ LOOK_AHEAD = 3
 """So many lines behind a quote that is never closed must be rows by themselves."""
 BAD_QUOTE = "row: has a quote in the wrong place"
 TWO_READINGS = "row: has a quote within a cell that may open one behind a lost delimiter"
-_UNCLOSED = "unexpected end of data"
+UNCLOSED = "unexpected end of data"
+"""What Python says of a cell in quotes that is not closed."""
 
 
 class CsvRows:
@@ -72,6 +73,11 @@ class CsvRows:
         """Return the number of the last line that was read."""
         return self._lines.number - 1
 
+    @property
+    def is_within_row(self) -> bool:
+        """Return whether the next line belongs to a row that has begun."""
+        return bool(self._lines.row)
+
     def _strict(self, lines: Iterable[str]) -> Iterator[list[str]]:
         source = self._source
         return csv.reader(
@@ -91,7 +97,7 @@ class CsvRows:
         """Give up the first line of a row that no reading fits, and have those behind it read anew."""
         (number, first), *behind = self._lines.row
         is_spark = self._source.escape is None and '\\"' in first
-        if is_spark or not self._are_rows(behind, n_cells, unclosed=error == _UNCLOSED):
+        if is_spark or not self._are_rows(behind, n_cells, unclosed=error == UNCLOSED):
             raise ValueError(f"line {number}: {self._wrong_quote(error)}")
         self._lines.put_back(behind)
         return self._unreadable(BAD_QUOTE)
@@ -177,7 +183,7 @@ class CsvRows:
 
     def _wrong_quote(self, error: str) -> str:
         """Return what is wrong with a quote, and how to read it where it may be right."""
-        if error == _UNCLOSED:
+        if error == UNCLOSED:
             return "a quote is opened and never closed"
         if self._source.escape is None and "expected after" in error:
             return f'{error}; a quote within quotes is written twice, or with source.escape: "\\\\" as \\"'
