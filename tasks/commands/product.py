@@ -83,7 +83,7 @@ def _source(address: str, table: str) -> dict[str, str]:
 def _first_file(address: str) -> str:
     """Return the first file of a folder or pattern; the address itself where it is a file, or nothing."""
     try:
-        return files_of(address)[0][0]
+        return files_of(address)[0].url
     except Exception:
         return address  # the reader finds the words for it
 

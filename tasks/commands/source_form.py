@@ -14,7 +14,8 @@ import pandas as pd
 from tasks import params
 from tasks.params.rules import STAGE_COLUMNS
 from tasks.rows.casting import as_text, cast_column
-from tasks.sources.formats.dialect import is_text, number_form, times_as_declared, without_words, words_for_missing
+from tasks.sources.formats.dialect import number_form, times_as_declared, without_words
+from tasks.sources.formats.evidence import is_text, words_for_missing
 
 FIT = 0.95
 """So large a share of the cells makes a kind, or a format."""

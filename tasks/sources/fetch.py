@@ -6,28 +6,24 @@ casts the cells and quarantines those that do not fit. A row that cannot be read
 """
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import date
 
 import pandas as pd
-import pyarrow as pa
 
 from model.heads import head_of
-from tasks.params import UNREADABLE_COLUMNS, FileSource, Product, PythonSource
-from tasks.runtime.errors import TransientError, UserError
-from tasks.sources.address import redact_url, url_of
-from tasks.sources.declared import declared_columns
-from tasks.sources.formats.compressed import DAMAGED, FILE_DATE, dated_by_name, decompressed, files_of
-from tasks.sources.formats.csv_file import read_csv
+from tasks.params import UNREADABLE_COLUMNS, Product, PythonSource
+from tasks.runtime.errors import UserError
+from tasks.runtime.fingerprints import code_sha256, json_sha256
+from tasks.sources.declared import Columns
+from tasks.sources.files import file_pieces
 from tasks.sources.formats.dialect import in_own_terms, names_in_source
-from tasks.sources.formats.excel_file import read_excel
-from tasks.sources.formats.jsonl_file import read_jsonl
-from tasks.sources.formats.other_files import checked
-from tasks.sources.formats.parquet_file import read_parquet
+from tasks.sources.formats.evidence import Evidence
+from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import mark_containers
 from tasks.sources.labels import Labels
-from tasks.sources.sql import read_query
+from tasks.sources.sql import query_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +47,7 @@ class Piece:
 
 IsKnown = Callable[[str, str], bool]
 """Whether a piece of this name and digest was taken whole before, so that it need not be read."""
-Evidence = Callable[[str], Mapping[str, int]]
+EvidenceOf = Callable[[str], Mapping[str, int]]
 """The evidence that came with a known piece of this name."""
 
 
@@ -60,41 +56,110 @@ def fetch(
     since: date | None,
     as_of: date,
     is_known: IsKnown = lambda name, digest: False,
-    evidence: Evidence = lambda name: {},
+    evidence: EvidenceOf = lambda name: {},
 ) -> Iterator[Piece]:
     """Yield what the source knows on `as_of` in pieces; what is before event date `since` may be left out.
 
     Raises UserError for what a person must mend, at the end where it concerns a whole column; TransientError where the
     other side did not answer.
     """
-    frame = declared_columns(fetch_whole(product, since, as_of), product)
-    yield Piece(name="source#0", digest="", rows=frame, n_rows=len(frame))
+    delivery, salt = Delivery(product), _salt(product)
+    wanted = Wanted(
+        declared=[*names_in_source(product).values()],
+        is_known=lambda number, digest: is_known(number, _salted(digest, salt)),
+        time=names_in_source(product)[product.time] if product.has_time else None,
+        zone=product.time_zone,
+        since=since,
+        until=product.scored_day(as_of),
+    )
+    for raw in _raw_pieces(product, wanted, since, as_of):
+        digest = _salted(raw.digest, salt)
+        if raw.rows is None:
+            found = {} if raw.days else evidence(raw.number)
+            delivery.add_known(found, is_read=raw.days is None)
+            yield Piece(name=raw.number, digest=digest, rows=None, n_rows=raw.n_rows, days=raw.days, evidence=found)
+        else:
+            frame, found = delivery.add(raw.rows)
+            rows = delivery.columns.declared(frame)
+            yield Piece(name=raw.number, digest=digest, rows=rows, n_rows=len(rows), evidence=found)
+            del raw, frame, rows  # lest two pieces lie in memory
+    delivery.check(with_columns=True)
 
 
-def fetch_whole(product: Product, start: date | None, as_of: date) -> pd.DataFrame:
+def fetch_whole(product: Product, since: date | None, as_of: date) -> pd.DataFrame:
     """Return all rows at once, with undeclared columns where a declared one lacks: for a look at a source.
 
     Raises UserError for what a person must mend, TransientError where the other side did not answer.
     """
+    delivery = Delivery(product)
+    wanted = Wanted(declared=[*names_in_source(product).values()])
+    frames = [delivery.add(raw.rows)[0] for raw in _raw_pieces(product, wanted, since, as_of) if raw.rows is not None]
+    delivery.check(with_columns=False)
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+
+class Delivery:
+    """What the pieces of a source say together."""
+
+    def __init__(self, product: Product) -> None:
+        """Begin with no piece."""
+        self._product, self._place = product, f"params.yaml: products.{product.name}.source"
+        self._labels = Labels(product.target, self._place, product.source.kind)
+        self._evidence = Evidence(self._place)
+        self.columns = Columns(product, self._place)
+
+    def add(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+        """Return a piece under the product's names, and the counts that it adds to the checks of whole columns."""
+        if not isinstance(frame, pd.DataFrame):
+            raise UserError(
+                f"{self._place} must deliver a pandas DataFrame, got {type(frame).__name__}; return a DataFrame"
+            )
+        doubled = frame.columns[frame.columns.duplicated()]
+        twice = [name for name in doubled.unique() if name in names_in_source(self._product).values()]
+        if twice:
+            raise UserError(f"{self._place} must deliver every column once, got {twice} more than once; rename them")
+        frame = frame.loc[:, ~frame.columns.isin(doubled)].reset_index(drop=True)
+        self.columns.add(frame)
+        frame, counts = in_own_terms(frame, self._product, self._labels)
+        frame, more = mark_containers(frame, self._product)
+        self._evidence.add(counts | more)
+        return frame, {name: n for name, n in (counts | more).items() if n}
+
+    def add_known(self, counts: Mapping[str, int], is_read: bool) -> None:
+        """Add a piece that is not read, with the counts that came with it when it was."""
+        self._evidence.add(counts)
+        self.columns.has_known |= is_read
+
+    def check(self, with_columns: bool) -> None:
+        """Raise UserError where the pieces lack what is declared, or can be read in two ways."""
+        self.columns.check_names()
+        self._evidence.check()
+        self._labels.check()
+        if with_columns:
+            self.columns.check()
+
+
+def _salt(product: Product) -> str:
+    """Return what decides how bytes are read: the entry, and the code of the readers."""
+    parts = ("source", "columns", "target", "declared_key", "declared_time", "time_zone", "pii")
+    entry = asdict(product)
+    return json_sha256({"entry": [entry[part] for part in parts], "code": code_sha256("tasks/sources")})
+
+
+def _salted(digest: str, salt: str) -> str:
+    return digest and digest_of(salt.encode(), digest.encode())
+
+
+def _raw_pieces(product: Product, wanted: Wanted, since: date | None, as_of: date) -> Iterator[RawPiece]:
     place = f"params.yaml: products.{product.name}.source"
     source = product.source
     if source.kind == "python":
-        frame = _call(source, place, start, product.scored_day(as_of))
+        frame = _call(source, place, since, product.scored_day(as_of))
+        yield RawPiece(number="rows#0", digest="", rows=frame)
     elif source.kind == "sql":
-        frame = read_query(source, place, as_of, _kinds_of_cells(product))
+        yield from query_pieces(source, place, since, as_of, _kinds_of_cells(product), wanted)
     else:
-        frame = _read_files(source, place, names_in_source(product).values())
-    if not isinstance(frame, pd.DataFrame):
-        raise UserError(f"{place} must deliver a pandas DataFrame, got {type(frame).__name__}; return a DataFrame")
-    doubled = frame.columns[frame.columns.duplicated()]
-    twice = [name for name in doubled.unique() if name in names_in_source(product).values()]
-    if twice:
-        raise UserError(f"{place} must deliver every column once, got {twice} more than once; rename them")
-    frame = frame.loc[:, ~frame.columns.isin(doubled)].reset_index(drop=True)
-    labels = Labels(product.target, place, source.kind)
-    frame = mark_containers(in_own_terms(frame, product, place, labels), product, place)
-    labels.check()
-    return frame
+        yield from file_pieces(source, place, wanted)
 
 
 def _kinds_of_cells(product: Product) -> dict[str, str]:
@@ -110,58 +175,3 @@ def _call(source: PythonSource, place: str, start: date | None, end: date) -> pd
         raise UserError(f"{place}.callable must name a function, got {source.callable!r}; define {name} in {module}")
     frame: pd.DataFrame = rows(start, end)
     return frame.drop(columns=list(UNREADABLE_COLUMNS), errors="ignore") if isinstance(frame, pd.DataFrame) else frame
-
-
-def _read_files(source: FileSource, place: str, declared: Collection[str]) -> pd.DataFrame:
-    """Return the rows of a file, or of all files of a folder or pattern; a column that some lack is missing in them."""
-    url, shown = url_of(source, place)
-    frames = []
-    try:
-        for file, columns in files_of(url):
-            shown = file if source.url_env is None and file != url else shown
-            columns = dated_by_name(columns, file, source.file_date)
-            frame = _read_file(file, source, declared)
-            if source.file_date and FILE_DATE in frame and FILE_DATE in declared:
-                raise ValueError(f"it has a column {FILE_DATE} beside the date of its name; leave out source.file_date")
-            frames.append(frame.assign(**{name: value for name, value in columns.items() if name not in frame}))
-        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    except Exception as error:
-        if isinstance(error, DAMAGED):
-            error = ValueError(f"it is compressed, and damaged or cut off; {error}")
-        message = redact_url(" ".join(str(error).split()), url, shown)
-        if isinstance(error, FileNotFoundError) and _is_absent(error):
-            raise UserError(f"{place}.url must exist, and {shown} does not; correct the path") from None
-        if isinstance(error, IsADirectoryError):
-            raise UserError(f"{place}.url must be a file, and {shown} is a folder; name a file in it") from None
-        if isinstance(error, PermissionError):
-            raise UserError(f"{place}.url: {shown} must be readable, and is refused; check the credentials") from None
-        if isinstance(error, ValueError | ImportError | MemoryError | pa.ArrowException) or _is_corrupt(error):
-            raise UserError(f"{place}.url: {shown} must be {source.kind}; {message or type(error).__name__}") from None
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("aiohttp", "botocore"):
-            raise TransientError(f"{place}.url: {shown} could not be read; {message}") from None
-        raise
-
-
-def _read_file(url: str, source: FileSource, declared: Collection[str]) -> pd.DataFrame:
-    import fsspec
-
-    with fsspec.open(url, "rb") as opened:
-        file = checked(decompressed(opened, source.kind in ("parquet", "excel")), source)
-        if source.kind == "csv":
-            return read_csv(file, source, declared)
-        if source.kind == "jsonl":
-            return read_jsonl(file, source, declared)
-        return read_excel(file, source, declared) if source.kind == "excel" else read_parquet(file, declared)
-
-
-def _is_corrupt(error: Exception) -> bool:
-    """Return whether a page is damaged: pyarrow reports it like a failing disk, but without an error number."""
-    return type(error) is OSError and error.errno is None
-
-
-def _is_absent(error: FileNotFoundError) -> bool:
-    """Return whether the file does not exist: fsspec says so of a web server that is down too, for another cause."""
-    cause: BaseException | None = error
-    while isinstance(cause, FileNotFoundError):
-        cause = cause.__cause__
-    return cause is None or getattr(cause, "status", None) in (404, 410)

@@ -16,7 +16,7 @@ from model.heads.multilabel import LABEL_SEPARATOR
 from tasks.params import UNREADABLE_COLUMNS, Target
 from tasks.rows.casting import has_label, label_word, label_words
 from tasks.runtime.errors import UserError
-from tasks.sources.formats.dialect import MISSING_WORDS
+from tasks.sources.formats.evidence import MISSING_WORDS
 
 NO_LABEL = LABEL_SEPARATOR
 """A cell of a multilabel target of which no label is true: the mark between labels, and none beside it."""

@@ -4,9 +4,10 @@ Not a number, in a column of floats or decimals, is a missing cell, as in Parque
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from tasks.params import SqlSource
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url, url_of
+from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import with_unreadable
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _MISTAKES = re.compile(
     r"|permission denied|\(?10(44|45|49|54)\b|\(?11(42|46)\b"  # MySQL: access, database, column, table
 )
 """What databases report like an outage though waiting mends nothing: a person's mistakes."""
+PIECE_ROWS = 50_000
+"""So many rows of a query are a piece."""
 DRIVERS = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -39,24 +43,35 @@ DRIVERS = {
 """Packages to install whose name differs from that of the module, or of the URL's scheme, that is missing."""
 
 
-def read_query(source: SqlSource, place: str, as_of: date, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Return the query's rows; `:as_of` in it is bound to the run's date.
+def query_pieces(
+    source: SqlSource, place: str, since: date | None, as_of: date, kinds: Mapping[str, str], wanted: Wanted
+) -> Iterator[RawPiece]:
+    """Yield the query's rows as the database has them ready; `:as_of` and `:since` in it are bound to dates.
 
-    `kinds` are the kinds of the declared columns. Raises UserError where the query does not run or a declared column is
-    of a type of which no cell is made, TransientError where the database does not answer.
+    Where all rows are wanted, `:since` is the first date there is. `kinds` are the kinds of the declared columns.
+    Raises UserError where the query does not run or a declared column is of a type of which no cell is made,
+    TransientError where the database does not answer.
     """
     import sqlalchemy
 
     query = sqlalchemy.text(source.query)
-    bound = {"as_of": as_of.isoformat()} if "as_of" in query.compile().params else {}
+    dates = {"as_of": as_of.isoformat(), "since": (since or date.min).isoformat()}
+    bound = {name: value for name, value in dates.items() if name in query.compile().params}
     url, shown = url_of(source, place)
     try:
         engine = sqlalchemy.create_engine(url)
-        with engine.connect() as connection:
-            result = _execute(connection, query, bound, kinds, place)
-            rows = [[None if _is_nan(cell) else cell for cell in row] for row in result]
-            # dtype=object keeps integers with gaps and long numbers as they are.
-            return with_unreadable(pd.DataFrame(rows, columns=list(result.keys()), dtype=object), [])
+        # A server keeps the result and sends it in parts, where the driver can ask for that.
+        with engine.connect().execution_options(stream_results=True, max_row_buffer=PIECE_ROWS) as connection:
+            result, parts = _execute(connection, query, bound, kinds, place)
+            for number, part in enumerate(parts):
+                rows = [tuple(None if _is_nan(cell) else cell for cell in row) for row in part]
+                digest = digest_of(repr([*result.keys()]).encode(), repr(rows).encode())
+                if wanted.is_known(f"query#{number}", digest):
+                    yield RawPiece(number=f"query#{number}", digest=digest, rows=None, n_rows=len(rows))
+                    continue
+                # dtype=object keeps integers with gaps and long numbers as they are.
+                frame = with_unreadable(pd.DataFrame(rows, columns=list(result.keys()), dtype=object), [])
+                yield RawPiece(number=f"query#{number}", digest=digest, rows=frame, n_rows=len(rows))
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         raise UserError(f"{place}: {_missing_driver(error)}") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
@@ -72,19 +87,21 @@ def _execute(
     bound: dict[str, str],
     kinds: Mapping[str, str],
     place: str,
-) -> "sqlalchemy.CursorResult":
+) -> tuple["sqlalchemy.CursorResult", Iterator[Sequence[Any]]]:
+    """Return the result and its rows in parts; the first one is there, and empty where there are none."""
     from tasks.sources import postgres
 
-    if connection.dialect.name != "postgresql":
-        return connection.execute(query, bound)
-    postgres.keep_times_as_they_are(connection)
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres:
+        postgres.keep_times_as_they_are(connection)
     result = connection.execute(query, bound)
-    described: Sequence[Any] = result.cursor.description if result.cursor is not None else ()
-    types = postgres.column_types(connection, [column[1] for column in described])
-    refused = postgres.refusals(dict(zip(result.keys(), types, strict=False)), kinds)
-    if refused:
-        raise UserError("\n".join(f"{place}.query: column {message}" for message in refused))
-    return result
+    if is_postgres:
+        described: Sequence[Any] = result.cursor.description if result.cursor is not None else ()
+        types = postgres.column_types(connection, [column[1] for column in described])
+        refused = postgres.refusals(dict(zip(result.keys(), types, strict=False)), kinds)
+        if refused:
+            raise UserError("\n".join(f"{place}.query: column {message}" for message in refused))
+    return result, chain([result.fetchmany(PIECE_ROWS)], iter(lambda: result.fetchmany(PIECE_ROWS), []))
 
 
 def _missing_driver(error: Exception) -> str:

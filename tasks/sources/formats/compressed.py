@@ -10,7 +10,9 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any
 
@@ -59,30 +61,64 @@ def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
     return archive.open(names[0])
 
 
-def files_of(url: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the files of a folder or of a pattern with *, in order of name, each with the columns of its folders.
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file of a source."""
+
+    url: str
+    """Where it lies."""
+    name: str
+    """Its name, from the folder or pattern on."""
+    columns: dict[str, str]
+    """The columns that the names of its folders give."""
+    n_bytes: int = 0
+    """How long it is, where its tag is known."""
+    tag: str = ""
+    """What its store calls this content (ETag): another content has another one. Empty where it has no name for it."""
+
+
+def files_of(url: str) -> list[SourceFile]:
+    """Return the files of a folder or of a pattern with *, in order of name.
 
     One URL of any other kind is a file. Raises ValueError where a folder or pattern has no file.
 
-    >>> files_of("https://example.com/rows.csv?a=*")
-    [('https://example.com/rows.csv?a=*', {})]
+    >>> files_of("https://example.com/rows.csv?a=*")[0].name
+    'rows.csv'
     """
     import fsspec
 
     if url.startswith(("http://", "https://")):
-        return [(url, {})]
+        return [SourceFile(url=url, name=url.partition("?")[0].rpartition("/")[2], columns={})]
     system, path = fsspec.core.url_to_fs(url)
     is_local = isinstance(system.protocol, tuple) and "file" in system.protocol
     if "*" in path and not (is_local and system.exists(path)):
-        found = [each for each in system.glob(path) if not system.isdir(each)]
+        root = path.partition("*")[0].rpartition("/")[0]
+        found = {each: info for each, info in system.glob(path, detail=True).items() if info["type"] != "directory"}
     elif (is_local or url.endswith("/")) and system.isdir(path):
-        found = system.find(path)
+        root, found = path.rstrip("/"), system.find(path, detail=True)
     else:
-        return [(url, {})]
-    files = sorted(each for each in found if not each.rpartition("/")[2].startswith((".", "_")))
-    if not files:
+        return [_file(url, path.rpartition("/")[2], {}, {} if is_local else _info(system, path))]
+    names = sorted(each for each in found if not each.rpartition("/")[2].startswith((".", "_")))
+    if not names:
         raise ValueError("must hold files, and holds none; look at the program that writes them")
-    return [(system.unstrip_protocol(each), _columns_of(each)) for each in files]
+    return [
+        _file(system.unstrip_protocol(each), each[len(root) :].lstrip("/"), _columns_of(each), found[each])
+        for each in names
+    ]
+
+
+def _file(url: str, name: str, columns: dict[str, str], info: Mapping[str, Any]) -> SourceFile:
+    tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    n_bytes = info.get("size") or 0
+    return SourceFile(url=url, name=name, columns=columns, n_bytes=n_bytes, tag="" if tag.startswith("W/") else tag)
+
+
+def _info(system: Any, path: str) -> Mapping[str, Any]:
+    """Return what a store says of a file; nothing where it does not answer, and opening it will say why."""
+    try:
+        return dict(system.info(path))
+    except Exception:
+        return {}
 
 
 def _columns_of(path: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ This is the one place where a name of the source becomes a name of the product; 
 import json
 import math
 import re
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -19,22 +18,17 @@ from model.features.kinds import KINDS
 from model.heads import head_of
 from tasks.params import EPOCH_UNITS, ColumnForm, Product, Source
 from tasks.rows.casting import as_text, parse_moment
-from tasks.runtime.errors import UserError
+from tasks.sources.formats import evidence
+from tasks.sources.formats.evidence import is_text
 
 if TYPE_CHECKING:
     from tasks.sources.labels import Labels
 
-MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-")
-"""Words by which programs write that a cell is missing; a label `NaN` is not known in any case: see `has_label`."""
-MIN_AMBIGUOUS = 10
-"""From so many numbers on that read two ways a column is asked about."""
-_GROUPED = r"\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*"
 _BARE_DAY = r"[0-9]{8}(?:T.+)?"
 _MOMENT = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].*(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
 _COUNT = r"-?[0-9]{1,20}(?:\.[0-9]+)?"
 _PER_SECOND = {unit: 1000**power for power, unit in enumerate(EPOCH_UNITS)}
 _FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("0001-01-02", "9999-12-30"))
-_UNGROUPED = r"\s*[+-]?[0-9]{1,3}\s*"
 
 
 def names_in_source(product: Product) -> dict[str, str]:
@@ -43,12 +37,13 @@ def names_in_source(product: Product) -> dict[str, str]:
     return {name: product.source.names.get(name, name) for name in declared}
 
 
-def in_own_terms(frame: pd.DataFrame, product: Product, place: str, labels: "Labels") -> pd.DataFrame:
-    """Return a delivery under the product's names, with missing cells and numbers as all sources have them.
+def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return a piece under the product's names, with missing cells and numbers as all sources have them.
 
-    Raises UserError where a name is wrong, or cells fit two readings of which none is declared.
+    Beside it come the counts by which `Evidence` finds cells that fit two readings of which none is declared.
     """
-    frame = _renamed(frame, product, place)
+    frame = _renamed(frame, product)
+    counts: dict[str, int] = {}
     source, target = product.source, product.target
     label_kind = head_of(target.task).label_kind
     kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in frame}
@@ -59,20 +54,20 @@ def in_own_terms(frame: pd.DataFrame, product: Product, place: str, labels: "Lab
             frame[name] = without_words(frame[name], form.missing)
     if delivered is not None:
         if forms[target.name].missing is None and _has_classes(target.task):
-            _ask_about_missing_labels(frame, target.name, place)
+            counts |= evidence.label_words(frame[target.name], target.name)
         frame = labels.add(frame, delivered)
     for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
         form = forms[name]
         if form.missing is None and (name != target.name or not head_of(target.task).label_values):
-            _tell_missing_numbers(frame[name], name, place)
+            counts |= evidence.number_words(frame[name], name)
         if form.decimal == "," or form.thousands:
             frame[name] = frame[name].map(number_form(form), na_action="ignore")
         elif form.decimal is None and source.kind == "csv":
-            _ask_about_thousands(frame[name], name, place)
+            counts |= evidence.groups_of_digits(frame[name], name)
     for name in dict.fromkeys([product.time, *(name for name, kind in product.kinds.items() if kind == "time")]):
         if name in frame:
             frame[name] = times_as_declared(frame[name], forms[name].time_format, product.time_zone)
-    return frame
+    return frame, counts
 
 
 def _has_classes(task: str) -> bool:
@@ -81,74 +76,15 @@ def _has_classes(task: str) -> bool:
     return KINDS[head.label_kind].cells != "float64" and not head.label_values
 
 
-def _renamed(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFrame:
-    names = product.source.names
-    known = names_in_source(product)
-    for name, own in names.items():
-        if name not in known:
-            raise UserError(f"{place}.names must name declared columns, got {name!r}; use one of {', '.join(known)}")
-        if own not in frame:
-            raise UserError(
-                f"{place}.names.{name} must be a column of the source, got {own!r}, and none has this name; correct it"
-            )
+def _renamed(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
+    names = {name: own for name, own in product.source.names.items() if own in frame}
     covered = [name for name in names if name in frame and name not in names.values()]
     return frame.drop(columns=covered).rename(columns={own: name for name, own in names.items()})
-
-
-def is_text(cells: pd.Series) -> bool:
-    """Return whether a column may hold text."""
-    return cells.dtype == object or cells.dtype == "str"
 
 
 def without_words(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
     """Return a column in which the words are missing cells."""
     return cells.mask(cells.isin(words), None) if is_text(cells) else cells
-
-
-def words_for_missing(cells: pd.Series) -> dict[str, int]:
-    """Return how often a column holds each word by which programs write that a cell is missing."""
-    if not is_text(cells):
-        return {}
-    counts = cells[cells.isin(MISSING_WORDS)].value_counts()
-    return {word: int(counts[word]) for word in MISSING_WORDS if word in counts}
-
-
-def _tell_missing_numbers(cells: pd.Series, name: str, place: str) -> None:
-    """Print how rows are kept whose number is a word for missing: `validate` will find that it is no number."""
-    words = words_for_missing(cells)
-    if words:
-        found = ", ".join(f"{n:,} of {len(cells):,} are the word {word!r}" for word, n in words.items())
-        print(
-            f"{place}: every cell of {name} must be a number, and {found}: they go to quarantine; set "
-            f"source.missing: {json.dumps(list(words))} where they are missing cells or labels",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def _ask_about_missing_labels(frame: pd.DataFrame, target: str, place: str) -> None:
-    words = words_for_missing(frame[target]) if target in frame else {}
-    if words and len(words) < frame[target].dropna().map(str).nunique():
-        found = ", ".join(f"{n:,} of {len(frame):,} labels are the word {word!r}" for word, n in words.items())
-        raise UserError(
-            f"{place}: a word for missing is no class: in {target} {found}; set source.missing: "
-            f"{json.dumps(list(words))} for labels not known yet, or source.missing: [] where it is a class"
-        )
-
-
-def _ask_about_thousands(cells: pd.Series, name: str, place: str) -> None:
-    """Refuse numbers of which each with a dot may be one of thousands, beside numbers below 1000 without a dot."""
-    if not is_text(cells):
-        return
-    texts = cells.dropna().astype("str")
-    grouped = texts.str.fullmatch(_GROUPED)
-    others = texts[~grouped]
-    if int(grouped.sum()) >= MIN_AMBIGUOUS and len(others) and others.str.fullmatch(_UNGROUPED).all():
-        raise UserError(
-            f"{place}: the numbers of {name} fit two readings: {int(grouped.sum()):,} of {len(texts):,} have a dot, "
-            'each before three digits; set source.thousands: "." and source.decimal: "," where it parts thousands, or '
-            'source.decimal: "." where it does not'
-        )
 
 
 def number_form(source: Source | ColumnForm) -> Callable[[object], object]:

@@ -5,16 +5,28 @@ A workbook is one of the files that are held in memory whole: a sheet has at mos
 
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import date, datetime, time, timedelta
 from typing import IO
 
 import pandas as pd
 
 from tasks.params import ExcelSource
+from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
 _EXACT = 2**53
+
+
+def excel_pieces(file: IO[bytes], source: ExcelSource, wanted: Wanted) -> Iterator[RawPiece]:
+    """Yield all rows of a sheet as one piece."""
+    content = file.read()
+    digest = digest_of(content)
+    if wanted.is_known("0", digest):
+        yield RawPiece(number="0", digest=digest, rows=None)
+        return
+    rows = read_excel(io.BytesIO(content), source, wanted.declared)
+    yield RawPiece(number="0", digest=digest, rows=rows, n_rows=len(rows))
 
 
 def read_excel(file: IO[bytes], source: ExcelSource, declared: Collection[str] = ()) -> pd.DataFrame:

@@ -4,46 +4,62 @@ A declared name such as `customer.city` is the value at that path, unless a key 
 object, such as {"$oid": "..."}, is the value that is meant.
 """
 
-import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import IO
 
 import pandas as pd
 
 from tasks.params import JsonlSource
-from tasks.sources.formats.text_file import no_text, open_text
+from tasks.sources.formats.pieces import Cut, RawPiece, Wanted, digest_of, text_of
 from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
 _TWICE = "a name is given twice"
 
 
-def read_jsonl(file: io.BufferedReader, source: JsonlSource, declared: Collection[str] = ()) -> pd.DataFrame:
-    """Return an object per line, numbers with a point as text. Raises ValueError where no line is one."""
+def jsonl_pieces(file: IO[bytes], source: JsonlSource, wanted: Wanted) -> Iterator[RawPiece]:
+    """Yield an object per line, numbers with a point as text. Raises ValueError where no line is one."""
+    cut = Cut(file, source.encoding)
+    line, n_readable, first = 1, 0, None
+    for number, data in enumerate(cut.pieces()):
+        digest = digest_of(data)
+        if wanted.is_known(str(number), digest):
+            n_readable += 1
+            yield RawPiece(number=str(number), digest=digest, rows=None)
+        else:
+            rows, unreadable = _parse(text_of(data, cut.encoding, line), line, wanted.declared)
+            n_readable, first = n_readable + len(rows), first or next(iter(unreadable), None)
+            frame = with_unreadable(pd.DataFrame(rows, dtype=object), unreadable)
+            yield RawPiece(number=str(number), digest=digest, rows=frame, n_rows=len(frame))
+        line += data.count(b"\n")
+    if first and not n_readable:
+        raise ValueError(f"line {first['unreadable_line']}: {first['unreadable']}, and no other line is one")
+
+
+def _parse(text: str, line: int, declared: Collection[str]) -> tuple[list[dict[str, object]], list[UnreadableRow]]:
+    r"""Return the objects of lines that are ended by \n alone, and the lines that are none; `line` is the first."""
     paths = {name: name.split(".") for name in declared if "." in name}
     rows: list[dict[str, object]] = []
     unreadable: list[UnreadableRow] = []
-    for number, line in enumerate(_lines(file, source), 1):
-        if not line.strip():
+    for number, content in enumerate(text.split("\n"), line):
+        if not content.strip():
             continue
         try:
             # Numbers with a point stay text, which they are in the file: a float would lose digits.
-            row = json.loads(line, parse_float=str, parse_constant=str, object_pairs_hook=_object)
+            row = json.loads(content, parse_float=str, parse_constant=str, object_pairs_hook=_object)
             if not isinstance(row, dict):
                 raise ValueError("must be an object")
-            if "\\u" in line:
+            if "\\u" in content:
                 json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
             at_paths = {name: _at(row, path) for name, path in paths.items() if name not in row}
             rows.append(row | {name: cell for name, cell in at_paths.items() if cell is not None})
         except (ValueError, RecursionError) as error:
             rule = "names a column twice" if error.args[0] == _TWICE else "is no JSON object"
-            text = line.strip()
-            unreadable.append(UnreadableRow(unreadable=f"row: {rule}", unreadable_line=number, unreadable_text=text))
-    if unreadable and not rows:
-        first = unreadable[0]
-        raise ValueError(f"line {first['unreadable_line']}: {first['unreadable']}, and no other line is one")
-    return with_unreadable(pd.DataFrame(rows, dtype=object), unreadable)
+            found = UnreadableRow(unreadable=f"row: {rule}", unreadable_line=number, unreadable_text=content.strip())
+            unreadable.append(found)
+    return rows, unreadable
 
 
 def _object(pairs: list[tuple[str, object]]) -> object:
@@ -114,14 +130,3 @@ MEANT_BY_MONGO: dict[str, Callable[[object], object]] = {
     "$undefined": lambda cell: None,
 }
 """By the only key of an object in MongoDB's extended JSON, the value that is meant; numbers with a point as text."""
-
-
-def _lines(file: io.BufferedReader, source: JsonlSource) -> Iterator[str]:
-    r"""Yield lines as JSON Lines means them: ended by \n alone. Raises ValueError where bytes are no text."""
-    number = 0
-    text = open_text(file, source, newline="\n")
-    try:
-        for number, line in enumerate(text, 1):  # noqa: B007 (named where it fails)
-            yield line
-    except UnicodeDecodeError as error:
-        raise no_text(error, number) from None

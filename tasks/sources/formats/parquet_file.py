@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.params import ParquetSource
 from tasks.sources.formats.pieces import PIECE_ROWS, RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import with_unreadable
 
@@ -25,7 +26,7 @@ _READ_BYTES = 2**20
 """Pages are read through a buffer of this size, so that a group of any length takes no more memory."""
 
 
-def parquet_pieces(file: IO[bytes], wanted: Wanted) -> Iterator[RawPiece]:
+def parquet_pieces(file: IO[bytes], _: ParquetSource, wanted: Wanted) -> Iterator[RawPiece]:
     """Yield groups of rows, integers exact; where the file has all declared columns these alone, and none else is read.
 
     Small groups are read together, a large one in parts. A group is left out by the statistics of its dates alone.

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.runtime.errors import UserError
+from tasks.sources.formats.evidence import containers, is_container
 
 UNREADABLE, LINE, TEXT = UNREADABLE_COLUMNS
-_CONTAINERS = (list, tuple, set, dict, np.ndarray, bytes, bytearray, memoryview)
 
 
 class UnreadableRow(TypedDict):
@@ -33,22 +32,18 @@ def with_unreadable(frame: pd.DataFrame, unreadable: list[UnreadableRow]) -> pd.
     return pd.concat([frame, pd.DataFrame(unreadable).astype({LINE: "Int64"})], ignore_index=True)
 
 
-def mark_containers(frame: pd.DataFrame, product: Product, place: str) -> pd.DataFrame:
+def mark_containers(frame: pd.DataFrame, product: Product) -> tuple[pd.DataFrame, dict[str, int]]:
     """Mark rows with a list, an object or bytes in an input, which then holds JSON: no input is made of those.
 
-    Raises UserError for a column that holds nothing else: no row would be left.
+    Beside them come the counts by which `Evidence` finds a column that holds nothing else: no row would be left.
     """
-    nested_columns = [name for name in product.input_columns if name in frame and _is_nested(frame[name])]
-    if nested_columns:
-        raise UserError(
-            f"{place}: every column must hold single values, and all cells of {', '.join(nested_columns)} are lists, "
-            "objects or bytes; declare a column of text, numbers or times, or take one out at the source"
-        )
+    counts: dict[str, int] = {}
     for name in product.input_columns:
-        if name not in frame or frame[name].dtype != object:
+        if name not in frame:
             continue
-        nested = frame[name].map(lambda cell: isinstance(cell, _CONTAINERS))
-        if nested.any():
+        counts |= containers(frame[name], name)
+        if counts.get(f"nested {name}"):
+            nested = frame[name].map(is_container)
             rule = f"{name}: is no single value"
             earlier = frame[UNREADABLE] if UNREADABLE in frame else pd.Series(None, frame.index, dtype=object)
             frame[UNREADABLE] = earlier.where(
@@ -56,13 +51,7 @@ def mark_containers(frame: pd.DataFrame, product: Product, place: str) -> pd.Dat
             )
             as_json = frame.loc[nested, name].map(lambda cell: json.dumps(cell, ensure_ascii=False, default=_jsonable))
             frame[name] = frame[name].where(~nested, as_json)
-    return frame
-
-
-def _is_nested(column: pd.Series) -> bool:
-    """Return whether a column has cells, and all of them are containers."""
-    present = column.dropna() if column.dtype == object else column.head(0)
-    return bool(len(present)) and bool(present.map(lambda cell: isinstance(cell, _CONTAINERS)).all())
+    return frame, counts
 
 
 def _jsonable(cell: object) -> object:
