@@ -218,8 +218,8 @@ def test_quote_with_a_backslash_is_told_how_to_be_read():
 
 
 def test_names_that_begin_with_a_space_are_shown_so():
+    Path("rows.csv").write_bytes((HEADER + ROW).replace(b",", b", "))
     with pytest.raises(UserError, match=r"lacks day.* it has id, ' day', .*; set source.skip_space: true"):
-        Path("rows.csv").write_bytes((HEADER + ROW).replace(b",", b", "))
         list(fetch_pieces(product_of(url="rows.csv"), None, date(2024, 1, 2)))
 
 

@@ -1,8 +1,8 @@
 """Read CSV: every cell as the text that it is, so that no leading zero or long number is lost.
 
 Quotes are read strictly, and lines are counted (`csv_rows`), so that a row with a cell too many or a quote too few is
-one unreadable row with its line, and rows that run together stop the run. A piece without any quote, in which all rows have as many
-cells as the header, has one reading only, and is left to Arrow's reader, which is ten times as fast.
+one unreadable row with its line, and rows that run together stop the run. A piece without any quote, in which all rows
+have as many cells as the header, has one reading only, and is left to Arrow's reader, which is ten times as fast.
 """
 
 import csv
@@ -102,7 +102,12 @@ def _plain(data: bytes, n_before: int, header: Header, cut: Cut, source: CsvSour
     from pyarrow import csv as arrow
 
     marks = [b'"', *(mark.encode() for mark in (source.escape, source.comment) if mark)]
-    if source.skip_space or any(mark in data for mark in marks) or not source.delimiter.isascii() or data.count(b"\r") != data.count(b"\r\n"):
+    if (
+        source.skip_space
+        or any(mark in data for mark in marks)
+        or not source.delimiter.isascii()
+        or data.count(b"\r") != data.count(b"\r\n")
+    ):
         return None
     begin = 0
     for _ in range(n_before):
@@ -155,11 +160,12 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._lines.readline()
-        if not line and self.reader is not None and self.reader.is_within_row and (more := self._cut.line()):
-            self.beyond.append(more)
-            self._n_bytes += len(more)
+        if not line and self.reader is not None and self.reader.is_within_row:
             if self._n_bytes > ROW_BYTES:
                 raise csv.Error(UNCLOSED)
+            more = self._cut.line()
+            self.beyond.append(more)
+            self._n_bytes += len(more)
             self._lines = io.StringIO(text_of(more, self._cut.encoding, self._line), newline="")
             self._line += n_lines(more)
             line = self._lines.readline()
