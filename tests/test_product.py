@@ -1,13 +1,16 @@
 """Oracle: rows made for each guess, and the check of params.yaml, which every proposal must pass."""
 
+import csv
 import json
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from builders import TINY
 from conftest import parcels
+from test_excel import workbook
 
 from tasks import params
 from tasks.commands.product import propose
@@ -80,7 +83,8 @@ def test_kind_of_a_column_is_guessed_from_its_cells(cells, kind):
     [
         ([0, 1] * 30, "binary"),
         (["true", "false"] * 30, "binary"),
-        (["won", "lost"] * 30, "multiclass"),
+        (["won", "lost"] * 30, "binary"),
+        (["won", "lost", "drawn"] * 20, "multiclass"),
         (["a|b", "b", "c"] * 20, "multilabel"),
         ([i * 1.5 for i in range(ROWS)], "regression"),
     ],
@@ -122,7 +126,7 @@ def test_every_format_and_a_table_are_read(folder):
     ("file", "target", "message"),
     [
         ("absent.csv", "late", "source.url must exist, and absent.csv does not; correct the path"),
-        ("rows.xlsx", "late", "FROM must be a file that ends in .csv, .*, got 'rows.xlsx'; save the rows as"),
+        ("rows.doc", "late", "FROM must be a file that ends in .csv, .*, got 'rows.doc'; save the rows as"),
         ("rows.csv", "lte", "TARGET must be a column, got 'lte'; use one of ticket_id, day, depot, late"),
         ("rows.csv", "same", "TARGET must hold two values or more, and holds 1; use another column"),
         ("empty.csv", "late", "must hold rows, and holds none"),
@@ -169,7 +173,7 @@ def test_german_export_is_declared_as_it_is_written():
         "time_format": "%d.%m.%Y",
     }
     assert entry["columns"] == {"Umsatz": "number", "Menge": "number"}
-    assert (entry["key"], entry["time"], entry["target"]["task"]) == (["Auftrag_Nr"], "Datum", "multiclass")
+    assert (entry["key"], entry["time"], entry["target"]["task"]) == (["Auftrag_Nr"], "Datum", "binary")
     read = fetch(params.parse({"as_of": "2024-03-30", "products": {"shop": entry}}).product("shop"), None, LAST_DAY)
     assert read["Menge"][:2].tolist() == ["985", "2965"]
     assert read["Status"].isna().sum() == ROWS // 3
@@ -228,3 +232,56 @@ def test_file_whose_last_key_is_another_is_left_alone(folder):
     with pytest.raises(UserError, match="products must be the last key, and is not; add the entry by hand"):
         propose("shop", "rows.csv", "late", write=True)
     assert json.loads((folder / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("labels", "target"),
+    [
+        (["t", "f", "f"] * 20, {"task": "binary", "positive": "t"}),
+        (["nein", "Ja", "nein"] * 20, {"task": "binary", "positive": "Ja"}),
+        ([1, 2, 2] * 20, {"task": "binary", "positive": "1"}),
+        (["stayed", "churned", "stayed"] * 20, {"task": "binary", "positive": "churned"}),
+        (["a|b", None, "c"] * 20, {"task": "multilabel", "empty": "unknown"}),
+    ],
+    ids=str,
+)
+def test_value_that_means_yes_is_proposed(labels, target):
+    assert proposed(rows(late=labels))[1]["target"] == {"name": "late", **target}
+
+
+def test_lines_before_the_header_and_comments_are_proposed(folder):
+    Path("rows.csv").write_text("Report of March\n\n" + rows().to_csv(index=False, sep=";"))
+    assert yaml.safe_load(propose("shop", "rows.csv", "late"))["shop"]["source"]["skip_lines"] == 2
+    text = rows().assign(note='say "hi"').to_csv(index=False, escapechar="\\", doublequote=False, quoting=csv.QUOTE_ALL)
+    Path("rows.csv").write_text(f"# made by hand\n{text}# in all\n")
+    source = yaml.safe_load(propose("shop", "rows.csv", "late"))["shop"]["source"]
+    assert source == {"kind": "csv", "url": "rows.csv", "comment": "#", "escape": "\\"}
+
+
+def test_workbook_is_proposed_with_its_sheet(folder):
+    table = [list(rows()), *rows().astype(object).to_numpy().tolist()]
+    Path("rows.xlsx").write_bytes(workbook(Notes=[["x"]], Orders=[["Report"], [None], *table]))
+    source = yaml.safe_load(propose("shop", "rows.xlsx", "late"))["shop"]["source"]
+    assert source == {"kind": "excel", "url": "rows.xlsx", "sheet": "Orders", "skip_lines": 2}
+
+
+def test_date_in_the_names_of_files_is_proposed_as_the_time(folder):
+    Path("days").mkdir()
+    for day in range(1, 8):
+        part = rows().drop(columns="day").assign(ticket_id=[f"{day}-{i}" for i in range(ROWS)])
+        part.to_csv(f"days/tickets_2024010{day}.csv.gz", index=False)
+    entry = yaml.safe_load(propose("shop", "days", "late"))["shop"]
+    assert entry["source"]["file_date"] == "%Y%m%d"
+    assert entry["time"] == "file_date"
+
+
+def test_values_within_objects_are_proposed_by_their_paths(folder):
+    nested = [{**row, "at": {"place": {"city": "Ulm" if i % 2 else "Bonn"}}} for i, row in enumerate(records())]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in nested))
+    entry = yaml.safe_load(propose("shop", "rows.jsonl", "late"))["shop"]
+    assert entry["source"]["names"] == {"at_place_city": "at.place.city"}
+    assert entry["columns"]["at_place_city"] == "category"
+
+
+def records():
+    return json.loads(rows().to_json(orient="records"))

@@ -4,32 +4,25 @@ A person edits it: nothing is learnt and nothing stored. The file is read by the
 what stops a night stops the proposal, with the same message.
 """
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import pandas as pd
 
 from model.heads import head_of
 from tasks import params
 from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
+from tasks.commands.source_look import look
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
 from tasks.sources.fetch import fetch_whole
-from tasks.sources.formats.compressed import decompressed, files_of
+from tasks.sources.formats.compressed import FILE_DATE
+from tasks.sources.formats.jsonl_file import flattened
+from tasks.sources.labels import YES_AND_NO
 
-SUFFIXES = {
-    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
-    **dict.fromkeys((".parquet", ".pq"), "parquet"),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
-}
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-DELIMITERS = ",;\t|"
-HEAD_BYTES = 65536
 FEW = 20
 """So many different values are few."""
 
@@ -53,8 +46,8 @@ def propose(name: str, source: str, target: str, table: str = "", write: bool = 
 
     Raises: UserError where the file cannot be read, or has no such column.
     """
-    declared = _source(source, table)
-    frame = _read(name, declared)
+    declared = look(source, table)
+    frame = flattened(_read(name, declared))
     if target not in frame:
         raise UserError(f"{source}: TARGET must be a column, got {target!r}; use one of {', '.join(map(str, frame))}")
     form = guess_form(frame, target)
@@ -65,48 +58,7 @@ def propose(name: str, source: str, target: str, table: str = "", write: bool = 
     return _append(name, text) if write else text
 
 
-def _source(address: str, table: str) -> dict[str, str]:
-    """Return the entry's source."""
-    if table:
-        return {"kind": "sql", "url": address, "query": f"SELECT * FROM {table}"}
-    first = _first_file(address)
-    suffixes = [each.lower() for each in Path(first.partition("?")[0]).suffixes]
-    kind = SUFFIXES.get(next((each for each in reversed(suffixes) if each not in COMPRESSED), ""))
-    if kind is None:
-        raise UserError(
-            f"FROM must be a file that ends in {', '.join(SUFFIXES)} (and may be compressed), a folder of these, or "
-            f"the SQLAlchemy URL of a database with TABLE=..., got {address!r}; save the rows as one of these"
-        )
-    return {"kind": kind, "url": address, **(_dialect(first) if kind == "csv" else {})}
-
-
-def _first_file(address: str) -> str:
-    """Return the first file of a folder or pattern; the address itself where it is a file, or nothing."""
-    try:
-        return files_of(address)[0].url
-    except Exception:
-        return address  # the reader finds the words for it
-
-
-def _dialect(address: str) -> dict[str, str]:
-    """Return delimiter and encoding of a CSV file, where they are not those that are expected."""
-    import fsspec
-
-    try:
-        with fsspec.open(address, "rb") as file:
-            head = decompressed(file, random_access=False).read(HEAD_BYTES)
-    except Exception:
-        return {}  # the reader finds the words for it
-    try:
-        text, found = head[: head.rfind(b"\n") + 1].decode("utf-8-sig"), {}
-    except UnicodeDecodeError:
-        text, found = head.decode("cp1252", "replace"), {"encoding": "cp1252"}
-    header = next(iter(text.splitlines()), "")
-    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-    return found if delimiter == "," else {**found, "delimiter": delimiter}
-
-
-def _read(name: str, source: dict[str, str]) -> pd.DataFrame:
+def _read(name: str, source: dict[str, object]) -> pd.DataFrame:
     """Return all rows, with the columns in the order of the source."""
     entry = {"source": source, "columns": {"x": "category"}, "target": {"name": "y", "task": "multiclass"}}
     product = params.parse({"as_of": "2000-01-01", "products": {name: entry}}).product(name)
@@ -116,16 +68,19 @@ def _read(name: str, source: dict[str, str]) -> pd.DataFrame:
     return frame
 
 
-def _entry(name: str, source: dict[str, str], form: SourceForm, frame: pd.DataFrame, target: str) -> list[str]:
+def _entry(name: str, source: dict[str, object], form: SourceForm, frame: pd.DataFrame, target: str) -> list[str]:
     """Return the lines of the entry, indented as below `products:`."""
     guesses = [_guess(frame[column], str(column)) for column in frame if column != target]
+    if any(each.kind == "time" and each.name != FILE_DATE for each in guesses):  # the rows date themselves
+        source = {key: value for key, value in source.items() if key != FILE_DATE}
+        guesses = [each for each in guesses if each.name != FILE_DATE]
     key, time = _key(guesses), next((each for each in guesses if each.kind == "time"), None)
     inputs = [each for each in guesses if each.kind and each != time and each != key]
     if not inputs:
         raise UserError(
             f"{source['url']}: there must be a column to learn from beside {target}, and there is none; add one"
         )
-    task, why = _task(frame[target])
+    found, why = _task(frame[target])
     used = [each.name for each in (key, time, *inputs) if each] + [target]
     lines = [f"{name}:", f"  source: {_flow({**source, **form.entry(used)})}"]
     lines += [f"  # {note}" for note in form.notes]
@@ -133,7 +88,7 @@ def _entry(name: str, source: dict[str, str], form: SourceForm, frame: pd.DataFr
     lines.append(f"  time: {time.name}  # {time.why}" if time else "  # time: no column holds dates")
     lines += ["  columns:", *(f"    {each.name}: {each.kind}  # {each.why}" for each in inputs)]
     lines += [f"    # {each.name}: left out: {each.why}" for each in guesses if not each.kind and each != key]
-    lines.append(f"  target: {_flow({'name': target, 'task': task})}  # {why}")
+    lines.append(f"  target: {_flow({'name': target, **found})}  # {why}")
     return lines + (list(_split(frame[time.name])) if time else [])
 
 
@@ -166,21 +121,27 @@ def _key(guesses: list[Guess]) -> Guess | None:
     return next(iter([*named, *(each for each in possible if each.kind != "number")]), None)
 
 
-def _task(column: pd.Series) -> tuple[str, str]:
-    """Return the task of a target with these labels, and the reason."""
+def _task(column: pd.Series) -> tuple[dict[str, object], str]:
+    """Return the keys of a target with these labels, and the reason."""
     cells = column[column.notna()]
     texts = as_text(cells) if len(cells) else pd.Series([], dtype="str")
     n = texts.nunique()
     if n < 2:
         raise UserError(f"TARGET must hold two values or more, and holds {n}; use another column")
-    yes_or_no = set(head_of("binary").label_values)
-    if set(texts.str.lower()) <= yes_or_no:
-        return "binary", "yes or no"
+    values = set(texts.str.lower())
+    if values <= set(head_of("binary").label_values):
+        return {"task": "binary"}, "yes or no"
     if texts.str.contains("|", regex=False).any():
-        return "multilabel", "labels joined by |"
+        empty: dict[str, object] = {"empty": "unknown"} if column.isna().any() else {}
+        why = ": of an empty cell they are not known, or none, which says that none is true" if empty else ""
+        return {"task": "multilabel", **empty}, f"labels joined by |{why}"
+    if n == 2:
+        yes = next((yes for yes, no in YES_AND_NO if {yes, no} == values), "")
+        positive = next((text for text in texts if text.lower() == yes), str(texts.value_counts().index[-1]))
+        return {"task": "binary", "positive": positive}, "the value that means yes, or the rarer one: correct it"
     if n > FEW and fits(cells, "number"):
-        return "regression", f"{n} different numbers"
-    return "multiclass", f"{n} different values"
+        return {"task": "regression"}, f"{n} different numbers"
+    return {"task": "multiclass"}, f"{n} different values"
 
 
 def _split(days: pd.Series) -> Iterator[str]:
