@@ -226,7 +226,12 @@ def test_date_that_cannot_be_read_is_refused_when_the_run_is_triggered(module, w
 def test_log_of_start_begins_with_the_date_and_its_reason(module, monkeypatch, capsys):
     due = datetime(2013, 7, 1, 18, tzinfo=UTC)
     dag_run = SimpleNamespace(
-        run_id="r", logical_date=due, data_interval_start=due, data_interval_end=due, run_after=due
+        run_id="r",
+        logical_date=due,
+        data_interval_start=due,
+        data_interval_end=due,
+        run_after=due,
+        run_type="scheduled",
     )
     context = {"params": {"as_of": None, "force": False}, "dag_run": dag_run}
     monkeypatch.setattr(module, "get_current_context", lambda: context)
@@ -251,7 +256,7 @@ for dag, conf, note in [
     ("another", {}, None),
 ]:
     dates = dict(logical_date=due, data_interval_start=due, data_interval_end=due, run_after=due)
-    dag_run = SimpleNamespace(dag_id=dag, conf=conf, note=note, **dates)
+    dag_run = SimpleNamespace(dag_id=dag, conf=conf, note=note, run_type="scheduled", **dates)
     get_listener_manager().hook.on_dag_run_running(dag_run=dag_run, msg="")
     print("note:", dag_run.note)
 """

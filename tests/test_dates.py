@@ -8,6 +8,7 @@ from airflow.timetables.base import TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow.timetables.simple import NullTimetable
 from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.utils.types import DagRunType
 from pendulum import DateTime
 
 from tasks.runs.dates import run_date
@@ -23,10 +24,16 @@ def at(*time: int, zone: str = "UTC") -> DateTime:
     return DateTime(*time, tzinfo=UTC) if zone == "UTC" else DateTime.create(*time, tz=zone)
 
 
-def run(logical=None, interval=None, run_after=None):
+def run(logical=None, interval=None, run_after=None, run_type="scheduled"):
     """A run as Airflow hands it to a task."""
     start, end = interval or (None, None)
-    return SimpleNamespace(logical_date=logical, data_interval_start=start, data_interval_end=end, run_after=run_after)
+    return SimpleNamespace(
+        logical_date=logical,
+        data_interval_start=start,
+        data_interval_end=end,
+        run_after=run_after,
+        run_type=run_type,
+    )
 
 
 def nights(timetable, zone, first, last):
@@ -65,6 +72,20 @@ def test_nights_of_both_settings_are_the_same():
     assert off[at(2013, 7, 9, 18)] == "2013-07-09", "03:00 of the 10th in Tokyo"
     assert {due: as_of for due, as_of in on.items() if due in off} == {due: off[due] for due in on if due in off}
     assert len(on.keys() & off.keys()) > 15
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("cron", [NIGHTLY, "0 0 * * *", "59 23 * * *"])
+def test_days_that_a_person_backfills_are_the_nights_that_are_made(zone, cron):
+    """Airflow's own account of the runs of a backfill; the days are typed in the product's time zone."""
+    first, last = at(2013, 7, 2, zone=zone), at(2013, 7, 8, 23, 59, zone=zone)
+    made, info, timetable = [], None, CronTriggerTimetable(cron, timezone=zone)
+    while info := timetable.next_dagrun_info(
+        last_automated_data_interval=info and info.data_interval, restriction=TimeRestriction(first, last, True)
+    ):
+        dated = run(info.logical_date, info.data_interval, info.run_after, DagRunType.BACKFILL_JOB)
+        made.append(run_date(None, dated, zone).as_of)
+    assert made == [f"2013-07-{day:02d}" for day in range(2, 9)]
 
 
 @SETTINGS

@@ -232,7 +232,7 @@ def test_processes_of_a_workspace_are_in_the_group_that_airflow_ends(home, capsy
     assert capsys.readouterr().out.split() == [str(os.getpgrp())]
 
 
-def test_dvc_commands_of_a_step_share_a_process_and_a_killed_one_is_followed_by_another(home):
+def test_dvc_commands_of_a_step_share_a_process_until_it_is_killed(home):
     RUN.workspace.mkdir(parents=True)
     with programs.one_dvc(RUN):
         assert programs.call_dvc(RUN, ["--version"]) == (0, "3.67.1\n\n")

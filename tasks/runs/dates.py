@@ -2,7 +2,8 @@
 
 A run is of the as_of that it is given; else of last night, the last day that had ended, in the product's time zone, at
 the moment that the run itself names: the end of its data interval, a logical date outside of that interval, or the time
-from which it may run. What Airflow calls the run (scheduled, manual, backfill, ...) decides nothing, and neither does
+from which it may run. A run of a backfill is of the very day of its logical date: a person who fills the 2nd to the 8th
+means these nights. What else Airflow calls the run (scheduled, manual, ...) decides nothing, and neither does
 params.yaml, whose as_of is the clock of `dvc repro` alone.
 """
 
@@ -13,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 from tasks.runtime.errors import UserError
 
+BACKFILL = "backfill"
+"""What Airflow calls a run that it makes of the dates that a person picks."""
 REMEDY = "trigger the run with an as_of, such as 2013-06-30"
 
 
@@ -23,6 +26,7 @@ class DagRun(Protocol):
     data_interval_start: datetime | None
     data_interval_end: datetime | None
     run_after: datetime | None
+    run_type: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def run_date(given: Any, dag_run: DagRun, time_zone: str) -> RunDate:
         return RunDate(str(given), "as given")
     moment = moment_of(dag_run)
     local = moment.astimezone(ZoneInfo(time_zone))
+    if dag_run.run_type == BACKFILL:
+        return RunDate(local.date().isoformat(), f"the day of the backfill's {local:%Y-%m-%d %H:%M} in {time_zone}")
     last_night = local.date() - timedelta(days=1)  # not of the moment: a day may have 23 hours or 25
     return RunDate(last_night.isoformat(), f"the day before {local:%Y-%m-%d %H:%M} in {time_zone}")
 
