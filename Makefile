@@ -28,8 +28,8 @@ pii: .venv/ready-pii  ## what a product with `pii: redact` needs besides
 run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through Airflow
 	@$(BIN)/python -m tasks.commands run $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF))
 
-backfill: .venv/ready-demo  ## make the nights of PRODUCT that are missing FROM=... TO=...; FORCE=1: all anew, DRY=1: only show
-	@$(BIN)/python -m tasks.commands backfill $(PRODUCT) --from "$(FROM)" --to "$(TO)" $(if $(FORCE),--force) $(if $(DRY),--dry)
+backfill: .venv/ready-demo  ## make the nights of PRODUCT that are missing FROM=... TO=...; FORCE=1: all anew, DRY=1: only show, AT_ONCE=1: one by one
+	@$(BIN)/python -m tasks.commands backfill $(PRODUCT) --from "$(FROM)" --to "$(TO)" $(if $(FORCE),--force) $(if $(DRY),--dry) $(if $(AT_ONCE),--at-once "$(AT_ONCE)")
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
 	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))

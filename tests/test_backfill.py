@@ -1,9 +1,11 @@
 """Oracle: the law that a backfill makes each missing night once, in order; a list of what was asked for."""
 
+import threading
 from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
+from builders import TINY, a_repository
 from conftest import ROOT, call, environment
 
 from tasks.commands import backfill as module
@@ -15,6 +17,7 @@ NIGHT = SimpleNamespace(rows=SimpleNamespace(published=1234), model=SimpleNamesp
 
 
 class Nights:
+    at_once = 1
     """What a store holds, and what was made, in order; each of `failures` is raised once, instead of making its day."""
 
     def __init__(self, *held: date, **failures: BaseException) -> None:
@@ -28,7 +31,7 @@ class Nights:
         self.held[day] = NIGHT
 
     def filled(self, *, force: bool = False) -> list[str]:
-        return [line.state for line in fill(DAYS, self.held.get, self.make, force=force)]
+        return [line.state for line in fill(DAYS, self.held.get, self.make, force=force, at_once=self.at_once)]
 
 
 def test_only_missing_nights_are_made_in_order():
@@ -91,6 +94,25 @@ def test_night_that_another_backfill_makes_meanwhile_is_left_alone():
     assert DAYS[1] not in nights.made
 
 
+def test_two_nights_are_made_at_a_time_and_shown_in_order():
+    nights, pair = Nights(), threading.Barrier(2, timeout=30)
+
+    def make(day):
+        pair.wait()  # for ever, were they made one by one
+        nights.make(day)
+
+    lines = list(fill(DAYS[:4], nights.held.get, make, force=False, at_once=2))
+    assert [(line.as_of, line.state) for line in lines] == [(day, "published") for day in DAYS[:4]]
+    assert sorted(nights.made) == DAYS[:4]
+
+
+def test_night_in_a_process_of_its_own_says_why_it_stopped(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(TINY)
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(a_repository(tmp_path)))
+    with pytest.raises(UserError, match=r"other"):
+        module.make_apart(module.Asked(product="other", as_of=DAYS[0], unique="backfill"))
+
+
 def test_night_is_tried_again_as_the_same_run_where_waiting_may_mend_it(monkeypatch, capsys):
     asked = []
 
@@ -101,7 +123,7 @@ def test_night_is_tried_again_as_the_same_run_where_waiting_may_mend_it(monkeypa
     monkeypatch.setattr(module, "open_run", open_run)
     monkeypatch.setattr(module.make_night.retry, "sleep", lambda seconds: asked.append(seconds))
     with pytest.raises(TransientError, match="git did not end"):
-        module.make_night("tiny", DAYS[0], "backfill")
+        module.make_night(module.Asked(product="tiny", as_of=DAYS[0], unique="backfill"))
     run = ("tiny", "predict", "2024-02-10", "backfill")
     assert asked == [run, 60, run, 120, run]
     assert capsys.readouterr().out.count("this may pass; waiting before another try: git did not end") == 2

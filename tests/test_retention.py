@@ -270,10 +270,10 @@ def test_workspaces_beyond_the_newest_go(project, lived):
     assert len([each for each in home.iterdir() if each.is_dir()]) == 4
 
 
-def begun(project: Project, number: int) -> Run:
+def begun(project: Project, number: int, raw_commit: str | None = None) -> Run:
     """A workspace of a run of 2024-02-11, with what it carries on."""
     name, revision = f"tiny-2024-02-11-train-{number:08x}", git("rev-parse", "HEAD", cwd=project.origin).strip()
-    run = Run(name=name, product="tiny", as_of="2024-02-11", revision=revision, shards=3)
+    run = Run(name=name, product="tiny", as_of="2024-02-11", revision=revision, shards=3, raw_commit=raw_commit)
     workspace._clone(run)
     workspace._begin(run)
     return run
@@ -292,6 +292,14 @@ def test_verdicts_are_carried_on_with_the_raw_data_and_made_anew_where_lost(proj
     assert (run.workspace / "data/raw/tiny/shared").read_text() == "history"
     assert not (run.workspace / "data/valid/tiny").exists()
     assert set(DvcLock.of(run.workspace).stages) == {"ingest@tiny"}
+
+
+def test_nights_of_a_backfill_carry_on_later_raw_data_and_earlier_verdicts(project):
+    project.experiment("2024-02-10", "predict", 1, judged="all is well")
+    last = project.experiment("2024-02-20", "predict", 2, judged="later", arrived="later")
+    run = begun(project, 10, last.commit)
+    assert (run.workspace / "data/raw/tiny/arrived").read_text() == "later"
+    assert (run.workspace / "data/valid/tiny/judged").read_text() == "all is well"
 
 
 def test_lost_history_is_fetched_anew_only_as_a_person_decided(project, capsys):

@@ -79,11 +79,12 @@ def backfill(
     last: Annotated[date, typer.Option("--to", parser=_to, metavar="DATE", help="the last night's as_of")],
     force: Annotated[bool, typer.Option("--force", help="make nights anew that are there")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="show what stands, and make nothing")] = False,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, help="how many nights are made at a time")] = 2,
 ) -> None:
     """Make the nights of PRODUCT that are missing, in order, each as of its own date."""
     from tasks.commands.backfill import backfill
 
-    print(f"\n{backfill(product, first, last, force=force, dry=dry)}")
+    print(f"\n{backfill(product, first, last, force=force, dry=dry, at_once=at_once)}")
 
 
 @app.command()

@@ -2,16 +2,27 @@
 
     make backfill PRODUCT=flight-delays FROM=2013-06-20 TO=2013-06-30
 
-The store's manifests say what is missing. A night goes through the steps of predict__<product>, in this process, and
-needs no Airflow. Each date has a run of its own, the same one whenever it is tried again: killed anywhere and started
-again, a backfill goes on with what is missing. A night that is stopped does not keep the later ones from being made,
-since each is judged by itself; what waiting may mend is tried again, and then ends the backfill.
+The store's manifests say what is missing. A night goes through the stages of predict__<product> in one go, and needs no
+Airflow; two are made at a time, each in a process of its own. The source is asked once, as of the last night: raw data
+are a log of what became known when, of which each night sees what was known on its own date. A product without `time`
+asks it each night, since the date of its rows is that of the run that first saw them.
+Each date has a run of its own, the same one whenever it is tried again: killed anywhere and started again, a backfill
+goes on with what is missing. A night that is stopped does not keep the later ones from being made, since each is judged
+by itself; what waiting may mend is tried again, and then ends the backfill.
 """
 
+import multiprocessing
+import tempfile
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
 from uuid import uuid4
 
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -24,6 +35,7 @@ from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.runs.readiness import is_ready
 from tasks.runs.steps import night, open_run, parse_as_of, step
+from tasks.runs.workspace import saved_commit
 from tasks.runtime.errors import TransientError, UserError
 
 TRIES, FIRST_WAIT_SECONDS = 3, 60
@@ -51,9 +63,10 @@ class Line:
         return self.as_of.isoformat(), self.state, rows, model, self.reason
 
 
-def backfill(product: str, first: date, last: date, *, force: bool = False, dry: bool = False) -> str:
+def backfill(product: str, first: date, last: date, *, force: bool = False, dry: bool = False, at_once: int = 2) -> str:
     """Make the missing nights from `first` to `last`, all of them with `force`; return the table of what stands.
 
+    So many are made `at_once`, each in a process of its own; a single one is made in this process.
     Raises UserError where nights were stopped, TransientError where the rest must wait; the table is printed before.
     """
     described = declared_product(product)
@@ -73,9 +86,16 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
     print_uncommitted()
     # The same name for every try: what a run has saved already is found, and not made again.
     unique = f"backfill {uuid4().hex}" if force else "backfill"
+    missing = [day for day in days if force or not find(day)]
+    raw_commit = raw_data_of(product, missing[-1], unique) if described.time and len(missing) > 1 else None
+
+    def make(day: date) -> None:
+        asked = Asked(product=product, as_of=day, unique=unique, raw_commit=raw_commit, tidies=day == days[-1])
+        make_apart(asked) if at_once > 1 and len(missing) > 1 else make_night(asked)
+
     lines: list[Line] = []
     try:
-        for line in fill(days, find, lambda day: make_night(product, day, unique), force=force):
+        for line in fill(days, find, make, force=force, at_once=at_once):
             lines.append(line)
     finally:
         done = {line.as_of for line in lines}
@@ -90,32 +110,99 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
 
 
 def fill(
-    days: list[date], find: Callable[[date], Manifest | None], make: Callable[[date], None], *, force: bool
+    days: list[date],
+    find: Callable[[date], Manifest | None],
+    make: Callable[[date], None],
+    *,
+    force: bool,
+    at_once: int = 1,
 ) -> Iterator[Line]:
     """Make the nights that `find` does not find, all with `force`, in the order of the days; yield what stands of each.
 
     Raises TransientError as `make` does: the days after it would meet the same.
     """
-    started, n_made = time.monotonic(), 0
-    for number, day in enumerate(days, 1):
+    started = time.monotonic()
+
+    def line_of(number: int, day: date) -> Line:
         night = find(day)  # only now: another backfill may have made it meanwhile
         if night and not force:
-            yield stands(day, night)
-            continue
+            return stands(day, night)
         print(f"\n{day}, night {number} of {len(days)}", flush=True)
         try:
             make(day)
         except UserError as error:
             print(f"{day} stopped:\n{error}", flush=True)
-            yield Line(as_of=day, state="stopped", night=find(day), reason=shortened(str(error)))
-            continue
-        n_made += 1
-        seconds = (time.monotonic() - started) / n_made
+            return Line(as_of=day, state="stopped", night=find(day), reason=shortened(str(error)))
         line = stands(day, find(day))
-        print(
-            f"{' '.join(line.cells).strip()} ({seconds * (len(days) - number) / 60:.0f} min left at most)", flush=True
-        )
-        yield line
+        minutes = (time.monotonic() - started) / number * (len(days) - number) / 60
+        print(f"{' '.join(line.cells).strip()} ({minutes:.0f} min left at most)", flush=True)
+        return line
+
+    rest, waiting = iter(enumerate(days, 1)), deque[Future[Line]]()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            while True:
+                while len(waiting) < at_once and (following := next(rest, None)):
+                    waiting.append(pool.submit(line_of, *following))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A night that is to be made."""
+
+    product: str
+    """The product's name."""
+    as_of: date
+    """The night's date."""
+    unique: str
+    """What distinguishes its run from others of the date."""
+    raw_commit: str | None = None
+    """The experiment whose raw data it carries on; see `tasks.runs.experiments.Run`."""
+    tidies: bool = True
+    """Whether parts that no reader needs any more are deleted afterwards."""
+
+
+def make_apart(asked: Asked) -> None:
+    """Make a night in a process of its own, and print what that printed when it has ended. Raises as `make_night` does.
+
+    The process is forked from a server that has imported what it needs and runs no threads.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    receiver, sender = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        process = context.Process(target=_make_and_tell, args=(asked, log, sender))
+        process.start()
+        sender.close()
+        try:
+            error: Exception | None = receiver.recv()
+        except EOFError:
+            error = TransientError(f"the night of {asked.as_of} was killed")
+        process.join()
+        print(log.read_text("utf-8") if log.exists() else "", end="", flush=True)
+    if error:
+        raise error
+
+
+def _make_and_tell(asked: Asked, log: Path, sender: Connection) -> None:
+    """Make a night, with all that it prints in a file, and send the error that stopped it, or None."""
+    with log.open("w", encoding="utf-8") as out, redirect_stdout(out), redirect_stderr(out):
+        try:
+            make_night(asked)
+        except (UserError, TransientError) as error:  # one of a class of its own could not be sent
+            sender.send(UserError(str(error)) if isinstance(error, UserError) else TransientError(str(error)))
+        except Exception as error:
+            traceback.print_exc(file=out)
+            sender.send(RuntimeError(repr(error)))
+        else:
+            sender.send(None)
 
 
 def _print_wait(state: RetryCallState) -> None:
@@ -130,15 +217,29 @@ def _print_wait(state: RetryCallState) -> None:
     reraise=True,
     before_sleep=_print_wait,
 )
-def make_night(product: str, day: date, unique: str) -> None:
+def make_night(asked: Asked) -> None:
     """Run the steps of one night, as predict__<product> does. Raises UserError, and TransientError after some tries."""
-    run = open_run(product, "predict", day.isoformat(), unique)
+    run = replace(
+        open_run(asked.product, "predict", asked.as_of.isoformat(), asked.unique), raw_commit=asked.raw_commit
+    )
     if not is_ready(run):
         raise UserError(
-            f"the night of {day} is waited for still, as schedule.ready says: its own run makes it; try later"
+            f"the night of {asked.as_of} is waited for still, as schedule.ready says: its own run makes it; try later"
         )
     night(run)
-    step(run, "gc")
+    if asked.tidies:
+        step(run, "gc")
+
+
+def raw_data_of(product: str, as_of: date, unique: str) -> str | None:
+    """Ask the source once for all nights up to `as_of`: the commit with their raw data; None where that is stopped."""
+    try:
+        run = open_run(product, "predict", as_of.isoformat(), unique)
+        step(run, "ingest")
+    except UserError as error:  # each night says so where it is true of it as well
+        print(f"the source is asked for each night by itself, since {shortened(str(error))}", flush=True)
+        return None
+    return saved_commit(run)
 
 
 def stands(day: date, night: Manifest | None) -> Line:

@@ -35,6 +35,9 @@ class Run(Record):
     """The champion's version in the registry."""
     generation: int | None = None
     """For predict: the fencing token that the run acquired for its night; see `tasks.publication.manifests`."""
+    raw_commit: str | None = None
+    """The experiment whose raw data the run carries on, of this as_of or a later one: a log, of which the run sees what
+    was known on its own as_of. None: those of the product's newest run before it."""
     commit: str | None = None
     """The experiment's commit as the run's newest stage saved it; known to the commands that a step starts."""
     approver: str | None = None

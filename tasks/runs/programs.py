@@ -139,4 +139,5 @@ def run_environment() -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
     }
     environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of this process
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # six processes of a run would compile that code, each anew
     return environment

@@ -212,14 +212,18 @@ def _begin(run: Run) -> None:
         stages[ingest] = carried_ingest(run, earlier)
         stages.pop(validate, None)
         stages |= {validate: earlier[validate]} if validate in earlier else {}
-        print(f"raw data carried on from {before.name}", flush=True)
+    if run.raw_commit:
+        git("fetch", "--quiet", "--no-tags", settings().origin, run.raw_commit, cwd=run.workspace)
+        stages[ingest] = carried_ingest(run, lock_at(run.workspace, run.raw_commit).stages)
+    if source := run.raw_commit or (before and before.name):
+        print(f"raw data carried on from {source}", flush=True)
     if run.champion:
         git("fetch", "--quiet", "--tags", settings().origin, cwd=run.workspace)
         stages[export] = lock_at(run.workspace, run.champion).stages[export]
         print(f"model {run.model_version} predicts", flush=True)
     lock = DvcLock(stages)
     lock.write(run.workspace)
-    source = before.name if before else "main"
+    source = source or "main"
     raw, verdicts = list(lock.outs(ingest)), list(lock.outs(validate))
     model = [str(Paths(run.product).onnx)] if run.champion else []
     meaning = f"the raw data of {source}, without which history would be lost"
