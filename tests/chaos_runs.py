@@ -29,12 +29,13 @@ import json, sys
 from pathlib import Path
 from tasks.publication.contracts import UploadedPart
 from tasks.runs.experiments import Run
-from tasks.runs.steps import collect, open_run, shard, step
+from tasks.runs.steps import collect, night, open_run, shard, step
 what, file, *rest = sys.argv[1:]
 kept = Path(file)
 def run(): return Run.from_json(kept.read_text())
 if what == "start": kept.write_text(json.dumps(open_run("tiny", *rest).to_json()))
 elif what == "shard": print("PART " + json.dumps(shard(run(), int(rest[0])).to_json()))
+elif what == "night": night(run())
 elif what == "collect": collect(run(), [UploadedPart.from_json(part) for part in json.loads(rest[0])])
 else: step(run(), what)
 """
@@ -98,6 +99,12 @@ class Project:
             self.do(name, file)
         return f"{URL}/tiny/dt={as_of}/_manifest.json"
 
+    def predict_at_once(self, as_of: str, unique: str) -> None:
+        """Publish a night as a backfill does: its stages in one go."""
+        file = str(self.folder.parent / f"{unique}.json")
+        self.do("start", file, "predict", as_of, unique)
+        self.do("night", file)
+
     def move_on(self) -> None:
         """Change what predicts and what is declared, and commit it to main."""
         file = self.folder / "model" / "heads" / "binary.py"
@@ -126,6 +133,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     project.left = [label for label in labels if label not in ELSEWHERE and not label.startswith("gc")]
     project.train("2024-02-08", "train")
     uris = [project.predict(as_of, f"night-{as_of}") for as_of in ("2024-02-08", "2024-02-09")]
+    project.predict_at_once("2024-02-09", "backfill")
     assert not project.left, f"nothing reached {project.left}"
     project.move_on()
     uris.append(project.predict("2024-02-10", "night-2024-02-10"))

@@ -64,7 +64,9 @@ _UNSUPPORTED = Answer(
     "the store, or a proxy before it, does not know this call or a header of it (conditions, SHA-256 checksums)",
     "use a store that does, such as AWS S3, MinIO or SeaweedFS 4.48, or mend the proxy",
 )
-_TOO_LARGE = Answer("the store takes no object of this size", "raise its limit, or the product's predict.shards")
+_TOO_LARGE = Answer(
+    "the store takes no object of this size", "raise its limit, or lower the product's predict.rows_per_shard"
+)
 _INVALID = Answer("the store takes the request for a mistake", "correct publish.url and AWS_*; it will not pass")
 _LOCKED = Answer("the object is archived or locked", "restore or unlock it, and leave publish.url out of such rules")
 _ACCOUNT = Answer("the account may not use the store", "settle it with the store's provider")
