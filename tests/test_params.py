@@ -619,7 +619,6 @@ def test_form_of_a_column_is_kept_with_its_source():
             {"target": {"name": "late", "task": "multiclass", "positive": "a"}, "gates": {}},
             "must not be given for a mul",
         ),
-        ({"target__known": "on"}, "target.known must be a column of target.source, got 'on' without it"),
         ({"target__source": {"kind": "csv"}}, "target.source.url must be given for kind csv, or url_env in its place"),
         (
             {"target__source": {"kind": "csv", "url": "a.csv", "sheet": 1}},

@@ -150,8 +150,6 @@ def labels(parts: Parts) -> Iterator[str]:
         yield f"target.negative must be another value than target.positive, got {target.negative!r} twice; correct it"
     if target.empty and not head.normalises_labels:
         yield f"target.empty must not be given for a {target.task} target, got {target.empty!r}; delete it"
-    if target.known and not target.source:
-        yield f"target.known must be a column of target.source, got {target.known!r} without it; add it, or delete this"
     if target.source and not parts.has_key:
         yield "target.source must have a key by which labels find their rows, and there is no key; add key"
 
@@ -162,7 +160,7 @@ def forms(parts: Parts) -> Iterator[str]:
         return
     sources = (("source", parts.source), ("target.source", parts.target.source))
     for place, name in ((place, name) for place, source in sources if source for name in source.forms):
-        known = list(dict.fromkeys([*parts.named, parts.target.name, *filter(None, [parts.target.known])]))
+        known = list(dict.fromkeys([*parts.named, parts.target.name]))
         if name not in known:
             yield f"{place}.forms must name declared columns, got {name!r}; use one of {', '.join(known)}"
 

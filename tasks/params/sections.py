@@ -71,10 +71,7 @@ class Target:
     Default: where there are such cells the run stops and asks. In JSON and in a list [] is none, and null not known."""
     source: Source | None = None
     """Where the labels come from, where the rows' source has none: it delivers the key and the target, and each row
-    gets the label of its key. Default: the rows' own source."""
-    known: Annotated[str | None, Field(examples=["decided_on"])] = None
-    """The column of `target.source` with the date on which each label became known; one that is known later than
-    `delay_days` says is late. Default: on the row's day + delay_days."""
+    gets the label of its key; of several the last that is delivered. Default: the rows' own source."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

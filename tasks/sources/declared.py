@@ -45,7 +45,7 @@ class Columns:
     def check(self) -> None:
         """Raise UserError where a declared column is in no piece."""
         names = names_in_source(self._product)
-        missing = [name for name in self._wanted if names[name] not in self._found]
+        missing = [name for name in self._wanted if name in names and names[name] not in self._found]
         delivered = [*self._found]
         if not missing or self.has_known:
             return

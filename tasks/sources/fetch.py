@@ -22,6 +22,7 @@ from tasks.sources.formats.dialect import in_own_terms, names_in_source
 from tasks.sources.formats.evidence import Evidence
 from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import mark_containers
+from tasks.sources.label_source import LabelSource, product_of_labels
 from tasks.sources.labels import Labels
 from tasks.sources.sql import query_pieces
 
@@ -63,7 +64,8 @@ def fetch(
     Raises UserError for what a person must mend, at the end where it concerns a whole column; TransientError where the
     other side did not answer.
     """
-    delivery, salt = Delivery(product), _salt(product)
+    labels = label_source(product, since, as_of)
+    delivery, salt = Delivery(product, labels), _salt(product, labels)
     wanted = Wanted(
         declared=[*names_in_source(product).values()],
         is_known=lambda number, digest: is_known(number, _salted(digest, salt)),
@@ -91,18 +93,27 @@ def fetch_whole(product: Product, since: date | None, as_of: date) -> pd.DataFra
 
     Raises UserError for what a person must mend, TransientError where the other side did not answer.
     """
-    delivery = Delivery(product)
+    delivery = Delivery(product, label_source(product, since, as_of))
     wanted = Wanted(declared=[*names_in_source(product).values()])
     frames = [delivery.add(raw.rows)[0] for raw in _raw_pieces(product, wanted, since, as_of) if raw.rows is not None]
     delivery.check(with_columns=False)
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
+def label_source(product: Product, since: date | None, as_of: date) -> LabelSource | None:
+    """Return the labels of `target.source`; None where the rows' own source has them."""
+    if product.target.source is None:
+        return None
+    pieces = fetch(product_of_labels(product), since, as_of)
+    return LabelSource(product, (piece.rows for piece in pieces if piece.rows is not None))
+
+
 class Delivery:
     """What the pieces of a source say together."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, label_source: LabelSource | None = None) -> None:
         """Begin with no piece."""
+        self._label_source = label_source
         self._product, self._place = product, f"params.yaml: products.{product.name}.source"
         self._labels = Labels(product.target, self._place, product.source.kind)
         self._evidence = Evidence(self._place)
@@ -121,13 +132,17 @@ class Delivery:
         frame = frame.loc[:, ~frame.columns.isin(doubled)].reset_index(drop=True)
         self.columns.add(frame)
         frame, counts = in_own_terms(frame, self._product, self._labels)
+        if self._label_source is not None:
+            frame = self._label_source.add_to(frame)
         frame, more = mark_containers(frame, self._product)
         self._evidence.add(counts | more)
+        self._labels.count(counts)
         return frame, {name: n for name, n in (counts | more).items() if n}
 
     def add_known(self, counts: Mapping[str, int], is_read: bool) -> None:
         """Add a piece that is not read, with the counts that came with it when it was."""
         self._evidence.add(counts)
+        self._labels.count(counts)
         self.columns.has_known |= is_read
 
     def check(self, with_columns: bool) -> None:
@@ -137,13 +152,17 @@ class Delivery:
         self._labels.check()
         if with_columns:
             self.columns.check()
+        if self._label_source is not None and not self.columns.has_known:
+            self._label_source.check()
 
 
-def _salt(product: Product) -> str:
-    """Return what decides how bytes are read: the entry, and the code of the readers."""
+def _salt(product: Product, labels: LabelSource | None) -> str:
+    """Return what decides what is read: the entry, the code of the readers, and labels that lie elsewhere."""
     parts = ("source", "columns", "target", "declared_key", "declared_time", "time_zone", "pii")
     entry = asdict(product)
-    return json_sha256({"entry": [entry[part] for part in parts], "code": code_sha256("tasks/sources")})
+    return json_sha256({"entry": [entry[part] for part in parts], "code": code_sha256("tasks/sources")}) + (
+        labels.digest.decode() if labels else ""
+    )
 
 
 def _salted(digest: str, salt: str) -> str:

@@ -33,7 +33,8 @@ _FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("000
 
 def names_in_source(product: Product) -> dict[str, str]:
     """Return the name that each declared column has in the source."""
-    declared = dict.fromkeys([*product.input_columns, product.target.name, *product.pii])
+    target = [product.target.name] if product.target.source is None else []
+    declared = dict.fromkeys([*product.input_columns, *target, *product.pii])
     return {name: product.source.names.get(name, name) for name in declared}
 
 
@@ -46,16 +47,17 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
     counts: dict[str, int] = {}
     source, target = product.source, product.target
     label_kind = head_of(target.task).label_kind
-    kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in frame}
     forms = {name: source.form_of(name) for name in names_in_source(product) if name in frame}
-    delivered = frame.get(target.name)
+    kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in forms}
+    delivered = frame.get(target.name) if target.source is None else None
     for name, form in forms.items():
         if form.missing:
             frame[name] = without_words(frame[name], form.missing)
     if delivered is not None:
         if forms[target.name].missing is None and _has_classes(target.task):
             counts |= evidence.label_words(frame[target.name], target.name)
-        frame = labels.add(frame, delivered)
+        frame, more = labels.in_own_terms(frame, delivered)
+        counts |= more
     for name in (name for name, kind in kinds.items() if KINDS[kind].cells == "float64"):
         form = forms[name]
         if form.missing is None and (name != target.name or not head_of(target.task).label_values):
