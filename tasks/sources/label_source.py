@@ -7,7 +7,6 @@ changed all pieces of the rows are read again, since only then it is known of wh
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +22,15 @@ def product_of_labels(product: Product) -> Product:
     """Return the product whose rows are the labels: its source is `target.source`, its columns are key and target."""
     target = product.target
     assert target.source is not None
-    changes: dict[str, Any] = {
-        "name": f"{product.name}.target",  # so that messages name the place products.<name>.target.source
-        "source": target.source,
-        "declared_time": None,
-        "columns": {},
-        "pii": {},
-        "target": replace(target, source=None),
-    }
-    return replace(product, **changes)
+    return replace(
+        product,
+        name=f"{product.name}.target",  # so that messages name the place products.<name>.target.source
+        source=target.source,
+        declared_time=None,  # type: ignore[call-arg]  # mypy knows the alias alone
+        columns={},
+        pii={},
+        target=replace(target, source=None),
+    )
 
 
 class LabelSource:
