@@ -23,7 +23,7 @@ from tasks.rows.decisions import Anew, write_decisions
 from tasks.runs import retention, workspace
 from tasks.runs.dvc import DvcLock
 from tasks.runs.experiments import Run
-from tasks.runs.locks import locked, removal_lock
+from tasks.runs.locks import commit_file, locked, removal_lock
 from tasks.runs.remote import LostData
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
@@ -292,6 +292,23 @@ def test_verdicts_are_carried_on_with_the_raw_data_and_made_anew_where_lost(proj
     assert (run.workspace / "data/raw/tiny/shared").read_text() == "history"
     assert not (run.workspace / "data/valid/tiny").exists()
     assert set(DvcLock.of(run.workspace).stages) == {"ingest@tiny"}
+
+
+def test_what_a_failed_stage_has_changed_is_restored_before_the_next_try(project):
+    project.experiment("2024-02-10", "predict", 1, judged="all is well")
+    run = begun(project, 10)
+    commit_file(run).write_text(workspace.BEGUN)
+    judged = run.workspace / "data/valid/tiny/judged"
+
+    def fail():
+        with workspace.exclusive_workspace(run, workspace.NIGHT):
+            judged.write_text("half writ")
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with workspace.exclusive_workspace(run, workspace.NIGHT):
+        assert judged.read_text() == "all is well"
 
 
 def test_nights_of_a_backfill_carry_on_later_raw_data_and_earlier_verdicts(project):

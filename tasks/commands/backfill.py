@@ -90,7 +90,14 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
     raw_commit = raw_data_of(product, missing[-1], unique) if described.time and len(missing) > 1 else None
 
     def make(day: date) -> None:
-        asked = Asked(product=product, as_of=day, unique=unique, raw_commit=raw_commit, tidies=day == days[-1])
+        asked = Asked(
+            product=product,
+            as_of=day,
+            unique=unique,
+            raw_commit=raw_commit,
+            waits=described.schedule.ready is not None,
+            tidies=day == days[-1],
+        )
         make_apart(asked) if at_once > 1 and len(missing) > 1 else make_night(asked)
 
     lines: list[Line] = []
@@ -164,6 +171,8 @@ class Asked:
     """What distinguishes its run from others of the date."""
     raw_commit: str | None = None
     """The experiment whose raw data it carries on; see `tasks.runs.experiments.Run`."""
+    waits: bool = False
+    """Whether the product's nights wait for late data."""
     tidies: bool = True
     """Whether parts that no reader needs any more are deleted afterwards."""
 
@@ -222,7 +231,7 @@ def make_night(asked: Asked) -> None:
     run = replace(
         open_run(asked.product, "predict", asked.as_of.isoformat(), asked.unique), raw_commit=asked.raw_commit
     )
-    if not is_ready(run):
+    if asked.waits and not is_ready(run):
         raise UserError(
             f"the night of {asked.as_of} is waited for still, as schedule.ready says: its own run makes it; try later"
         )
