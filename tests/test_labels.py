@@ -11,6 +11,7 @@ from builders import a_product
 from model.heads import head_of
 from tasks.rows.casting import cast_target, has_label
 from tasks.runtime.errors import UserError
+from tasks.sources.fetch import fetch as fetch_pieces
 from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -134,3 +135,23 @@ def test_row_that_cannot_be_read_has_no_empty_cell():
         gates={},
     )
     assert fetch(product, None, date(2024, 1, 2))["y"].isna().tolist() == [False, True]
+
+
+def test_labels_of_pieces_that_are_known_count_too():
+    Path("rows").mkdir()
+    for name, label in (("a.csv", "churned"), ("b.csv", "stayed")):
+        Path("rows", name).write_text(f"id,day,depot,y\n{name},2024-01-01,A,{label}\n")
+    product = a_product(
+        source={"kind": "csv", "url": "rows"},
+        key=["id"],
+        columns={"depot": "category"},
+        target={"name": "y", "task": "binary", "positive": "churned"},
+        expectations=[],
+        gates={},
+    )
+    first = {piece.name: piece for piece in fetch_pieces(product, None, date(2024, 1, 2))}
+    Path("rows", "c.csv").write_text("id,day,depot,y\nc,2024-01-02,A,lost\n")
+    known = {piece.digest for piece in first.values()}
+    evidence = {name: piece.evidence for name, piece in first.items()}
+    with pytest.raises(UserError, match="must all be of one value, and in y they are of 2"):
+        [*fetch_pieces(product, None, date(2024, 1, 2), lambda name, digest: digest in known, evidence.__getitem__)]

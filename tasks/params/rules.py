@@ -150,6 +150,8 @@ def labels(parts: Parts) -> Iterator[str]:
         yield f"target.negative must be another value than target.positive, got {target.negative!r} twice; correct it"
     if target.empty and not head.normalises_labels:
         yield f"target.empty must not be given for a {target.task} target, got {target.empty!r}; delete it"
+    if getattr(target.source, "latest_by", None):
+        yield "target.source.latest_by must not be given, since of several labels of a key the last stands; delete it"
     if target.source and not parts.has_key:
         yield "target.source must have a key by which labels find their rows, and there is no key; add key"
 

@@ -52,8 +52,8 @@ class Columns:
         if len(missing) == len(self._wanted):  # the names may be the cells of a row, and are not shown
             raise UserError(
                 f"{self._place} must deliver every declared column, and delivers none of {', '.join(self._wanted)} in "
-                f"its {len(delivered)} columns; is its first line a header (source.skip_lines), and source.delimiter "
-                "right?"
+                f"its {len(delivered)} columns; is its first line a header (source.skip_lines, source.comment), and "
+                "source.delimiter right?"
             )
         spaced = any(name != name.strip() for name in delivered)
         raise UserError(
