@@ -101,7 +101,10 @@ def nightly(product: Product, as_of: date) -> dict[str, Any]:
     stored = read_tables(paths.raw / "rows")
     assert told["rows_delivered"] == sum(
         told[name]
-        for name in ("rows_new", "rows_of_stored_days", "rows_waiting_without_a_date", "rows_later_than_the_night")
+        for name in (
+            *("rows_new", "rows_late", "rows_changed", "rows_left", "rows_of_stored_days", "rows_superseded"),
+            *("rows_waiting_without_a_date", "rows_later_than_the_night"),
+        )
     )
     assert told["rows_total"] == len(stored) == judged["rows"]["rows_in"] == len(valid) + len(bad)
     assert bad["reasons"].str.len().gt(0).all()

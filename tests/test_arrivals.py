@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tasks import params
 from tasks.commands import decide
 from tasks.ingest import ingest
-from tasks.rows.delivery import first_day_to_fetch
+from tasks.rows.intake.taking import Taking
 from tasks.rows.partitions import read_tables
-from tasks.rows.raw_archive import RawIndex
+from tasks.rows.versions import History
 from tasks.runtime.paths import Paths
 from tasks.split import split
 from tasks.validate import validate
@@ -69,6 +69,12 @@ def column(name, kind="rows"):
     return {day: sorted(part[name].dropna()) for day, part in stored(kind).items()}
 
 
+def known(night):
+    """The rows as a run of that night sees them."""
+    history = History(PATHS.raw, night)
+    return history.read(history.days(night))
+
+
 A, B, C, D = ("a", "X", "1", "0"), ("b", "X", "2", "1"), ("c", "Y", "3", "1"), ("d", "Y", "4", "")
 
 
@@ -77,26 +83,28 @@ def test_row_without_a_date_is_of_the_night_that_first_saw_it():
     for night, rows in zip(NIGHTS, ([A, B], [B, C, A], [A, B, C, D]), strict=True):
         deliver(*rows)
         printed, report = run(keyed, night)
-        assert "CHANGED" not in printed
+        assert "taken as known" not in printed
         assert report["rows_new"] == {1: 2, 2: 1, 3: 1}[night.day]
     assert column("order") == {"2024-01-01": ["a", "b"], "2024-01-02": ["c"], "2024-01-03": ["d"]}
     assert column("arrived") == {day: [day] * len(part) for day, part in stored().items()}
     before = {file: file.read_bytes() for file in PATHS.raw.rglob("*") if file.is_file()}
     _, report = run(keyed, NIGHTS[-1])
-    assert (report["rows_new"], report["changed_past"], report["labels_new"]) == (0, {}, 0)
+    assert (report["rows_new"], report["taken"], report["labels_new"]) == (0, {}, 0)
     assert {file: file.read_bytes() for file in PATHS.raw.rglob("*") if file.is_file()} == before
 
 
-def test_row_that_changes_or_goes_is_reported_and_kept_as_stored():
-    keyed = product("time")
+def test_row_that_changes_is_a_version_at_any_time_and_one_that_goes_stays():
+    keyed = product("time", source={"kind": "csv", "url": "orders.csv", "late_days": 0})
     deliver(A, B)
     run(keyed, NIGHTS[0])
     deliver(("a", "X", "99", "0"), C)
-    printed, report = run(keyed, NIGHTS[1])
-    assert report["changed_past"] == {"2024-01-01": {"added": 0, "removed": 1, "differing": 1}}
-    assert "THE PAST HAS CHANGED on 1 stored days (kept as stored): 2024-01-01" in printed
+    night = NIGHTS[0] + timedelta(days=90)
+    printed, report = run(keyed, night)
+    assert report["taken"] == {"2024-01-01": {"late": 0, "changed": 1, "withdrawn": 0}}
+    assert "1 changed rows (rows of 2024-01-01)" in printed
     assert stored()["2024-01-01"]["weight_kg"].tolist() == ["1", "2"]
-    assert column("order")["2024-01-02"] == ["c"]
+    assert known(night)["weight_kg"].tolist() == ["99", "2", "3"]
+    assert known(NIGHTS[0])["weight_kg"].tolist() == ["1", "2"]
 
 
 def test_label_comes_later_under_the_key_of_a_row_without_a_date():
@@ -105,22 +113,23 @@ def test_label_comes_later_under_the_key_of_a_row_without_a_date():
     run(keyed, NIGHTS[0])
     deliver(A, (*D[:3], "1"), B)
     _, report = run(keyed, NIGHTS[1])
-    assert (report["labels_new"], report["changed_past"]) == (2, {})
+    assert (report["labels_new"], report["labels_late"], report["taken"]) == (1, 1, {})
     assert column("order", "labels") == {"2024-01-01": ["a"], "2024-01-02": ["b", "d"]}
 
 
-def test_row_that_comes_between_two_runs_of_one_night_waits_for_the_next():
+def test_row_that_comes_between_two_runs_of_one_night_is_of_that_night():
     keyed = product("time")
     deliver(A)
     run(keyed, NIGHTS[0])
     deliver(A, B)
     _, report = run(keyed, NIGHTS[0])
-    assert (report["rows_new"], report["changed_past"]["2024-01-01"]["added"]) == (0, 1)
+    assert (report["rows_new"], report["rows_late"]) == (0, 1)
     run(keyed, NIGHTS[1])
-    assert column("order") == {"2024-01-01": ["a"], "2024-01-02": ["b"]}
+    assert known(NIGHTS[1])["order"].tolist() == ["a", "b"]
+    assert column("order") == {"2024-01-01": ["a"]}
 
 
-def test_row_first_seen_by_a_later_night_is_not_of_an_earlier_one():
+def test_night_before_the_newest_takes_nothing():
     keyed = product("time")
     deliver(A)
     run(keyed, NIGHTS[0])
@@ -128,20 +137,20 @@ def test_row_first_seen_by_a_later_night_is_not_of_an_earlier_one():
     run(keyed, NIGHTS[2])
     deliver(A, B, C)
     _, report = run(keyed, NIGHTS[1])
-    assert (report["rows_new"], report["rows_later_than_the_night"]) == (0, 2)
+    assert (report["rows_new"], report["newest_as_of"]) == (0, "2024-01-03")
     assert sorted(stored()) == ["2024-01-01", "2024-01-03"]
 
 
 def test_day_that_is_fetched_again_keeps_its_rows_under_their_date():
-    keyed = product("time")
+    keyed = product("time", source={"kind": "csv", "url": "orders.csv", "complete": True})
     deliver(A, B)
     run(keyed, NIGHTS[0])
-    deliver(("a", "X", "99", "0"), B, C)
+    deliver(("a", "X", "99", "0"), C)
     decide.refetch(keyed, NIGHTS[0], "weights were wrong", "Ann", NIGHTS[2])
     _, report = run(keyed, NIGHTS[1])
     assert report["days_refetched"] == {"2024-01-01": "weights were wrong (Ann)"}
     assert column("order") == {"2024-01-01": ["a", "b"], "2024-01-02": ["c"]}
-    assert stored()["2024-01-01"]["weight_kg"].tolist() == ["99", "2"]
+    assert known(NIGHTS[1])["weight_kg"].tolist() == ["99", "3"]
 
 
 def test_rows_without_a_key_of_theirs_are_counted_once_and_quarantined():
@@ -169,14 +178,13 @@ def test_equal_rows_are_told_apart_and_keep_their_ids_as_the_file_grows(without)
     deliver(A, C, A, B, A)
     _, report = run(keyless, NIGHTS[1])
     assert "order" not in first
-    changed = report["changed_past"].get("2024-01-01")
     if "time" in without:
-        assert changed is None
+        assert report["taken"] == {}
         assert Counter(stored()["2024-01-02"]["row_id"].str.contains("#2")) == {True: 1, False: 1}
     else:
-        assert changed == {"added": 2, "removed": 0, "differing": 0}
+        assert report["taken"] == {"2024-01-01": {"late": 2, "changed": 0, "withdrawn": 0}}
     run(keyless, NIGHTS[2])
-    ids = read_tables(PATHS.raw / "rows")["row_id"]
+    ids = known(NIGHTS[2])["row_id"]
     assert ids.is_unique
     assert set(first["row_id"]) <= set(ids)
 
@@ -188,7 +196,7 @@ def test_row_without_a_key_that_changes_is_another_row():
     deliver(A, ("b", "X", "22", "1"))
     _, report = run(keyless, NIGHTS[1])
     assert report["rows_new"] == 1
-    assert report["changed_past"] == {"2024-01-01": {"added": 0, "removed": 2, "differing": 0}}
+    assert report["left"] == {"2024-01-01": {"rows": 0, "labels": 0, "gone": 2}}
     assert stored()["2024-01-02"]["weight_kg"].tolist() == ["22"]
 
 
@@ -198,7 +206,7 @@ def test_label_may_come_later_to_a_row_without_a_key_whose_cells_stay():
     run(keyless, NIGHTS[0])
     deliver(A, (*D[:3], "1"))
     _, report = run(keyless, NIGHTS[1])
-    assert (report["rows_new"], report["labels_new"], report["changed_past"]) == (0, 1, {})
+    assert (report["rows_new"], report["labels_late"], report["taken"]) == (0, 1, {})
     rows, labels = read_tables(PATHS.raw / "rows"), read_tables(PATHS.raw / "labels")
     joined = rows.merge(labels, on="row_id", validate="one_to_one")
     assert joined.set_index("weight_kg")["late"].astype(str).to_dict() == {"1": "0", "4": "1"}
@@ -209,16 +217,17 @@ def test_id_of_a_row_does_not_depend_on_the_order_of_columns():
     run(product("key", "time"), NIGHTS[0])
     turned = product("key", "time", columns={"weight_kg": "number", "depot": "category"})
     _, report = run(turned, NIGHTS[1])
-    assert (report["rows_new"], report["changed_past"]) == (0, {})
+    assert (report["rows_new"], report["taken"]) == (0, {})
 
 
 def test_python_source_is_asked_for_all_rows_where_they_have_no_dates():
     deliver(A)
     run(product("time"), NIGHTS[0])
-    index = RawIndex.load(PATHS.raw)
     python = {"source": {"kind": "python", "callable": "tasks.sources.flights:rows"}}
-    assert first_day_to_fetch(product("time", **python), index, {}) is None
-    assert first_day_to_fetch(product(**python), index, {}) == NIGHTS[0] - timedelta(days=7)
+    with Taking(product("time", **python), NIGHTS[1], PATHS.raw) as taking:
+        assert taking.since is None
+    with Taking(product(**python), NIGHTS[1], PATHS.raw) as taking:
+        assert taking.since == NIGHTS[1] - timedelta(days=30), "labels are taken for so long"
 
 
 def test_line_that_cannot_be_read_is_a_row_too():

@@ -317,8 +317,8 @@ def test_missing_and_empty_days_are_told_and_do_not_stop_a_night():
     assert night(csv("p2,2024-01-03,A,1,,1\n"))["valid"] == 2
     Path("rows").write_bytes(HEADER.encode())
     assert nightly(declare(kind="csv"), date(2024, 1, 3))["delivered"] == 0
-    changed = read_json(Paths("tiny").report("ingest.json"))["changed_past"]
-    assert {day: counts["removed"] for day, counts in changed.items()} == {"2024-01-01": 1, "2024-01-03": 1}
+    report = read_json(Paths("tiny").report("ingest.json"))
+    assert (report["taken"], report["left"]) == ({}, {}), "an empty file withdraws nothing"
 
 
 def test_row_that_cannot_be_read_arrives_once_wherever_it_stands():

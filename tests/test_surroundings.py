@@ -97,7 +97,7 @@ def project(tmp_path):
 
 
 def test_stage_whose_files_may_not_grow_says_so_and_leaves_nothing_behind(project):
-    code, told = stage(project, limit_bytes=2000)
+    code, told = stage(project, limit_bytes=300)
     assert code == 65, told
     assert "files must be allowed to be this large, and are not; raise ulimit -f" in told
     assert "Traceback" not in told

@@ -31,7 +31,9 @@ def a_log():
     index = {
         "rows": {day.isoformat(): {"rows": n, "digest": f"base {n}"} for day, n in ((DAY, 3), (NEXT, 2))},
         "labels": {},
-        "changes": {known: {"rows": len(of), "of": {DAY.isoformat(): known}} for known, of in changes.items()},
+        "changes": {
+            known: {"rows": len(of), "late": 1, "of": {DAY.isoformat(): known}} for known, of in changes.items()
+        },
         "undated": [],
     }
     (RAW / "index.json").write_text(json.dumps(index))

@@ -10,6 +10,8 @@ Entry = dict[str, object]
 """An entry of `products:` as JSON has it, unchecked."""
 RENAMED = {"day": "drift"}
 """Keys of an entry that are read under another name until the next release."""
+RECHECK_DAYS = "recheck_days"
+"""The name that `late_days` of a Python source had before."""
 
 FORMS = ("missing", "decimal", "thousands", "time_format")
 """Keys of a column in `columns`, or of `target`, that are kept as those of the column in `source.forms`."""
@@ -25,7 +27,7 @@ def complete(name: str, entry: Entry) -> Entry:
         before, now = entry.get(old), entry.get(new, {})
         if isinstance(before, dict) and isinstance(now, dict):
             entry = {**{key: value for key, value in entry.items() if key != old}, new: {**before, **now}}
-    entry = _with_forms(entry)
+    entry = _with_late_days(_with_forms(entry))
     filled = {
         "description": name.replace("-", " ").capitalize(),
         "split": {"by": "hash" if entry.get("time") is None else "time"},
@@ -39,11 +41,23 @@ def complete(name: str, entry: Entry) -> Entry:
 
 def renamed(name: str, entry: Any) -> list[str]:
     """Return a note for each key of the entry that has another name now."""
+    if not isinstance(entry, dict):
+        return []
+    keys = [(old, new) for old, new in RENAMED.items() if old in entry]
+    if isinstance(entry.get("source"), dict) and RECHECK_DAYS in entry["source"]:
+        keys.append((f"source.{RECHECK_DAYS}", "source.late_days"))
     return [
-        f"products.{name}.{old} is called {new} now, and is read for one more release; rename it"
-        for old, new in RENAMED.items()
-        if isinstance(entry, dict) and old in entry
+        f"products.{name}.{old} is called {new} now, and is read for one more release; rename it" for old, new in keys
     ]
+
+
+def _with_late_days(entry: Entry) -> Entry:
+    """Return the entry with `recheck_days` under its name of today."""
+    source = entry.get("source")
+    if not isinstance(source, dict) or RECHECK_DAYS not in source:
+        return entry
+    late_days = {"late_days": source[RECHECK_DAYS], **{key: source[key] for key in source if key != RECHECK_DAYS}}
+    return {**entry, "source": late_days}
 
 
 def _with_forms(entry: Entry) -> Entry:

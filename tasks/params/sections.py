@@ -60,6 +60,9 @@ class Target:
     (a number)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
     """The label of a row of day D is known on day D + delay_days."""
+    late_days: Annotated[int, Field(ge=0)] = 30
+    """So many days after it should have been known a label is still taken when it comes late, is corrected or is
+    withdrawn, as known from then on; what is older is told once and left. Without a `time` it is taken at any time."""
     positive: Annotated[Label | None, Field(examples=["churned"])] = None
     """binary: the value that means yes, in any case of letters. All others must be of one value, which means no.
     Default: 1 and true mean yes, 0 and false no; of labels that are none of these the run stops and asks."""

@@ -117,6 +117,15 @@ class AnySource:
     ends: Annotated[Day | None, Field(examples=["2013-12-31"])] = None
     """The last day of data that come to no more, written as "YYYY-MM-DD": a run of a later date is refused, in place of
     a night without rows. Default: they go on."""
+    late_days: Annotated[int, Field(ge=0)] = 7
+    """So many days after a row should have been known it is still taken when it comes late, changes or is withdrawn, as
+    known from then on; what is older is told once and left. Without a `time` it is taken at any time."""
+    latest_by: Annotated[str | None, Field(examples=["updated_at"])] = None
+    """The column that says which of several versions of a key that are delivered for one date stands: the one with the
+    largest cell. It need not be declared. Default: the first stands, and the others go to quarantine."""
+    complete: bool = False
+    """Whether a delivery has every row of each date of which it has any: a stored row that it lacks is withdrawn then.
+    Default: it stays, and is told once."""
     names: dict[str, str] = Field(default_factory=dict)
     """The source's own name of a column, key, time or target whose name differs here, such as
     {revenue: "Umsatz (€)"}. `columns: {revenue: {kind: number, from: "Umsatz (€)"}}` means the same."""
@@ -241,8 +250,6 @@ class PythonSource(AnySource):
     """python: a function of an installed package or of this repository."""
     callable: Annotated[str, Field(examples=["tasks.sources.flights:rows"]), AfterValidator(_is_callable)]
     """`package.module:function`, called with (start, end) dates, returning a DataFrame."""
-    recheck_days: Annotated[int, Field(ge=0)] = 7
-    """How many stored days are fetched once more, to see whether the past has changed."""
 
 
 FileSource = CsvSource | ParquetSource | JsonlSource | ExcelSource

@@ -8,54 +8,112 @@ Without a time a row's date is the as_of of the run that first saw it, in a colu
 its key or id, keeps its date.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from model.features.kinds import KINDS
 from tasks.params import ARRIVED, ROW_ID, UNREADABLE_COLUMNS, Product
-from tasks.rows.keys import as_stored, key_text, row_ids
-from tasks.rows.partitions import read_partitions
-from tasks.rows.raw_archive import RawIndex
+from tasks.rows.keys import as_stored, key_text, row_hashes, row_ids
+from tasks.rows.raw_archive import CHANGES, DT_OF, RawIndex
 
 
 def source_columns(product: Product) -> list[str]:
     """Return the columns of a row that the source must deliver, without the target."""
     added = [*([] if product.has_key else [ROW_ID]), *([] if product.has_time else [ARRIVED])]
-    return [name for name in product.input_columns if name not in added]
+    latest_by = [product.source.latest_by] if product.source.latest_by else []
+    return list(dict.fromkeys(name for name in [*product.input_columns, *latest_by] if name not in added))
 
 
-def add_names_and_dates(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> pd.DataFrame:
-    """Return a delivery with `row_id` and `arrived` where the product has no key or no time of its own."""
-    if not product.has_key:
-        texts = [name for name in UNREADABLE_COLUMNS if name in frame]
-        frame = frame.assign(**{ROW_ID: row_ids(frame[[*sorted(source_columns(product)), *texts]])})
-    if not product.has_time:
-        frame = frame.assign(**{ARRIVED: _arrival_days(frame, product, as_of, index)})
-    return frame
+def with_row_ids(rows: pd.DataFrame, product: Product) -> pd.DataFrame:
+    """Return all rows of a date, or all without one, with `row_id` where the product has a time, but no key.
 
-
-def with_stored_keys(frame: pd.DataFrame, product: Product, index: RawIndex) -> tuple[pd.DataFrame, int]:
-    """Return a delivery whose keys are written as those of the newest stored day, and how many were not."""
-    names = [name for name in product.key if product.has_key and KINDS[product.kinds[name]].cells == "str"]
-    if not index.rows or not names:
-        return frame, 0
-    stored = read_partitions([index.file("rows", max(index.rows))], names)
-    n_rewritten = 0
-    for name in names:
-        cells, n = as_stored(frame[name], stored[name])
-        frame, n_rewritten = frame.assign(**{name: cells}), max(n_rewritten, n)
-    return frame, n_rewritten
-
-
-def _arrival_days(frame: pd.DataFrame, product: Product, as_of: date, index: RawIndex) -> pd.Series:
-    """Return the date on which each row was first seen, missing for a row whose key is missing.
-
-    After a run of a later as_of nothing new is of an earlier one: it was not seen then.
+    Without a time they have it already: see `Arrivals.with_dates`.
     """
-    stored = read_partitions(index.files("rows"), list(product.key))
-    days = stored["dt"].set_axis(key_text(stored, product.key))
-    days = days[days.index.notna() & ~days.index.duplicated()]
-    keys = key_text(frame, product.key)
-    first_seen = keys.map(days).astype("str")
-    return first_seen.where(first_seen.notna() | keys.isna(), max(as_of.isoformat(), index.as_of))
+    return (
+        rows
+        if product.has_key or not product.has_time
+        else rows.assign(**{ROW_ID: row_ids(rows[_hashed_columns(rows, product)])})
+    )
+
+
+def _hashed_columns(rows: pd.DataFrame, product: Product) -> list[str]:
+    texts = [name for name in UNREADABLE_COLUMNS if name in rows]
+    return [*sorted(name for name in source_columns(product) if name in rows), *texts]
+
+
+@dataclass
+class Arrivals:
+    """Write the keys of a delivery as they are stored, and date its rows where the source does not."""
+
+    product: Product
+    as_of: date
+    index: RawIndex
+
+    def __post_init__(self) -> None:
+        """Begin with no row."""
+        self._hashes, self._counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+
+    def with_stored_keys(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+        """Return rows whose keys are written as those of the newest stored day, and how many were not."""
+        n_rewritten = 0
+        for name, stored in self._keys_of_newest_day.items():
+            cells, n = as_stored(rows[name], stored)
+            rows, n_rewritten = rows.assign(**{name: cells}), max(n_rewritten, n)
+        return rows, n_rewritten
+
+    def with_dates(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return rows with `arrived` where the product has no time, for which they need their `row_id`, too.
+
+        A row whose key is missing has no date. A row that is stored keeps its own.
+        """
+        if self.product.has_time:
+            return rows
+        if not self.product.has_key:
+            rows = rows.assign(**{ROW_ID: self._numbered(rows)})
+        keys = key_text(rows, self.product.key)
+        days = keys.map(self._stored_days).astype("str")
+        return rows.assign(**{ARRIVED: days.where(days.notna() | keys.isna(), self.as_of.isoformat())})
+
+    def _numbered(self, rows: pd.DataFrame) -> pd.Series:
+        """Return `row_ids` of rows that follow those of the pieces before."""
+        hashes = np.array(row_hashes(rows[_hashed_columns(rows, self.product)]), np.uint64)
+        places = np.searchsorted(self._hashes, hashes)
+        before = np.zeros(len(hashes), np.int64)
+        inside = places < len(self._hashes)
+        found = inside.copy()
+        found[inside] = self._hashes[places[inside]] == hashes[inside]
+        before[found] = self._counts[places[found]]
+        number = before + pd.Series(hashes).groupby(hashes).cumcount().to_numpy()
+        joined = np.concatenate([self._hashes, hashes])
+        self._hashes, positions = np.unique(joined, return_inverse=True)
+        weights = np.concatenate([self._counts, np.ones(len(hashes), np.int64)])
+        self._counts = np.bincount(positions, weights, len(self._hashes)).astype(np.int64)
+        texts = [f"{value:016x}" if not n else f"{value:016x}#{n}" for value, n in zip(hashes, number, strict=True)]
+        return pd.Series(texts, index=rows.index, dtype="str")
+
+    @cached_property
+    def _keys_of_newest_day(self) -> dict[str, pd.Series]:
+        product = self.product
+        names = [name for name in product.key if product.has_key and KINDS[product.kinds[name]].cells == "str"]
+        if not self.index.rows or not names:
+            return {}
+        stored = self.index.read("rows", [max(self.index.rows)], names)
+        return {name: stored[name] for name in names}
+
+    @cached_property
+    def _stored_days(self) -> pd.Series:
+        """The date of each stored key, by the key."""
+        key = list(self.product.key)
+        base = self.index.read("rows", sorted(self.index.rows), key)
+        late = self.index.read(CHANGES, sorted(self.index.changes), [*key, DT_OF])
+        days = pd.concat([_by_key(base, base["dt"], key), _by_key(late, late[DT_OF], key)])
+        return days[days.index.notna() & ~days.index.duplicated()]
+
+
+def _by_key(rows: pd.DataFrame, days: pd.Series, key: Iterable[str]) -> pd.Series:
+    return days.set_axis(key_text(rows, [*key]))

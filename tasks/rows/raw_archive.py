@@ -1,26 +1,28 @@
-"""Store what a source delivered by date, with an index of it: data/raw/<product>.
+"""Keep the index of raw data, data/raw/<product>: a log of versions, of which nothing that is stored is rewritten.
 
-The archive is append-only: a date that is stored is not rewritten, unless a person has it fetched again. The index is
-written last, so that a run that was killed has stored nothing: the next one removes its files.
+rows/ holds the rows that came on time by event date, labels/ the labels and changes/ the versions of rows beside the
+plan by the date on which each became known. The index is written last, so that a run that was killed has stored
+nothing: `put_right` removes what it left.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from model.features.kinds import KINDS
 from model.heads.multilabel import LABEL_SEPARATOR
 from tasks.params import UNREADABLE_COLUMNS, Product
-from tasks.rows.casting import cell_text, parse_time, without_nan
-from tasks.rows.keys import key_text, row_hashes, row_ids
-from tasks.rows.partitions import n_rows, partition, partition_day, read_table, write_table
+from tasks.rows.casting import cell_text
+from tasks.rows.keys import row_ids
+from tasks.rows.partitions import Partitions
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.paths import TABLES, Table
@@ -41,19 +43,19 @@ class StoredDay:
     """How many."""
     digest: str
     """What identifies their content: `content_digest`, or what earlier versions kept under `sha256`."""
-    refetched: str | None = None
-    """The reason with which a person had the date fetched again, if one did; `retaken` in the index."""
+    of: tuple[str, str] | None = None
+    """Labels: the first and last event date that they are of; None in an index of before this was kept."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "StoredDay":
         """Return the entry of an index."""
         digest = content["digest"] if "digest" in content else content["sha256"]
-        return cls(rows=content["rows"], digest=digest, refetched=content.get("retaken"))
+        return cls(rows=content["rows"], digest=digest, of=tuple(content["of"]) if "of" in content else None)
 
     def to_json(self) -> dict[str, object]:
         """Return the entry of an index."""
-        reason = {} if self.refetched is None else {"retaken": self.refetched}
-        return {"rows": self.rows, "digest": self.digest, **reason}
+        of = {} if self.of is None else {"of": list(self.of)}
+        return {"rows": self.rows, "digest": self.digest, **of}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +64,10 @@ class StoredChanges:
 
     rows: int
     """How many."""
+    late: int
+    """How many of them are late rows."""
     of: dict[str, str]
     """What identifies those of each event date."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangedDay:
-    """How a stored date differs from the same date as the source delivers it now, in rows."""
-
-    added: int
-    """Keys that are not stored."""
-    removed: int
-    """Stored keys that are delivered no longer."""
-    differing: int
-    """Stored keys with other cells now."""
 
 
 @dataclass(kw_only=True)
@@ -92,8 +84,16 @@ class RawIndex:
     """By the date on which they became known."""
     undated: set[str] = field(default_factory=set)
     """Ids of the stored rows without an event date: see `undated_row_ids`."""
+    refetched: dict[str, str] = field(default_factory=dict)
+    """The reason with which a person had a date fetched again, by event date; `retaken` in the index."""
+    left: dict[str, str] = field(default_factory=dict)
+    """What identifies the differences of an event date that were told and not taken."""
+    seen: str = ""
+    """The digest of seen.json, see `tasks.rows.intake.seen`."""
     as_of: str = ""
     """The newest as_of of all runs so far; empty before the first."""
+    earlier_as_of: str = ""
+    """The newest as_of before that one; empty where there is none."""
     first_as_of: str = ""
     """The oldest as_of of all runs so far: what is older came as history, and its days are not judged. In an index of
     before this was kept, the newest as_of of then."""
@@ -117,141 +117,86 @@ class RawIndex:
     @classmethod
     def _from_json(cls, folder: Path, content: Mapping[str, Any]) -> "RawIndex":
         rows, labels = ({day: StoredDay.from_json(stored) for day, stored in content[kind].items()} for kind in TABLES)
-        newest = content.get("as_of", "")
+        newest = content.get("as_of", "") or max(labels, default="") or max(rows, default="")
+        before = {day: stored["retaken"] for day, stored in content["rows"].items() if "retaken" in stored}
         return cls(
             folder=folder,
             rows=rows,
             labels=labels,
             changes={known: StoredChanges(**stored) for known, stored in content.get(CHANGES, {}).items()},
             undated={*content["undated"]},
+            refetched={**before, **content.get("retaken", {})},
+            left=content.get("left", {}),
+            seen=content.get("seen", ""),
             as_of=newest,
+            earlier_as_of=content.get("earlier_as_of", newest),
             first_as_of=content.get("first_as_of", newest),
             anew=content.get("anew"),
         )
 
     def save(self) -> None:
         """Commit: from here on the dates are stored."""
-        days = {kind: {day: stored.to_json() for day, stored in self.days(kind).items()} for kind in TABLES}
-        runs = {"as_of": self.as_of, "first_as_of": self.first_as_of} | ({"anew": self.anew} if self.anew else {})
-        changes = {CHANGES: {known: asdict(stored) for known, stored in self.changes.items()}} if self.changes else {}
-        write_json(self.folder / INDEX, {**days, **changes, "undated": sorted(self.undated), **runs})
+        content: dict[str, object] = {
+            kind: {day: stored.to_json() for day, stored in sorted(self.days(kind).items())} for kind in TABLES
+        }
+        content[CHANGES] = {known: asdict(stored) for known, stored in sorted(self.changes.items())}
+        content |= {"undated": sorted(self.undated), "retaken": dict(sorted(self.refetched.items()))}
+        content |= {"left": dict(sorted(self.left.items())), "seen": self.seen}
+        content |= {"as_of": self.as_of, "earlier_as_of": self.earlier_as_of, "first_as_of": self.first_as_of}
+        content |= {"anew": self.anew} if self.anew else {}
+        write_json(self.folder / INDEX, content)
+
+    def before(self, as_of: date) -> date | None:
+        """Return the newest as_of of all runs so far that is before another one."""
+        newest = self.as_of if self.as_of < as_of.isoformat() else self.earlier_as_of
+        return date.fromisoformat(newest) if newest else None
 
     def note_run(self, as_of: date) -> None:
-        """Keep that a run of this as_of has been: the newest and the oldest of all runs follow."""
-        self.as_of = max(self.as_of, as_of.isoformat())
+        """Keep that a run of this as_of has been: the newest, the one before it and the oldest of all runs follow."""
+        if self.as_of < as_of.isoformat():
+            self.earlier_as_of, self.as_of = self.as_of, as_of.isoformat()
         self.first_as_of = min(self.first_as_of or as_of.isoformat(), as_of.isoformat())
 
     def days(self, kind: Table) -> dict[str, StoredDay]:
         """Return the stored dates of rows or of labels."""
         return self.rows if kind == "rows" else self.labels
 
-    def file(self, kind: Table, day: str) -> Path:
-        """Return the file of one date."""
-        return partition(self.folder / kind, date.fromisoformat(day))
-
-    def files(self, kind: Table) -> list[Path]:
-        """Return the files of the stored dates."""
-        return [self.file(kind, day) for day in self.days(kind)]
-
     def total(self, kind: Table) -> int:
-        """Return how many rows or labels are stored."""
-        return sum(stored.rows for stored in self.days(kind).values())
+        """Return how many rows were ever stored, each once, or how many versions of labels."""
+        late = sum(stored.late for stored in self.changes.values()) if kind == "rows" else 0
+        return sum(stored.rows for stored in self.days(kind).values()) + late
 
-    def refetched(self, decided: Mapping[str, str], last: str) -> dict[str, str]:
+    def event_days(self) -> set[str]:
+        """Return the event dates that have rows, on time or late."""
+        return {*self.rows}.union(*(stored.of for stored in self.changes.values()))
+
+    def to_refetch(self, decided: Mapping[str, str], last: str) -> dict[str, str]:
         """Return the stored dates up to `last` that a person has fetched again and that were not yet, with reasons."""
+        stored = self.event_days()
         return {
             day: reason
             for day, reason in decided.items()
-            if day <= last and day in self.rows and self.rows[day].refetched != reason
+            if day <= last and day in stored and self.refetched.get(day) != reason
         }
 
-    def forget_partitions(self, days: Iterable[str], product: Product) -> None:
-        """Drop dates from the index so that they are stored again. Their files stay until new ones replace them."""
-        for day in days:
-            rows = read_table(self.file("rows", day))
-            self.undated -= {*undated_row_ids(rows[parse_time(rows[product.time]).isna()], product)}
-            del self.rows[day]
+    def partitions(self, kind: str) -> Partitions:
+        """Return the files of rows, labels or changes."""
+        return Partitions(self.folder / kind)
 
-    def note_refetched(self, refetched: Mapping[str, str]) -> None:
-        """Keep the reasons with which dates were fetched again; a date may have no rows any more."""
-        for day, reason in refetched.items():
-            if day in self.rows:
-                self.rows[day] = replace(self.rows[day], refetched=reason)
+    def read(self, kind: str, days: Iterable[str], columns: list[str] | None = None) -> pd.DataFrame:
+        """Return stored dates as one frame with the column `dt`."""
+        return self.partitions(kind).read(map(date.fromisoformat, days), columns)
 
-    def remove_uncommitted(self) -> None:
-        """Remove files of dates that are not in the index, such as those of a run that was killed."""
-        for kind in TABLES:
-            folder = self.folder / kind
-            for file in [*folder.glob(".dt=*"), *folder.glob("dt=*.parquet")]:
-                if file.name.startswith(".") or partition_day(file).isoformat() not in self.days(kind):
-                    file.unlink()
-
-    def append(self, table: pd.DataFrame, kind: Table, product: Product) -> pd.DataFrame:
-        """Write the dates of `table` (its column `dt`) that are not stored yet, and return their rows."""
-        stored = self.days(kind)
-        new = table[~table["dt"].isin(stored)]
-        for day, group in new.groupby("dt", sort=True):
-            part = group.drop(columns="dt")
-            write_table(self.file(kind, str(day)), part.apply(storable))
-            hashed = with_event_date(part, product) if kind == "rows" else part
-            stored[str(day)] = StoredDay(rows=len(part), digest=digest(hashed))
-        return new
-
-    def extend_labels(self, table: pd.DataFrame, day: str) -> pd.DataFrame:
-        """Add to the labels of `day`, stored by a run of the same as_of, those that it could not read, and return them.
-
-        What is stored stays. A run that was killed after it wrote has its labels counted by the next one.
-        """
-        new = table[table["dt"] == day] if day in self.labels else table.head(0)
-        if day in self.labels and (len(new) or n_rows(self.file("labels", day)) != self.labels[day].rows):
-            before = read_table(self.file("labels", day))
-            joined = pd.concat([before.astype(object), new[before.columns].astype(object)], ignore_index=True)
-            write_table(self.file("labels", day), joined.apply(storable))
-            self.labels[day] = replace(self.labels[day], rows=len(joined), digest=digest(joined))
-        return new
-
-    def changed_days(
-        self, dated: pd.DataFrame, product: Product, start: date | None, last: str
-    ) -> dict[str, ChangedDay]:
-        """Return the stored dates that the source delivers otherwise now.
-
-        Compared are the columns that were declared then and are now, on the dates from `start` to `last`.
-        """
-        now_by_day = {str(day): group.drop(columns="dt") for day, group in dated.groupby("dt", sort=True)}
-        nothing = dated.drop(columns="dt").head(0)
-        changed = {}
-        for day, stored in sorted(self.rows.items()):
-            was_asked_for = day <= last and (start is None or day >= start.isoformat())
-            now = now_by_day.get(day, nothing)
-            if (was_asked_for or len(now)) and digest(now) != stored.digest:
-                then = read_table(self.file("rows", day))
-                shared = [str(name) for name in now if name in then]
-                then = with_event_date(then.reindex(columns=now.columns), product)
-                now, then = _without_nan(now, product), _without_nan(then, product)
-                if digest(now[shared]) != digest(then[shared]):
-                    changed[day] = _compare(now, then, shared, product)
-        return changed
-
-
-def _without_nan(rows: pd.DataFrame, product: Product) -> pd.DataFrame:
-    """Return rows in which a number that is none is missing: earlier versions stored it as the text NaN."""
-    numbers = {name: without_nan(rows[name]) for name, kind in product.kinds.items() if KINDS[kind].cells == "float64"}
-    return rows.assign(**{name: cells for name, cells in numbers.items() if name in rows})
-
-
-def _compare(now: pd.DataFrame, then: pd.DataFrame, shared: list[str], product: Product) -> ChangedDay:
-    keys_now, keys_then = set(key_text(now, product.key)), set(key_text(then, product.key))
-    equal = set(row_hashes(now[shared])) & set(row_hashes(then[shared]))
-    return ChangedDay(
-        added=len(keys_now - keys_then),
-        removed=len(keys_then - keys_now),
-        differing=max(0, len(keys_now & keys_then) - len(equal)),
-    )
-
-
-def with_event_date(rows: pd.DataFrame, product: Product) -> pd.DataFrame:
-    """Return the rows that have an event date."""
-    return rows[parse_time(rows[product.time]).notna()]
+    def put_right(self) -> None:
+        """Remove what a run that was killed has left: files of dates that are not in the index, and rows beyond it."""
+        for kind, stored in (("rows", self.rows), ("labels", self.labels), (CHANGES, self.changes)):
+            files = self.partitions(kind)
+            for file in files.folder.glob(".dt=*"):
+                file.unlink()
+            files.remove([day for day in files.days() if day.isoformat() not in stored])
+            newest = max(stored, default="")  # the one that a run of the same as_of adds to
+            if kind != "rows" and newest and files.n_rows(day := date.fromisoformat(newest)) > stored[newest].rows:
+                files.write(day, files.table(day).slice(0, stored[newest].rows))
 
 
 def undated_row_ids(undated: pd.DataFrame, product: Product) -> pd.Series:
@@ -263,23 +208,72 @@ def undated_row_ids(undated: pd.DataFrame, product: Product) -> pd.Series:
     return row_ids(undated.reindex(columns=list(lasting)))
 
 
-def digest(table: pd.DataFrame) -> str:
-    """Return a hash of rows that does not depend on their order."""
-    return hashlib.sha256("".join(f"{value:016x}" for value in sorted(row_hashes(table))).encode()).hexdigest()
+def canonical(table: pa.Table) -> pa.Table:
+    """Return rows as they are stored: the same bytes for the same cells, whatever lay beside them in a delivery."""
+    columns: dict[str, pa.Array] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        if column.null_count == len(column):
+            if name in UNREADABLE_COLUMNS:
+                continue
+            column = pa.nulls(len(column))
+        columns[name] = column
+    return pa.table(columns)
+
+
+def content_digest(table: pa.Table) -> str:
+    """Return what identifies the cells of a table, with their types and their order."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
+        kind = "string" if pa.types.is_large_string(column.type) else str(column.type)
+        found.update(f"{name}\0{kind}\0{len(column)}\0".encode())
+        if column.null_count:
+            found.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
+        for part in _cells(column):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _cells(column: pa.Array) -> list[bytes | memoryview]:
+    """Return the cells of a column as bytes that do not depend on where they lie in memory."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        return []
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        filled = pc.fill_null(column, "" if not pa.types.is_binary(kind) else b"")
+        lengths = pc.binary_length(filled).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        size = np.dtype(np.int64 if pa.types.is_large_string(kind) else np.int32)
+        offsets = np.frombuffer(filled.buffers()[1], size)[filled.offset : filled.offset + len(filled) + 1]
+        data = filled.buffers()[2]
+        return [lengths.tobytes(), memoryview(data)[offsets[0] : offsets[-1]] if data is not None else b""]
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return [pc.fill_null(column, pa.scalar(0).cast(kind)).to_numpy(zero_copy_only=False).tobytes()]
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        numbers = column.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
+        return [pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False).tobytes()]
+    return [str(column.to_pylist()).encode()]  # lists of labels, decimals: rare
+
+
+_UNIFORM = ("string", "integer", "floating", "boolean", "bytes", "date", "datetime", "datetime64", "empty")
+"""What pandas calls the cells of a column that hold neither mappings nor decimals."""
 
 
 def storable(values: pd.Series) -> pd.Series:
     """Return a column that Parquet can hold: one of mixed types becomes text, for `validate` to judge cell by cell."""
-    if values.dtype == object:
+    if values.dtype != object:
+        return values
+    found = pd.api.types.infer_dtype(values, skipna=True)
+    # Of decimals Arrow would give each cell the digits of the longest one.
+    if found in _UNIFORM or not (found == "decimal" or values.map(lambda cell: isinstance(cell, dict | Decimal)).any()):
         try:
-            # Of decimals Arrow would give each cell the digits of the longest one.
-            if not values.map(lambda cell: isinstance(cell, dict | Decimal)).any():
-                pa.array(values, from_pandas=True)
-                return values
+            pa.array(values, from_pandas=True)
+            return values
         except (pa.ArrowException, OverflowError):
             pass
-        return values.map(
-            lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else cell_text(cell),
-            na_action="ignore",
-        )
-    return values
+    return values.map(
+        lambda cell: LABEL_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else cell_text(cell),
+        na_action="ignore",
+    )
