@@ -51,6 +51,14 @@ def same_reading(one, other):
         for rows in (None, range(1, 3), range(4, 9)):
             pieces = [(len(piece), piece.to_pylist()) for piece in one.pieces(day, rows)]
             assert [(len(piece), piece.to_pylist()) for piece in other.pieces(day, rows)] == pieces
+        assert one.first() <= day
+        assert other.first() <= day
+    for columns in (None, ["b", "a"]):
+        batches = [*other.batches(days, columns)]
+        in_order = [row for day in days for row in one.table(day, columns).to_pylist()]
+        assert [row for _, batch in batches for row in batch.to_pylist()] == in_order
+        dates = [day for dates, batch in batches for day in dates.tolist()[: len(batch)]]
+        assert dates == [day for day in days for _ in range(one.n_rows(day))]
     for columns in (None, ["b", "a"], ["absent", "b.c"], []):
         pd.testing.assert_frame_equal(other.read(days, columns), one.read(days, columns))
 

@@ -239,22 +239,22 @@ def test_rows_pass_by_in_pieces_and_the_parts_are_the_same_bytes(monkeypatch):
     deliver(rows(per_day=9))
     whole = made(BY_HASH)
     read = []
-    pieces = Partitions.pieces
-    monkeypatch.setattr(Partitions, "pieces", lambda *of: (read.append(len(p)) or p for p in pieces(*of)))
+    batches = Partitions.batches
+    monkeypatch.setattr(Partitions, "batches", lambda *of: (read.append(len(b[1])) or b for b in batches(*of)))
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 2)
     deliver(rows(per_day=9))
     for name, part in made(BY_HASH).items():
         pd.testing.assert_frame_equal(part, whole[name])
-    assert max(read) == 2
+    assert max(read) == 3  # a row that was left, and a row group
 
 
 def test_last_label_of_a_key_is_found_by_its_whole_digest():
-    digest = np.array([[3, 2], [5, 9], [7, 1], [7, 1]], np.uint64)
+    first, second = np.array([3, 5, 7, 7], np.uint64), np.array([2, 9, 1, 1], np.uint64)
     wanted = np.array([[5, 9], [7, 2], [8, 8], [7, 1]], np.uint64)
     labels = pd.Series(["a", "b", "c", "d"])
-    assert KnownLabels(digest, labels).places(wanted).tolist() == [1, -1, -1, 3]
-    assert KnownLabels(digest[:0], labels[:0]).places(wanted).tolist() == [-1] * 4
-    assert KnownLabels(digest, labels).places(wanted[:0]).tolist() == []
+    assert KnownLabels(first, second, labels).places(wanted).tolist() == [1, -1, -1, 3]
+    assert KnownLabels(first[:0], second[:0], labels[:0]).places(wanted).tolist() == [-1] * 4
+    assert KnownLabels(first, second, labels).places(wanted[:0]).tolist() == []
 
 
 def relabel(day, labels):

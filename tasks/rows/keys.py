@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tasks.params import UNREADABLE_COLUMNS
 from tasks.rows.casting import as_text
@@ -50,7 +51,8 @@ def as_stored(cells: pd.Series, stored: pd.Series) -> tuple[pd.Series, int]:
 def digests(texts: pd.Series) -> np.ndarray:
     """Return the first 128 bits of each text's SHA-256; a missing text counts as empty. Shapes: uint64 [n, 2]."""
     sha256 = hashlib.sha256
-    joined = b"".join([sha256(text.encode()).digest() for text in texts.fillna("").tolist()])
+    cells = pa.array(texts.fillna(""), pa.large_string()).cast(pa.large_binary()).to_numpy(zero_copy_only=False)
+    joined = b"".join([sha256(cell).digest() for cell in cells])
     return np.frombuffer(joined, ">u8").reshape(-1, 4)[:, :2].astype(np.uint64)
 
 

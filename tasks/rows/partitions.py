@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,6 +125,11 @@ class Partitions:
                 found |= {day for day in self._in_month(month) if first <= day <= last}
         return sorted(found)
 
+    def first(self) -> date | None:
+        """Return a date before which nothing is stored, the first one or the first of its month; no file is read."""
+        months = (f"{file.stem.removeprefix('dt=')}-01" for file in self.folder.glob("dt=????-??.parquet"))
+        return min([*self._files_of_days(), *map(date.fromisoformat, months)], default=None)
+
     def __contains__(self, day: date) -> bool:
         """Return whether rows of a date are stored."""
         return partition(self.folder, day).exists() or day in self._in_month(day)
@@ -154,14 +160,36 @@ class Partitions:
         """Yield the rows of a date, or those of a range, a row group at a time; the others are not read."""
         return self._stored(day).pieces(rows)
 
+    def batches(self, days: Iterable[date], columns: list[str] | None = None) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """Yield the rows of dates with the date of each: small dates together, large ones a row group at a time.
+
+        A batch ends where columns or types change, and with the piece that fills ROWS_AT_ONCE rows.
+
+        Shapes: datetime64[D] [n], n rows.
+        """
+        waiting: list[tuple[date, pa.Table]] = []
+        for day, stored, file in self._opened(days):
+            small = stored.n_rows <= ROWS_AT_ONCE
+            for groups in [stored.groups] if small else ([group] for group in stored.groups):
+                piece = stored.read(file, groups, columns)
+                if waiting and not piece.schema.equals(waiting[0][1].schema):
+                    yield _one_batch(waiting)
+                    waiting = []
+                waiting.append((day, piece))
+                if sum(len(each) for _, each in waiting) >= ROWS_AT_ONCE:
+                    yield _one_batch(waiting)
+                    waiting = []
+        if waiting:
+            yield _one_batch(waiting)
+
     def read(self, days: Iterable[date], columns: list[str] | None = None) -> pd.DataFrame:
         """Return dates as one frame, in the order given, each with its date as the column `dt`.
 
         The frame has all `columns`, in that order; one is empty on a date that was stored without it.
         """
         frames = []
-        for day in days:
-            frame = self.table(day, columns).to_pandas(integer_object_nulls=True)
+        for day, stored, file in self._opened(days):
+            frame = stored.read(file, stored.groups, columns).to_pandas(integer_object_nulls=True)
             lacking = [name for name in columns or () if name not in frame]
             frame = frame.assign(**{name: pd.Series(None, frame.index, dtype="str") for name in lacking})
             frames.append((frame if columns is None else frame[columns]).assign(dt=day.isoformat()))
@@ -238,12 +266,25 @@ class Partitions:
     def _stored(self, day: date) -> StoredDay:
         return self._in_month(day).get(day) or day_of_file(partition(self.folder, day))
 
+    def _opened(self, days: Iterable[date]) -> Iterator[tuple[date, StoredDay, pq.ParquetFile]]:
+        """Yield dates with their open files; the file of a month is opened once for dates that follow each other."""
+        stored = ((day, self._stored(day)) for day in days)
+        for path, group in groupby(stored, lambda each: each[1].file):
+            with pq.ParquetFile(path) as file:
+                for day, rows in group:
+                    yield day, rows, file
+
     def _write_month(self, month: date, days: Mapping[date, StoredDay]) -> None:
         file = self._file_of_month(month)
         if days:
             write_days(file, dict(sorted(days.items())), ROWS_AT_ONCE)
         else:
             file.unlink(missing_ok=True)
+
+
+def _one_batch(tables: list[tuple[date, pa.Table]]) -> tuple[np.ndarray, pa.Table]:
+    days = np.array([day for day, _ in tables], "datetime64[D]")
+    return np.repeat(days, [len(table) for _, table in tables]), pa.concat_tables([table for _, table in tables])
 
 
 def _first_day(day: date) -> date:

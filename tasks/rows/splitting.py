@@ -29,17 +29,20 @@ NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
 class KnownLabels:
     """The newest version of each label, to be found by its key."""
 
-    digest: np.ndarray
-    """uint64 [m, 2]: digests of keys, in order of their first halves."""
+    first: np.ndarray
+    """uint64 [m]: the first halves of the digests of keys, in order."""
+    second: np.ndarray
+    """uint64 [m]: the second halves."""
     value: pd.Series
     """Missing where a label was withdrawn."""
 
     def places(self, wanted: np.ndarray) -> np.ndarray:
         """Return the places of the labels of keys, or -1 where none is known. Shapes: uint64 [n, 2] -> int32 [n]."""
-        if not len(self.digest):
+        if not len(self.first):
             return np.full(len(wanted), -1, np.int32)
-        at = (np.searchsorted(self.digest[:, 0], wanted[:, 0], side="right") - 1).clip(min=0)
-        return np.where((self.digest[at] == wanted).all(axis=1), at, -1).astype(np.int32)
+        at = (np.searchsorted(self.first, wanted[:, 0], side="right") - 1).clip(min=0)
+        found = (self.first[at] == wanted[:, 0]) & (self.second[at] == wanted[:, 1])
+        return np.where(found, at, -1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -142,20 +145,18 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
 
 def days_to_read(rows: Partitions, labels: Partitions, product: Product, as_of: date) -> list[date]:
     """Return the dates whose rows may be in a part: by time those of the split's days, and the newer ones."""
-    rule, days = product.split, rows.days(as_of)
-    if rule.by == "hash":
-        return days
-    left, n_looked_at = [*days], 1
-    while left:  # twice as many dates at each look: what is read follows from how far back the newest label is
-        last = left[-n_looked_at:]
-        index = index_rows(rows, last, labels, product, as_of)
-        if index.labelled.any():
+    rule, oldest = product.split, rows.first()
+    if rule.by == "hash" or oldest is None:
+        return rows.days(as_of)
+    end, n_days = as_of, 1
+    while end >= oldest:  # twice as many days at each look: what is read follows from how far back the newest label is
+        days = rows.days(end, since=end - timedelta(days=n_days - 1))
+        index = index_rows(rows, days, labels, product, as_of) if days else None
+        if index and index.labelled.any():
             newest = index.day[index.labelled].max().item()
-            first = newest - timedelta(days=rule.test_days + rule.val_days + rule.train_days - 1)
-            return [day for day in days if day >= first]
-        del left[-n_looked_at:]
-        n_looked_at *= 2
-    return days
+            return rows.days(as_of, since=newest - timedelta(days=rule.test_days + rule.val_days + rule.train_days - 1))
+        end, n_days = end - timedelta(days=n_days), 2 * n_days
+    return rows.days(as_of)
 
 
 def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: Product, as_of: date) -> Index:
@@ -168,11 +169,11 @@ def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: 
     key = list(product.key)
     wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
     day, group, place = [np.empty(0, "datetime64[D]")], [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
-    for each in days:
-        table = rows.table(each, wanted).to_pandas(integer_object_nulls=True)
+    for dates, stored in rows.batches(days, wanted):
+        table = stored.to_pandas(integer_object_nulls=True)
         texts = key_text(table, key)
         at = known.places(key_digests(texts))
-        day.append(np.full(len(table), np.datetime64(each)))
+        day.append(dates)
         place.append(np.where(is_label[at], at, np.int32(-1)) if len(is_label) else at)
         group.append(digests(group_codes(table, texts, product))[:, 0])
     return Index(days, np.concatenate(day), np.concatenate(group), np.concatenate(place), known.value)
@@ -181,16 +182,16 @@ def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: 
 def known_labels(labels: Partitions, days: list[date], product: Product) -> KnownLabels:
     """Return the newest versions of the labels that became known on dates, in order of these."""
     key, target = list(product.key), product.target.name
-    found, values = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
-    for day in days:
-        table = labels.table(day, [*key, target]).to_pandas(integer_object_nulls=True)
-        found.append(key_digests(key_text(table, key)))
+    digest, values = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
+    for _, stored in labels.batches(days, [*key, target]):
+        table = stored.to_pandas(integer_object_nulls=True)
+        digest.append(key_digests(key_text(table, key)))
         values.append(table[target])
-    digest = np.concatenate(found)
-    del found
-    order = np.argsort(digest[:, 0], kind="stable")  # of several versions the newest one comes last, where it is found
+    first, second = (np.concatenate([each[:, half] for each in digest]) for half in (0, 1))
+    digest.clear()
+    order = np.argsort(first, kind="stable")  # of several versions the newest one comes last, where it is found
     value = pd.concat([each for each in values if len(each)] or values, ignore_index=True)
-    return KnownLabels(digest[order], value.take(order).reset_index(drop=True))
+    return KnownLabels(first[order], second[order], value.take(order).reset_index(drop=True))
 
 
 def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
@@ -291,7 +292,7 @@ def write_parts(
     with ExitStack() as closing:
         write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in names}
         first = 0
-        for piece in (piece for day in index.days for piece in rows.pieces(day)):
+        for _, piece in rows.batches(index.days):
             in_piece = slice(first, first := first + len(piece))
             for name in PARTS:
                 in_part = np.flatnonzero(part[in_piece] == NUMBER[name])

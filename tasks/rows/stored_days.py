@@ -34,20 +34,21 @@ class StoredDay:
     def types_read(self) -> list[pa.DataType]:
         """Return the types of its columns as they are read."""
         with pq.ParquetFile(self.file) as file:
-            return self._read(file, []).schema.types
+            return self.read(file, []).schema.types
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Return the rows; of `columns` those that are stored."""
         with pq.ParquetFile(self.file) as file:
-            return self._read(file, self.groups, columns)
+            return self.read(file, self.groups, columns)
 
     def pieces(self, rows: range | None = None) -> Iterator[pa.Table]:
         """Yield the rows, or those of a range, a row group at a time."""
         with pq.ParquetFile(self.file) as file:
             for group, wanted in row_groups(file, self.groups, rows):
-                yield self._read(file, [group]).slice(wanted.start, len(wanted))
+                yield self.read(file, [group]).slice(wanted.start, len(wanted))
 
-    def _read(self, file: pq.ParquetFile, groups: Iterable[int], columns: list[str] | None = None) -> pa.Table:
+    def read(self, file: pq.ParquetFile, groups: Iterable[int], columns: list[str] | None = None) -> pa.Table:
+        """Return row groups of its open file as they were stored; of `columns` those that are stored."""
         place = dict(zip(self.schema.names, self.places or self.schema.names, strict=True))
         names = self.schema.names if columns is None else [name for name in columns if name in place]
         # One column at least: it says how many rows there are.
