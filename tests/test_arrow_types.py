@@ -202,6 +202,22 @@ def test_time_of_96_bits_keeps_its_year(workspace):
     assert as_text(cells)[1] == "2024-03-01 12:30:15.250000"
 
 
+def test_time_of_96_bits_beyond_all_microseconds_is_told_as_what_it_is(workspace):
+    """Such a year is none that anybody meant; as microseconds it would have been another one, within reach."""
+    seconds = [400_000 * 31_556_952, 1_709_296_215, None]
+    column = pa.array(seconds, pa.timestamp("s"))
+    table = {"parcel_id": ["a", "b", "c"], "day": ["2024-01-01"] * 3, "handed_in": column, "late": [1, 0, 1]}
+    pq.write_table(pa.table(table), "rows.parquet", use_deprecated_int96_timestamps=True)
+    product = a_product(
+        source={"kind": "parquet", "url": "rows.parquet"}, columns={"handed_in": "time"}, expectations=[]
+    )
+    cells = fetch(product, None, date(2024, 1, 2))["handed_in"]
+    assert cells[0] == str(np.datetime64(seconds[0], "s"))
+    times, misfit = cast_column(cells, "time")
+    assert misfit.tolist() == [True, False, False]
+    assert str(times[1])[:19] == "2024-03-01 12:30:15"
+
+
 def test_column_of_floats_with_nan_is_numbers_and_missing_cells(workspace):
     """Integers with gaps, which pandas makes floats of, are the same keys with and without a gap."""
     for column in (pa.array([1000.0, float("nan"), 7.5]), pa.array([1000.0, None, 7.5])):

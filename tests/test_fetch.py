@@ -236,6 +236,12 @@ def test_query_is_bound_to_as_of(database):
     assert fetched(kind="sql", url=database, query="SELECT a FROM long")["a"].tolist() == [2**60 + 1, None]
 
 
+def test_query_is_bound_to_the_first_day_of_interest(database):
+    query = "SELECT * FROM parcels WHERE day >= :since AND day <= :as_of ORDER BY day"
+    assert fetched(kind="sql", url=database, query=query)["parcel_id"].tolist() == ["001", "002"]
+    assert fetched(date(2024, 1, 2), kind="sql", url=database, query=query)["parcel_id"].tolist() == ["002"]
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [

@@ -1,5 +1,7 @@
 """Oracle: the definitions written out in loops, and the law that a row knows nothing later than it may."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,3 +146,26 @@ def test_traffic_and_rotation_equal_the_definition():
 )
 def test_days_from_a_holiday(day, days):
     assert flights._days_from_holiday(pd.Series([day])).tolist() == [days]
+
+
+def test_rows_kept_on_this_machine_are_those_that_the_package_gives(monkeypatch, tmp_path):
+    """Also where the file is damaged, and where none can be written."""
+    days = date(2013, 2, 27), date(2013, 3, 1)
+    made = delivered().assign(date=lambda rows: rows["date"].str.replace("2013-01", "2013-03"))
+    calls = []
+    monkeypatch.setattr(flights, "_flights", lambda: calls.append(1) or made)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "full"))
+    wanted = made[made["date"] == "2013-03-01"].reset_index(drop=True)
+    for _ in range(2):
+        pd.testing.assert_frame_equal(flights.rows(*days), wanted, check_exact=True)
+    assert len(calls) == 1
+    pd.testing.assert_frame_equal(flights.rows(None, date(2013, 12, 31)), made, check_exact=True)
+    (file,) = (tmp_path / "full" / "sources").glob("flights-*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 255
+    file.write_bytes(content)
+    pd.testing.assert_frame_equal(flights.rows(None, date(2013, 12, 31)), made, check_exact=True)
+    assert len(calls) == 2
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "file"))
+    pd.testing.assert_frame_equal(flights.rows(*days), wanted, check_exact=True)

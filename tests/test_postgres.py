@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy
 from builders import a_product, report, to_split
 
 from tasks.ingest import ingest
@@ -23,6 +24,8 @@ from tasks.rows.partitions import read_table
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
+from tasks.sources import sql
+from tasks.sources.fetch import fetch as fetch_pieces
 from tasks.sources.fetch import fetch_whole as fetch
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -297,3 +300,31 @@ def test_row_of_an_infinite_day_is_counted_and_the_others_go_on(orders):
     parts = [read_table(Paths("tiny").splits / f"{part}.parquet") for part in ("train", "val", "test")]
     assert sum(map(len, parts)) == 24 * 4 - 1
     assert report("ingest.json")["rows_new"] == 25 * 4
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_night_asks_a_server_for_the_days_since_and_takes_them_in_parts(server, monkeypatch, driver):
+    """What a table has is never in memory whole: the server sends it part by part."""
+    monkeypatch.setattr(sql, "PIECE_ROWS", 400)
+    make = (
+        "create table if not exists parcels as select n::text as parcel_id, date '2024-01-01' + n / 500 as day, "
+        "'A' as depot, 1.5 as weight_kg, null::timestamp as handed_in, n % 2 as late from generate_series(0, 1999) n"
+    )
+    address = f"postgresql+{driver}://postgres@/postgres?host={server}"
+    engine = sqlalchemy.create_engine(address)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("drop table if exists parcels"))
+        connection.execute(sqlalchemy.text(make))
+    query = "select * from parcels where day >= :since and day <= date :as_of + 1 order by parcel_id::int"
+    query = query.replace("date :as_of", "cast(:as_of as date)")
+    product = a_product(source={"kind": "sql", "url": address, "query": query})
+    first = list(fetch_pieces(product, None, date(2024, 1, 1)))
+    assert [piece.n_rows for piece in first] == [400, 400, 200]
+    known = {(piece.name, piece.digest) for piece in first}
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("update parcels set depot = 'B' where parcel_id = '450'"))
+    whole = list(fetch_pieces(product, None, date(2024, 1, 1), lambda *piece: piece in known))
+    assert [piece.rows is not None for piece in whole] == [False, True, False]
+    night = list(fetch_pieces(product, date(2024, 1, 2), date(2024, 1, 2)))
+    assert [piece.n_rows for piece in night] == [400, 400, 200]
+    assert night[0].rows["parcel_id"].iloc[0] == "500"

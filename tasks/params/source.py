@@ -236,7 +236,8 @@ class SqlSource(AnySource):
     url_env: UrlEnv = None
     """The environment variable that holds the URL, for one that holds a secret."""
     query: Annotated[str, Field(examples=["SELECT * FROM parcels"])]
-    """One SELECT; `:as_of` in it is bound to the run's date."""
+    """One SELECT; `:as_of` in it is bound to the run's date, and `:since` to the first event date that it looks at, as
+    in `WHERE day >= :since`: without it every night reads all rows. Both are text such as 2013-06-30."""
 
     def __post_init__(self) -> None:
         _check_one_url(self.kind, self.url, self.url_env)

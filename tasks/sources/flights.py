@@ -5,9 +5,12 @@ A row is what is known the night before: the schedule, the aircraft register, th
 how late flights were up to two days before its date, since yesterday's are complete only tomorrow. The weather of a
 flight's own day is left out on purpose: nobody knows it the night before. Cancelled flights have no label. A row
 depends on nothing later, so it never changes once it has been delivered.
+Making the rows takes seconds: they are kept below LAMPLIGHTER_HOME under a hash of the package's files and this code.
 """
 
 import importlib.util
+import time
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,9 @@ import pandas as pd
 from pandas.tseries.holiday import USFederalHolidayCalendar
 
 from tasks.runtime.errors import UserError
+from tasks.runtime.files import atomic_file
+from tasks.runtime.fingerprints import fingerprint
+from tasks.runtime.settings import KEPT_DAYS, settings
 
 LATE_MINUTES = 15
 KNOWN_AFTER_DAYS = 2
@@ -35,6 +41,10 @@ USUAL_DEW_POINT_DAYS = 10
 """Half-life of an evening in the mean that gives the usual dew point."""
 MAX_WIND_MPH = 100
 """A reading above is an error: the package has one of 1048."""
+FILES = ("flights.csv.zip", "planes.csv", "airports.csv", "weather.csv")
+"""What is read of the package."""
+ROWS_AT_ONCE = 10_000
+"""Rows of a group in the file that is kept: a night reads one or two."""
 COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
 COLUMNS += ["origin", "dest", "distance"]
 WEATHER = ["year", "month", "day", "hour", "dewp", "wind_dir", "wind_speed"]
@@ -42,18 +52,48 @@ WEATHER = ["year", "month", "day", "hour", "dewp", "wind_dir", "wind_speed"]
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
     """Return the flights from `start` to `end`, inclusive, one row each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = settings().home / "sources" / f"flights-{_fingerprint()[:16]}.parquet"
+    days = [("date", "<=", end.isoformat()), *([("date", ">=", start.isoformat())] if start else [])]
+    for _ in range(2):
+        with suppress(OSError, pa.ArrowException):  # not made yet, or damaged
+            return pq.read_table(file, filters=days, page_checksum_verification=True).to_pandas()
+        if not _is_stored(file):
+            break
     flights = _flights()
-    days = flights["date"]
-    return flights[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
+    dates = flights["date"]
+    return flights[(dates <= end.isoformat()) & (start is None or dates >= str(start))].reset_index(drop=True)
+
+
+def _fingerprint() -> str:
+    """Return what decides the rows: the package's files, and this code."""
+    return fingerprint(code=["tasks/sources/flights.py"], data=[_package_data() / name for name in FILES], settings="")
+
+
+def _is_stored(file: Path) -> bool:
+    """Keep the rows of the year on this machine: a night has other work than to make them from the package anew."""
+    table = _flights()
+    try:
+        with atomic_file(file) as temporary:
+            table.to_parquet(temporary, index=False, row_group_size=ROWS_AT_ONCE, write_page_checksum=True)
+        for other in file.parent.glob("flights-*.parquet"):
+            if other != file and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
+                other.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 @cache
 def _flights() -> pd.DataFrame:
     folder = _package_data()
-    flights = pd.read_csv(folder / "flights.csv.zip", dtype={"flight": "str"}, usecols=COLUMNS)
-    planes = pd.read_csv(folder / "planes.csv", usecols=["tailnum", "year", "manufacturer", "model", "seats"])
-    zones = pd.read_csv(folder / "airports.csv", usecols=["faa", "tz"]).set_index("faa")["tz"]
-    weather = pd.read_csv(folder / "weather.csv", usecols=WEATHER)
+    of_flights, of_planes, of_airports, of_weather = (folder / name for name in FILES)
+    flights = pd.read_csv(of_flights, dtype={"flight": "str"}, usecols=COLUMNS)
+    planes = pd.read_csv(of_planes, usecols=["tailnum", "year", "manufacturer", "model", "seats"])
+    zones = pd.read_csv(of_airports, usecols=["faa", "tz"]).set_index("faa")["tz"]
+    weather = pd.read_csv(of_weather, usecols=WEATHER)
     return table(flights, planes, zones, weather)
 
 

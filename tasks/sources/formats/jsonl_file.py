@@ -13,7 +13,7 @@ from typing import IO
 import pandas as pd
 
 from tasks.params import JsonlSource
-from tasks.sources.formats.pieces import Cut, RawPiece, Wanted, digest_of, text_of
+from tasks.sources.formats.pieces import Cut, RawPiece, Wanted, count_of, digest_of, text_of
 from tasks.sources.formats.unreadable import UnreadableRow, with_unreadable
 
 _TWICE = "a name is given twice"
@@ -33,7 +33,7 @@ def jsonl_pieces(file: IO[bytes], source: JsonlSource, wanted: Wanted) -> Iterat
             n_readable, first = n_readable + len(rows), first or next(iter(unreadable), None)
             frame = with_unreadable(pd.DataFrame(rows, dtype=object), unreadable)
             yield RawPiece(number=str(number), digest=digest, rows=frame, n_rows=len(frame))
-        line += data.count(b"\n")
+        line += count_of(b"\n", data)
     if first and not n_readable:
         raise ValueError(f"line {first['unreadable_line']}: {first['unreadable']}, and no other line is one")
 
