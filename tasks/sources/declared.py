@@ -16,10 +16,12 @@ class Columns:
         self._product, self._place = product, place
         self._found: dict[str, None] = {}
         self._wanted = [*source_columns(product), product.target.name]
+        self._is_read = False
         self.has_known = False
 
     def add(self, frame: pd.DataFrame) -> None:
         """Note the columns of a piece, by the names that the source gives them."""
+        self._is_read = True
         self._found |= dict.fromkeys(str(name) for name in frame.columns if name not in UNREADABLE_COLUMNS)
 
     def declared(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -36,7 +38,7 @@ class Columns:
                 raise UserError(
                     f"{self._place}.names must name declared columns, got {name!r}; use one of {', '.join(known)}"
                 )
-            if own not in self._found and not self.has_known:
+            if own not in self._found and self._is_read and not self.has_known:
                 raise UserError(
                     f"{self._place}.names.{name} must be a column of the source, got {own!r}, and none has this name; "
                     "correct it"
@@ -47,7 +49,7 @@ class Columns:
         names = names_in_source(self._product)
         missing = [name for name in self._wanted if name in names and names[name] not in self._found]
         delivered = [*self._found]
-        if not missing or self.has_known:
+        if not missing or not self._is_read or self.has_known:
             return
         if len(missing) == len(self._wanted):  # the names may be the cells of a row, and are not shown
             raise UserError(
