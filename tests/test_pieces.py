@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import uuid
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from tasks.runtime.errors import UserError
 from tasks.sources import fetch as fetching
+from tasks.sources import files
 from tasks.sources.fetch import fetch, fetch_whole
 from tasks.sources.formats import csv_file, parquet_file, pieces
 
@@ -243,6 +246,27 @@ def test_folder_is_known_file_by_file_and_not_opened_after_the_night():
     known = {piece.name: piece.digest for piece in found}
     Path("rows/day=2024-01-01/part.csv").write_text("parcel_id,depot,weight_kg,handed_in,late\np,A,2,x,0\n")
     assert read_again(of, known)[0] == ["day=2024-01-01/part.csv#0"]
+
+
+def test_small_file_in_a_store_is_known_by_its_tag_and_not_opened(monkeypatch, s3_here):
+    prefix, client = f"pieces-{uuid.uuid4().hex}", boto3.session.Session().client("s3")
+
+    def put(name, cell):
+        row = f"p,2024-01-01,A,{cell},x,0\n".encode()
+        client.put_object(Bucket="lamplighter", Key=f"{prefix}/{name}.csv", Body=HEADER.encode() + row)
+
+    put("a", 1)
+    put("b", 1)
+    of = product(kind="csv", url=f"s3://lamplighter/{prefix}/")
+    known = known_pieces(of)
+    assert list(known) == ["a.csv#0", "b.csv#0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_opened", None)
+        assert read_again(of, known)[0] == []
+    put("b", 2)
+    names, again = read_again(of, known)
+    assert names == ["b.csv#0"]
+    assert again[-1].rows["weight_kg"].tolist() == ["2"]
 
 
 def test_column_that_comes_and_goes_is_missing_where_it_is_not():

@@ -90,6 +90,7 @@ def files_of(url: str) -> list[SourceFile]:
     if url.startswith(("http://", "https://")):
         return [SourceFile(url=url, name=url.partition("?")[0].rpartition("/")[2], columns={})]
     system, path = fsspec.core.url_to_fs(url)
+    system.invalidate_cache()  # a listing of before would hide what has come, or another content
     is_local = isinstance(system.protocol, tuple) and "file" in system.protocol
     if "*" in path and not (is_local and system.exists(path)):
         root = path.partition("*")[0].rpartition("/")[0]
