@@ -404,3 +404,39 @@ def test_split_from_a_minority_of_readable_labels_is_refused():
                 made(BY_TIME)
         else:
             assert f"{n + 500} labels are in quarantine" in split(tiny(BY_TIME), AS_OF)
+
+
+def few(labels, per_day=1):
+    """Parcels of a constant depot, one after the other, with these labels."""
+    days = [(FIRST + timedelta(days=i // per_day)).isoformat() for i in range(len(labels))]
+    return pd.DataFrame(
+        {"parcel_id": [f"{i:04d}" for i in range(len(labels))], "dt": days, "depot": "D", "late": labels}
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule", "cause"),
+    [
+        ([0], BY_TIME, r"must hold rows, and train has none of 1 labelled rows"),
+        ([0], BY_HASH, r"must hold two classes of late, and train holds 1 in 1 rows"),
+        ([0, 1] * 5, BY_TIME, r"must hold two classes of late, and val holds|must hold rows"),
+        ([1] * 30, BY_TIME, r"must hold two classes of late, and train holds 1 in 5 rows; no other share would"),
+        ([1] * 30, BY_HASH, r"train holds 1 in \d+ rows; no other share would have two: all 30 labelled rows"),
+        ([1, *[0] * 29], BY_TIME, r"must hold two classes of late, and train holds 1 in 5 rows"),
+        ([1, *[0] * 29], BY_HASH, r"must hold two classes of late, and \w+ holds 1 in \d+ rows"),
+    ],
+)
+def test_too_few_rows_or_classes_are_one_message_with_the_remedy(labels, rule, cause):
+    deliver(few(labels))
+    with pytest.raises(UserError, match=cause) as caught:
+        made({**rule, "val_days": 1} if rule == BY_TIME and len(labels) == 10 else rule)
+    remedy = "target.name is the column that is meant" if "no other share" in str(caught.value) else "give it more days"
+    assert remedy in str(caught.value)
+    assert not PATHS.splits.exists()
+
+
+def test_constant_columns_are_split_like_others():
+    deliver(few([0, 1] * 40, per_day=4))
+    parts = made(BY_HASH)
+    assert sum(len(parts[name]) for name in PARTS) == 80
+    assert set(parts["train"]["depot"]) == {"D"}

@@ -261,6 +261,12 @@ def check_parts(index: Index, wanted: np.ndarray, part: np.ndarray, product: Pro
                 f"{_causes(index, n_grouped, product, losses)}; {remedy}{later}"
             )
         if head_of(product.target.task).one_class_per_row and labels.nunique() < 2:
+            n_labelled = int(index.labelled.sum())
+            if index.labels_of(index.labelled).nunique() < 2:
+                remedy = (
+                    f"no other share would have two: all {n_labelled:,} labelled rows that may be in a part are of one "
+                    "class; see that target.name is the column that is meant, and that the source has the others"
+                )
             raise UserError(
                 f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
                 f"{labels.nunique()} in {len(labels):,} rows{_causes(index, n_grouped, product, losses)}; {remedy}"
