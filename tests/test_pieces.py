@@ -39,7 +39,7 @@ def cut_after(monkeypatch, n_bytes=64, n_rows=10, search=48):
     monkeypatch.setattr(parquet_file, "PIECE_ROWS", n_rows)
 
 
-def told(frame):
+def as_lines(frame):
     """The rows as sorted text, with what is unreadable of each."""
     names = sorted({*frame.columns, "unreadable", "unreadable_line", "unreadable_text"})
     return sorted(json.dumps(row, default=str) for row in frame.reindex(columns=names).astype(str).to_numpy().tolist())
@@ -48,7 +48,7 @@ def told(frame):
 def outcome(content, **source):
     Path("rows").write_bytes(content)
     try:
-        return told(fetch_whole(product(url="rows", **source), None, AS_OF))
+        return as_lines(fetch_whole(product(url="rows", **source), None, AS_OF))
     except UserError as error:
         return str(error)
 
@@ -59,8 +59,8 @@ def known_pieces(of, since=None, as_of=AS_OF):
 
 def read_again(of, known, since=None, as_of=AS_OF):
     """The names of pieces that are read once those of a delivery are known, and their rows."""
-    again = list(fetch(of, since, as_of, lambda name, digest: known.get(name) == digest))
-    return [piece.name for piece in again if piece.rows is not None], again
+    found = list(fetch(of, since, as_of, lambda name, digest: known.get(name) == digest))
+    return [piece.name for piece in found if piece.rows is not None], found
 
 
 CELLS = st.text(st.sampled_from('ab"\n,é'), max_size=6)
@@ -122,10 +122,10 @@ def test_pieces_before_the_last_stay_known_when_a_text_grows(monkeypatch, kind, 
     assert len(known) > 3
     assert read_again(of, known)[0] == []
     Path("rows").write_bytes(pack((text + more).encode()))
-    names, again = read_again(of, known)
+    names, found = read_again(of, known)
     assert names == [f"rows#{len(known) - 1}"]
-    assert told(pd.concat([piece.rows for piece in again if piece.rows is not None])) == told(
-        fetch_whole(of, None, AS_OF).tail(len(again[-1].rows))
+    assert as_lines(pd.concat([piece.rows for piece in found if piece.rows is not None])) == as_lines(
+        fetch_whole(of, None, AS_OF).tail(len(found[-1].rows))
     )
 
 
@@ -140,7 +140,7 @@ def test_line_of_an_unreadable_row_counts_the_known_pieces_before(monkeypatch):
     assert rows["unreadable_line"].dropna().tolist() == [len(Path("rows").read_text().splitlines())]
 
 
-def test_changed_byte_of_a_known_piece_is_read_though_time_and_length_are_as_before(monkeypatch):
+def test_changed_byte_of_a_known_piece_is_found_at_equal_length(monkeypatch):
     cut_after(monkeypatch, 1000, search=200)
     text = HEADER + csv_of(100)
     Path("rows").write_text(text)
@@ -190,9 +190,9 @@ def test_groups_of_rows_stay_known_when_a_file_is_written_anew_with_more():
     known = known_pieces(of)
     assert len(known) == 4
     pq.write_table(parquet_of(230_500), "rows.parquet", row_group_size=60_000)
-    names, again = read_again(of, known)
+    names, found = read_again(of, known)
     assert names == ["rows.parquet#3"]
-    assert again[-1].rows["parcel_id"].tolist()[-1] == "p230499"
+    assert found[-1].rows["parcel_id"].tolist()[-1] == "p230499"
     changed = parquet_of(230_500)
     changed = changed.set_column(6, "note", pa.array(["other"] * 230_500))
     pq.write_table(changed, "rows.parquet", row_group_size=60_000)
@@ -264,9 +264,9 @@ def test_small_file_in_a_store_is_known_by_its_tag_and_not_opened(monkeypatch, s
         patch.setattr(files, "_opened", None)
         assert read_again(of, known)[0] == []
     put("b", 2)
-    names, again = read_again(of, known)
+    names, found = read_again(of, known)
     assert names == ["b.csv#0"]
-    assert again[-1].rows["weight_kg"].tolist() == ["2"]
+    assert found[-1].rows["weight_kg"].tolist() == ["2"]
 
 
 def test_column_that_comes_and_goes_is_missing_where_it_is_not():
