@@ -612,3 +612,63 @@ def test_key_of_another_form_stays_what_it_is():
     deliver(rows(row("1.0", "2024-01-02"), days=("2024-01-01",)))
     assert run("2024-01-02")["keys_written_otherwise"] == 0
     assert known("2024-01-02").index[-1] == "1.0"
+
+
+def late_by(days, as_of, **changes):
+    """A parcel of 2 January comes so many days after its night of the same day."""
+    deliver(rows())
+    run("2024-01-02", predict__horizon_days=0)
+    for n in range(1, days):
+        run(f"2024-01-{2 + n:02d}", predict__horizon_days=0)
+    deliver(rows(row("x", "2024-01-02")))
+    return run(as_of, predict__horizon_days=0, **changes)
+
+
+def test_late_row_enters_within_the_days_that_are_taken_and_is_told_once_beyond():
+    within = late_by(7, "2024-01-09")
+    assert within["taken"] == {"2024-01-02": {"late": 1, "changed": 0, "withdrawn": 0}}
+    shutil.rmtree("data")
+    beyond = late_by(8, "2024-01-10")
+    assert (beyond["taken"], beyond["left"]) == ({}, {"2024-01-02": {"rows": 1, "labels": 0, "gone": 0}})
+    assert beyond["labels_late"] == 1, "a label is taken for longer"
+    assert run("2024-01-11", predict__horizon_days=0)["left"] == {}
+
+
+def test_weekly_product_loses_no_row_that_came_the_day_after_its_run():
+    deliver(rows())
+    run("2024-01-04", predict__horizon_days=0)
+    deliver(rows(row("x", "2024-01-04")))
+    assert run("2024-01-11", predict__horizon_days=0)["rows_late"] == 1
+
+
+def test_file_of_the_newest_days_alone_tells_nothing_of_older_ones():
+    deliver(rows())
+    run("2024-01-03")
+    deliver(rows(days=("2024-01-04", "2024-01-05")))
+    line = ingest(tiny(), date(2024, 1, 4))
+    assert line == "2 new rows on 1 days, 0 new labels"
+
+
+def test_latest_version_of_a_key_in_one_delivery_stands():
+    versions = rows(row("x", "2024-01-01", weight_kg="1"), row("x", "2024-01-01", weight_kg="2"))
+    deliver(versions.assign(updated=[*["2024-01-01"] * 8, "2024-01-03T09:00", "2024-01-02T09:00"]))
+    source = {"kind": "csv", "url": "parcels.csv", "latest_by": "updated"}
+    told = run("2024-01-03", source=source)
+    assert (told["rows_superseded"], known("2024-01-03")["weight_kg"]["x"]) == (1, "1")
+    assert "updated" not in known("2024-01-03")
+
+
+def test_row_that_a_complete_delivery_lacks_is_withdrawn():
+    deliver(rows())
+    run("2024-01-02", source__complete=True)
+    deliver(rows().drop([1]))
+    assert run("2024-01-03", source__complete=True)["rows_withdrawn"] == 1
+    assert "011" in known("2024-01-02").index
+    assert "011" not in known("2024-01-03").index
+
+
+def test_category_that_comes_with_a_point_overnight_changes_no_past():
+    deliver(rows().assign(depot="7"))
+    run("2024-01-02")
+    deliver(rows().assign(depot="7.0"))
+    assert run("2024-01-03")["taken"] == {}

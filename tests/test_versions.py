@@ -1,12 +1,17 @@
 """Oracle: versions applied by hand, one by one, to a list of rows."""
 
 import json
-from datetime import date
+import shutil
+from datetime import date, timedelta
 
 import pandas as pd
 import pytest
+from builders import a_product
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tasks.rows.partitions import partition, write_table
+from tasks.ingest import ingest
+from tasks.rows.partitions import Partitions, partition, write_table
 from tasks.rows.versions import History
 from tasks.runtime.paths import Paths
 
@@ -66,3 +71,57 @@ def test_digest_of_a_day_changes_with_what_is_known_of_it_alone():
     assert len(set(of_day[:4])) == 4
     assert of_day[3] == of_day[4]
     assert len(of_next) == 1
+
+
+CELLS = st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.sampled_from("uv"), st.sampled_from(["", "0", "1"]))
+
+
+def a_delivery(rows):
+    """One row of each key, as (key, day of January, cell, label)."""
+    first = {key: (key, day, cell, late) for key, day, cell, late in reversed(rows)}
+    lines = [
+        {"parcel_id": f"{key}{day}", "day": f"2024-01-0{day + 1}", "depot": cell, "weight_kg": "1", "late": late}
+        for key, day, cell, late in sorted(first.values())
+    ]
+    return pd.DataFrame([{"parcel_id": "z", "day": "2024-01-01", "depot": "u", "weight_kg": "1", "late": "0"}, *lines])
+
+
+def as_seen(product, night):
+    """The rows and the newest labels that a run of a night sees, by key."""
+    history = History(RAW, night)
+    rows = history.read(history.days(product.scored_day(night)), ["parcel_id", "depot"])
+    labels = Partitions(RAW / "labels").read(Partitions(RAW / "labels").days(night), ["parcel_id", "late"])
+    newest = labels.drop_duplicates("parcel_id", keep="last").dropna(subset="late")
+    return dict(zip(rows["parcel_id"], rows["depot"], strict=True)), dict(
+        zip(newest["parcel_id"], newest["late"], strict=True)
+    )
+
+
+@given(st.lists(st.lists(CELLS, max_size=5), min_size=1, max_size=5))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_night_sees_the_newest_versions_that_had_come_by_then(workspace, nights):
+    """A dictionary by key, updated night by night, is what a run of each night sees, then and for ever after."""
+    shutil.rmtree(workspace / "data", ignore_errors=True)
+    columns = {"depot": "category", "weight_kg": "number"}
+    product = a_product(source__url="rows.csv", columns=columns, expectations=[], predict__horizon_days=0)
+    rows, labels, seen, stored = {}, {}, {}, {}
+    for i, delivered in enumerate(nights):
+        night, frame = DAY + timedelta(days=i), a_delivery(delivered)
+        frame.to_csv("rows.csv", index=False)
+        for _, each in frame.iterrows():
+            key, event = each["parcel_id"], date.fromisoformat(each["day"])
+            if event <= night:
+                rows[key] = each["depot"]
+            if event + timedelta(days=1) <= night:
+                labels.pop(key, None)
+                labels.update({key: each["late"]} if each["late"] else {})
+        ingest(product, night)
+        assert as_seen(product, night) == (rows, labels)
+        seen[night] = ({**rows}, {**labels})
+        for file, content in stored.items():
+            assert file.read_bytes() == content, "what is stored is never rewritten"
+        stored = {file: file.read_bytes() for file in RAW.rglob("dt=*.parquet")}
+        ingest(product, night)
+        assert stored == {file: file.read_bytes() for file in RAW.rglob("dt=*.parquet")}, "the same run adds nothing"
+    for night, was in seen.items():
+        assert as_seen(product, night) == was, "a run of an earlier night sees what it saw"

@@ -136,6 +136,8 @@ def _differ(cell: object, number: float) -> bool:
 
 def has_label(cells: pd.Series) -> pd.Series:
     """Return which cells of a target hold a label: where one is blank, or NaN, it is not known yet."""
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells.notna()
     blank = cells.map(lambda cell: isinstance(cell, str) and cell.strip() in ("", "NaN"), na_action="ignore")
     return cells.notna() & ~blank.fillna(False).astype(bool)
 

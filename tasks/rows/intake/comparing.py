@@ -58,16 +58,16 @@ def compare(now: pd.DataFrame, stored: pd.DataFrame, product: Product, layouts: 
     now_ids, then_ids, is_same = (np.concatenate([part[i] for part in found]) for i in range(3))
     is_same = is_same.astype(bool)
     now, stored = pd.concat([new for _, new, _ in parts]), pd.concat([old for *_, old in parts])
-    is_stored = np.isin(now_ids, then_ids)
-    differs = is_stored & ~np.isin(now_ids, now_ids[is_same]) & ~pd.Series(now_ids).duplicated().to_numpy()
+    is_stored = _is_among(now_ids, then_ids)
+    differs = is_stored & ~_is_among(now_ids, now_ids[is_same]) & ~pd.Series(now_ids).duplicated().to_numpy()
     changed = now[differs]
     first = pd.Series(then_ids).duplicated().to_numpy()
     slots = pd.Series(stored[SLOT].to_numpy()[~first], index=then_ids[~first])
     return Differences(
         late=now[~is_stored],
         changed=changed.assign(**{SLOT: slots.reindex(now_ids[differs]).to_numpy()}),
-        doubles=stored[first & np.isin(then_ids, now_ids[differs])],
-        gone=stored[~np.isin(then_ids, now_ids)],
+        doubles=stored[first & _is_among(then_ids, now_ids[differs])],
+        gone=stored[~_is_among(then_ids, now_ids)],
     )
 
 
@@ -75,6 +75,11 @@ def marks(rows: pd.DataFrame, product: Product) -> np.ndarray:
     """Return what identifies each row of a date, by key and cells. Shapes: uint64 [n]."""
     names = [name for name in [*product.input_columns, *UNREADABLE_COLUMNS] if name in rows]
     return _pairs(*_identified(rows, product, names))
+
+
+def _is_among(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return which ids are among others; NumPy would compare each with each. Shapes: object [n], [m] -> bool [n]."""
+    return pd.Series(ids, dtype=object).isin(others).to_numpy()
 
 
 def _by_layout(
