@@ -119,7 +119,8 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     index = index_rows(rows, days_to_read(rows, labels, product, as_of), labels, product, as_of)
     chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
     wanted = np.where(index.labelled, chosen, np.int8(NONE))
-    straddles = straddling(wanted, index)
+    # A hash puts all rows of a group into one part.
+    straddles = straddling(wanted, index) if product.split.by == "time" else np.zeros(len(wanted), bool)
     repeats = (
         repeating(np.where(straddles, NONE, wanted), index) if judges_one_of_a_group(product) else straddles & False
     )
