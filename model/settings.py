@@ -40,7 +40,8 @@ class NetworkSettings:
     max_windows: Count = 1
     """Windows of `max_tokens` in which a longer text is read; the head gets their mean."""
     wide_tokens: Annotated[int, Field(ge=0)] = 0
-    """Tokens of each text that a linear model of weighted subwords reads beside the encoder; 0 leaves it out."""
+    """Tokens of each text that a linear model of weighted subwords reads beside the encoder; 0 leaves it out. Every
+    preset has 1024."""
 
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads:
@@ -112,6 +113,10 @@ class TrainingSettings(OptimisationSettings):
     The last is better where the level of the labels drifts: a loss on few days depends above all on that level."""
     wide_penalty: Positive = 0.3
     """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
+    companion: Literal["measured", "none"] = "measured"
+    """measured: boosted trees and a linear model of the columns are fitted too, and what scores is the blend of all
+    that is best on the validation rows, where a part may weigh nothing. none: the Transformer alone, with what reads
+    texts and contexts."""
     patience_epochs: Count = 2  # type: ignore[misc]
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True
@@ -138,9 +143,12 @@ class TrainingSettings(OptimisationSettings):
             raise ValueError("\n".join(mistakes))
 
 
+WIDE_TOKENS = 1024
 PRESETS: dict[str, NetworkSettings] = {
-    "small": NetworkSettings(),
-    "base": NetworkSettings(d_model=192, n_layers=4, n_heads=8, d_feedforward=512, dropout=0.1),
+    "small": NetworkSettings(wide_tokens=WIDE_TOKENS),
+    "base": NetworkSettings(
+        d_model=192, n_layers=4, n_heads=8, d_feedforward=512, dropout=0.1, wide_tokens=WIDE_TOKENS
+    ),
     # The shape of the MiniLM-L6 family; weights that are imported overrule every size but max_tokens.
     "minilm": NetworkSettings(
         d_model=384,
@@ -151,5 +159,6 @@ PRESETS: dict[str, NetworkSettings] = {
         norm_first=False,
         pooling="mean",
         max_tokens=128,
+        wide_tokens=WIDE_TOKENS,
     ),
 }

@@ -14,6 +14,7 @@ from model.features.bins import bin_edges
 from model.features.encoded import on_disk
 from model.features.fitted import Features
 from model.features.kinds.category import MISSING, UNKNOWN
+from model.features.kinds.time import TimeReading
 from model.features.subwords import join, tokenise, train_tokenizer
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
@@ -149,12 +150,35 @@ def test_time_is_split_as_the_calendar_splits_it():
 def test_a_cycle_is_read_only_where_the_rows_have_been_through_it(n_days, read):
     when = np.datetime64("2013-03-05T23:00:00") + 86400 * np.arange(n_days).astype("timedelta64[s]")
     table = {"when": np.r_[when, np.datetime64("NaT")]}
-    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time") == (read,)
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time")[0].cycles == read
 
 
 def test_times_of_which_none_is_known_have_no_cycle():
     table = {"when": np.array(["NaT", "NaT"], "datetime64[s]")}
-    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time") == ((),)
+    assert Features.fit({"when": "time"}, table, None, "binary", max_tokens=8).sizes.of("time") == (
+        TimeReading(cycles=(), first=0, last=0),
+    )
+
+
+def test_trend_ends_with_the_fitted_rows():
+    days = np.datetime64("2024-01-01", "s") + 86400 * np.arange(5).astype("timedelta64[s]")
+    features = Features.fit({"when": "time"}, {"when": days}, None, "binary", max_tokens=8)
+    later = np.array(["2023-06-01", "2024-01-01", "2024-01-03", "2024-01-05", "2031-01-01", "NaT"], "datetime64[s]")
+    trend = features.encode({"when": later})["times"][:, 0, 3]
+    assert trend[:5].tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert np.isnan(trend[5])
+
+
+def test_times_of_a_model_older_than_the_trend_are_encoded_as_it_was_exported(tmp_path):
+    when = np.datetime64("2024-01-01", "s") + 86400 * np.arange(8).astype("timedelta64[s]")
+    Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8).save(tmp_path)
+    file = tmp_path / "features.json"
+    content = json.loads(file.read_text())
+    content["cycles"] = {"when": [0, 1]}
+    file.write_text(json.dumps(content))
+    features = Features.load(tmp_path)
+    assert features.encode({"when": when})["times"].shape == (8, 1, 3)
+    assert features.sizes.of("time") == (TimeReading(cycles=(0, 1)),)
 
 
 def test_tree_bins_cut_where_the_target_changes():

@@ -10,6 +10,7 @@ import torch
 
 from model.features.encoded import Sizes
 from model.features.kinds.modules.number import PiecewiseLinear
+from model.features.kinds.time import TimeReading
 from model.network.dropout import Dropout
 from model.network.encoder import PLAIN_ATTENTION_TOKENS, Attention, Encoder
 from model.network.network import Network
@@ -22,7 +23,7 @@ SIZES = Sizes(
     columns={
         "category": (4, 6),
         "number": ((-1.0, 0.0, 2.0), (0.0, 1.0)),
-        "time": ((0, 1, 2),),
+        "time": (TimeReading(cycles=(0, 1, 2)),),
         "text": (None, None),
     },
     n_subwords=30,
@@ -167,7 +168,7 @@ def test_weights_depend_on_the_seed_alone():
 @pytest.mark.parametrize(("read", "unread"), [((0, 1), 2), ((0, 2), 1), ((1,), 0)])
 def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
     network = Network(
-        SMALL, replace(SIZES, columns={**SIZES.columns, "time": (read,)}), Target(task="regression")
+        SMALL, replace(SIZES, columns={**SIZES.columns, "time": (TimeReading(cycles=read),)}), Target(task="regression")
     ).eval()
     batch, later, other = a_batch(), a_batch(), a_batch()
     later["times"][2, 0, unread] += 1
@@ -177,7 +178,7 @@ def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
 
 
 def test_masked_modelling_asks_for_the_cycles_that_are_read():
-    network = Network(SMALL, replace(SIZES, columns={**SIZES.columns, "time": ((0, 1),)}), seed=0)
+    network = Network(SMALL, replace(SIZES, columns={**SIZES.columns, "time": (TimeReading(cycles=(0, 1)),)}), seed=0)
     model, batch = MaskedModel(network, seed=0).eval(), a_batch()
     columns = torch.zeros(5, 5, dtype=torch.bool)
     columns[2, 4] = True

@@ -6,7 +6,7 @@ Works in numpy alone, so that scoring with ONNX Runtime needs no torch.
 import numpy as np
 
 from model.features.encoded import Encoded
-from model.features.kinds import kind_classes, token_kinds
+from model.features.kinds import column_kinds, kind_classes, token_kinds
 from model.features.ragged import positions
 
 Batch = dict[str, np.ndarray]
@@ -55,13 +55,15 @@ def collate(encoded: Encoded, rows: np.ndarray, pad_id: int) -> Batch:
     """Return the given rows as the network's inputs; a kind that has no columns has no entry.
 
     Beside the inputs of the kinds, `windows` float32 [b, w] is 1 where one of the b rows has one of the w windows; it
-    has no entry where each row is one window. Where the encoder's output is known, `pooled` float32 [b, d] replaces all
-    that the encoder reads.
+    has no entry where each row is one window. Where the encoder's output is known, `pooled` float32 [b, d] replaces the
+    sequences that the encoder reads; the columns stay.
     """
     beside: Batch = {}
     for kind in kind_classes():
         beside |= kind.row_batch(encoded.arrays, rows)
     if encoded.pooled.size:
+        for kind in column_kinds():
+            beside |= kind.token_batch(encoded.arrays, rows, rows, pad_id)
         return {"pooled": encoded.pooled[rows], **beside}
     batch: Batch = {}
     windows = owners = rows

@@ -6,7 +6,7 @@ leaves it. Training and files are elsewhere.
 Shape legend: b rows, w windows of them (as many, where each is one), n tokens, d width, o outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,8 @@ from model.features.batches import collate
 from model.features.encoded import Encoded, Sizes
 from model.features.kinds import CONTEXT, encoder_inputs, sequence_kinds
 from model.features.kinds.modules.columns import ColumnTokens
+from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
+from model.network.companion import Companion
 from model.network.context import Context
 from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
@@ -27,7 +29,7 @@ from model.target import Target
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
-HEAD_PREFIXES = ("head.", "wide.", "context.")
+HEAD_PREFIXES = ("head.", "wide.", "companion.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -56,6 +58,7 @@ class Network(nn.Module):
         *,
         seed: int = 0,
         norm_epsilon: float = NORM_EPSILON,
+        companion: Shape | None = None,
     ) -> None:
         super().__init__()
         self.settings, self.sizes, self.target, self.norm_epsilon = settings, sizes, target, norm_epsilon
@@ -64,6 +67,9 @@ class Network(nn.Module):
         self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
         is_wide = target and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs) if target and is_wide else None
+        self.companion: Companion | None = None
+        if target and companion:
+            self.companion = Companion(sizes, target.n_outputs, companion, reads_text=self.wide is not None)
         self.context = Context(sizes.n_context, target.n_outputs) if target and sizes.n_context else None
         initialise(self, seed)
 
@@ -85,6 +91,15 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Return where the weights lie."""
         return self.embeddings.word_embeddings.weight.device
+
+    @property
+    def blend(self) -> dict[str, float]:
+        """Return the weight of each part that scores; none where nothing stands beside encoder and contexts."""
+        if self.companion is not None:
+            mix = dict(zip(PARTS, self.companion.mix.tolist(), strict=True))
+        else:
+            mix = {} if self.wide is None else dict(zip((DEEP, TEXT), self.wide.mix.tolist(), strict=True))
+        return {part: weight for part, weight in mix.items() if weight}
 
     def batch_of(self, encoded: Encoded, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the given rows as `forward` reads them, on the device of the weights."""
@@ -111,10 +126,39 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
-        logits = self.deep(batch)
-        if self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then
-            logits = self.wide.mixed(logits, batch["bag"], batch["bag_weights"])
+        if self.companion is not None and not self.training:
+            logits = self.blended(batch)
+        elif self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then
+            logits = self.wide.mixed(self.deep(batch), batch["bag"], batch["bag_weights"])
+        else:
+            logits = self.deep(batch)
         return logits if self.context is None else logits.float() + self.context(batch[CONTEXT])
+
+    def blended(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of what all parts say that have a weight. Shapes: as in `forward`."""
+        assert self.companion is not None
+        parts = self.parts(batch, self.companion.shape.parts)
+        return torch.stack([self.companion.mix[PARTS.index(name)] * logits for name, logits in parts.items()]).sum(0)
+
+    def parts(self, batch: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the logits of parts of the blend, by their names. Shapes: as in `forward`."""
+        companion = self.companion
+        assert companion is not None
+        text = None if self.wide is None else self.wide(batch["bag"], batch["bag_weights"])
+        said_by: dict[str, Callable[[], Tensor | None]] = {
+            DEEP: lambda: self.deep(batch).float(),
+            TEXT: lambda: text,
+            LINE: lambda: companion.line_logits(batch, text),
+            TREES: lambda: companion.tree_logits(batch, text),
+        }
+        logits = {name: said_by[name]() for name in names}
+        return {name: each for name, each in logits.items() if each is not None}
+
+    def tree_inputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return what the trees read. Shapes: as in `forward` -> [b, k]."""
+        assert self.companion is not None
+        text = None if self.wide is None else self.wide(batch["bag"], batch["bag_weights"])
+        return self.companion.columns.for_trees(batch, text)
 
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the logits of encoder and head alone. Shapes: as in `forward`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from model.features.fitted import Features
+from model.network.blend import Shape
 from model.network.network import Network
 from model.network.safety import load_weights
 from model.settings import NetworkSettings
@@ -28,6 +29,7 @@ def save_model(folder: Path, network: Network, features: Features) -> None:
         "settings": asdict(network.settings),
         "norm_epsilon": network.norm_epsilon,
         "target": asdict(network.target) if network.target else None,
+        **({"companion": network.companion.shape.to_json()} if network.companion else {}),
     }
     text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     (folder / "network.json").write_text(text, "utf-8")
@@ -45,6 +47,7 @@ def load_model(folder: Path) -> tuple[Network, Features]:
         features.sizes,
         described_target(described),
         norm_epsilon=described["norm_epsilon"],
+        companion=Shape.of(described.get("companion")),
     )
     network.load_state_dict(load_weights(folder / "network.safetensors"))
     return network.eval(), features

@@ -15,11 +15,14 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from model.compute import processor
 from model.features.batches import Batch
+from model.network.blend import TREE_LOGITS
 from model.network.safety import check_onnx
+from model.scoring.trees import take_out
 from model.target import read_description
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
@@ -99,6 +102,7 @@ class OnnxRuntime:
             # Its own default rounds the inputs of fp32 products to 10 bits.
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
         self.session = onnxruntime.InferenceSession(folder / engine.network, options, providers=providers)
+        self.inputs = {each.name for each in self.session.get_inputs()}
         provider = self.session.get_providers()[0]  # the CPU, where a GPU's libraries are not all there
         on_cpu = provider == "CPUExecutionProvider"
         self.n_parallel = (n_threads or processor.n_cores()) if on_cpu else 1
@@ -112,7 +116,7 @@ class OnnxRuntime:
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch."""
-        return self.session.run(["scores"], batch)[0]
+        return self.session.run(["scores"], _only(batch, self.inputs))[0]
 
 
 class OpenVino:
@@ -124,8 +128,14 @@ class OpenVino:
 
         self.n_parallel = n_threads or processor.n_cores()
         self.batch_tokens = _batch_tokens(folder)
-        compiled = openvino.Core().compile_model(
-            folder / engine.network,
+        core = openvino.Core()
+        # OpenVINO has no operator for trees; of what ONNX Runtime says for them it does the rest.
+        parts = take_out(onnx.load(folder / engine.network))
+        self.trees = None if parts is None else _one_thread(parts[0].SerializeToString())
+        self.tree_inputs = set() if self.trees is None else {each.name for each in self.trees.get_inputs()}
+        network = folder / engine.network if parts is None else core.read_model(parts[1].SerializeToString(), b"")
+        compiled = core.compile_model(
+            network,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32" if engine.precision == "fp32" else "bf16",
@@ -134,6 +144,7 @@ class OpenVino:
                 "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
             },
         )
+        self.inputs = {name for each in compiled.inputs for name in each.names}
         self.requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_parallel):
             self.requests.put(compiled.create_infer_request())
@@ -146,12 +157,26 @@ class OpenVino:
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch."""
+        if self.trees is not None:
+            said = self.trees.run([TREE_LOGITS], _only(batch, self.tree_inputs))[0]
+            batch = {**batch, TREE_LOGITS: said}
         request = self.requests.get()
         try:
-            request.infer(batch, share_inputs=True)
+            request.infer(_only(batch, self.inputs), share_inputs=True)
             return request.get_output_tensor(0).data.copy()
         finally:
             self.requests.put(request)
+
+
+def _only(batch: Batch, names: set[str]) -> Batch:
+    """Return the inputs that a network reads: of a part that has no weight in it, they are not."""
+    return {name: array for name, array in batch.items() if name in names}
+
+
+def _one_thread(network: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 def load(engine: Engine, folder: Path, n_threads: int = 0) -> Runner:

@@ -18,11 +18,14 @@ from model.features.fitted import Features
 from model.features.fitting import Table
 from model.features.kinds import kind_classes
 from model.features.kinds.base import Input, missing_cells
+from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
+from model.network.companion import Trees
 from model.network.encoder import Attention, Block
 from model.network.network import Network
 from model.network.store import load_model
 from model.scoring.engines import SIMPLEST
 from model.scoring.scorer import Scorer, TorchScorer
+from model.scoring.trees import insert
 
 HIDDEN = -1e4
 """Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
@@ -38,8 +41,9 @@ class _Scores(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.network.scores(batch)
+    def forward(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        scores = self.network.scores(batch)
+        return scores if TREE_LOGITS not in batch else (scores, self.network.tree_inputs(batch))
 
 
 class _PlainAttention(nn.Module):
@@ -134,13 +138,25 @@ def export_onnx(trained: Path, folder: Path) -> None:
         only_first = network.settings.pooling == "cls" and block is network.encoder.layer[-1]
         block.add_module("attention", (_FirstTokenAttention if only_first else _PlainAttention)(block.attention))
     folder.mkdir(parents=True, exist_ok=True)
-    model = _traced(network, _example(features))
+    trees = _scoring_trees(network)
+    example = _example(features)
+    if trees is not None:
+        example[TREE_LOGITS] = torch.zeros(2, len(trees.base))
+    model = _traced(network, example)
+    if trees is not None:
+        insert(model, trees)
     _strip(model)
     onnx.checker.check_model(model)
     onnx.save(model, folder / "network.onnx")
     for name in CARRIED:
         if (trained / name).exists():
             shutil.copyfile(trained / name, folder / name)
+
+
+def _scoring_trees(network: Network) -> Trees | None:
+    """Return the trees, where they have a weight."""
+    companion = network.companion
+    return None if companion is None or TREES not in companion.shape.parts else companion.trees
 
 
 def parity(trained: Path, exported: Path, tables: Iterable[Table]) -> float:
@@ -184,7 +200,7 @@ def _dimensions(example: dict[str, Tensor], max_tokens: int) -> dict[str, dict[i
     """Return which dimensions of each input differ from batch to batch."""
     inputs, rows = _inputs(), torch.export.Dim("rows")
     windows = torch.export.Dim("n_windows") if "windows" in example else rows
-    shapes = {"windows": {0: rows, 1: windows}}
+    shapes = {"windows": {0: rows, 1: windows}, TREE_LOGITS: {0: rows}}
     ragged: dict[str, torch.export.Dim] = {}
     for name, each in inputs.items():
         shapes[name] = {0: rows if each.of == "rows" else windows}
@@ -206,7 +222,7 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes={"batch": shapes},
             input_names=list(example),
-            output_names=["scores"],
+            output_names=["scores", TREE_INPUTS] if TREE_LOGITS in example else ["scores"],
             external_data=False,
             verbose=False,
         )
@@ -215,7 +231,13 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the code it traced: paths and lines differ between machines."""
+    """Remove what no node reads, and what the exporter notes about the code it traced.
+
+    Paths and lines in that differ between machines.
+    """
+    read = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    for unread in [each for each in model.graph.initializer if each.name not in read]:
+        model.graph.initializer.remove(unread)
     graphs = [model.graph, *model.functions]
     for part in [
         model,

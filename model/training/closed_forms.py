@@ -4,6 +4,7 @@ Shape legend: n rows, d width, o outputs, k context columns, g contexts.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,22 +54,58 @@ def fit_wide(
     Holds the bags of all rows in memory, 12 bytes for each subword of a row.
     Shapes: outputs float64 [n, o], of the rows of all parts, as of `Head.outputs`; row_weights [n], 1 in the mean.
     """
-    from scipy import sparse
     from sklearn.linear_model import Ridge
-    from sklearn.preprocessing import normalize
 
-    n_ids = len(wide.rarity)
-    rows = sparse.vstack([sparse.csr_matrix(bags_of_subwords(part), shape=(len(part), n_ids)) for part in parts])
-    n_with = sum(np.bincount(part["bag"], minlength=n_ids) for part in parts)
-    rarity = np.where(n_with > 0, np.log((1 + len(outputs)) / (1 + n_with)) + 1, 0.0)
-    columns = (rows @ sparse.diags_array(rarity)).tocsc()
-    fields = [normalize(field.tocsr()) for field in (columns[:, : wide.n_subwords], columns[:, wide.n_subwords :])]
-    units = sparse.hstack(fields, format="csr") / N_FIELDS**0.5
+    units, rarity = unit_bags(wide, parts)
     ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-6).fit(units, outputs, sample_weight=row_weights)
     wide.rarity.copy_(torch.from_numpy(rarity))
     mean = np.average(outputs, axis=0, weights=row_weights)
-    wide.weight.copy_(torch.from_numpy(ridge.coef_.reshape(-1, n_ids).T * scale))
+    wide.weight.copy_(torch.from_numpy(ridge.coef_.reshape(-1, len(rarity)).T * scale))
     wide.bias.copy_(torch.from_numpy((ridge.intercept_ - mean).reshape(-1) * scale))
+
+
+def wide_out_of_fold(
+    wide: Wide,
+    parts: Sequence[Encoded],
+    outputs: np.ndarray,
+    penalty: float,
+    scale: float,
+    n_folds: int,
+    seed: int,
+    row_weights: np.ndarray | None = None,
+) -> Tensor:
+    """Return what the linear model says of each row when it is fitted to the other folds.
+
+    Shapes: as of `fit_wide`; returns float32 [n, o].
+    """
+    from sklearn.linear_model import Ridge
+
+    units, _ = unit_bags(wide, parts)
+    n_folds = min(n_folds, len(outputs))
+    fold, said = np.random.default_rng(seed).permutation(len(outputs)) % n_folds, np.zeros(outputs.shape)
+    mean = np.average(outputs, axis=0, weights=row_weights)
+    for number in range(n_folds):
+        learnt = fold != number
+        if not learnt.any():  # of one row nothing is known without it
+            continue
+        weights = None if row_weights is None else row_weights[learnt]
+        ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(units[learnt], outputs[learnt], weights)
+        said[~learnt] = (ridge.predict(units[~learnt]).reshape(-1, outputs.shape[1]) - mean) * scale
+    return torch.from_numpy(said).float()
+
+
+def unit_bags(wide: Wide, parts: Sequence[Encoded]) -> tuple[Any, np.ndarray]:
+    """Return the bags of all rows as vectors of one length, a sparse matrix, and the rarity of each subword."""
+    from scipy import sparse
+    from sklearn.preprocessing import normalize
+
+    n_ids, n_rows = len(wide.rarity), sum(map(len, parts))
+    rows = sparse.vstack([sparse.csr_matrix(bags_of_subwords(part), shape=(len(part), n_ids)) for part in parts])
+    n_with = sum(np.bincount(part["bag"], minlength=n_ids) for part in parts)
+    rarity = np.where(n_with > 0, np.log((1 + n_rows) / (1 + n_with)) + 1, 0.0)
+    columns = (rows @ sparse.diags_array(rarity)).tocsc()
+    fields = [normalize(field.tocsr()) for field in (columns[:, : wide.n_subwords], columns[:, wide.n_subwords :])]
+    return sparse.hstack(fields, format="csr") / N_FIELDS**0.5, rarity
 
 
 def bags_of_subwords(part: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

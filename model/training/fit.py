@@ -14,9 +14,23 @@ from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
 from model.features.kinds import CONTEXT
+from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
 from model.settings import TrainingSettings
-from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide
+from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
+from model.training.companion import (
+    FEW_ROWS,
+    MAX_ROWS,
+    N_FOLDS,
+    Rows,
+    Unseen,
+    fit_blend,
+    fit_companion,
+    has_columns,
+    likelihood,
+    rows_of,
+    said_by,
+)
 from model.training.inference import encode_once, predict_in_batches
 from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
 from model.training.masking import disturb
@@ -56,6 +70,7 @@ class Fit:
         is_balanced = settings.class_weights == "balanced"
         self.class_weights = balanced_class_weights(self.target, self.labels) if is_balanced else None
         self.loss = Loss(target=self.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
+        self.unseen: Unseen | None = None
         compile_blocks(network.to(device()))
 
     def add(self, encoded: Encoded, labels: Tensor) -> None:
@@ -102,10 +117,77 @@ class Fit:
         """Fit the linear model of subwords, if there is one, to the rows of all parts."""
         self.network.eval()
         if self.network.wide is not None:
-            outputs = self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
             weights = None if self.row_weights is None else self.row_weights.numpy()
-            penalty, scale = self.settings.wide_penalty, self.target.head.ridge_scale
-            fit_wide(self.network.wide, self.parts, outputs, penalty, scale, weights)
+            fit_wide(self.network.wide, self.parts, *self._ridge(), weights)
+
+    def fit_companion(self, validation: LabelledRows | None = None) -> None:
+        """Fit trees and a line to the columns of all parts, if the settings ask for them and there are such columns.
+
+        What `validation` is of later days says how strongly; without such rows, parts of the rows themselves do.
+        """
+        if self.settings.companion == "none" or not has_columns(self.network):
+            return
+        weights = self._companion_weights()
+        text = None
+        if self.network.wide is not None:
+            n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
+            text = wide_out_of_fold(self.network.wide, self.parts, *self._ridge(), n_folds, self.settings.seed)
+        rows = rows_of(self.parts, text, self.labels, weights)
+        later = None
+        if validation is not None and validation.n_later_days is not None:
+            later = self._unseen(validation)
+        self.unseen = fit_companion(self.network, rows, later, self.settings.seed)
+
+    def mix(self, validation: LabelledRows) -> None:
+        """Choose the weights of the parts beside the encoder, if there are any, on rows that none was fitted on."""
+        if self.network.companion is None:
+            self.mix_linear(validation.encoded, loss_labels(self.target, validation.y))
+        else:
+            self.blend(self._unseen(validation), validation.encoded)
+
+    def blend(self, rows: Rows, encoded: Encoded) -> None:
+        """Choose the weights of all parts on rows that none was fitted on.
+
+        What lies beside the encoder is blended first: of it is known what it says, unseen, of training rows too.
+        """
+        network, unseen = self.network, self.unseen
+        assert network.companion is not None
+        assert unseen is not None
+        beside = fit_blend(unseen.logits, likelihood(self.target, unseen.logits, unseen.labels, self.class_weights))
+        said = said_by(network.companion, rows)
+        flat = torch.stack([said[name].double() * beside[PARTS.index(name)] for name in said]).sum(0)
+        chosen = chosen_rows(len(encoded), MAX_ROWS)
+        deep = predict_in_batches(network, network.deep, encoded, self.settings.batch_tokens, chosen)
+        both = {DEEP: deep, LINE: flat}
+        loss = likelihood(self.target, both, rows.labels, self.class_weights)
+        of_deep, of_flat = fit_blend(both, loss)[[PARTS.index(DEEP), PARTS.index(LINE)]]
+        network.companion.set_mix([of_deep, *(of_flat * beside[1:])])
+
+    def _unseen(self, validation: LabelledRows) -> Rows:
+        """Return rows that nothing was fitted on, with what the linear model of subwords says of them."""
+        wide, encoded, text = self.network.wide, validation.encoded, None
+        if wide is not None:
+            text = predict_in_batches(
+                self.network,
+                lambda batch: wide(batch["bag"], batch["bag_weights"]),
+                encoded,
+                self.settings.batch_tokens,
+            )
+        return rows_of([encoded], text, loss_labels(self.target, validation.y), None)
+
+    def _companion_weights(self) -> np.ndarray | None:
+        """Return what each row weighs by its age and its class. Shapes: float64 [n]."""
+        weights = None if self.row_weights is None else self.row_weights.double()
+        if self.class_weights is not None and self.labels.ndim == 1:
+            classes = self.labels.long()
+            by_class = self.class_weights.reshape(len(self.class_weights), -1)[classes, 0].double()
+            weights = by_class if weights is None else weights * by_class
+        return None if weights is None else weights.numpy()
+
+    def _ridge(self) -> tuple[np.ndarray, float, float]:
+        """Return outputs, penalty and scale of the linear model of subwords."""
+        outputs = self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
+        return outputs, self.settings.wide_penalty, self.target.head.ridge_scale
 
     def mix_linear(self, encoded: Encoded, labels: Tensor) -> None:
         """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.

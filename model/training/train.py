@@ -5,6 +5,7 @@ Nothing is written here: files are the caller's, checkpoints are kept by what it
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -92,7 +93,9 @@ def train(
         if settings.epochs:
             history = fit.run_optimiser("train", checkpoints, validate, on_epoch)
         fit.fit_linear()
-        fit.mix_linear(encoded_val, labels_val)
+        unseen = replace(validation, encoded=encoded_val)
+        fit.fit_companion(unseen)
+        fit.mix(unseen)
         fit.fit_context()
         if settings.calibrate:
             calibrate(network, encoded_val, validation.y, settings.batch_tokens, validation.n_later_days)
@@ -100,6 +103,7 @@ def train(
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
             fit.add(encoded_val, labels_val)
             fit.fit_linear()
+            fit.fit_companion()
             if is_probe_alone and fit.row_weights is None:
                 chosen = np.concatenate([chosen, len(rows.encoded) + chosen_val])
                 fit.fit_head(torch.cat([pooled, pooled_val]), chosen)
@@ -119,8 +123,9 @@ def train_again(
     """Return the network of a second training, from the same start, on training and validation rows together.
 
     What `first`, the first training's network, found on the validation rows while they were unseen is taken over:
-    the mix with the linear model, and the calibration as `model.training.calibration.calibration_after_refit` says,
-    which needs the validation rows' `n_later_days`. The history has no validation loss.
+    the blend with what lies beside the encoder, and the calibration, as
+    `model.training.calibration.calibration_after_refit` says, which needs the validation rows' `n_later_days`. The
+    history has no validation loss.
     Raises: as `train`.
     """
     fit = Fit(network, features, rows, settings)
@@ -131,6 +136,8 @@ def train_again(
         fit.fit_linear()
         if network.wide is not None and first.wide is not None:
             network.wide.mix.copy_(first.wide.mix)
+        network.companion = first.companion
+        fit.fit_companion()
         fit.fit_context()
         assert first.target is not None
         network.target = calibration_after_refit(first.target, n_later_days)

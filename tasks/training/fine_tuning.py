@@ -42,6 +42,8 @@ class FineTuned:
     """Losses on both."""
     kept: dict[str, float] | None
     """The entry of the history whose weights were kept; None where the head alone was fitted."""
+    blend: dict[str, float]
+    """The weight of each part that scores; none where nothing stands beside the Transformer."""
     refitted: bool
     """Whether it was trained once more, with the validation rows."""
 
@@ -53,7 +55,9 @@ class FineTuned:
             result = f"kept the weights of epoch {self.kept['epoch']:g} of {last['epoch']:g}"
         refit = f", then trained once more with the {self.n_val:,} validation rows" if self.refitted else ""
         loss = (self.kept or last)["val_loss"]
-        return f"{self.n_train:,} rows; {result}, validation loss {loss:.4f}{refit}"
+        blend = ", ".join(f"{part} {weight:.2f}" for part, weight in self.blend.items())
+        scores = f"; what scores: {blend}" if blend else ""
+        return f"{self.n_train:,} rows; {result}, validation loss {loss:.4f}{refit}{scores}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,7 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
         n_val=len(parts.y_val),
         history=history,
         kept=best if settings.epochs else None,
+        blend=network.blend,
         refitted=refit and settings.refit,
     )
 

@@ -1,12 +1,17 @@
-"""Times: minute of day, day of week and day of year, which the network reads as waves."""
+"""Times: minute of day, day of week and day of year, which the network reads as waves, and how late it is: the trend.
 
+The trend goes from 0 at the first of the fitted rows to 1 at the last, and no further: of what lies beyond, a model
+knows only that it is later than all it has seen, and takes it for the last it knows.
+"""
+
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.features.fitting import FittingRows
 from model.features.kinds import TIME
-from model.features.kinds.base import Kind
+from model.features.kinds.base import Json, Kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,12 +23,31 @@ PERIOD_DAYS = (1, 7, 365)
 """Days after which minute of day, day of week and day of year have been through all their values."""
 
 Cycles = tuple[int, ...]
+SECONDS_PER_DAY = 86_400
 
 
-class Time(Kind[Cycles]):
-    """Per column the parts that are read, as numbered by `time_parts`.
+@dataclass(frozen=True, kw_only=True)
+class TimeReading:
+    """What is read of a column of times."""
 
-    Encoded as float32 [n, columns, 3]: minute of day, day of week (Monday 0), day of year (from 0), NaN for missing.
+    cycles: Cycles
+    """The parts that are read as waves, as numbered by `time_parts`."""
+    first: int | None = None
+    """Seconds since 1970 of the first fitted time; None where a model is older than the trend."""
+    last: int | None = None
+    """The same of the last."""
+
+    @property
+    def has_trend(self) -> bool:
+        """Return whether the trend is read: a stretch of time is needed, and not only a day."""
+        return self.first is not None and self.last is not None and self.last - self.first > SECONDS_PER_DAY
+
+
+class Time(Kind[TimeReading]):
+    """Per column what is read of it.
+
+    Encoded as float32 [n, columns, 4]: minute of day, day of week (Monday 0), day of year (from 0) and the trend, NaN
+    for missing; of models older than the trend [n, columns, 3].
     """
 
     name = TIME
@@ -32,29 +56,40 @@ class Time(Kind[Cycles]):
     module = "times"
 
     @classmethod
-    def fit_column(cls, column: np.ndarray, rows: FittingRows) -> Cycles:
-        """Return the cycles that the rows have been through at least once. Shapes: datetime64[s] [n].
+    def fit_column(cls, column: np.ndarray, rows: FittingRows) -> TimeReading:
+        """Return the cycles that the rows have been through at least once, and their stretch.
 
         Of any other a network would learn a stretch and guess the rest, wildly: what it makes of June it has
         only ever seen in spring.
+        Shapes: datetime64[s] [n].
         """
-        days = column.astype("datetime64[D]")
-        days = days[~np.isnat(days)]
-        n_days = int((days.max() - days.min()).astype(int)) + 1 if days.size else 0
-        return tuple(part for part, period in enumerate(PERIOD_DAYS) if n_days >= period)
+        known = column[~np.isnat(column)].astype("datetime64[s]")
+        if not known.size:
+            return TimeReading(cycles=(), first=0, last=0)
+        days = known.astype("datetime64[D]")
+        n_days = int((days.max() - days.min()).astype(int)) + 1
+        cycles = tuple(part for part, period in enumerate(PERIOD_DAYS) if n_days >= period)
+        return TimeReading(cycles=cycles, first=int(known.min().astype(int)), last=int(known.max().astype(int)))
 
     @classmethod
-    def encode_column(cls, column: np.ndarray, fitted: Cycles) -> np.ndarray:
-        """Return all parts: the network leaves out those that are not read. Shapes: [n] -> float32 [n, 3]."""
-        return time_parts(column)
+    def encode_column(cls, column: np.ndarray, fitted: TimeReading) -> np.ndarray:
+        """Return all parts: the network leaves out those that are not read. Shapes: [n] -> float32 [n, 4] or [n, 3]."""
+        parts = time_parts(column)
+        return parts if fitted.first is None else np.c_[parts, trend(column, fitted)]
+
+    def to_json(self) -> Json:
+        """Return what is read, by column."""
+        return {self.key: {name: asdict(reading) for name, reading in self.columns.items()}}
 
     @classmethod
-    def column_from_json(cls, content: Any) -> Cycles:
-        """Read back the parts of one column."""
-        return tuple(content)
+    def column_from_json(cls, content: Any) -> TimeReading:
+        """Read back what is read of one column; of a model older than the trend, that is its cycles alone."""
+        if isinstance(content, list):
+            return TimeReading(cycles=tuple(content))
+        return TimeReading(**{**content, "cycles": tuple(content["cycles"])})
 
     @classmethod
-    def token_module(cls, sizes: tuple[Cycles, ...], d_model: int) -> "nn.Module | None":
+    def token_module(cls, sizes: tuple[TimeReading, ...], d_model: int) -> "nn.Module | None":
         """Return waves and a linear map for each column."""
         from model.features.kinds.modules.time import TimeTokens
 
@@ -70,12 +105,31 @@ class Time(Kind[Cycles]):
         """Return what guesses the hour, weekday and month of a time, where these are read."""
         from model.features.kinds.modules.time import TimeReconstruction
 
-        return TimeReconstruction(sizes.of(cls.name), d_model) if sizes.of(cls.name) else None
+        readings = sizes.of(cls.name)
+        return TimeReconstruction(tuple(each.cycles for each in readings), d_model) if readings else None
 
     @classmethod
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:
-        """Return all parts of every time. Shapes: datetime64[s] [n] -> float32 [n, 3]."""
-        return time_parts(column)
+        """Return all parts of every time, and its days since 1970. Shapes: datetime64[s] [n] -> float32 [n, 4]."""
+        seconds = np.where(np.isnat(column), np.nan, column.astype("datetime64[s]").astype(np.int64))
+        return np.c_[time_parts(column), (seconds / SECONDS_PER_DAY).astype(np.float32)]
+
+
+def trend(column: np.ndarray, fitted: TimeReading) -> np.ndarray:
+    """Return how late each time is between the first and the last of the fitted rows. Shapes: [n] -> float32 [n].
+
+    >>> days = np.array(["2024-01-01", "2024-01-03", "2031-01-01", "NaT"], "datetime64[s]")
+    >>> reading = TimeReading(cycles=(), first=1_704_067_200, last=1_704_067_200 + 4 * 86_400)
+    >>> trend(days, reading)
+    array([0. , 0.5, 1. , nan], dtype=float32)
+    """
+    if not fitted.has_trend:
+        return np.where(np.isnat(column), np.nan, 0.0).astype(np.float32)
+    assert fitted.first is not None
+    assert fitted.last is not None
+    seconds = column.astype("datetime64[s]").astype(np.int64)
+    share = (seconds.astype(np.float64) - fitted.first) / (fitted.last - fitted.first)
+    return np.where(np.isnat(column), np.nan, share.clip(0, 1)).astype(np.float32)
 
 
 def time_parts(column: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""Tokens of times: waves through day, week and year, then a linear map.
+"""Tokens of times: waves through day, week and year and the trend's bins, then a linear map.
 
 Shape legend: b rows, t time columns, d width.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,26 @@ UNITS = ((60.0, 24), (1.0, 7), (30.5, 13))
 """Bin width and number of bins of minute of day, day of week and day of year."""
 
 
-class TimeTokens(ColumnTokens):
-    """One token per time: waves through its day, week and year, then a linear map of the column's own.
+N_TREND_BINS = 8
+"""Equal stretches of the fitted rows' time; a trend is read as its share of each, as a number of its bins."""
+MINUTE, WEEKDAY, YEARDAY, TREND = range(4)
+"""Numbers of the parts of an encoded time."""
+
+
+class Reading(Protocol):
+    """What of a column of times is read: see `model.features.kinds.time.TimeReading`."""
+
+    @property
+    def cycles(self) -> tuple[int, ...]:
+        """Return the parts that are read as waves."""
+
+    @property
+    def has_trend(self) -> bool:
+        """Return whether the trend is read."""
+
+
+class TimeEncoding(nn.Module):
+    """Numbers that encode times: waves through day, week and year, and the bins of the trend if a column has one.
 
     A wave of a cycle that the column's fitted rows do not span is always 0.
     """
@@ -25,24 +45,47 @@ class TimeTokens(ColumnTokens):
     frequencies: Tensor
     part: Tensor
     spanned: Tensor
+    trends: Tensor
 
-    def __init__(self, cycles: tuple[tuple[int, ...], ...], d_model: int) -> None:
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        super().__init__()
         waves = [
             (part, 2 * math.pi * harmonic / period)
             for part, (period, n_harmonics) in enumerate(WAVES)
             for harmonic in range(1, n_harmonics + 1)
         ]
-        super().__init__(len(cycles), 2 * len(waves), d_model)
         self.register_buffer("part", torch.tensor([part for part, _ in waves]), persistent=False)
         self.register_buffer("frequencies", torch.tensor([wave for _, wave in waves]), persistent=False)
-        spanned = torch.tensor([[float(part in read) for part, _ in waves] for read in cycles])
+        spanned = torch.tensor([[float(part in each.cycles) for part, _ in waves] for each in readings])
         self.register_buffer("spanned", spanned.repeat(1, 2), persistent=False)
+        self.has_trend = any(each.has_trend for each in readings)
+        trends = torch.tensor([[float(each.has_trend)] for each in readings])
+        self.register_buffer("trends", trends, persistent=False)
+        self.n_numbers = 2 * len(waves) + N_TREND_BINS * self.has_trend
 
     def forward(self, times: Tensor) -> Tensor:
-        """Shapes: float32 [b, t, 3], NaN for missing -> [b, t, d]."""
-        missing = torch.isnan(times)
-        angles = torch.where(missing, 0.0, times)[..., self.part] * self.frequencies
+        """Shapes: float32 [b, t, 3 or 4], no NaN -> [b, t, k]."""
+        angles = times[..., self.part] * self.frequencies
         encoding = torch.cat([angles.sin(), angles.cos()], dim=-1) * self.spanned
+        if not self.has_trend:
+            return encoding
+        bins = torch.arange(N_TREND_BINS, device=times.device)
+        shares = (times[..., TREND:] * N_TREND_BINS - bins).clamp(0, 1) * self.trends
+        return torch.cat([encoding, shares], dim=-1)
+
+
+class TimeTokens(ColumnTokens):
+    """One token per time: its encoding, then a linear map of the column's own."""
+
+    def __init__(self, readings: Sequence[Reading], d_model: int) -> None:
+        encode = TimeEncoding(readings)
+        super().__init__(len(readings), encode.n_numbers, d_model)
+        self.encode = encode
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Shapes: float32 [b, t, 3 or 4], NaN for missing -> [b, t, d]."""
+        missing = torch.isnan(times)
+        encoding = self.encode(torch.where(missing, 0.0, times))
         return self.tokens(missing[..., :1], encoding.transpose(0, 1))
 
 

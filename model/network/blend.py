@@ -1,0 +1,44 @@
+"""The parts of the blend that scores, and the sizes of those beside the encoder.
+
+Needs no torch: scoring reads it too.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DEEP, TEXT, LINE, TREES = "transformer", "subwords", "linear", "trees"
+PARTS = (DEEP, TEXT, LINE, TREES)
+"""What the blend is made of, in the order of its weights."""
+TREE_LOGITS = "tree_logits"
+"""Input of a network beside which an operator of their own runs the trees: the sums of their leaves."""
+TREE_INPUTS = "tree_inputs"
+"""Output of such a network: what the trees read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes of a companion that its sizes of columns do not give, for `network.json`."""
+
+    n_nodes: int = 0
+    """Nodes of all trees."""
+    n_trees: int = 0
+    """Trees, each of one output; 0 for none."""
+    depth: int = 0
+    """Steps from a root to the deepest leaf."""
+    n_encoded: int = 1
+    """Numbers that stand for a category before the trees."""
+    n_rounds: int = 0
+    """Rounds of boosting, as chosen on rows that the trees were not fitted to."""
+    strength: float = 0.0
+    """Penalty on the weights of the line, chosen likewise."""
+    parts: tuple[str, ...] = (DEEP,)
+    """The parts of the blend that have a weight."""
+
+    @classmethod
+    def of(cls, described: dict[str, Any] | None) -> "Shape | None":
+        """Return the shape in the content of `network.json`; None for a model without a companion."""
+        return None if described is None else cls(**{**described, "parts": tuple(described["parts"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content for `network.json`."""
+        return asdict(self)

@@ -1,0 +1,215 @@
+"""Boosted trees for the companion: scikit-learn's, fitted on numbers alone, and as the arrays of a network.
+
+Fitted on one thread: the number of cores must change no bit of a model, and on a busy machine more of them are slower.
+
+Shape legend: n rows, k inputs, o outputs.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.heads.base import Head
+
+FEW_ROWS = 5_000
+ROUNDS = (40, 80, 160, 320)
+"""Rounds after which it is looked whether more are of use."""
+LOGIT_OF_NONE = 8.0
+"""Logit of what a training has never, or always, seen."""
+MAX_NUMBER = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """Trees of every output, as scikit-learn has fitted them."""
+
+    models: list[Any]
+    """One for all outputs, or one for each; None for an output whose labels are all alike."""
+    head: Head
+    n_outputs: int
+    constant: np.ndarray
+    """float64 [o]: of outputs without a model."""
+
+    def raw(self, inputs: np.ndarray) -> np.ndarray:
+        """Return what the trees say. Shapes: [n, k] -> float64 [n, o]."""
+        *_, last = self.staged(inputs)
+        return last
+
+    def staged(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield what the trees say after each round. Shapes: as of `raw`."""
+        stages = [None if model is None else _stages(model, inputs) for model in self.models]
+        n_rounds = max((model.max_iter for model in self.models if model is not None), default=1)
+        for _ in range(n_rounds):
+            said = np.tile(self.constant, (len(inputs), 1))
+            for at, stage in enumerate(stages):
+                if stage is not None:
+                    columns, found = next(stage)
+                    said[:, at + np.asarray(columns)] = found
+            yield said
+
+
+def _stages(model: Any, inputs: np.ndarray) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield the outputs that a model is of, beside its first, and what it says of them after each round."""
+    if not hasattr(model, "classes_"):
+        yield from (([0], values[:, None]) for values in model.staged_predict(inputs))
+        return
+    several = model.several_
+    for values in model.staged_decision_function(inputs):
+        if not several:
+            yield [0], values.reshape(len(inputs), 1)
+        elif values.ndim == 1 or values.shape[1] == 1:
+            half = values.reshape(-1) / 2
+            yield [int(each) for each in model.classes_], np.stack([-half, half], axis=1)
+        else:
+            yield [int(each) for each in model.classes_], values
+
+
+def fit_trees(
+    head: Head,
+    inputs: np.ndarray,
+    y: np.ndarray,
+    n_outputs: int,
+    n_rounds: int,
+    weights: np.ndarray | None,
+    seed: int,
+    before: Boosted | None = None,
+) -> Boosted:
+    """Return trees fitted to labels; with `before`, which fewer rounds made of the same rows, its trees and more.
+
+    Shapes: inputs [n, k]; y as of `Head.loss_labels`, [n] or [n, o]; weights [n].
+    """
+    from threadpoolctl import threadpool_limits
+
+    columns = [y] if y.ndim == 1 else list(y.T)
+    constant = np.full(n_outputs, -LOGIT_OF_NONE if head.has_classes else 0.0)
+    models: list[Any] = []
+    with threadpool_limits(1):
+        for at, column in enumerate(columns):
+            truth = column.astype(np.int64) if head.has_classes else column.astype(np.float64)
+            is_of_several = len(columns) == 1 and n_outputs > 1
+            if head.has_classes and (truth == truth[0]).all():
+                models.append(None)
+                if is_of_several or truth[0]:
+                    constant[truth[0] if is_of_several else at] = LOGIT_OF_NONE
+                continue
+            known = None if before is None else before.models[at]
+            model = _estimator(head, inputs.shape, column, seed) if known is None else known
+            model.set_params(max_iter=n_rounds)
+            model.fit(inputs, truth, sample_weight=weights)
+            model.several_ = is_of_several
+            models.append(model)
+    return Boosted(models, head, n_outputs, constant)
+
+
+def _estimator(head: Head, shape: tuple[int, ...], y: np.ndarray, seed: int) -> Any:
+    n_rows, n_inputs = shape
+    is_small = n_rows < FEW_ROWS
+    return head.tree_estimator([False] * n_inputs, y, seed).set_params(
+        categorical_features=None,
+        early_stopping=False,
+        warm_start=True,
+        learning_rate=0.06 if is_small else 0.1,
+        max_leaf_nodes=12 if is_small else 31,
+        min_samples_leaf=int(np.clip(n_rows // 60, 3, 20)),
+        l2_regularization=1.0,
+        max_features=0.6 if n_inputs >= 4 else 1.0,
+    )
+
+
+def choose_rounds(
+    fit: Callable[[int, list[Boosted] | None], list[Boosted]], judge: Callable[[list[Boosted]], np.ndarray]
+) -> int:
+    """Return the rounds of least loss.
+
+    `fit` is given the rounds and what fewer of them made; `judge` gives the loss after each round, summed
+    over rows that the trees were not fitted to.
+    """
+    fitted: list[Boosted] | None = None
+    for most in ROUNDS:
+        fitted = fit(most, fitted)
+        losses = judge(fitted)
+        best = int(np.argmin(losses)) + 1
+        if best <= 0.7 * most:
+            break
+    return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """Trees as `model.network.companion.Trees` holds them."""
+
+    n_nodes: int
+    n_trees: int
+    depth: int
+    """As of `model.network.blend.Shape`."""
+    tensors: dict[str, Tensor]
+    """The buffers by name; none where there is no tree."""
+
+
+def as_arrays(boosted: Boosted) -> Arrays:
+    """Return the nodes of all trees end to end."""
+    nodes: dict[str, list[np.ndarray]] = {name: [] for name in ("feature", "threshold", "missing_left", "left")}
+    nodes |= {name: [] for name in ("right", "value")}
+    roots, outputs, depth, n_nodes, base = [], [], 0, 0, boosted.constant.copy()
+    for at, model in enumerate(boosted.models):
+        for factor, output, tree in _trees(model, at, base):
+            roots.append(n_nodes)
+            outputs.append(output)
+            own = np.arange(len(tree))
+            is_leaf = tree["is_leaf"].astype(bool)
+            nodes["feature"].append(np.where(is_leaf, 0, tree["feature_idx"]))
+            nodes["threshold"].append(_rounded_down(np.where(is_leaf, 0.0, tree["num_threshold"])))
+            nodes["missing_left"].append(tree["missing_go_to_left"].astype(bool))
+            for side in ("left", "right"):
+                nodes[side].append(n_nodes + np.where(is_leaf, own, tree[side]))
+            nodes["value"].append(np.where(is_leaf, factor * tree["value"], 0.0))
+            depth, n_nodes = max(depth, int(tree["depth"].max())), n_nodes + len(tree)
+    if not roots:
+        return Arrays(n_nodes=0, n_trees=0, depth=0, tensors={})
+    arrays = {name: np.concatenate(parts) for name, parts in nodes.items()}
+    grid = _grid(arrays["value"], np.asarray(roots), base)
+    arrays |= {"value": np.round(arrays["value"] / grid) * grid, "base": np.round(base / grid) * grid}
+    arrays = {name: each.astype(np.float32) if each.dtype == np.float64 else each for name, each in arrays.items()}
+    arrays |= {"roots": np.asarray(roots), "output": np.asarray(outputs)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return Arrays(n_nodes=n_nodes, n_trees=len(roots), depth=depth, tensors=tensors)
+
+
+def _trees(model: Any, at: int, base: np.ndarray) -> Iterator[tuple[float, int, np.ndarray]]:
+    """Yield each tree's nodes with a factor and its output, and add to `base` what a model says without trees."""
+    if model is None:
+        return
+    start = np.asarray(model._baseline_prediction, np.float64).reshape(-1)
+    if not hasattr(model, "classes_") or not model.several_:
+        places = [[(1.0, at)]]
+    elif len(start) == 1:
+        places = [[(-0.5, int(model.classes_[0])), (0.5, int(model.classes_[1]))]]
+    else:
+        places = [[(1.0, int(each))] for each in model.classes_]
+    for value, targets in zip(start, places, strict=True):
+        for factor, output in targets:
+            base[output] = factor * value
+    for predictors in model._predictors:
+        for predictor, targets in zip(predictors, places, strict=True):
+            for factor, output in targets:
+                yield factor, output, predictor.nodes
+
+
+def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
+    """Return the largest single-precision numbers that are no larger: the same numbers of that precision lie below.
+
+    >>> _rounded_down(np.array([0.1, 0.5, np.inf])).tolist() == [np.float32(0.1) - np.float32(2**-27), 0.5, MAX_NUMBER]
+    True
+    """
+    near = thresholds.clip(-MAX_NUMBER, MAX_NUMBER).astype(np.float32)
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+
+
+def _grid(values: np.ndarray, roots: np.ndarray, base: np.ndarray) -> float:
+    """Return the power of two of whose multiples every sum of a leaf of each tree is exact in single precision."""
+    most = np.maximum.reduceat(np.abs(values), roots).sum() + np.abs(base).max()
+    return float(2.0 ** (np.ceil(np.log2(most)) - np.finfo(np.float32).nmant)) if most > 0 else 1.0

@@ -1,0 +1,239 @@
+"""Oracle: scikit-learn's own predictions of the trees and lines; a model without a companion; scores of rows alone."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from model.features.fitted import Features
+from model.heads import head_of
+from model.network.blend import DEEP, LINE, PARTS, TREES
+from model.network.companion import Trees
+from model.network.network import Network
+from model.network.store import load_model, save_model
+from model.scoring.engines import Engine, missing_requirement
+from model.scoring.export import export_onnx, parity
+from model.scoring.scorer import Scorer, TorchScorer
+from model.scoring.trees import OPERATOR, take_out
+from model.settings import NetworkSettings, TrainingSettings
+from model.target import Target
+from model.training.boosting import as_arrays, fit_trees
+from model.training.companion import fit_blend, fit_line
+from model.training.fit import LabelledRows
+from model.training.train import train, train_again
+
+KINDS = {"shop": "category", "price": "number", "weight": "number", "note": "text", "when": "time"}
+SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0, max_tokens=8, wide_tokens=16)
+QUICK = TrainingSettings(epochs=1.0, batch_tokens=512)
+ALONE = TrainingSettings(epochs=1.0, batch_tokens=512, companion="none")
+TASKS = ("binary", "multiclass", "multilabel", "regression")
+
+
+def a_table(n=240, seed=0):
+    """Rows whose label hangs on a shop, and on two numbers together, as a step: what trees see at once."""
+    random = np.random.default_rng(seed)
+    price, weight = random.normal(size=(2, n))
+    shop = random.choice(["a", "b", "c"], n).astype(object)
+    price[:5] = np.nan
+    table = {
+        "shop": np.where(random.random(n) < 0.05, None, shop),
+        "price": price,
+        "weight": weight,
+        "note": random.choice(["red box", "blue box on top", "green"], n).astype(object),
+        "when": np.datetime64("2024-01-01", "s") + (random.random(n) * 1e8).astype("timedelta64[s]"),
+    }
+    level = 2.0 * (np.nan_to_num(price) > 0) * (weight > 0.3) + (shop == "a")
+    return table, level
+
+
+def labels(task, level):
+    """The level as labels of a task, with their classes."""
+    match task:
+        case "binary":
+            return (level > 0.5).astype(np.int64), ("0", "1")
+        case "multiclass":
+            return level.astype(np.int64), ("0", "1", "2", "3")
+        case "multilabel":
+            return np.stack([level > 0.5, level > 1.5, level < 9], axis=1).astype(np.float32), ("x", "y", "z")
+    return level * 40 + 300, ()
+
+
+def trained(task, settings=QUICK, kinds=KINDS):
+    """A network of the task, trained on the table, with its features and the table."""
+    table, level = a_table()
+    table = {name: table[name] for name in kinds}
+    y, classes = labels(task, level)
+    sizes = SMALL if "text" in kinds.values() else NetworkSettings(**{**vars(SMALL), "wide_tokens": 0})
+    features = Features.fit(kinds, table, None, task, max_tokens=8, wide_tokens=sizes.wide_tokens)
+    network = Network(sizes, features.sizes, Target.fit(task, classes, y), seed=0)
+    parts = [{name: column[at] for name, column in table.items()} for at in (slice(180), slice(180, None))]
+    rows, unseen = (
+        LabelledRows(features.encode(part), y[at])
+        for part, at in zip(parts, (slice(180), slice(180, None)), strict=True)
+    )
+    return train(network, features, rows, unseen, settings)[0], features, table, y
+
+
+@pytest.fixture(scope="module", params=["multilabel", "regression"])
+def exported(request, tmp_path_factory):
+    """A folder with a trained model whose parts all have a weight, its export beside it, and the table."""
+    folder = tmp_path_factory.mktemp(request.param)
+    network, features, table, _ = trained(request.param)
+    network.companion.set_mix([0.25, 0.25, 0.25, 0.25])
+    save_model(folder / "trained", network, features)
+    export_onnx(folder / "trained", folder / "onnx")
+    return folder, table
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_trees_as_arrays_say_what_the_library_says(task):
+    _, level = a_table()
+    random = np.random.default_rng(1)
+    inputs = np.c_[level, random.normal(size=(240, 3))].astype(np.float32)
+    inputs[random.random(inputs.shape) < 0.1] = np.nan
+    y, classes = labels(task, level)
+    n_outputs = head_of(task).n_outputs(len(classes))
+    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 30, None, seed=0)
+    arrays = as_arrays(boosted)
+    model = boosted.models[0]
+    theirs = model.predict(inputs) if task == "regression" else model.decision_function(inputs)
+    said = boosted.raw(inputs)
+    np.testing.assert_allclose(said[:, : theirs.reshape(240, -1).shape[1]], theirs.reshape(240, -1))
+    trees = Trees(type("Shape", (), vars(arrays)), n_outputs)
+    trees.load_state_dict(arrays.tensors)
+    ours = (trees(torch.from_numpy(inputs)) + trees.base).numpy()
+    np.testing.assert_allclose(ours, said, atol=2e-5 * max(1, np.abs(said).max()))
+    # On a grid of a power of two: in any order the sum is the same.
+    leaves = arrays.tensors["value"].numpy()
+    forwards, backwards = np.float32(0), np.float32(0)
+    for value in leaves[:200]:
+        forwards += value
+    for value in leaves[:200][::-1]:
+        backwards += value
+    assert forwards == backwards
+
+
+def test_threshold_between_two_numbers_of_single_precision_parts_them():
+    low = np.float32(1.0)
+    high = np.nextafter(low, np.float32(2))
+    inputs = np.repeat(np.array([[low], [high]], np.float32), 40, axis=0)
+    y = np.repeat([0.0, 1.0], 40)
+    arrays = as_arrays(fit_trees(head_of("regression"), inputs, y, 1, 40, None, seed=0))
+    trees = Trees(type("Shape", (), vars(arrays)), 1)
+    trees.load_state_dict(arrays.tensors)
+    said = (trees(torch.from_numpy(inputs)) + trees.base)[:, 0]
+    assert said[:40].max() < 0.3 < 0.7 < said[40:].min()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_all_alike_give_a_line_and_no_tree(task):
+    y, classes = labels(task, np.zeros(30))
+    n_outputs = head_of(task).n_outputs(len(classes))
+    inputs = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 10, None, seed=0)
+    assert np.isfinite(boosted.raw(inputs)).all()
+    weight, bias = fit_line(head_of(task), inputs, y, n_outputs, 1.0, None)
+    assert np.isfinite(inputs @ weight + bias).all()
+    assert as_arrays(boosted).n_trees == (10 if task == "regression" else 0)
+
+
+def test_blend_leaves_out_what_only_adds_noise_and_shares_between_equals():
+    random = np.random.default_rng(0)
+    truth = torch.from_numpy(random.normal(size=(400, 1)))
+    good, twin, noise = (truth + torch.from_numpy(random.normal(size=(400, 1))) * s for s in (0.5, 0.5, 0))
+    noise = torch.from_numpy(random.normal(size=(400, 1)))
+    weights = fit_blend({DEEP: good, LINE: twin, TREES: noise}, lambda said: ((said - truth) ** 2).sum() / 0.5)
+    deep, _, line, trees = weights
+    assert trees == 0
+    assert deep == pytest.approx(line, abs=0.1)
+    assert deep + line == pytest.approx(0.9, abs=0.1)
+
+
+def test_companion_finds_what_a_short_training_of_the_encoder_does_not():
+    network, _, _, _ = trained("regression", kinds={"shop": "category", "price": "number", "weight": "number"})
+    assert network.blend[TREES] > 0.4
+    assert set(network.blend) <= set(PARTS)
+    assert trained("regression", ALONE)[0].companion is None
+
+
+def test_same_seed_gives_the_same_companion():
+    first, second = (trained("multiclass")[0].state_dict() for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("task", ["binary"])
+def test_second_training_keeps_blend_and_rounds_and_fits_to_all_rows(task):
+    first, features, table, y = trained(task)
+    fresh = Network(SMALL, features.sizes, first.target, seed=0)
+    rows = LabelledRows(features.encode(table), y)
+    settings = TrainingSettings(epochs=1.0, batch_tokens=512, keep="last", refit=True)
+    kept = {name: value.clone() for name, value in first.companion.state_dict().items()}
+    again, _ = train_again(first, fresh, features, rows, settings)
+    assert again.companion.shape.n_rounds == first.companion.shape.n_rounds
+    assert torch.equal(again.companion.mix, kept["mix"])
+
+
+def test_loaded_model_scores_as_the_one_saved(exported):
+    folder, table = exported
+    network, features = load_model(folder / "trained")
+    described = json.loads((folder / "trained" / "network.json").read_text())["companion"]
+    assert described["parts"] == ["transformer", "subwords", "linear", "trees"]
+    save_model(folder / "again", network, features)
+    np.testing.assert_array_equal(
+        TorchScorer(folder / "trained").score(table), TorchScorer(folder / "again").score(table)
+    )
+
+
+def test_exported_graph_holds_one_operator_for_all_trees_and_scores_as_torch(exported):
+    folder, table = exported
+    model = onnx.load(folder / "onnx" / "network.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node].count(OPERATOR) == 1
+    deviation = load_model(folder / "trained")[0].target.deviation
+    assert parity(folder / "trained", folder / "onnx", [table]) / deviation < 1e-5
+
+
+def test_engine_that_knows_no_trees_runs_the_rest(exported):
+    folder, table = exported
+    chosen = Engine.parse("openvino-fp32")
+    if lacks := missing_requirement(chosen):
+        pytest.skip(lacks)
+    scale = load_model(folder / "trained")[0].target.deviation
+    exact, other = (
+        Scorer(folder / "onnx", engine=each).score(table) for each in (Engine.parse("onnxruntime-fp32"), chosen)
+    )
+    assert np.abs(exact - other).max() / scale < 1e-4
+
+
+def test_trees_taken_out_read_what_they_need_and_no_more(exported):
+    folder, _ = exported
+    alone, rest = take_out(onnx.load(folder / "onnx" / "network.onnx"))
+    assert all(node.op_type != OPERATOR for node in rest.graph.node)
+    assert "text" not in {each.name for each in alone.graph.input}
+    assert "tree_logits" in {each.name for each in rest.graph.input}
+
+
+@pytest.mark.parametrize("part", [TREES, LINE])
+def test_part_without_weight_is_not_computed(tmp_path, part):
+    network, features, table, _ = trained("binary", kinds={"shop": "category", "price": "number", "when": "time"})
+    network.companion.set_mix([float(name == part) for name in PARTS])
+    save_model(tmp_path / "trained", network, features)
+    export_onnx(tmp_path / "trained", tmp_path / "onnx")
+    nodes = [node.op_type for node in onnx.load(tmp_path / "onnx" / "network.onnx").graph.node]
+    assert (OPERATOR in nodes) == (part == TREES)
+    assert "LayerNormalization" not in nodes
+    assert parity(tmp_path / "trained", tmp_path / "onnx", [table]) < 1e-5
+
+
+def test_score_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path):
+    network, features, table, _ = trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
+    network.companion.set_mix([0.0, 0.0, 0.5, 0.5])
+    save_model(tmp_path / "trained", network, features)
+    export_onnx(tmp_path / "trained", tmp_path / "onnx")
+    scorer = Scorer(tmp_path / "onnx", engine=Engine.parse("onnxruntime-fp32"))
+    together = scorer.score(table)
+    alone = [scorer.score({name: column[[row]] for name, column in table.items()}) for row in range(30)]
+    np.testing.assert_array_equal(together[:30], np.concatenate(alone))
