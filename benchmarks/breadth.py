@@ -173,21 +173,21 @@ def _plain(columns: dict[str, str], table: Table, test: Table) -> tuple[np.ndarr
     parts: list[list[np.ndarray]] = []
     late: list[list[np.ndarray]] = []
     for name, kind in columns.items():
-        here = [table[name], test[name]]
+        cells = [table[name], test[name]]
         if kind == "category":
             encoder = OrdinalEncoder(
                 handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
-            ).fit(here[0][:, None])
-            parts.append([encoder.transform(each[:, None]) for each in here])
+            ).fit(cells[0][:, None])
+            parts.append([encoder.transform(each[:, None]) for each in cells])
         elif kind == "time":
-            parts.append([_time(each) for each in here])
+            parts.append([_time(each) for each in cells])
         elif kind == "text":
-            words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit([cell or "" for cell in here[0]])
-            bags = [words.transform([cell or "" for cell in each]) for each in here]
+            words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit([cell or "" for cell in cells[0]])
+            bags = [words.transform([cell or "" for cell in each]) for each in cells]
             topics = TruncatedSVD(min(50, bags[0].shape[1] - 1), random_state=SEED).fit(bags[0])
             late.append([topics.transform(bag) for bag in bags])
         else:
-            parts.append([each[:, None] for each in here])
+            parts.append([each[:, None] for each in cells])
     sides = [np.concatenate(side, axis=1).astype(np.float64) for side in zip(*parts, *late, strict=True)]
     return sides[0], sides[1]
 

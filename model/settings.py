@@ -113,10 +113,6 @@ class TrainingSettings(OptimisationSettings):
     The last is better where the level of the labels drifts: a loss on few days depends above all on that level."""
     wide_penalty: Positive = 0.3
     """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
-    companion: Literal["measured", "none"] = "measured"
-    """measured: boosted trees and a linear model of the columns are fitted too, and what scores is the blend of all
-    that is best on the validation rows, where a part may weigh nothing. none: the Transformer alone, with what reads
-    texts and contexts."""
     patience_epochs: Count = 2  # type: ignore[misc]
     """Epochs without a better validation loss before training stops."""
     calibrate: bool = True

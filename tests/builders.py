@@ -43,6 +43,7 @@ products:
       network: {d_model: 16, n_heads: 2, n_layers: 1, d_feedforward: 32}
       pretrain: {epochs: 1, batch_tokens: 512}
       train: {epochs: 8, batch_tokens: 512, learning_rate: 0.003, keep: last, refit: true}
+      companion: none
       engine: onnxruntime-fp32
     gates: {metric: auc, limit: 0.5, max_behind_baseline: 0.5, max_behind_champion: 0.5}
     schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}

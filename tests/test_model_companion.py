@@ -19,15 +19,15 @@ from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
+from model.training.blending import fit_blend
 from model.training.boosting import as_arrays, fit_trees
-from model.training.companion import fit_blend, fit_line
+from model.training.companion import fit_line
 from model.training.fit import LabelledRows
 from model.training.train import train, train_again
 
 KINDS = {"shop": "category", "price": "number", "weight": "number", "note": "text", "when": "time"}
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0, max_tokens=8, wide_tokens=16)
 QUICK = TrainingSettings(epochs=1.0, batch_tokens=512)
-ALONE = TrainingSettings(epochs=1.0, batch_tokens=512, companion="none")
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 
 
@@ -60,7 +60,7 @@ def labels(task, level):
     return level * 40 + 300, ()
 
 
-def trained(task, settings=QUICK, kinds=KINDS):
+def trained(task, kinds=KINDS, companion=True):
     """A network of the task, trained on the table, with its features and the table."""
     table, level = a_table()
     table = {name: table[name] for name in kinds}
@@ -73,7 +73,7 @@ def trained(task, settings=QUICK, kinds=KINDS):
         LabelledRows(features.encode(part), y[at])
         for part, at in zip(parts, (slice(180), slice(180, None)), strict=True)
     )
-    return train(network, features, rows, unseen, settings)[0], features, table, y
+    return train(network, features, rows, unseen, QUICK, companion=companion)[0], features, table, y
 
 
 @pytest.fixture(scope="module", params=["multilabel", "regression"])
@@ -98,13 +98,13 @@ def test_trees_as_arrays_say_what_the_library_says(task):
     boosted = fit_trees(head_of(task), inputs, y, n_outputs, 30, None, seed=0)
     arrays = as_arrays(boosted)
     model = boosted.models[0]
-    theirs = model.predict(inputs) if task == "regression" else model.decision_function(inputs)
-    said = boosted.raw(inputs)
-    np.testing.assert_allclose(said[:, : theirs.reshape(240, -1).shape[1]], theirs.reshape(240, -1))
+    expected = model.predict(inputs) if task == "regression" else model.decision_function(inputs)
+    answers = boosted.raw(inputs)
+    np.testing.assert_allclose(answers[:, : expected.reshape(240, -1).shape[1]], expected.reshape(240, -1))
     trees = Trees(type("Shape", (), vars(arrays)), n_outputs)
     trees.load_state_dict(arrays.tensors)
-    ours = (trees(torch.from_numpy(inputs)) + trees.base).numpy()
-    np.testing.assert_allclose(ours, said, atol=2e-5 * max(1, np.abs(said).max()))
+    found = (trees(torch.from_numpy(inputs)) + trees.base).numpy()
+    np.testing.assert_allclose(found, answers, atol=2e-5 * max(1, np.abs(answers).max()))
     # On a grid of a power of two: in any order the sum is the same.
     leaves = arrays.tensors["value"].numpy()
     forwards, backwards = np.float32(0), np.float32(0)
@@ -123,8 +123,8 @@ def test_threshold_between_two_numbers_of_single_precision_parts_them():
     arrays = as_arrays(fit_trees(head_of("regression"), inputs, y, 1, 40, None, seed=0))
     trees = Trees(type("Shape", (), vars(arrays)), 1)
     trees.load_state_dict(arrays.tensors)
-    said = (trees(torch.from_numpy(inputs)) + trees.base)[:, 0]
-    assert said[:40].max() < 0.3 < 0.7 < said[40:].min()
+    answers = (trees(torch.from_numpy(inputs)) + trees.base)[:, 0]
+    assert answers[:40].max() < 0.3 < 0.7 < answers[40:].min()
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -144,7 +144,7 @@ def test_blend_leaves_out_what_only_adds_noise_and_shares_between_equals():
     truth = torch.from_numpy(random.normal(size=(400, 1)))
     good, twin, noise = (truth + torch.from_numpy(random.normal(size=(400, 1))) * s for s in (0.5, 0.5, 0))
     noise = torch.from_numpy(random.normal(size=(400, 1)))
-    weights = fit_blend({DEEP: good, LINE: twin, TREES: noise}, lambda said: ((said - truth) ** 2).sum() / 0.5)
+    weights = fit_blend({DEEP: good, LINE: twin, TREES: noise}, lambda answers: ((answers - truth) ** 2).sum() / 0.5)
     deep, _, line, trees = weights
     assert trees == 0
     assert deep == pytest.approx(line, abs=0.1)
@@ -155,7 +155,7 @@ def test_companion_finds_what_a_short_training_of_the_encoder_does_not():
     network, _, _, _ = trained("regression", kinds={"shop": "category", "price": "number", "weight": "number"})
     assert network.blend[TREES] > 0.4
     assert set(network.blend) <= set(PARTS)
-    assert trained("regression", ALONE)[0].companion is None
+    assert trained("regression", companion=False)[0].companion is None
 
 
 def test_same_seed_gives_the_same_companion():
@@ -171,9 +171,9 @@ def test_second_training_keeps_blend_and_rounds_and_fits_to_all_rows(task):
     rows = LabelledRows(features.encode(table), y)
     settings = TrainingSettings(epochs=1.0, batch_tokens=512, keep="last", refit=True)
     kept = {name: value.clone() for name, value in first.companion.state_dict().items()}
-    again, _ = train_again(first, fresh, features, rows, settings)
-    assert again.companion.shape.n_rounds == first.companion.shape.n_rounds
-    assert torch.equal(again.companion.mix, kept["mix"])
+    second, _ = train_again(first, fresh, features, rows, settings)
+    assert second.companion.shape.n_rounds == first.companion.shape.n_rounds
+    assert torch.equal(second.companion.mix, kept["mix"])
 
 
 def test_loaded_model_scores_as_the_one_saved(exported):
@@ -228,9 +228,9 @@ def test_part_without_weight_is_not_computed(tmp_path, part):
     assert parity(tmp_path / "trained", tmp_path / "onnx", [table]) < 1e-5
 
 
-def test_score_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path):
+def test_what_trees_say_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path):
     network, features, table, _ = trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
-    network.companion.set_mix([0.0, 0.0, 0.5, 0.5])
+    network.companion.set_mix([0.0, 0.0, 0.0, 1.0])
     save_model(tmp_path / "trained", network, features)
     export_onnx(tmp_path / "trained", tmp_path / "onnx")
     scorer = Scorer(tmp_path / "onnx", engine=Engine.parse("onnxruntime-fp32"))

@@ -90,6 +90,9 @@ class Head(ABC):
     mix_prior: ClassVar[float] = 1.0
     """Weight of each of two models, encoder and linear model, before any row is seen: logits add up."""
 
+    has_companion: ClassVar[bool] = False
+    """Whether `model.training.companion` can fit trees and a line to its labels: classes, or a number."""
+
     # Metrics.
     metric_names: ClassVar[tuple[str, ...]]
     """Keys of `metrics`, the most usual first."""

@@ -21,6 +21,7 @@ class Multilabel(LogisticHead):
     """A logit for each label."""
 
     task = "multilabel"
+    has_companion = True
     normalises_labels = True
     min_classes = 1
     metric_names = (

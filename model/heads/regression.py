@@ -16,6 +16,7 @@ class Regression(Head):
     """One output: the label in standard deviations from the mean of the training rows."""
 
     task = "regression"
+    has_companion = True
     label_kind = "number"
     largest_label = 1e30  # as of number columns: single precision holds it, its differences and their mean
     ridge_scale = 1.0

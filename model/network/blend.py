@@ -4,7 +4,6 @@ Needs no torch: scoring reads it too.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 DEEP, TEXT, LINE, TREES = "transformer", "subwords", "linear", "trees"
 PARTS = (DEEP, TEXT, LINE, TREES)
@@ -35,10 +34,10 @@ class Shape:
     """The parts of the blend that have a weight."""
 
     @classmethod
-    def of(cls, described: dict[str, Any] | None) -> "Shape | None":
+    def of(cls, described: dict | None) -> "Shape | None":
         """Return the shape in the content of `network.json`; None for a model without a companion."""
         return None if described is None else cls(**{**described, "parts": tuple(described["parts"])})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict:
         """Return the content for `network.json`."""
         return asdict(self)

@@ -143,13 +143,12 @@ class Network(nn.Module):
     def parts(self, batch: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """Return the logits of parts of the blend, by their names. Shapes: as in `forward`."""
         companion = self.companion
-        assert companion is not None
         text = None if self.wide is None else self.wide(batch["bag"], batch["bag_weights"])
         said_by: dict[str, Callable[[], Tensor | None]] = {
             DEEP: lambda: self.deep(batch).float(),
             TEXT: lambda: text,
-            LINE: lambda: companion.line_logits(batch, text),
-            TREES: lambda: companion.tree_logits(batch, text),
+            LINE: lambda: None if companion is None else companion.line_logits(batch, text),
+            TREES: lambda: None if companion is None else companion.tree_logits(batch, text),
         }
         logits = {name: said_by[name]() for name in names}
         return {name: each for name, each in logits.items() if each is not None}

@@ -158,8 +158,8 @@ class OpenVino:
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch."""
         if self.trees is not None:
-            said = self.trees.run([TREE_LOGITS], _only(batch, self.tree_inputs))[0]
-            batch = {**batch, TREE_LOGITS: said}
+            sums = self.trees.run([TREE_LOGITS], _only(batch, self.tree_inputs))[0]
+            batch = {**batch, TREE_LOGITS: sums}
         request = self.requests.get()
         try:
             request.infer(_only(batch, self.inputs), share_inputs=True)

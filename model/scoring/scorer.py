@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ class TorchScorer(_Scoring):
         self.classes, self.shape = _classes_and_shape(folder)
         self.device = device()
         self.network = network.to(self.device)
+        self.only: str | None = None
         self.batch_tokens = 65_536 if self.device.type == "cuda" else 4096
         self.engine = {
             "engine": "torch",
@@ -112,7 +114,17 @@ class TorchScorer(_Scoring):
 
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
-            return self.network.scores(tensors).cpu().numpy()
+            if self.only is None:
+                return self.network.scores(tensors).cpu().numpy()
+            assert self.network.target is not None
+            logits = self.network.parts(tensors, [self.only])[self.only]
+            return self.network.target.head.scores(logits.float(), self.network.target).cpu().numpy()
+
+    def of_part(self, name: str) -> "TorchScorer":
+        """Return what scores with one part of the blend alone, calibrated as the blend is."""
+        scorer = copy(self)
+        scorer.only = name
+        return scorer
 
 
 def _classes_and_shape(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

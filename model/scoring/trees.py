@@ -4,7 +4,7 @@ The network is traced with what the trees say as an input and what they read as 
 node, `TreeEnsembleRegressor`. An engine that does not know it runs the rest, beside ONNX Runtime for the trees.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -21,12 +21,12 @@ OPERATOR, DOMAIN, VERSION = "TreeEnsembleRegressor", "ai.onnx.ml", 3
 def insert(model: onnx.ModelProto, trees: "Trees") -> None:
     """Put the trees between the output TREE_INPUTS of the model and its input TREE_LOGITS, which both go."""
     graph = model.graph
-    (said,) = (each for each in graph.input if each.name == TREE_LOGITS)
+    (sums,) = (each for each in graph.input if each.name == TREE_LOGITS)
     (read,) = (each for each in graph.output if each.name == TREE_INPUTS)
-    graph.input.remove(said)
+    graph.input.remove(sums)
     graph.output.remove(read)
     # Kept for those who take the trees out again.
-    graph.value_info.extend([said, read])
+    graph.value_info.extend([sums, read])
     node = helper.make_node(OPERATOR, [TREE_INPUTS], [TREE_LOGITS], domain=DOMAIN, name="trees", **_attributes(trees))
     nodes = list(graph.node)
     before = _needed_for(nodes, TREE_INPUTS)
@@ -69,7 +69,7 @@ def _needed_for(nodes: list[onnx.NodeProto], output: str) -> set[int]:
     return found
 
 
-def _attributes(trees: "Trees") -> dict[str, Any]:
+def _attributes(trees: "Trees") -> dict:
     arrays = {name: tensor.numpy() for name, tensor in trees.named_buffers()}
     roots, n_nodes = arrays["roots"], len(arrays["value"])
     tree = np.searchsorted(roots, np.arange(n_nodes), "right") - 1

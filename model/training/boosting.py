@@ -16,7 +16,7 @@ from torch import Tensor
 from model.heads.base import Head
 
 FEW_ROWS = 5_000
-ROUNDS = (40, 80, 160, 320)
+ROUNDS = (20, 40, 80, 160, 320)
 """Rounds after which it is looked whether more are of use."""
 LOGIT_OF_NONE = 8.0
 """Logit of what a training has never, or always, seen."""
@@ -44,12 +44,12 @@ class Boosted:
         stages = [None if model is None else _stages(model, inputs) for model in self.models]
         n_rounds = max((model.max_iter for model in self.models if model is not None), default=1)
         for _ in range(n_rounds):
-            said = np.tile(self.constant, (len(inputs), 1))
+            answers = np.tile(self.constant, (len(inputs), 1))
             for at, stage in enumerate(stages):
                 if stage is not None:
                     columns, found = next(stage)
-                    said[:, at + np.asarray(columns)] = found
-            yield said
+                    answers[:, at + np.asarray(columns)] = found
+            yield answers
 
 
 def _stages(model: Any, inputs: np.ndarray) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -112,7 +112,7 @@ def _estimator(head: Head, shape: tuple[int, ...], y: np.ndarray, seed: int) -> 
         categorical_features=None,
         early_stopping=False,
         warm_start=True,
-        learning_rate=0.06 if is_small else 0.1,
+        learning_rate=0.1,
         max_leaf_nodes=12 if is_small else 31,
         min_samples_leaf=int(np.clip(n_rows // 60, 3, 20)),
         l2_regularization=1.0,

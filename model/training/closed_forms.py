@@ -82,7 +82,7 @@ def wide_out_of_fold(
 
     units, _ = unit_bags(wide, parts)
     n_folds = min(n_folds, len(outputs))
-    fold, said = np.random.default_rng(seed).permutation(len(outputs)) % n_folds, np.zeros(outputs.shape)
+    fold, answers = np.random.default_rng(seed).permutation(len(outputs)) % n_folds, np.zeros(outputs.shape)
     mean = np.average(outputs, axis=0, weights=row_weights)
     for number in range(n_folds):
         learnt = fold != number
@@ -90,8 +90,8 @@ def wide_out_of_fold(
             continue
         weights = None if row_weights is None else row_weights[learnt]
         ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(units[learnt], outputs[learnt], weights)
-        said[~learnt] = (ridge.predict(units[~learnt]).reshape(-1, outputs.shape[1]) - mean) * scale
-    return torch.from_numpy(said).float()
+        answers[~learnt] = (ridge.predict(units[~learnt]).reshape(-1, outputs.shape[1]) - mean) * scale
+    return torch.from_numpy(answers).float()
 
 
 def unit_bags(wide: Wide, parts: Sequence[Encoded]) -> tuple[Any, np.ndarray]:

@@ -8,7 +8,7 @@ Shape legend: n rows, k inputs, o outputs, p parts of the blend.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +20,12 @@ from model.features.encoded import Encoded
 from model.features.fitting import chosen_rows
 from model.features.kinds import CATEGORY, NUMBER, TIME
 from model.heads.base import Head
-from model.network.blend import LINE, PARTS, TEXT, TREES, Shape
+from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.target import Target
 from model.training.boosting import LOGIT_OF_NONE, Boosted, as_arrays, choose_rounds, fit_trees
 from model.training.loss import Loss
-from model.training.optimum import minimise
 
 MAX_ROWS = 200_000
 """Rows that it is fitted to; of more it takes a sample."""
@@ -40,8 +39,6 @@ STRENGTHS = (0.03, 0.3, 3.0, 30.0)
 CHUNK_ROWS = 8192
 COLUMNS = ("categories", "numbers", "times")
 """Inputs of a batch that hold the columns it reads."""
-COST_OF_A_PART = 1.0
-"""By how much a part must lower the loss of all validation rows together. Source: Akaike 1974 (AIC)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +67,10 @@ class Rows:
         )
 
 
-def has_columns(network: Network) -> bool:
-    """Return whether a network has columns that a companion reads."""
-    return any(network.sizes.of(kind) for kind in (CATEGORY, NUMBER, TIME))
+def can_have_companion(network: Network) -> bool:
+    """Return whether a network has columns that a companion reads, and labels that it can be fitted to."""
+    assert network.target is not None
+    return network.target.head.has_companion and any(network.sizes.of(kind) for kind in (CATEGORY, NUMBER, TIME))
 
 
 def rows_of(parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weights: np.ndarray | None) -> Rows:
@@ -161,7 +159,7 @@ class _Fit:
         def losses_by_round(fitted: list[Boosted]) -> np.ndarray:
             return np.sum(
                 [
-                    [self._loss(said, at) for said in trees.staged(self.judged_inputs[at])]
+                    [self._loss(answers, at) for answers in trees.staged(self.judged_inputs[at])]
                     for trees, at in zip(fitted, chosen, strict=True)
                 ],
                 axis=0,
@@ -176,10 +174,10 @@ class _Fit:
         least, strength, said_by_line = np.inf, STRENGTHS[0], said_by_trees
         for tried in STRENGTHS:
             lines = [self.line(self.rows[learnt], self.lines[learnt], tried) for learnt, _ in self.folds]
-            said = [self.judged_lines[at] @ line[0] + line[1] for at, line in zip(chosen, lines, strict=True)]
-            loss = sum(self._loss(each, at) for each, at in zip(said, chosen, strict=True))
+            answers = [self.judged_lines[at] @ line[0] + line[1] for at, line in zip(chosen, lines, strict=True)]
+            loss = sum(self._loss(each, at) for each, at in zip(answers, chosen, strict=True))
             if loss < least:
-                least, strength, said_by_line = loss, tried, said
+                least, strength, said_by_line = loss, tried, answers
         at = torch.from_numpy(np.concatenate(chosen))
         logits = {
             name: torch.from_numpy(np.concatenate(each))
@@ -198,10 +196,10 @@ class _Fit:
         """Return weight and bias of a line fitted to rows. Shapes: inputs sparse [n, k]; returns [k, o], [o]."""
         return fit_line(self.head, inputs, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
 
-    def _loss(self, said: np.ndarray, chosen: np.ndarray) -> float:
+    def _loss(self, answers: np.ndarray, chosen: np.ndarray) -> float:
         """Return the loss of what is said of some of the judged rows. Shapes: [m, o], int64 [m]."""
         weights = None if self.judged.weights is None else torch.from_numpy(self.judged.weights[chosen]).float()
-        return float(Loss(target=self.target)(torch.from_numpy(said), self.judged.labels[chosen], weights))
+        return float(Loss(target=self.target)(torch.from_numpy(answers), self.judged.labels[chosen], weights))
 
 
 def _fit_columns(columns: Columns, rows: Rows, outputs: np.ndarray, seed: int) -> list[Tensor]:
@@ -312,50 +310,9 @@ def fit_line(
 def said_by(companion: Companion, rows: Rows) -> dict[str, Tensor]:
     """Return what each part beside the encoder says of rows, by its name. Shapes: float32 [n, o] each."""
     cut = [rows[part] for part in np.array_split(np.arange(len(rows)), range(CHUNK_ROWS, len(rows), CHUNK_ROWS))]
-    said = {LINE: torch.cat([companion.line_logits(part.batch, part.text) for part in cut])}
+    answers = {LINE: torch.cat([companion.line_logits(part.batch, part.text) for part in cut])}
     if rows.text is not None:
-        said[TEXT] = rows.text
+        answers[TEXT] = rows.text
     if companion.trees is not None:
-        said[TREES] = torch.cat([companion.tree_logits(part.batch, part.text) for part in cut])
-    return said
-
-
-def fit_blend(
-    parts: Mapping[str, Tensor], loss: Callable[[Tensor], Tensor], cost: float = COST_OF_A_PART
-) -> np.ndarray:
-    """Return the weight of each of the p parts, 0 for one that is not worth its cost.
-
-    `parts` are the logits of those that there are, by name. Weights are drawn to equal shares as by one more
-    observation each; of all choices of parts that with the least loss is taken, where each part costs `cost`.
-    Shapes: logits [n, o]; loss: [n, o] -> [], a likelihood's, summed over the rows; returns float64 [p].
-    """
-    best, result = np.inf, np.zeros(len(PARTS))
-    n_rows = max(1, *map(len, parts.values()))
-    for size in range(1, len(parts) + 1):
-        for chosen in itertools.combinations(parts, size):
-            logits, moves = [parts[part].double() for part in chosen], torch.zeros(size, dtype=torch.float64)
-            moves.requires_grad_()
-
-            def objective(logits: list[Tensor] = logits, moves: Tensor = moves) -> Tensor:
-                weights = moves.exp() / len(logits)
-                blend = torch.stack(logits, -1) @ weights
-                return (loss(blend) + moves.square().sum() / 2) / n_rows
-
-            minimise([moves], objective)
-            total = float(objective().detach()) * n_rows + cost * size
-            if total < best - 1e-9:
-                best, result = total, np.zeros(len(PARTS))
-                result[[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
-    return result
-
-
-def likelihood(
-    target: Target, parts: Mapping[str, Tensor], labels: Tensor, class_weights: Tensor | None
-) -> Callable[[Tensor], Tensor]:
-    """Return the loss of logits as a likelihood's, over all rows; that of numbers takes the errors of the best part."""
-    loss = Loss(target=target, class_weights=class_weights)
-    variance = 0.5
-    if not target.head.has_probabilities:
-        least = min(float(loss(each, labels)) for each in parts.values())
-        variance = max(least / len(labels), torch.finfo(torch.float32).tiny)
-    return lambda logits: loss(logits, labels) / (2 * variance)
+        answers[TREES] = torch.cat([companion.tree_logits(part.batch, part.text) for part in cut])
+    return answers

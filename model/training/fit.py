@@ -17,6 +17,7 @@ from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
 from model.settings import TrainingSettings
+from model.training.blending import fit_blend, likelihood
 from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
     FEW_ROWS,
@@ -24,10 +25,8 @@ from model.training.companion import (
     N_FOLDS,
     Rows,
     Unseen,
-    fit_blend,
+    can_have_companion,
     fit_companion,
-    has_columns,
-    likelihood,
     rows_of,
     said_by,
 )
@@ -54,8 +53,15 @@ class LabelledRows:
 class Fit:
     """A network, the rows that it learns from, and the ways in which it learns from them."""
 
-    def __init__(self, network: Network, features: Features, rows: LabelledRows, settings: TrainingSettings) -> None:
-        """Check the rows and weigh them.
+    def __init__(
+        self,
+        network: Network,
+        features: Features,
+        rows: LabelledRows,
+        settings: TrainingSettings,
+        companion: bool = False,
+    ) -> None:
+        """Check the rows and weigh them; `companion` says whether to fit one.
 
         Raises: ValueError for a network without a target or of other features, and for labels that do not fit.
         """
@@ -71,6 +77,7 @@ class Fit:
         self.class_weights = balanced_class_weights(self.target, self.labels) if is_balanced else None
         self.loss = Loss(target=self.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
         self.unseen: Unseen | None = None
+        self.has_companion = companion and can_have_companion(network)
         compile_blocks(network.to(device()))
 
     def add(self, encoded: Encoded, labels: Tensor) -> None:
@@ -121,11 +128,11 @@ class Fit:
             fit_wide(self.network.wide, self.parts, *self._ridge(), weights)
 
     def fit_companion(self, validation: LabelledRows | None = None) -> None:
-        """Fit trees and a line to the columns of all parts, if the settings ask for them and there are such columns.
+        """Fit trees and a line to the columns of all parts, if they are asked for and there are such columns.
 
         What `validation` is of later days says how strongly; without such rows, parts of the rows themselves do.
         """
-        if self.settings.companion == "none" or not has_columns(self.network):
+        if not self.has_companion:
             return
         weights = self._companion_weights()
         text = None
@@ -154,13 +161,13 @@ class Fit:
         assert network.companion is not None
         assert unseen is not None
         beside = fit_blend(unseen.logits, likelihood(self.target, unseen.logits, unseen.labels, self.class_weights))
-        said = said_by(network.companion, rows)
-        flat = torch.stack([said[name].double() * beside[PARTS.index(name)] for name in said]).sum(0)
+        answers = said_by(network.companion, rows)
+        flat = torch.stack([answers[name].double() * beside[PARTS.index(name)] for name in answers]).sum(0)
         chosen = chosen_rows(len(encoded), MAX_ROWS)
         deep = predict_in_batches(network, network.deep, encoded, self.settings.batch_tokens, chosen)
-        both = {DEEP: deep, LINE: flat}
-        loss = likelihood(self.target, both, rows.labels, self.class_weights)
-        of_deep, of_flat = fit_blend(both, loss)[[PARTS.index(DEEP), PARTS.index(LINE)]]
+        two = {DEEP: deep, LINE: flat}
+        loss = likelihood(self.target, two, rows.labels, self.class_weights)
+        of_deep, of_flat = fit_blend(two, loss)[[PARTS.index(DEEP), PARTS.index(LINE)]]
         network.companion.set_mix([of_deep, *(of_flat * beside[1:])])
 
     def _unseen(self, validation: LabelledRows) -> Rows:

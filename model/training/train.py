@@ -66,16 +66,17 @@ def train(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     checkpoints: Checkpoints | None = None,
     refit: bool = True,
+    companion: bool = False,
 ) -> tuple[Network, History]:
     """Return the network with the weights that `settings.keep` names, calibrated on the validation rows, and losses.
 
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
     the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
-    caller's to ask for, by `train_again`. `on_epoch` is called with each epoch's entry of the history; what it raises
-    ends the training.
+    caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns
+    score beside it. `on_epoch` is called with each epoch's entry of the history; what it raises ends the training.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
-    fit = Fit(network, features, rows, settings)
+    fit = Fit(network, features, rows, settings, companion)
     encoded_val, labels_val = validation.encoded, checked_labels(network, validation, "validation")
     is_probe_alone = settings.probe and not settings.epochs
 
@@ -128,7 +129,7 @@ def train_again(
     history has no validation loss.
     Raises: as `train`.
     """
-    fit = Fit(network, features, rows, settings)
+    fit = Fit(network, features, rows, settings, first.companion is not None)
     with deterministic(settings.seed):
         if settings.probe:
             fit.fit_head(*fit.encode_once())

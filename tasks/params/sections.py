@@ -198,6 +198,10 @@ class Model:
     """Masked modelling. Used by init: pretrain only."""
     train: TrainingSettings = Field(default_factory=TrainingSettings)
     """Supervised training."""
+    companion: Literal["measured", "none"] = "measured"
+    """measured: boosted trees and a linear model of the columns are fitted too, and what scores is the blend of all
+    that is best on the validation rows, where a part may weigh nothing. none: the Transformer alone, with what reads
+    texts and contexts."""
     engine: Annotated[str, OneOf(ENGINES)] = MEASURED
     """The engine that scores: measured when the model is exported, or the one named, such as onnxruntime-fp32."""
 

@@ -34,6 +34,7 @@ CROSS_VALIDATION = (
     "tasks/rows/splitting.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
+    "tasks/training/gate_metric.py",
     "tasks/training/measuring.py",
     "model/evaluation",
     "model/scoring/engines.py",

@@ -1,5 +1,6 @@
 """Write a trained model as ONNX, prove that it scores as torch does, and choose the engine that runs it."""
 
+import time
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +26,8 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Of a regression's mean, which single precision holds no better, however little its targets deviate."""
 N_CALIBRATION_ROWS = 128
 CALIBRATION_TOKENS = 1024
+N_TIMED_ROWS = 2_000
+"""Held-out rows on which the cost of each part of the blend is measured."""
 N_MEASURED_ROWS = 20_000
 """Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
 
@@ -69,6 +72,8 @@ class Exported:
     bytes: int
     """Of the network in fp32."""
     choice: Choice
+    part_rows_per_cpu_second: dict[str, int]
+    """By the parts of the blend: the held-out rows that torch scores with that part alone, on one core."""
 
     def report(self) -> dict[str, Any]:
         """Return the content of export.json."""
@@ -78,6 +83,7 @@ class Exported:
             "tolerance": self.tolerance,
             "rows": self.rows,
             "bytes": self.bytes,
+            "part_rows_per_cpu_second": self.part_rows_per_cpu_second,
             **self.choice.report(),
         }
 
@@ -118,7 +124,21 @@ def export_model(product: Product, paths: Paths) -> Exported:
         rows=len(rows),
         bytes=(paths.onnx / NETWORK).stat().st_size,
         choice=choice,
+        part_rows_per_cpu_second=_part_speeds(paths.trained, rows.sample(N_TIMED_ROWS)),
     )
+
+
+def _part_speeds(trained: Path, rows: model_inputs.SplitPart) -> dict[str, int]:
+    """Return how many rows each part of the blend scores alone in a second of one core; nothing where one does all."""
+    from model.scoring.scorer import TorchScorer
+
+    model, table, speeds = TorchScorer(trained), rows.read_all(), dict[str, int]()
+    blend = model.network.blend if len(model.network.blend) > 1 and len(rows) else {}
+    for name in blend:
+        began = time.process_time()
+        model.of_part(name).score(table)
+        speeds[name] = round(len(rows) / max(time.process_time() - began, 1e-6))
+    return speeds
 
 
 def candidate_engines(product: Product) -> "list[Engine]":

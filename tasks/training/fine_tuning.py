@@ -153,6 +153,7 @@ def _train(
         on_epoch=on_epoch,
         checkpoints=state,
         refit=refit and not refits,
+        companion=product.model.companion == "measured",
     )
     if refits:
         y = np.concatenate([parts.y_train, parts.y_val])

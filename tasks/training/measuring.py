@@ -4,7 +4,7 @@ A row of a class that training never saw cannot be answered rightly, and counts 
 measurement are the training rows' and the held-out rows' together, and the score of one that was never seen is 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,19 @@ from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
 from tasks.runtime.paths import Paths
+from tasks.training.gate_metric import gate_metric
 
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
     from model.evaluation.metrics import Metrics
+    from model.scoring.scorer import TorchScorer
 
 N_RESAMPLES = 500
 SEED = 0
 MAX_BASELINE_ROWS = 1_000_000
 """The baseline's libraries hold all rows in memory: of more it sees a sample."""
+MAX_PART_ROWS = 5_000
+"""Held-out rows on which each part of the blend is measured alone."""
 UNCALIBRATED = "model_before_calibration"
 
 Scores = dict[str, np.ndarray]
@@ -56,6 +60,16 @@ def final_scores(scores: Scores) -> Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one part of the blend is worth."""
+
+    weight: float
+    """In the blend."""
+    metric: float | None
+    """The gates' metric of its scores alone, on held-out rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Metrics of a trained model and of the baseline on held-out rows."""
 
@@ -71,6 +85,8 @@ class Measured:
     """All rows of the parts train and test."""
     calibration: dict[str, tuple[float, ...]]
     """Scale and offset of the model."""
+    parts: dict[str, "Part"]
+    """What each part of the blend is worth alone; none where the Transformer is all there is."""
     by_scorer: "dict[str, Metrics]"
     """Every metric by the scores' name, with the interval of the gates' metric."""
 
@@ -90,6 +106,7 @@ class Measured:
             "classes_never_trained": self.n_unseen_classes,
             "threshold": self.product.predict.threshold,
             "calibration": self.calibration,
+            "parts": {name: asdict(part) for name, part in self.parts.items()},
             **self.by_scorer,
         }
 
@@ -114,10 +131,12 @@ class Measured:
                 f", {self.n_rows_of_unseen_classes:,} of them of {self.n_unseen_classes:,} classes that training never "
                 "saw, which count as wrong"
             )
+        parts = [f"{name} {part.weight:.2f} ({format_metric(part.metric)})" for name, part in self.parts.items()]
+        blend = f"; weight of each part, and what it reaches alone: {', '.join(parts)}" if parts else ""
         return (
             f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
             f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, "
-            f"on {len(self.y):,} held-out rows{unseen}"
+            f"on {len(self.y):,} held-out rows{unseen}{blend}"
         )
 
 
@@ -150,8 +169,24 @@ def measure(product: Product, paths: Paths) -> Measured:
         n_unseen_classes=len(classes) - len(model.classes),
         n_rows={name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")},
         calibration={"scale": target.scale, "offset": target.offset},
+        parts=_measure_parts(product, model, test_rows.sample(MAX_PART_ROWS), classes),
         by_scorer=measured_scores(product, y, scores, classes),
     )
+
+
+def _measure_parts(
+    product: Product, model: "TorchScorer", rows: model_inputs.SplitPart, classes: tuple[str, ...]
+) -> dict[str, Part]:
+    """Measure every part of the blend alone; nothing where there is only one."""
+    blend = model.network.blend
+    if len(blend) < 2 or not len(rows):
+        return {}
+    y, parts = model_inputs.targets(rows.labels, product, classes), {}
+    for name, weight in blend.items():
+        scores = model_inputs.scores(model.of_part(name), rows)
+        scores = model_inputs.scores_of_classes(scores, model.classes, classes)
+        parts[name] = Part(weight=weight, metric=gate_metric(product, y, scores))
+    return parts
 
 
 def _baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline":

@@ -1,0 +1,60 @@
+"""Choose the weights of the parts that score together, on rows that none of them was fitted on.
+
+Shape legend: n rows, o outputs, p parts.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.network.blend import PARTS
+from model.target import Target
+from model.training.loss import Loss
+from model.training.optimum import minimise
+
+COST_OF_A_PART = 1.0
+"""By how much a part must lower the loss of all validation rows together. Source: Akaike 1974 (AIC)."""
+
+
+def fit_blend(
+    parts: Mapping[str, Tensor], loss: Callable[[Tensor], Tensor], cost: float = COST_OF_A_PART
+) -> np.ndarray:
+    """Return the weight of each of the p parts, 0 for one that is not worth its cost.
+
+    `parts` are the logits of those that there are, by name. Weights are drawn to equal shares as by one more
+    observation each; of all choices of parts that with the least loss is taken, where each part costs `cost`.
+    Shapes: logits [n, o]; loss: [n, o] -> [], a likelihood's, summed over the rows; returns float64 [p].
+    """
+    best, result = np.inf, np.zeros(len(PARTS))
+    n_rows = max(1, *map(len, parts.values()))
+    for size in range(1, len(parts) + 1):
+        for chosen in itertools.combinations(parts, size):
+            logits, moves = [parts[part].double() for part in chosen], torch.zeros(size, dtype=torch.float64)
+            moves.requires_grad_()
+
+            def objective(logits: list[Tensor] = logits, moves: Tensor = moves) -> Tensor:
+                weights = moves.exp() / len(logits)
+                blend = torch.stack(logits, -1) @ weights
+                return (loss(blend) + moves.square().sum() / 2) / n_rows
+
+            minimise([moves], objective)
+            total = float(objective().detach()) * n_rows + cost * size
+            if total < best - 1e-9:
+                best, result = total, np.zeros(len(PARTS))
+                result[[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
+    return result
+
+
+def likelihood(
+    target: Target, parts: Mapping[str, Tensor], labels: Tensor, class_weights: Tensor | None
+) -> Callable[[Tensor], Tensor]:
+    """Return the loss of logits as a likelihood's, over all rows; that of numbers takes the errors of the best part."""
+    loss = Loss(target=target, class_weights=class_weights)
+    variance = 0.5
+    if not target.head.has_probabilities:
+        least = min(float(loss(each, labels)) for each in parts.values())
+        variance = max(least / len(labels), torch.finfo(torch.float32).tiny)
+    return lambda logits: loss(logits, labels) / (2 * variance)
