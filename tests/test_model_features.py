@@ -137,7 +137,7 @@ def test_time_is_split_as_the_calendar_splits_it():
     when = np.array(["2012-12-31T23:59:00", "1969-03-02T06:30:00", "2013-06-30T00:00:00", "NaT"], "datetime64[s]")
     features = Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8)
     parts = features.encode({"when": when})["times"][:, 0]
-    for moment, (minute, weekday, day) in zip(when[:3].astype(datetime.datetime), parts[:3], strict=True):
+    for moment, (minute, weekday, day, _) in zip(when[:3].astype(datetime.datetime), parts[:3], strict=True):
         assert (minute, weekday, day) == (
             moment.hour * 60 + moment.minute,
             moment.weekday(),

@@ -43,6 +43,7 @@ CODE = (
     "model/network",
     "model/scoring/engines.py",
     "model/scoring/scorer.py",
+    "model/scoring/trees.py",
     "model/settings.py",
     "model/target.py",
 )
