@@ -25,7 +25,7 @@ def split(product: Product, as_of: date) -> str:
     Raises UserError when a part would be empty or hold only one class, or most labels cannot be read.
     """
     paths = Paths(product.name)
-    losses = Losses.read(paths.valid, paths.quarantine, product.target.name)
+    losses = Losses.read(paths.quarantine)
     parts = split_rows(product, as_of, paths.valid, paths.splits, losses)
     write_json(paths.report("split.json"), parts.to_json())
     return parts.summary

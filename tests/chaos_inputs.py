@@ -96,7 +96,7 @@ def nightly(product: Product, as_of: date) -> dict[str, Any]:
             assert folder_sha256(kept) == before, "a run that stops must leave everything as it was"
             raise Stopped(said)
     told, judged = read_json(paths.report("ingest.json")), read_json(paths.report("validation.json"))
-    bad = pd.read_parquet(paths.quarantine / "rows.parquet")
+    bad = read_tables(paths.quarantine / "rows", ["reasons"])
     valid = read_tables(paths.valid / "rows")
     stored = read_tables(paths.raw / "rows")
     assert told["rows_delivered"] == sum(

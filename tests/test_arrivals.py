@@ -162,7 +162,7 @@ def test_rows_without_a_key_of_theirs_are_counted_once_and_quarantined():
     _, report = run(keyed, NIGHTS[1])
     assert (report["rows_new"], report["rows_total"]) == (1, 4)
     validate(keyed, NIGHTS[1])
-    bad = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    bad = read_tables(PATHS.quarantine / "rows")
     assert len(bad) == 2
     assert set(bad["reasons"]) == {"arrived: is missing; order: is missing"}
 
@@ -240,7 +240,7 @@ def test_line_that_cannot_be_read_is_a_row_too():
     assert (report["rows_total"], report["rows_new"]) == (2, 0)
     accept_days(NIGHTS[1])
     validate(keyless, NIGHTS[1])
-    assert pd.read_parquet(PATHS.quarantine / "rows.parquet")["reasons"].tolist() == [
+    assert read_tables(PATHS.quarantine / "rows")["reasons"].tolist() == [
         "row: must have 5 cells as the header has, and has 2"
     ]
 

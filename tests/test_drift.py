@@ -15,6 +15,7 @@ from tasks.quality.checked_table import CheckedTable
 from tasks.quality.day_summaries import CATEGORIES_KEPT, DaySummary, sum_up_days
 from tasks.quality.drift import compare, is_empty_usual, stability_index
 from tasks.quality.judging import DayJudge
+from tasks.quality.ledger import JudgedDay
 from tasks.quality.verdicts import Figure
 from tasks.rows.partitions import read_tables
 from tasks.rows.raw_archive import RawIndex
@@ -52,7 +53,7 @@ def a_day(ago, table, quarantined=0):
     text = (DAY - timedelta(days=ago)).isoformat()
     checked = CheckedTable(table.assign(dt=text), table.assign(dt=text))
     checked.add_violation(table.index[len(table) - quarantined :], "weight_kg", "is wrong")
-    return sum_up_days(checked, tiny(), {text}).get(text, DaySummary(date=text))
+    return sum_up_days(checked, tiny(), date.fromisoformat(text)).get(text, DaySummary(date=text))
 
 
 def month(n_before=28):
@@ -198,10 +199,13 @@ def judged(counts, loaded=0, scored=None, accepted=(), **cells):
     reasons = {(DAY + timedelta(days=i)).isoformat(): "right (Ann)" for i in accepted}
     judge = DayJudge(tiny(**cells), days[-1] if scored is None else days[scored], days[loaded], stored, reasons)
     for day, n in zip(days, counts, strict=True):
-        if n:
-            table = rows(n, "A").assign(dt=day.isoformat())
-            judge.judge(CheckedTable(table, table))
-    judge.finish()
+        if day <= judge.scored_day and day >= judge.first:
+            name = day.isoformat()
+            found = JudgedDay(input="", rows_in=n, rows_fit=n) if n else None
+            table = rows(n, "A").assign(dt=name)
+            judge.judge(
+                day, found, sum_up_days(CheckedTable(table, table), judge.product, judge.compared_since).get(name)
+            )
     return [(date.fromisoformat(each.date) - DAY).days for each in judge.held]
 
 
@@ -300,7 +304,7 @@ def test_held_rows_reach_nothing_until_a_person_accepts_and_then_return():
     printed = validate(tiny(), after)
     assert printed.endswith("1 day (2024-02-11) HELD until a person answers, with 300 of the rows in quarantine")
     assert sorted(set(read_tables(PATHS.valid / "rows")["dt"]))[-2:] == ["2024-02-10", "2024-02-12"]
-    quarantine = pd.read_parquet(PATHS.quarantine / "rows.parquet")
+    quarantine = read_tables(PATHS.quarantine / "rows")
     assert set(quarantine["reasons"]) == {"day held: rows"}
     assert (len(quarantine), quarantine["raw_row"].isna().sum()) == (300, 0)
     told = report()

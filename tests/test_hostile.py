@@ -231,7 +231,7 @@ def test_label_too_large_for_single_precision_goes_to_quarantine():
     product = a_product(source={"kind": "csv", "url": "rows"}, expectations=[], target__task="regression", **gates)
     Path("rows").write_bytes(csv(line(late="1e300"), line("p3", late="-1e31"), line("p4", late="-1e29")))
     nightly(product, AS_OF)
-    bad = pd.read_parquet(Paths("tiny").quarantine / "labels.parquet")
+    bad = read_tables(Paths("tiny").quarantine / "labels")
     assert bad["parcel_id"].tolist() == ["p2", "p3"]
     assert set(bad["reasons"]) == {"late: is no regression target"}
     assert read_tables(Paths("tiny").valid / "labels")["late"].tolist() == [0.0, -1e29]
@@ -307,7 +307,7 @@ def test_reasons_hold_no_value():
     )
     for name in ("validation.json", "ingest.json"):
         assert "SECRET" not in Paths("tiny").report(name).read_text()
-    bad = pd.read_parquet(Paths("tiny").quarantine / "rows.parquet")
+    bad = read_tables(Paths("tiny").quarantine / "rows")
     assert len(bad) == 4
     assert not bad["reasons"].str.contains("SECRET").any()
     assert bad["unreadable_line"].dropna().tolist() == ["6"]

@@ -12,6 +12,7 @@ from chaos_inputs import nightly
 
 from tasks.commands import requeue
 from tasks.rows.decisions import file_of
+from tasks.rows.losses import Losses
 from tasks.rows.partitions import read_tables
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256, read_json
@@ -290,8 +291,5 @@ def test_quarantine_is_listed_by_day_and_reason(workspace):
     with pytest.raises(UserError, match="must hold what validate quarantined, and does not"):
         requeue.overview(tiny())
     run = workspace / "home/runs/tiny-2024-01-02-predict-00000000/data/quarantine/tiny"
-    run.mkdir(parents=True)
-    empty = pd.DataFrame({"dt": [], "reasons": []}, dtype="str")
-    for kind in ("rows", "labels"):
-        empty.to_parquet(run / f"{kind}.parquet")
+    Losses().write(run)
     assert requeue.overview(tiny()) == "tiny: no row is in quarantine"

@@ -11,6 +11,7 @@ from builders import a_product, valid_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, write_table
 from tasks.rows.splitting import PARTS, KnownLabels, split_rows
 from tasks.runtime.errors import UserError
@@ -379,8 +380,8 @@ def test_split_without_rows_names_what_quarantine_and_the_delay_took():
     table = rows()
     table["late"] = table["late"].where(table["dt"] < "2024-01-03")
     deliver(table)
-    write_table(PATHS.quarantine / "labels.parquet", pd.DataFrame({"reasons": ["parcel_id: is missing"] * 2}))
-    write_table(PATHS.quarantine / "rows.parquet", pd.DataFrame({"reasons": ["weight_kg: is no number"] * 5}))
+    rules = {"label_rules": {"parcel_id: is missing": 2}, "row_rules": {"weight_kg: is no number": 5}}
+    Losses(labels=2, rows=5, **rules).write(PATHS.quarantine)
     with pytest.raises(UserError) as caught:
         made(BY_TIME)
     assert "74 valid rows have no label (yet: target.delay_days is 1)" in str(caught.value)
@@ -397,8 +398,9 @@ def test_split_from_a_minority_of_readable_labels_is_refused():
     n_valid = int(table["late"].notna().sum())
     rule = "late: is no binary target"
     for n, is_refused in ((n_valid, False), (n_valid + 1, True)):
-        reasons = [rule] * n + ["parcel_id: is a key already seen"] * 500
-        write_table(PATHS.quarantine / "labels.parquet", pd.DataFrame({"reasons": reasons}))
+        rules = {rule: n, "parcel_id: is a key already seen": 500}
+        losses = Losses(labels_valid=n_valid, labels=n + 500, unreadable_labels=n, label_rules=rules)
+        losses.write(PATHS.quarantine)
         if is_refused:
             with pytest.raises(UserError, match=f"{n} of {n_valid + n} are .*{rule}: {n}.*no sample to learn from"):
                 made(BY_TIME)

@@ -15,6 +15,8 @@ import pandas as pd
 
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
 from tasks.rows.decisions import Cells, Correction, file_of, lines_of, read_decisions, write_decisions
+from tasks.rows.losses import FILE as LOSSES
+from tasks.rows.partitions import Partitions
 from tasks.rows.personal_data import protect
 from tasks.runs.experiments import workspaces
 from tasks.runtime.errors import UserError
@@ -146,8 +148,7 @@ def _rows_of(product: Product, day: date) -> RowsByName:
     """Return a day's quarantined rows."""
     found: RowsByName = {}
     for kind in TABLES:
-        bad = _quarantined(product, kind)
-        for row in bad[bad["dt"] == day.isoformat()].astype(object).to_dict("records"):
+        for row in _quarantined(product, kind, day).astype(object).to_dict("records"):
             name = kind, str(row[RAW_ROW])
             found[name] = QuarantinedRow(
                 kind=kind,
@@ -159,14 +160,18 @@ def _rows_of(product: Product, day: date) -> RowsByName:
     return found
 
 
-def _quarantined(product: Product, kind: str) -> pd.DataFrame:
-    """Return the newest quarantine on this disk: of the stages run in this folder, or of a run's workspace."""
+def _quarantined(product: Product, kind: str, day: date | None = None) -> pd.DataFrame:
+    """Return the rows, or those of a day, in the newest quarantine on this disk.
+
+    It is that of the stages run in this folder, or of a run's workspace.
+    """
     own = Paths(product.name).quarantine
     places = [own, *(workspace / own for workspace in workspaces(product.name))]
-    files = [place / f"{kind}.parquet" for place in places if (place / f"{kind}.parquet").exists()]
-    if not files:
+    found = [place for place in places if (place / LOSSES).exists()]
+    if not found:
         raise UserError(
             f"{own} must hold what validate quarantined, and does not; run dvc repro validate@{product.name}, or take "
             f"that of a run: dvc exp apply NAME && dvc pull {own}"
         )
-    return pd.read_parquet(max(files, key=lambda file: file.stat().st_mtime))
+    newest = Partitions(max(found, key=lambda place: (place / LOSSES).stat().st_mtime) / kind)
+    return newest.read(newest.days(until=day, since=day))

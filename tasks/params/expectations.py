@@ -16,6 +16,33 @@ from tasks.runtime.errors import UserError
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[str, ...] = get_args(Severity)
+ROW_BY_ROW = frozenset(
+    f"expect_{name}"
+    for name in (
+        "column_values_to_be_null",
+        "column_values_to_not_be_null",
+        "column_values_to_be_in_set",
+        "column_values_to_not_be_in_set",
+        "column_values_to_be_between",
+        "column_values_to_match_regex",
+        "column_values_to_not_match_regex",
+        "column_values_to_match_regex_list",
+        "column_values_to_not_match_regex_list",
+        "column_values_to_match_strftime_format",
+        "column_values_to_be_dateutil_parseable",
+        "column_values_to_be_json_parseable",
+        "column_values_to_match_json_schema",
+        "column_value_lengths_to_be_between",
+        "column_value_lengths_to_equal",
+        "column_pair_values_to_be_equal",
+        "column_pair_values_to_be_in_set",
+        "column_pair_values_a_to_be_greater_than_b",
+        "multicolumn_sum_to_equal",
+        "multicolumn_values_to_be_equal",
+        "select_column_values_to_be_unique_within_record",
+    )
+)
+"""Expectations that judge each row by itself. Others are about a whole column or table, of a day or of several."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,9 +55,23 @@ class Expectation:
     """Its arguments, such as column, min_value and mostly."""
     severity: Severity = "critical"
     """critical: a failure stops the run. warning: bad rows go to quarantine. info: reported only."""
+    window_days: Annotated[int, Field(ge=1, examples=[7])] | None = None
+    """Of an expectation about a whole column or table, such as a mean or that cells are unique: how many days it is
+    judged on together, the scored day and those before it (of labels: the days on which they became known, up to
+    as_of). It is never judged on all history. Default: 1, the day alone. Not for one that judges each row by itself."""
+
+    @property
+    def is_row_by_row(self) -> bool:
+        """Return whether each row is judged by itself."""
+        return self.type in ROW_BY_ROW
 
     def __post_init__(self) -> None:
         mistakes = _mistakes_by_schema(self)
+        if self.window_days is not None and self.is_row_by_row:
+            mistakes.append(
+                f"window_days must be left out where each row is judged by itself, as by {self.type}, "
+                f"got {self.window_days}; remove it"
+            )
         if mistakes:
             raise ValueError("\n".join(mistakes))
 

@@ -1,136 +1,235 @@
-"""Check partitions of rows or labels: types, keys, duplicates and the product's expectations."""
+"""Check the days of rows, or of labels, that are new or changed: types, keys, duplicates and expectations.
 
-from collections.abc import Callable, Iterator
-from datetime import date
-from pathlib import Path
+What was found of the other days is in the ledger, and their rows are not read. Days are taken in order, as whether one
+is held depends on those before it.
+"""
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tasks.params import RAW_ROW, Expectation
-from tasks.quality.checked_table import CheckedTable, Outcome, ValidationSummary
-from tasks.quality.expectations import ROW_BY_ROW, evaluate_expectations, merge_outcomes
-from tasks.quality.judging import DayJudge, without_days
+from tasks.quality.checked_table import HELD, CheckedTable, Outcome
+from tasks.quality.day_summaries import sum_up_days
+from tasks.quality.duplicates.key_index import is_among, is_repeated, key_digests
+from tasks.quality.duplicates.repeats import Repeats
+from tasks.quality.expectations import add_findings, evaluate_expectations
+from tasks.quality.judging import ONE_DAY, DayJudge, figures_beyond
+from tasks.quality.ledger import JudgedDay, Ledger
 from tasks.quality.raw_tables import RawTable
-from tasks.rows.corrections import raw_row_ids
-from tasks.rows.keys import digests, seen_before
-from tasks.rows.partitions import n_rows, partition, partition_day, read_table, table_writer, write_table
+from tasks.quality.tallies import Days, evaluate_by_day, sum_up
+from tasks.rows.keys import key_text
+from tasks.rows.partitions import Partitions
+from tasks.runtime.fingerprints import json_sha256
 
 ROWS_CHECKED_AT_ONCE = 250_000
-"""Dates are checked together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
+"""Days are checked together up to so many rows: each batch costs Great Expectations about 0.3 s, and memory."""
 
 
-def check_partitions(
-    files: list[Path],
-    table: RawTable,
-    expectations: list[Expectation],
-    valid: Path,
-    quarantine: Path,
-    judge: DayJudge | None = None,
-) -> ValidationSummary:
-    """Check partitions, a few dates at a time, and write the valid rows by date and the others to one file.
+@dataclass
+class Check:
+    """The check of all rows, or of all labels, of one product."""
 
-    `judge` holds back the rows of days that differ in kind. Outcomes are about the days that this run goes on with.
-    """
-    valid.mkdir()
-    summary = ValidationSummary()
-    by_row = [place for place, e in enumerate(expectations) if e.type in ROW_BY_ROW]
-    by_table = [place for place, e in enumerate(expectations) if e.type not in ROW_BY_ROW]
-    whole_outcomes, whole_reasons = check_whole_table(files, table, [expectations[place] for place in by_table])
-    is_duplicate = find_duplicate_keys(files, table)
-    batch_outcomes = []
-    first = 0
-    with table_writer(quarantine) as write_bad:
-        for batch in batch_partitions(files):
-            checked = table.checked(batch)
-            rows = slice(first, first := first + len(checked.delivered))
-            checked.add_violation(pd.Series(is_duplicate[rows]), "+".join(table.product.key), "is a key already seen")
-            outcomes = evaluate_expectations(checked, [expectations[place] for place in by_row])
-            checked.add_violations(whole_reasons.iloc[rows].reset_index(drop=True))
-            if judge:
-                judge.judge(checked, [expectations[place] for place in by_row])
-                if by_row and judge.left_behind & {*checked.delivered["dt"]}:
-                    kept = without_days(checked, judge.left_behind)
-                    outcomes = evaluate_expectations(kept, [expectations[place] for place in by_row])
-            batch_outcomes.append(outcomes)
-            summary.add(checked, judge.left_behind if judge else ())
-            _write(checked, batch, list(table.product.key), valid, write_bad)
-    assert summary.totals.rows_in == len(is_duplicate), "every delivered row must be accounted for"
-    if by_table and judge and judge.left_behind:
-        kept_files = [file for file in files if partition_day(file).isoformat() not in judge.left_behind]
-        whole_outcomes, _ = check_whole_table(kept_files, table, [expectations[place] for place in by_table])
-    row_outcomes = [merge_outcomes(outcomes) for outcomes in zip(*batch_outcomes, strict=True)]
-    outcome = dict(zip([*by_table, *by_row], [*whole_outcomes, *row_outcomes], strict=True))
-    summary.outcomes = [outcome[place] for place in range(len(expectations))]
-    return summary
+    table: RawTable
+    expectations: Sequence[Expectation]
+    ledger: Ledger
+    """What was found so far; what is found now is added."""
+    valid: Partitions
+    quarantine: Partitions
+    """What becomes of the rows: those of days that are not judged now lie in them as they were."""
+    last: date
+    """Days up to this one are checked."""
+    first_whole: date
+    """From this day on days are judged by the expectations about a whole table."""
+    repeats: Repeats
+    """Which rows repeat a key."""
+    judge: DayJudge | None = None
+    """Holds back rows of days that differ in kind; None for labels."""
 
+    def __post_init__(self) -> None:
+        self.by_row = [each for each in self.expectations if each.is_row_by_row]
+        self.whole = [each for each in self.expectations if not each.is_row_by_row]
+        self.kind = self.table.delivered.table
+        self.found = self.ledger.days[self.kind]
+        self.inputs = {day: self.table.delivered.digest(day) for day in self.table.delivered.days(self.last)}
+        """What identifies the rows of each day."""
 
-def check_whole_table(
-    files: list[Path], table: RawTable, expectations: list[Expectation]
-) -> tuple[list[Outcome], pd.Series]:
-    """Return outcomes of the expectations that need all rows at once, and the reasons that they give each row."""
-    if not expectations:
-        return [], pd.Series("", index=range(sum(map(n_rows, files))), dtype=object)
-    checked = table.checked(files)
-    checked = CheckedTable(checked.delivered, checked.typed)  # without the reasons of its cells
-    return evaluate_expectations(checked, expectations), checked.reasons
+    def run(self, distrusted: Container[str] = ()) -> None:
+        """Judge the days that are new or changed, or in `distrusted`: ledger, rows and keys follow."""
+        changed = {day for day, text in self.inputs.items() if self._is_new(day, text) or day.isoformat() in distrusted}
+        gone = [day for day in map(date.fromisoformat, sorted(self.found)) if day not in self.inputs]
+        if self.judge:
+            changed |= self.judge.not_summed_up(self.ledger) if self.ledger.compared_since else set()
+        queue = sorted(changed | (self.repeats.update(sorted(changed), gone) & self.inputs.keys()))
+        for day in gone:
+            self.ledger.forget(self.kind, day.isoformat())
+        self.valid.remove(gone)
+        self.quarantine.remove(gone)
+        start = min([self.last, *queue[:1], *gone[:1]])
+        if self.judge:
+            start = min(start, self.judge.first_changed(self.ledger))
+            self.judge.start(start, self.ledger)
+        for batch in self._batches(queue):
+            self._go_on(start, batch[0])
+            table = self._judge(batch)
+            self._go_on(batch[0], batch[-1] + ONE_DAY, {*batch})
+            self._write(table)
+            start = batch[-1] + ONE_DAY
+        self._go_on(start, self.last + ONE_DAY)
 
+    def _is_new(self, day: date, text: str) -> bool:
+        found = self.found.get(day.isoformat())
+        return found is None or found.input != text
 
-def find_duplicate_keys(files: list[Path], table: RawTable) -> np.ndarray:
-    """Return for every row of the files in order whether an earlier one took its key. Shapes: bool [n]."""
-    found, takes = [np.empty((0, 2), np.uint64)], [np.empty(0, bool)]
-    for file in files:
-        text, takes_key = table.keys(file)
-        found.append(digests(text))
-        takes.append(takes_key.to_numpy())
-    key, takes_one = np.concatenate(found), np.concatenate(takes)
-    is_duplicate = np.zeros(len(key), bool)
-    is_duplicate[takes_one] = seen_before(key[takes_one])
-    return is_duplicate
+    def _go_on(self, start: date, end: date, judged: Container[date] = ()) -> None:
+        """Give the days from `start` until before `end` their verdicts.
 
+        The rows of one that was not `judged` now are read where its verdict is another one.
+        """
+        for day in (start + timedelta(days=i) for i in range((end - start).days)):
+            name, table = day.isoformat(), None
+            found = self.found.get(name)
+            if found and day not in judged and found.window != self._window(day):
+                table = self._judge([day])
+                found = self.found[name]
+            held = self._held(day, found)
+            if found and found.held != held:
+                if day not in judged and table is None:
+                    table = self._judge([day])
+                self.ledger.note(self.kind, name, replace(self.found[name], held=held))
+            if table is not None:
+                self._write(table)
 
-def batch_partitions(files: list[Path]) -> Iterator[list[Path]]:
-    """Yield the files in order, as many together as ROWS_CHECKED_AT_ONCE admits; once no file if there is none."""
-    batch: list[Path] = []
-    n_batch = 0
-    for file in files:
-        n_file = n_rows(file)
-        if batch and n_batch + n_file > ROWS_CHECKED_AT_ONCE:
+    def _held(self, day: date, found: JudgedDay | None) -> str | None:
+        if not self.judge:
+            return None
+        verdict = self.judge.judge(day, found, self.ledger.summary(day.isoformat()) if found else None)
+        return figures_beyond(verdict) if verdict and verdict.is_held else None
+
+    def _batches(self, days: Sequence[date]) -> Iterator[list[date]]:
+        """Yield days in order, as many together as ROWS_CHECKED_AT_ONCE admits.
+
+        One that is judged together with days before it needs their verdicts first, and comes alone.
+        """
+        batch: list[date] = []
+        n_batch = 0
+        for day in days:
+            n_day = self.table.delivered.n_rows(day)
+            limit = 0 if self.whole and day >= self.first_whole else ROWS_CHECKED_AT_ONCE
+            if batch and n_batch + n_day > limit:
+                yield batch
+                batch, n_batch = [], 0
+            batch.append(day)
+            n_batch += n_day
+        if batch:
             yield batch
-            batch, n_batch = [], 0
-        batch.append(file)
-        n_batch += n_file
-    yield batch
+
+    def _judge(self, days: Sequence[date]) -> CheckedTable:
+        """Return the checked rows of days; what was found of each is in the ledger."""
+        table = self.table.checked(days)
+        by_day = Days(table.delivered["dt"], days)
+        self._add_duplicates(table, by_day)
+        findings, tallies = evaluate_by_day(table.typed, self.by_row, by_day)
+        add_findings(table, findings)
+        outcomes = self._judge_whole(table, days)
+        found = sum_up(table, by_day, tallies, [self.inputs[day] for day in days])
+        for day, each in zip(days, found, strict=True):
+            noted = replace(each, window=self._window(day), whole=outcomes)
+            self.ledger.note(self.kind, day.isoformat(), noted)
+        if self.judge:
+            for name, summary in sum_up_days(table, self.table.product, self.judge.compared_since).items():
+                self.ledger.note_compared(name, summary)
+        return table
+
+    def _add_duplicates(self, table: CheckedTable, by_day: Days) -> None:
+        known = [self.repeats.of(day) for day in by_day.days]
+        if all(keys is not None and not len(keys) for keys in known):
+            return
+        keys, takes = key_digests(key_text(table.typed, self.table.product.key)), table.takes_key.to_numpy()
+        is_duplicate = np.zeros(len(keys), bool)
+        for rows, earlier in zip(by_day.slices, known, strict=True):
+            taking = np.flatnonzero(takes[rows]) + rows.start
+            is_duplicate[taking] = is_repeated(keys[taking])
+            if earlier is not None and len(earlier):
+                is_duplicate[taking] |= is_among(keys[taking], earlier)
+        table.add_violation(pd.Series(is_duplicate), "+".join(self.table.product.key), "is a key already seen")
+
+    def _judge_whole(self, table: CheckedTable, days: Sequence[date]) -> list[Outcome]:
+        """Return what the expectations about a whole table say of a day, with those before it; its rows get reasons."""
+        if not self.whole or days[-1] < self.first_whole:
+            return []
+        (day,) = days
+        outcomes: dict[int, Outcome] = {}
+        reasons = CheckedTable(table.delivered, table.typed)
+        for window in {days_of(each) for each in self.whole}:
+            places = [place for place, each in enumerate(self.whole) if days_of(each) == window]
+            before = [each for each in self._days_in(day, window) if each != day]
+            typed = pd.concat([self.table.checked(before).typed, table.typed]) if before else table.typed
+            findings = evaluate_expectations(typed.reset_index(drop=True), [self.whole[place] for place in places])
+            first = len(typed) - len(table.typed)
+            add_findings(reasons, [replace(each, bad=each.bad[each.bad >= first] - first) for each in findings])
+            outcomes |= {place: each.outcome for place, each in zip(places, findings, strict=True)}
+        table.add_violations(reasons.reasons)
+        return [outcomes[place] for place in range(len(self.whole))]
+
+    def _window(self, day: date) -> str | None:
+        """Return what identifies the rows that a day is judged with; None where it is judged by itself."""
+        if not self.whole or day < self.first_whole:
+            return None
+        days = self._days_in(day, max(map(days_of, self.whole)))
+        return json_sha256([[each.isoformat(), self.inputs[each]] for each in days])
+
+    def _days_in(self, day: date, window: int) -> list[date]:
+        """Return the days of a window that ends with a day, without those before it that are held."""
+        found = []
+        for each in (day - timedelta(days=i) for i in reversed(range(window))):
+            judged = self.found.get(each.isoformat())
+            if each in self.inputs and (each == day or (judged and judged.held is None)):
+                found.append(each)
+        return found
+
+    def _write(self, table: CheckedTable) -> None:
+        """Write each day's valid rows in order of key, so that no later stage depends on the order of arrival."""
+        held = {name: found.held for name in table.delivered["dt"].unique() if (found := self.found[name]).held}
+        for name, figures in held.items():
+            table.add_violation((table.delivered["dt"] == name) & table.is_valid, HELD, figures)
+        rows = table.typed[table.is_valid].sort_values(["dt", *self.table.product.key], ignore_index=True)
+        self._write_days(self.valid, rows, table.days)
+        bad = table.delivered.assign(**{RAW_ROW: self._row_ids(table)})[~table.is_valid]
+        # As text, because a column that holds both numbers and words has no other common type.
+        kept = bad.astype("str").where(bad.notna(), None).assign(reasons=table.reasons[~table.is_valid])
+        self._write_days(self.quarantine, kept.astype("str"), table.days)
+
+    def _write_days(self, folder: Partitions, rows: pd.DataFrame, days: Sequence[date]) -> None:
+        """Write rows, which are in order of their date `dt`, in place of all that there was of the days."""
+        by_day = Days(rows["dt"], days)
+        stored = pa.Table.from_pandas(rows.drop(columns="dt"), preserve_index=False)
+        empty = []
+        for day, place in zip(days, by_day.slices, strict=True):
+            if place.stop > place.start:
+                folder.write(day, stored.slice(place.start, place.stop - place.start))
+            else:
+                empty.append(day)
+        folder.remove(empty)
+
+    def _row_ids(self, table: CheckedTable) -> pd.Series:
+        """Return the ids of the rows in quarantine, by which corrections name them; None for other rows.
+
+        Corrected rows are counted beside them: equal rows are numbered from the last, and of those after one in
+        quarantine all are in quarantine or corrected.
+        """
+        known = table.delivered[RAW_ROW]
+        wanted = (~table.is_valid | known.notna()).to_numpy()
+        made: list[str] = []
+        for day, rows in zip(table.days, Days(table.delivered["dt"], table.days).slices, strict=True):
+            made += self.table.delivered.row_ids(day, wanted[rows]) if wanted[rows].any() else []
+        return known.where(known.notna(), pd.Series(made, known.index[wanted], dtype=object))
 
 
-def _write(
-    checked: CheckedTable,
-    files: list[Path],
-    key: list[str],
-    valid: Path,
-    write_bad: Callable[[pd.DataFrame], None],
-) -> None:
-    """Write each date's valid rows in order of key, so that no later stage depends on the order of arrival."""
-    for day, group in checked.typed[checked.is_valid].groupby("dt", sort=True):
-        ordered = group.drop(columns="dt").sort_values(key)
-        write_table(partition(valid, date.fromisoformat(str(day))), ordered)
-    bad = checked.delivered.assign(**{RAW_ROW: _raw_row_ids(checked, files)})[~checked.is_valid]
-    # As text, because a column that holds both numbers and words has no other common type.
-    kept = bad.astype("str").where(bad.notna(), None).assign(reasons=checked.reasons[~checked.is_valid])
-    write_bad(kept.astype("str"))
-
-
-def _raw_row_ids(checked: CheckedTable, files: list[Path]) -> pd.Series:
-    """Return the ids of the rows in quarantine, by the files that they lie in; None for other rows.
-
-    Corrected rows are counted beside them: equal rows are numbered from the last, and of those after one in quarantine
-    all are in quarantine or corrected.
-    """
-    known = checked.delivered[RAW_ROW]
-    needed = (~checked.is_valid | known.notna()).to_numpy()
-    made: list[str] = []
-    first = 0
-    for file in files:
-        in_file = needed[first : (first := first + n_rows(file))]
-        made += raw_row_ids(read_table(file)[in_file]) if in_file.any() else []
-    return known.where(known.notna(), pd.Series(made, known.index[needed], dtype=object))
+def days_of(expectation: Expectation) -> int:
+    """Return the days that an expectation about a whole table is judged on together."""
+    return expectation.window_days or 1

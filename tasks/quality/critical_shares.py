@@ -4,41 +4,32 @@ A night stops where, of all rows so far, fewer than `mostly` hold. On the next n
 more rows: so each day is judged with the rows up to it, and stays held.
 """
 
-from collections.abc import Mapping, Sequence
-
-import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.params import Expectation, columns_named
-from tasks.quality.checked_table import CheckedTable
+from tasks.quality.ledger import JudgedDay
 from tasks.quality.verdicts import Figure
 
 Share = tuple[int, int]
 """Rows that break the expectation, and rows with a cell to judge."""
 
 
-def daily_shares(checked: CheckedTable, expectations: Sequence[Expectation]) -> dict[str, dict[int, Share]]:
-    """Return, by day of a table, the shares of the critical ones among its expectations, by their place."""
-    days = checked.delivered["dt"]
-    found: dict[str, dict[int, Share]] = {str(day): {} for day in days.unique()}
-    for place, expectation in enumerate(expectations):
-        if expectation.severity != "critical":
-            continue
-        columns = [column for _, column in columns_named(expectation.kwargs) if column in checked.typed]
-        # Great Expectations judges no row whose cells are all missing, but where missing cells are what it looks for.
-        is_judged = ~checked.typed[columns].isna().all(axis=1) | expectation.type.endswith("_null")
-        is_bad = pd.Series(checked.typed.index.isin(checked.unexpected[place]), checked.typed.index)
-        counts = pd.DataFrame({"bad": is_bad, "judged": is_judged}).groupby(days).sum()
-        for day, n_bad, n_judged in counts.itertuples():
-            found[str(day)][place] = int(n_bad), int(n_judged)
-    return found
+def shares_of(day: JudgedDay | None, expectations: Sequence[Expectation]) -> dict[int, Share]:
+    """Return the shares of the critical ones among the expectations that judge each row by itself, by their place."""
+    return {
+        place: (tally.unexpected, tally.seen - tally.missing)
+        for place, (expectation, tally) in enumerate(zip(expectations, day.by_row if day else (), strict=False))
+        if expectation.severity == "critical"
+    }
 
 
-def add_shares(before: Mapping[int, Share], day: Mapping[int, Share]) -> dict[int, Share]:
-    """Return the shares of the days before and one more together."""
-    found = dict(before)
-    for place, (n_bad, n_judged) in day.items():
-        n_bad_before, n_judged_before = found.get(place, (0, 0))
-        found[place] = n_bad_before + n_bad, n_judged_before + n_judged
+def add_shares(shares: Iterable[Mapping[int, Share]]) -> dict[int, Share]:
+    """Return the shares of several days together."""
+    found: dict[int, Share] = {}
+    for day in shares:
+        for place, (n_bad, n_judged) in day.items():
+            n_bad_before, n_judged_before = found.get(place, (0, 0))
+            found[place] = n_bad_before + n_bad, n_judged_before + n_judged
     return found
 
 
@@ -51,7 +42,19 @@ def broken_by(
         expectation, (n_bad_in_all, n_judged) = expectations[place], together[place]
         least = float(expectation.kwargs.get("mostly", 1))
         if n_bad and 1 - n_bad_in_all / n_judged < least:
-            columns = "+".join(column for _, column in columns_named(expectation.kwargs))
-            name = f"{expectation.type} on {columns}"
+            name = f"{expectation.type} on {_columns(expectation)}"
             figures.append(Figure(name=name, seen=1 - n_bad_in_all / n_judged, least=least, most=None))
     return figures
+
+
+def broken_as_a_whole(day: JudgedDay | None, expectations: Sequence[Expectation]) -> list[Figure]:
+    """Return a figure for each critical expectation about a whole table that the day breaks, with those before it."""
+    return [
+        Figure(name=f"{expectation.type} on {_columns(expectation)} holds", seen=0.0, least=1.0, most=None)
+        for expectation, outcome in zip(expectations, day.whole if day else (), strict=False)
+        if expectation.severity == "critical" and not outcome.success
+    ]
+
+
+def _columns(expectation: Expectation) -> str:
+    return "+".join(column for _, column in columns_named(expectation.kwargs)) or "table"

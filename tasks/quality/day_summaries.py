@@ -1,7 +1,8 @@
 """Sum up each day of checked rows in the few numbers by which days are compared."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 import pandas as pd
 
@@ -39,12 +40,15 @@ def category_columns(product: Product) -> list[str]:
     return [name for name, kind in product.columns.items() if kind_class(kind).reads_as == "labels"]
 
 
-def sum_up_days(checked: CheckedTable, product: Product, wanted: Container[str]) -> dict[str, DaySummary]:
-    """Return the summaries of the wanted days among those of a table, which holds each day whole; by day."""
-    day, is_valid = checked.delivered["dt"], checked.is_valid
-    counts = pd.DataFrame({"dt": day, "valid": is_valid}).groupby("dt", sort=True)["valid"].agg(["size", "sum"])
-    counts = counts[[str(each) in wanted for each in counts.index]]
-    typed = checked.typed[is_valid & day.isin(counts.index)]
+def sum_up_days(checked: CheckedTable, product: Product, since: date) -> dict[str, DaySummary]:
+    """Return the summaries of the days of a table from one on, by day; the table holds each of them whole."""
+    day = checked.delivered["dt"]
+    is_wanted = day >= since.isoformat()
+    if not is_wanted.any():
+        return {}
+    counts = pd.DataFrame({"dt": day, "valid": checked.is_valid})[is_wanted]
+    counts = counts.groupby("dt", sort=True)["valid"].agg(["size", "sum"])
+    typed = checked.typed[checked.is_valid & is_wanted]
     missing = typed[list(product.columns)].isna().groupby(typed["dt"]).sum()
     categories: dict[str, dict[str, Mapping[str, int]]] = {}
     for name in category_columns(product):

@@ -61,8 +61,8 @@ def is_empty_usual(day: DaySummary, before: Sequence[DaySummary]) -> bool:
 
 
 def _figure(name: str, seen: float, least: float, most: float | None, unit: str = "") -> Figure:
-    limits = round(least, 4), None if most is None else round(most, 4)
-    return Figure(name=name, seen=round(seen, 4), least=limits[0], most=limits[1], unit=unit)
+    rounded = [None if limit is None else round(float(limit), 4) for limit in (seen, least, most)]
+    return Figure(name=name, seen=rounded[0] or 0.0, least=rounded[1] or 0.0, most=rounded[2], unit=unit)
 
 
 def _presence(day: DaySummary, before: Sequence[DaySummary]) -> Figure:

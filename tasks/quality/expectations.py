@@ -1,7 +1,7 @@
 """Evaluate expectations with Great Expectations: the only place that knows its objects."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from typing import Any
@@ -12,34 +12,6 @@ from tasks.params import Expectation, columns_named
 from tasks.quality.checked_table import CheckedTable, Kwargs, Outcome
 from tasks.rows.casting import parse_time
 from tasks.runtime.errors import UserError
-
-ROW_BY_ROW = frozenset(
-    f"expect_{name}"
-    for name in (
-        "column_values_to_be_null",
-        "column_values_to_not_be_null",
-        "column_values_to_be_in_set",
-        "column_values_to_not_be_in_set",
-        "column_values_to_be_between",
-        "column_values_to_match_regex",
-        "column_values_to_not_match_regex",
-        "column_values_to_match_regex_list",
-        "column_values_to_not_match_regex_list",
-        "column_values_to_match_strftime_format",
-        "column_values_to_be_dateutil_parseable",
-        "column_values_to_be_json_parseable",
-        "column_values_to_match_json_schema",
-        "column_value_lengths_to_be_between",
-        "column_value_lengths_to_equal",
-        "column_pair_values_to_be_equal",
-        "column_pair_values_to_be_in_set",
-        "column_pair_values_a_to_be_greater_than_b",
-        "multicolumn_sum_to_equal",
-        "multicolumn_values_to_be_equal",
-        "select_column_values_to_be_unique_within_record",
-    )
-)
-"""Expectations that judge each row by itself. Others are about a whole column or table and need all rows in memory."""
 
 
 @cache
@@ -53,27 +25,36 @@ def _batch_definition() -> Any:
     return asset.add_batch_definition_whole_dataframe("all")
 
 
-def evaluate_expectations(checked: CheckedTable, expectations: list[Expectation]) -> list[Outcome]:
-    """Return the outcomes, and add violations to the rows that break a rule of more than severity info."""
+@dataclass(frozen=True)
+class Finding:
+    """What one expectation says of a table."""
+
+    outcome: Outcome
+    bad: pd.Index
+    """The labels of the rows that break it."""
+
+
+def evaluate_expectations(typed: pd.DataFrame, expectations: Sequence[Expectation]) -> list[Finding]:
+    """Return what each expectation says of a typed table with a RangeIndex."""
     if not expectations:
         return []
     import great_expectations as gx
 
-    batch = _batch_definition().get_batch({"dataframe": checked.typed.drop(columns="dt")})
-    configured = [_configured(expectation, place, checked.typed) for place, expectation in enumerate(expectations)]
+    batch = _batch_definition().get_batch({"dataframe": typed.drop(columns="dt")})
+    configured = [_configured(expectation, place, typed) for place, expectation in enumerate(expectations)]
     suite = gx.ExpectationSuite("declared", expectations=configured)
     result = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
     # Great Expectations returns results in an order of its own: those that could not be evaluated come first.
     results = {each.expectation_config.meta["place"]: each for each in result.results}
-    outcomes = []
-    checked.unexpected = []
-    for place, expectation in enumerate(expectations):
-        outcome, bad = to_outcome(expectation, results[place])
-        checked.unexpected.append(pd.Index(bad))
-        if expectation.severity != "info" and len(bad):
-            checked.add_violation(pd.Index(bad), outcome.columns, outcome.type)
-        outcomes.append(outcome)
-    return outcomes
+    found = (to_outcome(expectation, results[place]) for place, expectation in enumerate(expectations))
+    return [Finding(outcome, pd.Index(bad)) for outcome, bad in found]
+
+
+def add_findings(table: CheckedTable, findings: Iterable[Finding]) -> None:
+    """Add reasons to the rows that break a rule of more than severity info."""
+    for each in findings:
+        if each.outcome.severity != "info" and len(each.bad):
+            table.add_violation(each.bad, each.outcome.columns, each.outcome.type)
 
 
 def _configured(expectation: Expectation, place: int, typed: pd.DataFrame) -> Any:
@@ -116,25 +97,6 @@ def cast_arguments(kwargs: Kwargs, typed: pd.DataFrame) -> Kwargs:
         return value
 
     return {name: cast(name, value) for name, value in kwargs.items()}
-
-
-def merge_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return one expectation's outcome on all rows from those on its batches, by Great Expectations' own rule."""
-    first = outcomes[0]
-    errors = [each.error for each in outcomes if each.error]
-    if errors or len(outcomes) == 1:
-        return replace(first, success=not errors and first.success, error=errors[0] if errors else None)
-    n_seen = sum(each.rows_seen or 0 for each in outcomes)
-    n_missing = sum(each.rows_missing for each in outcomes)
-    n_unexpected = sum(each.rows_unexpected or 0 for each in outcomes)
-    n_judged = n_seen - n_missing
-    return replace(
-        first,
-        success=n_judged == 0 or (n_judged - n_unexpected) / n_judged >= first.kwargs.get("mostly", 1),
-        rows_seen=n_seen,
-        rows_missing=n_missing,
-        rows_unexpected=n_unexpected,
-    )
 
 
 def to_outcome(expectation: Expectation, result: Any) -> tuple[Outcome, list[int]]:

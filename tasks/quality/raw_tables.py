@@ -1,97 +1,101 @@
-"""Read raw partitions of rows or of labels with their declared types, as tables to be checked."""
+"""Read raw rows, or raw labels, of some days with their declared types, as tables to be checked."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import date
 
+import numpy as np
 import pandas as pd
 
+from model.features.kinds import TIME
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
 from tasks.quality.checked_table import CheckedTable
 from tasks.rows.casting import cast_column, cast_target, event_day, parse_time
+from tasks.rows.corrections import Delivered
 from tasks.rows.keys import key_text
 
-Read = Callable[[list[Path], list[str]], pd.DataFrame]
-"""Reads some columns of partitions: `tasks.rows.corrections.read_corrected` with its corrections."""
 UNREADABLE, *_ = UNREADABLE_COLUMNS
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """Partitions of one kind, of one product."""
+    """The rows, or the labels, of one product."""
 
     product: Product
-    read: Read
+    delivered: Delivered
 
-    def checked(self, files: list[Path]) -> CheckedTable:
-        """Return the partitions as one typed table, with the reasons against cells that do not fit."""
+    def checked(self, days: Sequence[date]) -> CheckedTable:
+        """Return days as one typed table, with the reasons against cells that do not fit."""
         raise NotImplementedError
 
-    def keys(self, file: Path) -> tuple[pd.Series, pd.Series]:
-        """Return each row's key as text, and whether the row takes its key: a later one with the same is a duplicate.
+    def keys(self, days: Sequence[date]) -> tuple[pd.Series, np.ndarray]:
+        """Return each row's key as text, and whether the row takes it. Shapes: bool [n].
 
-        A row whose key is missing takes none.
+        A row whose key is missing takes none. A later row with the same key is a duplicate.
         """
         raise NotImplementedError
 
-    def _key_text(self, delivered: pd.DataFrame) -> pd.Series:
+    def _keys(self, rows: pd.DataFrame) -> pd.Series:
         key, kinds = self.product.key, self.product.kinds
-        return key_text(pd.DataFrame({name: cast_column(delivered[name], kinds[name])[0] for name in key}), key)
+        return key_text(pd.DataFrame({name: cast_column(rows[name], kinds[name])[0] for name in key}), key)
 
     def _reject_missing_keys(self, table: CheckedTable) -> None:
         key = list(self.product.key)
-        table.add_violation(table.typed[key].isna().any(axis=1), "+".join(key), "is missing")
+        lacks_key = table.typed[key].isna().any(axis=1)
+        table.add_violation(lacks_key, "+".join(key), "is missing")
+        table.takes_key = ~lacks_key
 
 
 class RowsTable(RawTable):
     """Rows: a key must be given, and the time be a date."""
 
-    def checked(self, files: list[Path]) -> CheckedTable:
+    def checked(self, days: Sequence[date]) -> CheckedTable:
         """Return the rows as a typed table."""
         product, kinds = self.product, self.product.kinds
-        delivered = self.read(files, [*product.input_columns, *UNREADABLE_COLUMNS])
+        delivered = self.delivered.read(days, [*product.input_columns, *UNREADABLE_COLUMNS])
         typed = delivered.drop(columns=[*UNREADABLE_COLUMNS, RAW_ROW])
         misfits = {}
         for name, kind in kinds.items():
             typed[name], misfits[name] = cast_column(delivered[name], kind)
-        table = CheckedTable(delivered, typed)
-        unreadable = delivered[UNREADABLE]  # `column: rule`, as `tasks.sources.formats.unreadable` writes it
+        table = CheckedTable(delivered, typed, days)
+        unreadable = delivered[UNREADABLE]  # `column: rule`, as `tasks.sources.unreadable` writes it
         table.reasons = unreadable.where(unreadable.notna(), "").astype(object)
         for name, misfit in misfits.items():
             table.add_violation(misfit, name, f"is no {kinds[name]}")
         table.add_violation(delivered[product.time].isna(), product.time, "is missing")
-        moved = delivered[RAW_ROW].notna() & (event_day(typed[product.time]).fillna(delivered["dt"]) != delivered["dt"])
-        table.add_violation(moved, product.time, "was corrected to another day than that under which the row arrived")
+        corrected = delivered[RAW_ROW].notna()
+        if corrected.any():
+            now, then = event_day(typed[product.time][corrected]), delivered["dt"][corrected]
+            moved = corrected & (now.fillna(then) != then).reindex(corrected.index, fill_value=False)
+            rule = "was corrected to another day than that under which the row arrived"
+            table.add_violation(moved, product.time, rule)
         self._reject_missing_keys(table)
+        is_dated = typed[product.time] if kinds[product.time] == TIME else parse_time(delivered[product.time])
+        table.takes_key &= is_dated.notna() & unreadable.isna()
         return table
 
-    def keys(self, file: Path) -> tuple[pd.Series, pd.Series]:
+    def keys(self, days: Sequence[date]) -> tuple[pd.Series, np.ndarray]:
         """Return the keys; a row that cannot be read, or has no date, takes none."""
         product = self.product
-        delivered = self.read([file], list(dict.fromkeys([*product.key, product.time, UNREADABLE])))
-        text = self._key_text(delivered)
-        return text, text.notna() & parse_time(delivered[product.time]).notna() & delivered[UNREADABLE].isna()
+        rows = self.delivered.read(days, list(dict.fromkeys([*product.key, product.time, UNREADABLE])))
+        keys = self._keys(rows)
+        takes = keys.notna() & parse_time(rows[product.time]).notna() & rows[UNREADABLE].isna()
+        return keys, takes.to_numpy(bool)
 
 
 class LabelsTable(RawTable):
-    """Labels: of several labels of one key the first is kept."""
+    """Labels: of several labels of one key that became known on one day the first is kept; one may be withdrawn."""
 
-    def checked(self, files: list[Path]) -> CheckedTable:
+    def checked(self, days: Sequence[date]) -> CheckedTable:
         """Return the labels as a typed table."""
         product, target = self.product, self.product.target
-        delivered = self.read(files, [*product.key, target.name])
+        delivered = self.delivered.read(days, [*product.key, target.name])
         typed = delivered.drop(columns=RAW_ROW)
         for name in product.key:
             typed[name], _ = cast_column(delivered[name], product.kinds[name])  # as in the rows, to join them
         typed[target.name], misfit = cast_target(delivered[target.name], target)
-        table = CheckedTable(delivered, typed)
+        table = CheckedTable(delivered, typed, days)
         table.add_violation(misfit, target.name, f"is no {target.task} target")
         self._reject_missing_keys(table)
+        table.takes_key &= ~misfit  # so that a readable label of the same key stands
         return table
-
-    def keys(self, file: Path) -> tuple[pd.Series, pd.Series]:
-        """Return the keys; a label that cannot be read takes none, so that a readable one of the same key stands."""
-        target = self.product.target
-        delivered = self.read([file], [*self.product.key, target.name])
-        text = self._key_text(delivered)
-        return text, text.notna() & cast_target(delivered[target.name], target)[0].notna()

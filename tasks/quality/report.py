@@ -1,12 +1,128 @@
 """Put together what validate found: validation.json and the stage's line."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, timedelta
 
-from tasks.quality.checked_table import Counts, Outcome, ValidationSummary
+from tasks.params import Expectation
+from tasks.quality.checked_table import HELD, Counts, Outcome
+from tasks.quality.expectations import columns_of
+from tasks.quality.ledger import JudgedDay
+from tasks.quality.tallies import total
 from tasks.quality.verdicts import Drift
+from tasks.rows.losses import Losses
+from tasks.rows.partitions import KEPT_AS_DAYS
 
 DAYS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSummary:
+    """Counts, reasons and outcomes of all rows, or of all labels."""
+
+    by_date: dict[str, Counts]
+    """Rows in, valid and quarantined, by day."""
+    outcomes: list[Outcome]
+    """The outcome of each expectation, in the order declared."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows break each rule."""
+    n_corrected: int = 0
+    """Rows that hold a person's corrections."""
+    n_judged: int = 0
+    """Rows, without those of the days that the run goes on without."""
+    by_column: Counter[str] = field(default_factory=Counter)
+    """How many of these are in quarantine because of each column."""
+    examples: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Day and place in it, from 0, of the first row that breaks each rule."""
+
+    @classmethod
+    def of(
+        cls,
+        days: Mapping[str, JudgedDay],
+        expectations: Sequence[Expectation],
+        last: date,
+        left_behind: Collection[str] = (),
+    ) -> "ValidationSummary":
+        """Sum up what was found of the days up to the last one, without reading any row.
+
+        Outcomes are about the days that the run goes on with; those about a whole table are about the last day.
+        """
+        ordered = dict(sorted(days.items()))
+        going_on = [found for day, found in ordered.items() if day not in left_behind]
+        reasons, by_column, examples = Counter[str](), Counter[str](), dict[str, tuple[str, int]]()
+        for day, found in ordered.items():
+            reasons.update(found.reasons)
+            if found.held is not None and found.rows_fit:
+                reasons[f"{HELD}: {found.held}"] += found.rows_fit
+            for rule, place in found.examples.items():
+                examples.setdefault(rule, (day, place))
+        for found in going_on:
+            by_column.update(found.columns)
+        return cls(
+            by_date={day: found.counts for day, found in ordered.items()},
+            outcomes=list(_outcomes(going_on, expectations, days.get(last.isoformat()))),
+            reasons=reasons,
+            n_corrected=sum(found.corrected for found in ordered.values()),
+            n_judged=sum(found.rows_in for found in going_on),
+            by_column=by_column,
+            examples=examples,
+        )
+
+    @property
+    def totals(self) -> Counts:
+        """Return the sums over the dates."""
+        names = ("rows_in", "rows_valid", "rows_quarantined")
+        return Counts(**{name: sum(getattr(each, name) for each in self.by_date.values()) for name in names})
+
+    def by_period(self, last: date) -> dict[str, Counts]:
+        """Return the counts by day and, of months that have ended long before the last day, by month."""
+        found: dict[str, Counts] = {}
+        oldest = (last - timedelta(days=KEPT_AS_DAYS)).isoformat()
+        for day, counts in self.by_date.items():
+            period = day if day >= f"{oldest[:7]}-01" else day[:7]
+            found[period] = found.get(period, Counts()) + counts
+        return found
+
+
+def _outcomes(
+    days: Sequence[JudgedDay], expectations: Sequence[Expectation], last: JudgedDay | None
+) -> Iterator[Outcome]:
+    n_by_row = n_whole = 0
+    for each in expectations:
+        if each.is_row_by_row:
+            yield total(each, [day.by_row[n_by_row] for day in days])
+            n_by_row += 1
+        else:
+            yield replace(last.whole[n_whole], kwargs=each.kwargs) if last and last.whole else _not_judged(each)
+            n_whole += 1
+
+
+def _not_judged(expectation: Expectation) -> Outcome:
+    """Return the outcome of an expectation about a whole table on a day that has no row."""
+    return Outcome(
+        type=expectation.type,
+        columns="+".join(columns_of(expectation.kwargs)) or "table",
+        severity=expectation.severity,
+        kwargs=expectation.kwargs,
+        success=True,
+        rows_seen=None,
+        rows_missing=0,
+        rows_unexpected=None,
+        error=None,
+    )
+
+
+def losses_of(rows: ValidationSummary, labels: ValidationSummary, target: str) -> Losses:
+    """Return what quarantine took, as the split wants to know it."""
+    return Losses(
+        labels_valid=labels.totals.rows_valid,
+        labels=labels.totals.rows_quarantined,
+        unreadable_labels=labels.by_column[target],
+        rows=rows.totals.rows_quarantined,
+        label_rules=dict(sorted(labels.reasons.items())),
+        row_rules=dict(sorted(rows.reasons.items())),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +166,16 @@ class ValidationReport:
     expectations: list[Outcome]
     """Outcomes about rows, then about labels, in the order declared."""
     rows_by_date: dict[str, Counts]
-    """By event date."""
+    """By event date; months that have ended more than KEPT_AS_DAYS days before by month."""
     labels_by_date: dict[str, Counts]
-    """By the date on which they became known."""
+    """By the date on which they became known, likewise."""
+    days_without_a_valid_row: list[str]
+    """Days of which every row is in quarantine, but those that are held."""
 
     @classmethod
     def of(
         cls,
-        as_of: str,
+        as_of: date,
         rows: ValidationSummary,
         labels: ValidationSummary,
         drift: Drift,
@@ -65,8 +183,9 @@ class ValidationReport:
         history_anew: str | None,
     ) -> "ValidationReport":
         """Put the parts together."""
+        emptied = {day for day, counts in rows.by_date.items() if not counts.rows_valid}
         return cls(
-            as_of=as_of,
+            as_of=as_of.isoformat(),
             rows=rows.totals,
             labels=labels.totals,
             scored_day=ScoredDay(date=drift.date, **asdict(rows.by_date.get(drift.date, Counts()))),
@@ -76,8 +195,9 @@ class ValidationReport:
             history_anew=history_anew,
             reasons=dict(sorted((rows.reasons + labels.reasons).items())),
             expectations=rows.outcomes + labels.outcomes,
-            rows_by_date=rows.by_date,
-            labels_by_date=labels.by_date,
+            rows_by_date=rows.by_period(date.fromisoformat(drift.date)),
+            labels_by_date=labels.by_period(as_of),
+            days_without_a_valid_row=sorted(emptied - {each.date for each in held}),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -99,9 +219,8 @@ class ValidationReport:
             n_held = sum(each.rows_held for each in self.held_days)
             days = _days([each.date for each in self.held_days])
             parts.append(f"{days} HELD until a person answers, with {n_held:,} of the rows in quarantine")
-        emptied = [day for day, counts in self.rows_by_date.items() if not counts.rows_valid]
-        if emptied := sorted({*emptied} - {each.date for each in self.held_days}):
-            parts.append(f"{_days(emptied)} without a valid row")
+        if self.days_without_a_valid_row:
+            parts.append(f"{_days(self.days_without_a_valid_row)} without a valid row")
         return "; ".join(parts)
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tasks.params import Product
-from tasks.quality.checked_table import Outcome, ValidationSummary
+from tasks.quality.checked_table import Outcome
+from tasks.quality.report import ValidationSummary
 from tasks.quality.verdicts import Drift
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Table
@@ -41,7 +42,7 @@ def stop_on_loss(product: Product, of: Table, summary: ValidationSummary, raw: P
         day, place = summary.examples[rule]
         lines.append(
             f"  {count:,} of {n:,} ({count / n:.0%}) because of {rule}; "
-            f"the first is row {place + 1} of {raw / of}/dt={day}.parquet"
+            f"the first is row {place + 1} of {day} in {raw / of}"
         )
     raise UserError(
         f"products.{product.name}: most {of} must be right, and one column sends most of them to quarantine; nothing "

@@ -1,19 +1,22 @@
-"""Count what quarantine took before the split, so that a split that lacks rows can name it."""
+"""Keep what quarantine took before the split, so that a split that lacks rows can name it."""
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
-from tasks.rows.partitions import n_rows, partitions, read_table
-from tasks.runtime.errors import UserError
+from pydantic.dataclasses import dataclass
 
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import write_json
+from tasks.runtime.records import RECORD, Record
+
+FILE = "losses.json"
 MAX_LABELS_LOST = 0.5
 """A larger share of unreadable labels is an error: what is left is no sample of the truth."""
 RULES_SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Losses:
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Losses(Record):
     """What validation kept back, by rule; texts name columns and rules, never a value."""
 
     labels_valid: int = 0
@@ -24,24 +27,25 @@ class Losses:
     """Of these, the labels whose own value breaks a rule."""
     rows: int = 0
     """Rows in quarantine."""
-    label_rules: Counter[str] = field(default_factory=Counter)
+    label_rules: dict[str, int] = field(default_factory=dict)
     """Labels in quarantine by `column: rule`."""
-    row_rules: Counter[str] = field(default_factory=Counter)
+    row_rules: dict[str, int] = field(default_factory=dict)
     """Rows in quarantine by `column: rule`."""
 
     @classmethod
-    def read(cls, valid: Path, quarantine: Path, target: str) -> "Losses":
-        """Count the files that `validate` wrote. Shapes: one line of reasons for each row in quarantine."""
-        reasons = {name: _reasons(quarantine / f"{name}.parquet") for name in ("labels", "rows")}
-        rules = {name: Counter(rule for row in rows for rule in row) for name, rows in reasons.items()}
-        return cls(
-            labels_valid=sum(map(n_rows, partitions(valid / "labels"))),
-            labels=len(reasons["labels"]),
-            unreadable_labels=sum(any(rule.startswith(f"{target}: ") for rule in row) for row in reasons["labels"]),
-            rows=len(reasons["rows"]),
-            label_rules=rules["labels"],
-            row_rules=rules["rows"],
-        )
+    def read(cls, quarantine: Path) -> "Losses":
+        """Return what `validate` counted; nothing where it has not. Raises UserError where its file is damaged."""
+        file = quarantine / FILE
+        try:
+            return cls.from_json(file.read_bytes()) if file.exists() else cls()
+        except ValueError:
+            raise UserError(
+                f"{file}: must be what validate counted, and is damaged; restore it: dvc checkout --force"
+            ) from None
+
+    def write(self, quarantine: Path) -> None:
+        """Write the file that `read` reads."""
+        write_json(quarantine / FILE, self.to_json())
 
     def __str__(self) -> str:
         """Return what is in quarantine, with counts and rules; empty for nothing."""
@@ -60,12 +64,7 @@ class Losses:
             )
 
 
-def _reasons(file: Path) -> list[list[str]]:
-    texts = read_table(file, ["reasons"])["reasons"] if file.exists() else ()
-    return [str(text).split("; ") for text in texts]
-
-
-def _shown(rules: Counter[str]) -> str:
+def _shown(rules: dict[str, int]) -> str:
     ordered = sorted(rules.items(), key=lambda entry: (-entry[1], entry[0]))
     shown = [f"{rule}: {n:,}" for rule, n in ordered[:RULES_SHOWN]]
     return ", ".join([*shown, "..."] if len(ordered) > RULES_SHOWN else shown)

@@ -32,6 +32,7 @@ CROSS_VALIDATION = (
     "tasks/rows/keys.py",
     "tasks/rows/losses.py",
     "tasks/rows/splitting.py",
+    "tasks/runtime/records.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
     "tasks/training/gate_metric.py",

@@ -1,0 +1,232 @@
+"""Oracle: judging everything anew, byte for byte; the number of days that are read; the files' own bytes."""
+
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import a_product
+
+from tasks.quality.checks import Check
+from tasks.quality.duplicates.key_index import KeyIndex, distinct, key_digests
+from tasks.rows.decisions import Correction, file_of, read_decisions, write_decisions
+from tasks.rows.partitions import Partitions, read_tables
+from tasks.rows.raw_archive import RawIndex
+from tasks.runtime.errors import UserError
+from tasks.runtime.files import folder_sha256
+from tasks.runtime.paths import Paths
+from tasks.validate import validate
+
+pytestmark = pytest.mark.usefixtures("workspace")
+
+FIRST = date(2024, 1, 1)
+PATHS = Paths("tiny")
+RULES = [
+    {
+        "type": "expect_column_values_to_be_between",
+        "severity": "warning",
+        "kwargs": {"column": "weight_kg", "min_value": 0},
+    },
+    {
+        "type": "expect_column_values_to_be_unique",
+        "severity": "warning",
+        "window_days": 3,
+        "kwargs": {"column": "handed_in"},
+    },
+]
+
+
+def tiny(rules=(), **changes):
+    return a_product(expectations=list(rules), predict__horizon_days=0, **changes)
+
+
+def day(number):
+    return FIRST + timedelta(days=number)
+
+
+def store(number, keys, weight="1", late=()):
+    """Raw rows of one day, and the labels that became known on it."""
+    at = day(number).isoformat()
+    table = pd.DataFrame({"parcel_id": keys, "day": at, "depot": "A", "weight_kg": weight}, dtype="str")
+    table["handed_in"] = [f"{at}T{place % 24:02d}:{place // 24 % 60:02d}" for place in range(len(table))]
+    Partitions(PATHS.raw / "rows").write(day(number), table)
+    if len(late):
+        labels = pd.DataFrame({"parcel_id": late, "late": "1"}, dtype="str")
+        Partitions(PATHS.raw / "labels").write(day(number), labels)
+
+
+def first_load(number):
+    index = RawIndex(folder=PATHS.raw)
+    index.note_run(day(number))
+    index.save()
+
+
+def state():
+    report = PATHS.report("validation.json").read_bytes()
+    return folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine), report
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The days that are read and judged, as they are."""
+    days, judge = [], Check._judge
+
+    def noted(self, batch):
+        days.extend(each.isoformat()[5:] for each in batch if self.judge)
+        return judge(self, batch)
+
+    monkeypatch.setattr(Check, "_judge", noted)
+    return days
+
+
+def run(product, number):
+    try:
+        validate(product, day(number))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def anew(product, number):
+    """What judging everything anew leaves."""
+    kept = {path: path.with_name(f"{path.name}.kept") for path in (PATHS.valid, PATHS.quarantine)}
+    for path, place in kept.items():
+        path.rename(place)
+    stopped = run(product, number)
+    found = state()
+    for path, place in kept.items():
+        shutil.rmtree(path)
+        place.rename(path)
+    return stopped, found
+
+
+def test_night_reads_the_days_that_are_new_or_changed_and_no_other(judged):
+    for number in range(12):
+        store(number, [f"{number}-{i}" for i in range(20)])
+    first_load(9)
+    assert run(tiny(), 9) is None
+    assert len(judged) == 10
+    judged.clear()
+    assert run(tiny(), 9) is None
+    assert judged == []
+    assert run(tiny(), 10) is None
+    assert judged == ["01-11"]
+    judged.clear()
+    store(3, [f"3-{i}" for i in range(19)])
+    assert run(tiny(), 11) is None
+    assert judged == ["01-04", "01-12"]
+
+
+def test_late_row_that_takes_the_key_of_a_later_day_has_that_day_judged_again(judged):
+    for number in range(5):
+        store(number, [f"{number}-{i}" for i in range(20)])
+    first_load(4)
+    run(tiny(), 4)
+    judged.clear()
+    store(1, [*(f"1-{i}" for i in range(19)), "3-7"])
+    run(tiny(), 4)
+    assert judged == ["01-02", "01-04"]
+    bad = read_tables(PATHS.quarantine / "rows")
+    assert bad[["dt", "parcel_id", "reasons"]].to_numpy().tolist() == [
+        ["2024-01-04", "3-7", "parcel_id: is a key already seen"]
+    ]
+    store(1, [f"1-{i}" for i in range(20)])
+    run(tiny(), 4)
+    assert not len(read_tables(PATHS.quarantine / "rows"))
+
+
+def test_other_rules_judge_all_days_and_a_decision_its_own(judged, capsys):
+    for number in range(5):
+        store(number, [f"{number}-{i}" for i in range(20)], "-1" if number == 2 else "1")
+    first_load(4)
+    run(tiny(), 4)
+    judged.clear()
+    run(tiny(RULES[:1]), 4)
+    assert len(judged) == 5
+    assert "expectations, columns or code are others" in capsys.readouterr().out
+    judged.clear()
+    bad = read_tables(PATHS.quarantine / "rows")
+    decision = Correction(
+        **{"decided": "2024-01-05", "person": "Ann", "why": "a sign"},
+        **{"of": "rows", "row": bad["raw_row"][0], "known": "2024-01-05", "cells": {"weight_kg": 1}},
+    )
+    write_decisions(file_of("tiny", day(2)), [*read_decisions(file_of("tiny", day(2))), decision])
+    run(tiny(RULES[:1]), 4)
+    assert judged == ["01-03"]
+    assert len(read_tables(PATHS.quarantine / "rows")) == 19
+
+
+@pytest.mark.parametrize(
+    ("place", "n_days"),
+    [
+        ("valid/tiny/ledger/ledger.json", 5),
+        ("valid/tiny/ledger/rows-2024-01.json", 5),
+        ("valid/tiny/keys/2024-01.keys", 5),
+        ("valid/tiny/rows/dt=2024-01-03.parquet", 1),
+        ("quarantine/tiny/rows/dt=2024-01-03.parquet", 1),
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_file_is_told_and_its_days_judged_anew(place, n_days, damage, judged, capsys):
+    for number in range(5):
+        store(number, [f"{number}-{i}" for i in range(20)], ["-1", *["1"] * 19])
+    first_load(4)
+    run(tiny(RULES[:1]), 4)
+    before, file = state(), Path("data") / place
+    judged.clear()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-7])
+    assert run(tiny(RULES[:1]), 4) is None
+    assert "judged anew" in capsys.readouterr().out
+    assert len(judged) == n_days
+    assert state() == before
+
+
+def test_kill_between_the_two_folders_leaves_what_the_next_run_mends():
+    for number in range(6):
+        store(number, [f"{number}-{i}" for i in range(20)], ["-1", *["1"] * 19])
+    first_load(4)
+    run(tiny(RULES[:1]), 4)
+    shutil.copytree(PATHS.valid, "valid before")
+    run(tiny(RULES[:1]), 5)
+    wanted = state()
+    shutil.rmtree(PATHS.valid)
+    shutil.copytree("valid before", PATHS.valid)  # quarantine has taken its place, the valid rows have not
+    run(tiny(RULES[:1]), 5)
+    assert state() == wanted
+
+
+def test_run_of_an_earlier_date_gives_what_it_gave(capsys):
+    for number in range(7):
+        store(number, [f"{number}-{i}" for i in range(20)])
+    first_load(4)
+    run(tiny(), 5)
+    before = state()
+    run(tiny(), 6)
+    run(tiny(), 5)
+    assert "knows what became known later" in capsys.readouterr().out
+    assert state() == before
+
+
+def test_index_of_keys_knows_what_comparing_all_knows(tmp_path):
+    chance = np.random.default_rng(0)
+    index, days = KeyIndex(tmp_path), {}
+    for number in range(0, 90, 3):
+        at = day(number)
+        days[at] = distinct(key_digests(pd.Series(chance.integers(0, 400, 30)).astype("str")))
+        index.replace(f"{at:%Y-%m}", {at: days[at]})
+    rows = [(tuple(key), at) for at, keys in days.items() for key in keys.tolist()]
+    first = {}
+    for key, at in rows:
+        first.setdefault(key, at)
+    repeated = index.repeated()
+    found = {(tuple(key), number) for key, number in zip(repeated.keys.tolist(), repeated.day.tolist(), strict=True)}
+    assert found == {(key, (at - date(1970, 1, 1)).days) for key, at in rows if at != first[key]}
+    wanted = days[day(30)]
+    taken = index.days_that_take(wanted)
+    known = {(tuple(key), number) for key, number in zip(taken.keys.tolist(), taken.day.tolist(), strict=True)}
+    assert known == {(key, (at - date(1970, 1, 1)).days) for key, at in rows if list(key) in wanted.tolist()}
