@@ -128,6 +128,7 @@ SLOW = {
     "test_checkpoints",
     "test_commands",
     "test_decisions",
+    "test_deliveries",
     "test_drift",
     "test_effective",
     "test_evaluate",
