@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest import ingest
+from tasks.rows.intake.beside import Beside
 from tasks.rows.partitions import Partitions, partition, write_table
 from tasks.rows.versions import History
 from tasks.runtime.paths import Paths
@@ -125,3 +126,19 @@ def test_every_night_sees_the_newest_versions_that_had_come_by_then(workspace, n
         assert stored == {file: file.read_bytes() for file in RAW.rglob("dt=*.parquet")}, "the same run adds nothing"
     for night, was in seen.items():
         assert as_seen(product, night) == was, "a run of an earlier night sees what it saw"
+
+
+def test_date_that_is_as_stored_is_found_so_without_comparing_rows(monkeypatch):
+    declared = {"depot": "category", "weight_kg": "number"}
+    product = a_product(source__url="rows.csv", columns=declared, expectations=[], predict__horizon_days=0)
+    columns = ["parcel_id", "day", "depot", "weight_kg", "late"]
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    rows = [[f"{day}-{n}", str(day), "Ghent", "1.5", n] for day in days for n in (0, 1)]
+    frame = pd.DataFrame(rows, columns=columns)
+    compared = []
+    monkeypatch.setattr(Beside, "compare_rows", lambda _, rows: compared.extend(rows["dt"].unique()))
+    for night in days:
+        frame[frame["day"] <= str(night)].to_csv("rows.csv", index=False)
+        ingest(product, night)
+    assert compared == [str(day) for day in days[:-1]], "the date whose labels came, and no other"
+    assert len(as_seen(product, days[-1])[1]) == 6

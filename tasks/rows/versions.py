@@ -39,6 +39,10 @@ class History:
         late = (date.fromisoformat(day) for day in self._changed)
         return sorted({*self._rows.days(until)}.union(day for day in late if until is None or day <= until))
 
+    def has_versions(self, day: date) -> bool:
+        """Return whether rows of an event date became known beside the plan."""
+        return day.isoformat() in self._changed
+
     def digest(self, day: date) -> str:
         """Return what identifies the rows of an event date as known: another version of a row gives another one."""
         name = day.isoformat()

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.params import UNREADABLE_COLUMNS, Product
 from tasks.rows.intake.comparing import Differences, compare, marks
 from tasks.rows.intake.delivered import LABELLED, Delivered
-from tasks.rows.intake.truths import LabelDifferences, compare_labels, covers, label_marks
+from tasks.rows.intake.truths import LabelDifferences, LabelFiles, compare_labels, label_marks
 from tasks.rows.intake.window import Window
 from tasks.rows.raw_archive import (
     CHANGE,
@@ -27,6 +27,7 @@ from tasks.rows.raw_archive import (
     WITHDRAWN,
     RawIndex,
     StoredChanges,
+    StoredDay,
     canonical,
     content_digest,
     storable,
@@ -53,13 +54,21 @@ class Beside:
         """Labels that become known on this as_of, with their event dates as `dt`."""
         self.unsettled: set[str] = set()
         """Event dates of which a label waits for the next as_of."""
+        self._label_files = LabelFiles(index, product)
         self._marks: dict[str, list[np.ndarray]] = defaultdict(list)
         self._versions: list[pd.DataFrame] = []
 
     def may_have_labels(self, day: date) -> bool:
-        """Return whether a stored file may hold labels of an event date."""
-        name = day.isoformat()
-        return any(covers(known, stored, name, name, self.product) for known, stored in self.index.labels.items())
+        """Return whether a file that an earlier run stored may hold labels of an event date."""
+        return bool(self._label_files.of(day, day))
+
+    def labels_of(self, day: date) -> list[StoredDay]:
+        """Return the files that may hold labels of an event date, of those that an earlier run stored."""
+        return [*self._label_files.of(day, day).values()]
+
+    def has_versions(self, day: date) -> bool:
+        """Return whether rows of an event date have versions beside the plan, or a person has fetched it again."""
+        return day.isoformat() in self.refetched or self.history.has_versions(day)
 
     def compare_rows(self, rows: pd.DataFrame) -> None:
         """Take what differs of delivered rows of stored dates (`dt`)."""

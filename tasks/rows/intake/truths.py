@@ -3,7 +3,7 @@
 A stored label that cannot be read is none: one that can be is new. One that cannot be read takes the place of none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 
 import numpy as np
@@ -31,6 +31,9 @@ class LabelDifferences:
     """Labels of which a version of this very as_of is stored: of two in one file the first stands."""
 
 
+_KINDS = [each.name for each in fields(LabelDifferences)]
+
+
 def compare_labels(
     labels: pd.DataFrame, has_one: pd.Series, product: Product, index: RawIndex, as_of: date
 ) -> LabelDifferences:
@@ -39,40 +42,61 @@ def compare_labels(
     `has_one` says which have a label at all.
     """
     keys = key_text(labels, product.key)
-    labels, has_one, keys = labels[keys.notna()], has_one[keys.notna()], keys.dropna()
+    named = keys.notna()
+    labels, labelled = labels[named], has_one[named].to_numpy()
+    if labels.empty:
+        return LabelDifferences(**dict.fromkeys(_KINDS, labels))
     stored = _stored(labels["dt"].min(), labels["dt"].max(), product, index)
-    stored_keys, is_null = key_text(stored, product.key), stored[product.target.name].isna()
-    values, readable = _values(stored, product)
-    is_version = (readable | is_null) & stored_keys.notna()
-    versions = pd.DataFrame({"key": stored_keys, "known": stored["dt"], "value": values})[is_version]
-    versions = versions.drop_duplicates(["key", "known"]).drop_duplicates("key", keep="last").set_index("key")
-    alive = versions[versions["value"].notna()]
-    unreadable_before = keys.isin(set(stored_keys[~is_version].dropna()))
-    now, now_readable = _values(labels, product)
-    is_alive = keys.isin(alive.index)
-    then = alive["value"].reindex(keys).set_axis(keys.index)
-    of_today = versions["known"].reindex(keys).set_axis(keys.index) == as_of.isoformat()
-    same = keys.isin(set(keys[is_alive & (now == then)]))
-    late = has_one & ~is_alive & ~(unreadable_before & ~now_readable)
-    differs = has_one & is_alive & ~same
+    codes, n_keys = _numbers(keys[named], key_text(stored, product.key))
+    ids, stored_keys = codes[: len(labels)], codes[len(labels) :]
+    (now, now_readable), (then, readable) = _values(labels, product), _values(stored, product)
+    values, _ = _numbers(now, then)
+    is_version = (readable | stored[product.target.name].isna().to_numpy()) & (stored_keys >= 0)
+    versions = pd.DataFrame({"key": stored_keys, "known": stored["dt"], "value": values[len(labels) :]})[is_version]
+    versions = versions.drop_duplicates(["key", "known"]).drop_duplicates("key", keep="last")
+    newest, of_today_by_key = np.full(n_keys, -1), np.zeros(n_keys, bool)
+    newest[versions["key"]] = versions["value"]
+    of_today_by_key[versions["key"][versions["known"] == as_of.isoformat()]] = True
+    unreadable_before = _among(ids, stored_keys[~is_version & (stored_keys >= 0)], n_keys)
+    is_alive, of_today = newest[ids] >= 0, of_today_by_key[ids]
+    same = _among(ids, ids[is_alive & (newest[ids] == values[: len(labels)])], n_keys)
+    late = labelled & ~is_alive & ~(unreadable_before & ~now_readable)
+    differs = labelled & is_alive & ~same
     corrected = differs & now_readable
-    corrected &= ~keys.where(corrected).duplicated()
-    withdrawn = ~has_one & is_alive & ~keys.isin(set(keys[has_one])) & ~keys.duplicated()
+    corrected[corrected] = ~pd.Series(ids[corrected]).duplicated().to_numpy()
+    withdrawn = ~labelled & is_alive & ~_among(ids, ids[labelled], n_keys) & ~pd.Series(ids).duplicated().to_numpy()
     return LabelDifferences(
         late=labels[late & ~of_today],
         corrected=labels[corrected & ~of_today],
         withdrawn=labels[withdrawn & ~of_today].assign(**{product.target.name: None}),
-        unreadable=labels[differs & ~keys.isin(set(keys[corrected]))],
+        unreadable=labels[differs & ~_among(ids, ids[corrected], n_keys)],
         waiting=labels[(late | corrected | withdrawn) & of_today],
     )
 
 
-def covers(known: str, stored: StoredDay, first: str, last: str, product: Product) -> bool:
-    """Return whether a file of labels may hold some of the event dates from `first` to `last`."""
+class LabelFiles:
+    """The files of labels that are stored, by the event dates of which they may hold some."""
+
+    def __init__(self, index: RawIndex, product: Product) -> None:
+        """Take those that are stored now: later ones are not among them."""
+        stored = sorted(index.labels.items())
+        spans = [_span(known, each, product) for known, each in stored]
+        self._stored = [each for _, each in stored]
+        self._known = [known for known, _ in stored]
+        self._since, self._until = (np.array([span[i].toordinal() for span in spans], np.int64) for i in (0, 1))
+
+    def of(self, first: date, last: date) -> dict[str, StoredDay]:
+        """Return the files that may hold some of the event dates from `first` to `last`, by the date that is known."""
+        places = np.flatnonzero((self._since <= last.toordinal()) & (first.toordinal() <= self._until))
+        return {self._known[place]: self._stored[place] for place in places}
+
+
+def _span(known: str, stored: StoredDay, product: Product) -> tuple[date, date]:
+    """Return the first and last event date of which a file of labels may hold some."""
+    if stored.of:
+        return date.fromisoformat(stored.of[0]), date.fromisoformat(stored.of[1])
     usual = date.fromisoformat(known) - timedelta(days=product.target.delay_days)
-    oldest = usual - timedelta(days=product.target.late_days)
-    since, until = stored.of or (oldest.isoformat(), usual.isoformat())
-    return since <= last and first <= until
+    return usual - timedelta(days=product.target.late_days), usual
 
 
 def label_marks(labels: pd.DataFrame, product: Product) -> np.ndarray:
@@ -83,11 +107,24 @@ def label_marks(labels: pd.DataFrame, product: Product) -> np.ndarray:
 
 def _stored(first: str, last: str, product: Product, index: RawIndex) -> pd.DataFrame:
     """Return the stored labels from the files that may hold those of some event dates."""
-    files = [known for known, stored in sorted(index.labels.items()) if covers(known, stored, first, last, product)]
+    files = LabelFiles(index, product).of(date.fromisoformat(first), date.fromisoformat(last))
     return index.read("labels", files, [*product.key, product.target.name])
 
 
-def _values(labels: pd.DataFrame, product: Product) -> tuple[pd.Series, pd.Series]:
-    """Return labels as text, whatever type a reader chose for them, and which can be read."""
+def _values(labels: pd.DataFrame, product: Product) -> tuple[pd.Series, np.ndarray]:
+    """Return labels as they are cast, whatever type a reader chose for them, and which can be read."""
     cast = cast_target(labels[product.target.name], product.target)[0]
-    return as_text(cast), cast.notna()
+    return cast, cast.notna().to_numpy()
+
+
+def _numbers(now: pd.Series, then: pd.Series) -> tuple[np.ndarray, int]:
+    """Return a number for each cell, the same for equal ones and -1 for a missing one, and how many there are."""
+    codes, found = pd.factorize(pd.concat([now, then], ignore_index=True))
+    return codes, len(found)
+
+
+def _among(keys: np.ndarray, others: np.ndarray, n_keys: int) -> np.ndarray:
+    """Return which numbers of keys are among others."""
+    found = np.zeros(n_keys, bool)
+    found[others] = True
+    return found[keys]
