@@ -658,6 +658,18 @@ def test_latest_version_of_a_key_in_one_delivery_stands():
     assert "updated" not in known("2024-01-03")
 
 
+def test_versions_are_put_in_order_by_times_as_the_source_writes_them():
+    versions = rows(row("x", "2024-01-01", weight_kg="1"), row("x", "2024-01-01", weight_kg="2"))
+    deliver(versions.assign(updated=[*["01.01.2024"] * 8, "01.03.2024", "29.02.2024"]))
+    source = {"kind": "csv", "url": "parcels.csv", "latest_by": "updated"}
+    with pytest.raises(
+        UserError, match=r"latest_by: updated must hold numbers alone or times alone.*set source.time_format"
+    ):
+        run("2024-01-03", source=source)
+    run("2024-01-03", source={**source, "time_format": "%d.%m.%Y"})
+    assert known("2024-01-03")["weight_kg"]["x"] == "1"
+
+
 def test_row_that_a_complete_delivery_lacks_is_withdrawn():
     deliver(rows())
     run("2024-01-02", source__complete=True)

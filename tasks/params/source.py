@@ -122,7 +122,8 @@ class AnySource:
     known from then on; what is older is told once and left. Without a `time` it is taken at any time."""
     latest_by: Annotated[str | None, Field(examples=["updated_at"])] = None
     """The column that says which of several versions of a key that are delivered for one date stands: the one with the
-    largest cell. It need not be declared. Default: the first stands, and the others go to quarantine."""
+    largest cell, a number or a time as `time_format` says. It need not be declared. Default: the first stands, and the
+    others go to quarantine."""
     complete: bool = False
     """Whether a delivery has every row of each date of which it has any: a stored row that it lacks is withdrawn then.
     Default: it stays, and is told once."""

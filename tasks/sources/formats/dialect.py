@@ -67,7 +67,10 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
             frame[name] = frame[name].map(number_form(form), na_action="ignore")
         elif form.decimal is None and source.kind == "csv":
             counts |= evidence.groups_of_digits(frame[name], name)
-    for name in dict.fromkeys([product.time, *(name for name, kind in product.kinds.items() if kind == "time")]):
+    times = [product.time, *(name for name, kind in product.kinds.items() if kind == "time")]
+    if source.latest_by and source.latest_by not in product.kinds:  # most often the time of the last change
+        times.append(source.latest_by)
+    for name in dict.fromkeys(times):
         if name in frame:
             frame[name] = times_as_declared(frame[name], forms[name].time_format, product.time_zone)
     return frame, counts
