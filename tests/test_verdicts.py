@@ -1,5 +1,6 @@
 """Oracle: judging everything anew, byte for byte; the number of days that are read; the files' own bytes."""
 
+import random
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product
+from builders import a_product, accept_days
 
 from tasks.quality.checks import Check
 from tasks.quality.duplicates.key_index import KeyIndex, distinct, key_digests
@@ -100,6 +101,36 @@ def anew(product, number):
         shutil.rmtree(path)
         place.rename(path)
     return stopped, found
+
+
+def test_step_by_step_is_the_same_bytes_as_anew():
+    """Late rows, keys of other days, days without rows, held and accepted days, months that become one file."""
+    chance = random.Random(3)
+    product = tiny(RULES, drift={"max_volume_ratio": 9.0, "max_share_change": 1, "max_shift": 99})
+    n_history, keys = 64, [f"k{i}" for i in range(4000)]
+    for number in range(n_history):
+        store(number, chance.sample(keys, 6), chance.choice(["1", "1", "1", "-1", "x"]), [f"k{number}"])
+    first_load(n_history - 1)
+    accept_days(*(day(n_history - 1 + i) for i in range(0, 5, 2)))
+    n_held = 0
+    for number in range(n_history, n_history + 4):
+        if chance.random() < 0.8:
+            store(
+                number,
+                chance.sample(keys, chance.choice([6, 6, 90])),
+                chance.choice(["1", "1", "1", "-1"]),
+                [f"k{number}"],
+            )
+        if chance.random() < 0.7:
+            store(chance.randrange(n_history), chance.sample(keys, 7))
+        if chance.random() < 0.5:
+            accept_days(day(number - 1))
+        stopped = run(product, number)
+        n_held += stopped is not None
+        if stopped is None:
+            assert anew(product, number) == (None, state())
+    assert not Partitions(PATHS.valid / "rows").folder.joinpath("dt=2024-01-05.parquet").exists()
+    assert n_held < 4
 
 
 def test_night_reads_the_days_that_are_new_or_changed_and_no_other(judged):
