@@ -58,7 +58,8 @@ def left():
     files = [file for file in Path("data").rglob("*") if file.is_file()]
     assert {file.relative_to("data").parts[0] for file in files} >= {"raw", "valid", "quarantine", "reports"}
     return "\n".join(
-        pd.read_parquet(file).to_csv() if file.suffix == ".parquet" else file.read_text() for file in files
+        pd.read_parquet(file).to_csv() if file.suffix == ".parquet" else file.read_bytes().decode("utf-8", "replace")
+        for file in files
     )
 
 
