@@ -150,7 +150,7 @@ def test_night_reads_the_days_that_are_new_or_changed_and_no_other(judged):
     assert judged == ["01-04", "01-12"]
 
 
-def test_late_row_that_takes_the_key_of_a_later_day_has_that_day_judged_again(judged):
+def test_late_row_with_the_key_of_a_later_day_has_it_judged_again(judged):
     for number in range(5):
         store(number, [f"{number}-{i}" for i in range(20)])
     first_load(4)
