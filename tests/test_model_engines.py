@@ -125,10 +125,16 @@ def test_engine_that_cannot_run_here_is_refused_and_never_replaced(folder, monke
 
 def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
-    findings = measure(folder, HERE, mixed(60, seed=3), lambda scores: float(scores[0, 0]))
+    table = mixed(60, seed=3)
+    findings = measure(folder, HERE, table, lambda scores: float(scores[0, 0]))
     assert [found.engine for found in findings] == HERE
+    exact = Scorer(folder, engine=SIMPLEST).score(table)
+    for found in findings:
+        scores = Scorer(folder, engine=found.engine).score(table)
+        assert found.rows_per_cpu_second > 0
+        assert found.metric == scores[0, 0]
+        assert found.max_difference == np.abs(scores - exact).max()
     assert findings[0].max_difference == 0
-    assert all(found.rows_per_cpu_second > 0 and found.max_difference < 0.25 for found in findings)
 
 
 def finding(name, speed, metric):
