@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tasks.commands import decide
 from tasks.ingest import ingest
-from tasks.rows.raw_archive import storable
+from tasks.rows import partitions
+from tasks.rows.partitions import read_tables
+from tasks.rows.raw_archive import RawIndex, storable
 from tasks.rows.versions import History
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import TABLES, Paths
@@ -684,3 +686,31 @@ def test_category_that_comes_with_a_point_overnight_changes_no_past():
     run("2024-01-02")
     deliver(rows().assign(depot="7.0"))
     assert run("2024-01-03")["taken"] == {}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_months_of_old_days_read_as_their_days_did(monkeypatch, killed):
+    """Late rows, corrected labels and further nights come after old months have become one file each."""
+    days = [(date(2024, 1, 1) + timedelta(days=i)).isoformat() for i in range(130)]
+    late, settled = row("late", "2024-04-28"), {"source__late_days": 20, "target__late_days": 200}
+    found = {}
+    for kept in (62, 10_000):
+        monkeypatch.setattr(partitions, "KEPT_AS_DAYS", kept)
+        shutil.rmtree(RAW, ignore_errors=True)
+        frame = rows(days=days).assign(parcel_id=[f"p{i}" for i in range(2 * len(days))])
+        deliver(frame)
+        run(days[-3], **settled)
+        frame.loc[[8, 250], "late"] = "9", "9"
+        deliver(pd.concat([frame, pd.DataFrame([late], dtype="str")]))
+        if killed and kept == 62:
+            with monkeypatch.context() as patched:
+                patched.setattr(RawIndex, "save", lambda _: (_ for _ in ()).throw(KeyboardInterrupt()))
+                with pytest.raises(KeyboardInterrupt):
+                    run(days[-2], **settled)
+        counts = run(days[-2], **settled)
+        n_months = len([*(RAW / "rows").glob("dt=????-??.parquet")])
+        assert n_months == (2 if kept == 62 else 0)
+        labels = read_tables(RAW / "labels").to_dict("list")
+        found[kept] = counts, known(days[-2]).to_dict("list"), known(days[-9]).to_dict("list"), labels
+    assert found[62] == found[10_000]
+    assert "late" in known(days[-2]).index

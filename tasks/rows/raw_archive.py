@@ -187,6 +187,12 @@ class RawIndex:
         """Return stored dates as one frame with the column `dt`."""
         return self.partitions(kind).read(map(date.fromisoformat, days), columns)
 
+    def compact(self) -> None:
+        """Make one file of each old month, so that the number of files stays small over years; no row changes."""
+        for kind, stored in (("rows", self.rows), ("labels", self.labels), (CHANGES, self.changes)):
+            if stored:
+                self.partitions(kind).compact(date.fromisoformat(max(stored)))
+
     def put_right(self) -> None:
         """Remove what a run that was killed has left: files of dates that are not in the index, and rows beyond it."""
         for kind, stored in (("rows", self.rows), ("labels", self.labels), (CHANGES, self.changes)):

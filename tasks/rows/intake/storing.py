@@ -193,6 +193,7 @@ class Storing:
         index.refetched |= {day: why for day, why in self.refetched.items() if day not in beside.unsettled}
         left = beside.left_and_not_told()
         index.seen = Seen(pieces=delivered.pieces, declared=seen.declared).save(index.folder)
+        index.compact()
         index.note_run(self.window.as_of)
         index.save()
         waiting = {"rows_waiting_without_a_date": n_waiting, "rows_later_than_the_night": delivered.n_later}
