@@ -11,7 +11,7 @@ from datetime import date
 
 import pandas as pd
 
-from model.heads import head_of
+from model.heads import TASKS, head_of
 from tasks import params
 from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
 from tasks.commands.source_look import look
@@ -129,7 +129,7 @@ def _task(column: pd.Series) -> tuple[dict[str, object], str]:
     if n < 2:
         raise UserError(f"TARGET must hold two values or more, and holds {n}; use another column")
     values = set(texts.str.lower())
-    if values <= set(head_of("binary").label_values):
+    if values <= {text for task in TASKS for text in head_of(task).label_values}:
         return {"task": "binary"}, "yes or no"
     if texts.str.contains("|", regex=False).any():
         empty: dict[str, object] = {"empty": "unknown"} if column.isna().any() else {}

@@ -129,9 +129,9 @@ def sum_up(table: CheckedTable, days: Days, tallies: list[list[Tally]], inputs: 
     n_corrected = days.count(table.delivered[RAW_ROW].notna().to_numpy())
     broken = [_Broken() for _ in days.days]
     is_bad = ~table.is_valid.to_numpy()
-    bad = pd.DataFrame({"number": days.number[is_bad], "place": days.places[is_bad]})
+    bad = pd.DataFrame({"day": days.number[is_bad], "place": days.places[is_bad]})
     bad["reasons"] = table.reasons.to_numpy()[is_bad]
-    for (number, reasons), size, first in bad.groupby(["number", "reasons"])["place"].agg(["size", "min"]).itertuples():
+    for (number, reasons), size, first in bad.groupby(["day", "reasons"])["place"].agg(["size", "min"]).itertuples():
         broken[number].add(str(reasons).split("; "), int(size), int(first))
     return [
         JudgedDay(
