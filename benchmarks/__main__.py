@@ -12,7 +12,7 @@ import os
 from benchmarks.page import write_page
 from benchmarks.report import show, write
 
-NAMES = ("scoring", "training", "quality", "scale", "night")
+NAMES = ("scoring", "training", "quality", "breadth", "scale", "night")
 GPU = "gpu"
 """Asked for by name only: it needs one."""
 

@@ -13,6 +13,7 @@ from benchmarks.report import RESULTS, Target, markdown_table, target_table
 PAGE = RESULTS.parent.parent / "docs" / "benchmarks.md"
 TITLES = {
     "quality": "How well it predicts",
+    "breadth": "Many small products, by default entries",
     "scoring": "How fast it scores",
     "training": "How fast it trains",
     "scale": "What millions of rows take",
