@@ -11,8 +11,9 @@ import pytest
 from builders import a_product, accept_days
 
 from tasks.quality.checks import Check
-from tasks.quality.duplicates.key_index import KeyIndex, distinct, key_digests
+from tasks.quality.duplicates.key_index import KeyIndex, distinct, is_repeated
 from tasks.rows.decisions import Correction, file_of, read_decisions, write_decisions
+from tasks.rows.keys import key_digests
 from tasks.rows.partitions import Partitions, read_tables
 from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.errors import UserError
@@ -261,3 +262,8 @@ def test_index_of_keys_knows_what_comparing_all_knows(tmp_path):
     taken = index.days_that_take(wanted)
     known = {(tuple(key), number) for key, number in zip(taken.keys.tolist(), taken.day.tolist(), strict=True)}
     assert known == {(key, (at - date(1970, 1, 1)).days) for key, at in rows if list(key) in wanted.tolist()}
+
+
+def test_keys_that_share_half_a_digest_are_two():
+    found = np.array([[1, 2], [1, 3], [4, 2], [1, 2]], np.uint64)
+    assert is_repeated(found).tolist() == [False, False, False, True]

@@ -15,14 +15,14 @@ import pyarrow as pa
 from tasks.params import RAW_ROW, Expectation
 from tasks.quality.checked_table import HELD, CheckedTable, Outcome
 from tasks.quality.day_summaries import sum_up_days
-from tasks.quality.duplicates.key_index import is_among, is_repeated, key_digests
+from tasks.quality.duplicates.key_index import is_among, is_repeated
 from tasks.quality.duplicates.repeats import Repeats
 from tasks.quality.expectations import add_findings, evaluate_expectations
 from tasks.quality.judging import ONE_DAY, DayJudge, figures_beyond
 from tasks.quality.ledger import JudgedDay, Ledger
 from tasks.quality.raw_tables import RawTable
 from tasks.quality.tallies import Days, evaluate_by_day, sum_up
-from tasks.rows.keys import key_text
+from tasks.rows.keys import key_digests, key_text
 from tasks.rows.partitions import Partitions
 from tasks.runtime.fingerprints import json_sha256
 

@@ -68,14 +68,6 @@ def key_digests(texts: pd.Series) -> np.ndarray:
     return np.stack([pd.util.hash_array(filled, hash_key=seed, categorize=False) for seed in _SEEDS], axis=1)
 
 
-def seen_before(found: np.ndarray) -> np.ndarray:
-    """Return whether an earlier row has the same digest. Shapes: uint64 [n, 2] -> bool [n]."""
-    suspects = pd.Series(found[:, 0]).duplicated(keep=False).to_numpy()
-    result = np.zeros(len(found), bool)
-    result[suspects] = pd.DataFrame(found[suspects]).duplicated().to_numpy()
-    return result
-
-
 def row_hashes(table: pd.DataFrame) -> list[int]:
     """Return 64-bit hashes of the rows as text, so that they do not depend on the type a reader chose.
 

@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from tasks.runtime.files import atomic_file
 
@@ -25,14 +24,6 @@ KEYS_AT_ONCE = 2_000_000
 NO_KEYS = np.empty((0, 2), np.uint64)
 _EPOCH = date(1970, 1, 1)
 _BYTES = 20
-_SEEDS = ("lamplighter-key1", "lamplighter-key2")
-
-
-def key_digests(texts: pd.Series) -> Keys:
-    """Return 128 bits of each key's text; a missing one counts as empty. Shapes: uint64 [n, 2]."""
-    filled = texts.fillna("").to_numpy(dtype=object)
-    halves = [pd.util.hash_array(filled, hash_key=seed, categorize=False) for seed in _SEEDS]
-    return np.stack(halves, axis=1)
 
 
 def distinct(keys: Keys) -> Keys:

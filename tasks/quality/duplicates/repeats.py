@@ -15,9 +15,9 @@ from tasks.quality.duplicates.key_index import (
     day_of,
     distinct,
     is_among,
-    key_digests,
 )
 from tasks.quality.raw_tables import RawTable
+from tasks.rows.keys import key_digests
 
 DAYS_LOOKED_UP = 50
 """Of more days than these the keys are not looked up day by day: all are compared at once."""
