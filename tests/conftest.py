@@ -141,6 +141,7 @@ SLOW = {
     "test_lint",
     "test_model_bert",
     "test_model_calibration",
+    "test_model_companion",
     "test_model_context",
     "test_model_engines",
     "test_model_export",
@@ -168,6 +169,7 @@ SLOW = {
     "test_train",
     "test_tune",
     "test_validate",
+    "test_verdicts",
     "test_workspace",
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
