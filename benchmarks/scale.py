@@ -37,7 +37,7 @@ from benchmarks.peers import FOLDER
 from benchmarks.report import Result, Target, show
 from tasks import params
 from tasks.params import Product, TimeSplit
-from tasks.rows.partitions import n_rows, partition, partitions, read_partitions, read_table, table_writer
+from tasks.rows.partitions import n_rows, partition, read_table, read_tables, table_writer
 from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
 
@@ -199,7 +199,7 @@ def _prepare(name: str, network: str, workspace: Path) -> None:
 
 def _lay_out_night(product: Product, n_rows: int) -> None:
     """Write the valid rows of the night."""
-    real = read_partitions(partitions(Path("real/rows"))).drop(columns="dt")
+    real = read_tables(Path("real/rows")).drop(columns="dt")
     day = product.scored_day(AS_OF[product.name])
     _repeat(real, product, n_rows, partition(Paths(product.name).valid / "rows", day))
     counts = {"date": day.isoformat(), "rows_in": n_rows, "rows_valid": n_rows, "rows_quarantined": 0}

@@ -124,12 +124,17 @@ def test_what_a_writer_wrote_is_read_as_it_was(table):
     assert rows(file.getvalue()) == table
 
 
+def lines_of(table):
+    """The lines of a CSV file as Python's own writer makes it, a header before them."""
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([["x", "y", "z"], *table])
+    return file.getvalue().splitlines(keepends=True)
+
+
 @given(st.lists(st.lists(st.sampled_from(["a", "b c", "", "d,e"]), min_size=3, max_size=3), min_size=1), st.data())
 def test_one_quote_too_many_never_changes_another_row(table, data):
     """A line with one more quote somewhere is marked, read as text, or the file stops; no other row differs."""
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([["x", "y", "z"], *table])
-    lines = file.getvalue().splitlines(keepends=True)
+    lines = lines_of(table)
     at = data.draw(st.integers(1, len(lines) - 1))
     place = data.draw(st.integers(0, len(lines[at]) - 1))
     lines[at] = lines[at][:place] + '"' + lines[at][place:]
@@ -143,9 +148,7 @@ def test_one_quote_too_many_never_changes_another_row(table, data):
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b c", 'x "y"', "d,e"]), min_size=3, max_size=3), min_size=1), st.data())
 def test_delimiter_or_quote_that_is_lost_never_changes_another_row(table, data):
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([["x", "y", "z"], *table])
-    lines = file.getvalue().splitlines(keepends=True)
+    lines = lines_of(table)
     at = data.draw(st.integers(1, len(lines) - 1))
     place = data.draw(st.sampled_from([i for i, mark in enumerate(lines[at]) if mark in ',"']))
     lines[at] = lines[at][:place] + lines[at][place + 1 :]

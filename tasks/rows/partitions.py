@@ -88,17 +88,6 @@ def n_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def partitions(folder: Path, until: date | None = None) -> list[Path]:
-    """Return the partitions of a folder, up to a date, in order of date."""
-    return [file for file in sorted(folder.glob("dt=*.parquet")) if until is None or partition_day(file) <= until]
-
-
-def read_partitions(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
-    """Return partitions of one folder as one frame, in the order given: see `Partitions.read`."""
-    folder = files[0].parent if files else Path()
-    return Partitions(folder).read(map(partition_day, files), columns)
-
-
 def read_tables(folder: Path, columns: list[str] | None = None, until: date | None = None) -> pd.DataFrame:
     """Return the partitions of a folder up to a date as one frame, in order of date, with the date as column `dt`."""
     stored = Partitions(folder)
