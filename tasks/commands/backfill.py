@@ -12,6 +12,7 @@ by itself; what waiting may mend is tried again, and then ends the backfill.
 """
 
 import multiprocessing
+import os
 import tempfile
 import time
 import traceback
@@ -27,16 +28,20 @@ from uuid import uuid4
 
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from tasks import params
 from tasks.commands.embedded.revision import declared_product, print_uncommitted
 from tasks.commands.embedded.store import enter_with_store
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
+from tasks.runs.programs import run_environment
 from tasks.runs.readiness import is_ready
 from tasks.runs.steps import night, open_run, parse_as_of, step
 from tasks.runs.workspace import saved_commit
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.forked import fork_server
+from tasks.runtime.settings import settings
 
 TRIES, FIRST_WAIT_SECONDS = 3, 60
 """As often and as late as a task of the DAG is tried again."""
@@ -75,14 +80,27 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
     for day in (first, last):
         parse_as_of(day.isoformat())
     enter_with_store()
-    store = Store(described.publish.url)
-
-    def find(day: date) -> Manifest | None:
-        return manifests.current_manifest(NightPlace(store=store, product=product, as_of=day))
-
-    days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
     if dry:
+        days, find = days_of(first, last), night_finder(described)
         return table([stands(day, find(day)) for day in days])
+    with fork_server(settings().home / f"fork-server-{os.getpid()}.socket", run_environment()):
+        return make_missing(described, days_of(first, last), force=force, at_once=at_once)
+
+
+def days_of(first: date, last: date) -> list[date]:
+    """Return the days of a range, in order."""
+    return [first + timedelta(days=i) for i in range((last - first).days + 1)]
+
+
+def night_finder(product: params.Product) -> Callable[[date], Manifest | None]:
+    """Return the function that finds what the store has of a night."""
+    store = Store(product.publish.url)
+    return lambda day: manifests.current_manifest(NightPlace(store=store, product=product.name, as_of=day))
+
+
+def make_missing(described: params.Product, days: list[date], *, force: bool, at_once: int) -> str:
+    """Make the nights of the days that are missing, all of them with `force`. Raises as `backfill` does."""
+    product, find = described.name, night_finder(described)
     print_uncommitted()
     # The same name for every try: what a run has saved already is found, and not made again.
     unique = f"backfill {uuid4().hex}" if force else "backfill"
@@ -113,7 +131,7 @@ def backfill(product: str, first: date, last: date, *, force: bool = False, dry:
             f"{len(stopped)} of {len(days)} nights were stopped, the first of them {stopped[0].as_of}; the lines above "
             "say why: mend that, and run the same command again"
         )
-    return f"nothing is missing from {first} to {last}"
+    return f"nothing is missing from {days[0]} to {days[-1]}"
 
 
 def fill(

@@ -1,6 +1,7 @@
 """Run programs in a run's workspace, and all DVC commands of a step in one process.
 
-DVC takes a second to start, and a step gives it three or four commands.
+DVC takes a second to start, and a step gives it three or four commands. Where there is a fork server neither DVC nor a
+stage imports what the server has imported: see `tasks.runtime.forked`.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tasks.runs.experiments import Run
 from tasks.runtime import dvc_commands
+from tasks.runtime.forked import Forked, fork_piped
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.settings import settings
 
@@ -30,7 +32,8 @@ DVC_ADVICE = (
 """Lines of DVC that are advice to a person at a keyboard."""
 OUTPUT_LINES = 60
 """The last lines of a program that failed: those in which it says why."""
-_DVC_OF: dict[Path, subprocess.Popen[str] | None] = {}
+Program = subprocess.Popen[str] | Forked
+_DVC_OF: dict[Path, Program | None] = {}
 """The process that runs the DVC commands of a workspace in which this process works; None before the first."""
 
 
@@ -89,12 +92,16 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, s
     with _start(run, command) as process:
         assert process.stdout is not None
         shown, last = _show(process, process.stdout, quietly=quietly)
-    if quietly and process.returncode:
+    code = process.wait()
+    if quietly and code:
         print(*shown, sep="\n", flush=True)
-    return process.returncode, last
+    return code, last
 
 
-def _start(run: Run, command: list[str], stdin: int | None = None) -> subprocess.Popen[str]:
+def _start(run: Run, command: list[str], stdin: int | None = None) -> Program:
+    takes_input = stdin is not None
+    if forked := fork_piped(command, run.workspace, run_environment(), takes_input=takes_input):
+        return forked
     return subprocess.Popen(
         command,
         cwd=run.workspace,
@@ -108,7 +115,7 @@ def _start(run: Run, command: list[str], stdin: int | None = None) -> subprocess
     )
 
 
-def _show(process: subprocess.Popen[str], output: Iterable[str], *, quietly: bool) -> tuple[list[str], str]:
+def _show(process: Program, output: Iterable[str], *, quietly: bool) -> tuple[list[str], str]:
     """Print the lines of a process as they come, unless `quietly`; return those that were kept, and the last ones."""
     kept: list[str] = []
     last: deque[str] = deque(maxlen=OUTPUT_LINES)

@@ -3,12 +3,15 @@
     python -P tasks/runtime/dvc_commands.py        in a repository: a JSON list of arguments per line of standard input
 
 After the output of each comes a line of END and the exit code. The end of the input ends the process. It is started by
-its path and imports nothing of this project: what it works in is another revision of it.
+its path, and what it works in is another revision of this project, whose stages are programs of their own.
 """
 
 import json
 import os
+import shlex
 import sys
+from pathlib import Path
+from typing import Any
 
 END = "\x1e"
 """What begins the line after a command's output; no output of DVC's has it."""
@@ -21,6 +24,7 @@ def serve() -> None:
     os.dup2(nothing, 0)
     from dvc.cli import main
 
+    fork_stages()
     for line in asked:
         try:
             code = main(json.loads(line))
@@ -28,6 +32,28 @@ def serve() -> None:
             code = refused.code if isinstance(refused.code, int) else 1
         sys.stderr.flush()
         print(f"\n{END}{code}", flush=True)
+
+
+def fork_stages() -> None:
+    """Let DVC have the commands of stages run by the fork server where there is one, in place of a shell of its own."""
+    from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
+    from tasks.runtime.forked import fork
+
+    by_shell = run._run
+
+    def run_command(executable: str | None, cmd: str, **settings: Any) -> None:
+        words = shlex.split(cmd)
+        is_python = words[:2] == ["python", "-m"]
+        program = is_python and fork([sys.executable, *words[1:]], settings["cwd"], settings["env"], (0, 1, 2))
+        if not program:
+            by_shell(executable, cmd, **settings)
+        elif code := program.wait():
+            raise StageCmdFailedError(cmd, code)
+
+    run._run = run_command
 
 
 if __name__ == "__main__":
