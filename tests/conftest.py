@@ -136,6 +136,7 @@ SLOW = {
     "test_export",
     "test_flights",
     "test_folds",
+    "test_fork_server",
     "test_hostile",
     "test_ingest",
     "test_lint",

@@ -112,7 +112,6 @@ def fork_server(place: Path, env: dict[str, str]) -> Iterator[None]:
     command = [sys.executable, "-P", server.__file__, str(place), "--while-asked"]
     # In a session of its own: an interrupt from the keyboard ends what has asked, and so what it has asked for.
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdin is not None
         while process.poll() is None and not place.exists():
             time.sleep(0.01)
         os.environ[ADDRESS] = str(place)
@@ -120,7 +119,8 @@ def fork_server(place: Path, env: dict[str, str]) -> Iterator[None]:
             yield
         finally:
             del os.environ[ADDRESS]
-            process.stdin.close()
+            process.terminate()  # it may be at an import, and its programs have ended
+            place.unlink(missing_ok=True)
 
 
 def inherited() -> list[int]:
