@@ -18,6 +18,8 @@ from model.heads.base import Head
 FEW_ROWS = 5_000
 ROUNDS = (20, 40, 80, 160, 320)
 """Rounds after which it is looked whether more are of use."""
+MAX_TREES = 4_000
+"""Of many outputs the rounds end where the trees of all of them are so many."""
 LOGIT_OF_NONE = 8.0
 """Logit of what a training has never, or always, seen."""
 MAX_NUMBER = float(np.finfo(np.float32).max)
@@ -121,21 +123,24 @@ def _estimator(head: Head, shape: tuple[int, ...], y: np.ndarray, seed: int) -> 
 
 
 def choose_rounds(
-    fit: Callable[[int, list[Boosted] | None], list[Boosted]], judge: Callable[[list[Boosted]], np.ndarray]
-) -> int:
-    """Return the rounds of least loss.
+    fit: Callable[[int, list[Boosted] | None], list[Boosted]],
+    judge: Callable[[list[Boosted]], np.ndarray],
+    n_outputs: int,
+) -> tuple[int, list[Boosted]]:
+    """Return the rounds of least loss, and trees of at least so many.
 
     `fit` is given the rounds and what fewer of them made; `judge` gives the loss after each round, summed
     over rows that the trees were not fitted to.
     """
     fitted: list[Boosted] | None = None
-    for most in ROUNDS:
+    for most in [rounds for rounds in ROUNDS if rounds == ROUNDS[0] or rounds * n_outputs <= MAX_TREES]:
         fitted = fit(most, fitted)
         losses = judge(fitted)
         best = int(np.argmin(losses)) + 1
         if best <= 0.7 * most:
             break
-    return best
+    assert fitted is not None
+    return best, fitted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,17 +23,18 @@ from model.heads.base import Head
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
-from model.target import Target
 from model.training.boosting import LOGIT_OF_NONE, Boosted, as_arrays, choose_rounds, fit_trees
+from model.training.columns import N_FOLDS, Inputs, fit_columns, read_columns
 from model.training.loss import Loss
 
 MAX_ROWS = 200_000
 """Rows that it is fitted to; of more it takes a sample."""
 FEW_ROWS = 20_000
 """Up to so many, strength and rounds are chosen by cross-validation."""
-N_FOLDS = 5
 MAX_ENCODED_OUTPUTS = 20
 """A category is a number for each output: how often its rows have it. Of more outputs it is its place by frequency."""
+FOLDED_LABELS = 40_000
+"""Rows, times outputs, of which the rows of all folds together are at most so many, unless there are but two."""
 STRENGTHS = (0.03, 0.3, 3.0, 30.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
 CHUNK_ROWS = 8192
@@ -96,21 +97,20 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     """Give `network` a companion that is fitted to the rows; its blend is that of the companion before it, if any.
 
     Strength and rounds are likewise those of the companion before it; else they are chosen on the rows `later`, or if
-    there are none by cross-validation, and what was said of the rows in that is returned.
+    there are none by cross-validation, and what the parts say of the rows that they were judged by is returned.
     """
     assert network.target is not None
-    before, n_outputs = network.companion, network.target.n_outputs
-    n_encoded = n_outputs if n_outputs <= MAX_ENCODED_OUTPUTS else 1
-    columns = Columns(network.sizes, n_outputs, n_encoded, reads_text=network.wide is not None)
-    fit = _Fit(network.target, columns, rows, later, seed)
-    shape, unseen = fit.choose() if before is None else (before.shape, None)
-    arrays = as_arrays(fit.trees(rows, fit.inputs, shape.n_rounds))
-    shape = replace(shape, n_encoded=n_encoded, n_nodes=arrays.n_nodes, n_trees=arrays.n_trees, depth=arrays.depth)
-    companion = Companion(network.sizes, n_outputs, shape, reads_text=network.wide is not None)
+    fit, before = _Fit(network, rows, seed), network.companion
+    shape, unseen = fit.choose(later) if before is None else (before.shape, None)
+    columns = fit.columns()
+    inputs = fit.fit_columns(columns, rows)
+    arrays = as_arrays(fit.trees(rows, inputs, shape.n_rounds))
+    shape = replace(shape, n_encoded=fit.n_encoded, n_nodes=arrays.n_nodes, n_trees=arrays.n_trees, depth=arrays.depth)
+    companion = Companion(network.sizes, network.target.n_outputs, shape, reads_text=network.wide is not None)
     companion.columns.load_state_dict(columns.state_dict())
     if companion.trees is not None:
         companion.trees.load_state_dict(arrays.tensors)
-    weight, bias = fit.line(rows, fit.lines, shape.strength)
+    weight, bias = fit.line(rows, inputs, shape.strength)
     companion.line.by_slot.copy_(torch.from_numpy(weight[: columns.n_slots]))
     companion.line.weight.copy_(torch.from_numpy(weight[columns.n_slots :]))
     companion.line.bias.copy_(torch.from_numpy(bias))
@@ -122,154 +122,149 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
-    """What parts fitted without them say of rows."""
+    """What parts say of rows that they were not fitted to."""
 
     logits: dict[str, Tensor]
     """float64 [n, o] of each part."""
     labels: Tensor
     """As of `Head.loss_labels`."""
+    at: np.ndarray
+    """int64 [n]: which of the fitted rows these are, or which of the later ones."""
+    is_later: bool
+    """Whether they are later ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fold:
+    """Rows to fit to, and rows to judge by, which the columns were not fitted to either."""
+
+    learnt: Rows
+    learnt_inputs: Inputs
+    judged: Rows
+    judged_inputs: Inputs
 
 
 class _Fit:
     """What the fits of one companion have in common."""
 
-    def __init__(self, target: Target, columns: Columns, rows: Rows, later: Rows | None, seed: int) -> None:
-        self.target, self.head, self.columns, self.rows, self.seed = target, target.head, columns, rows, seed
-        outputs = self.head.outputs(rows.labels, target.n_outputs).numpy()
-        encoded = _fit_columns(columns, rows, outputs, seed)
-        self.inputs = torch.cat([*encoded, *columns.beside_categories(rows.batch, rows.text)], dim=1).numpy()
-        self.lines = _line_inputs(columns, rows)
-        self.judged, self.judged_inputs, self.judged_lines = rows, self.inputs, self.lines
-        if later is not None:
-            self.judged, self.judged_lines = later, _line_inputs(columns, later)
-            self.judged_inputs = columns.for_trees(later.batch, later.text).numpy()
-        self.folds = list(_folds(rows, later, seed))
+    def __init__(self, network: Network, rows: Rows, seed: int) -> None:
+        assert network.target is not None
+        self.network, self.target, self.head, self.rows, self.seed = (
+            network,
+            network.target,
+            network.target.head,
+            rows,
+            seed,
+        )
+        n_outputs = self.target.n_outputs
+        self.n_encoded = n_outputs if n_outputs <= MAX_ENCODED_OUTPUTS else 1
 
-    def choose(self) -> tuple[Shape, Unseen]:
+    def columns(self) -> Columns:
+        """Return columns that are not fitted yet."""
+        reads_text = self.network.wide is not None
+        return Columns(self.network.sizes, self.target.n_outputs, self.n_encoded, reads_text=reads_text)
+
+    def fit_columns(self, columns: Columns, rows: Rows) -> Inputs:
+        """Fit columns to rows and return what is read of these."""
+        outputs = self.head.outputs(rows.labels, self.target.n_outputs).numpy()
+        return fit_columns(columns, rows.batch, rows.text, outputs, self.seed)
+
+    def choose(self, later: Rows | None) -> tuple[Shape, Unseen]:
         """Return rounds and strength of least loss on rows that trees and line were not fitted to, and their logits."""
-        fitted: list[Boosted] = []
+        chosen = list(self._cut(later))
+        folds = [
+            self._fold(self.rows[learnt], (self.rows if later is None else later)[judged]) for learnt, judged in chosen
+        ]
 
         def trees(n_rounds: int, before: list[Boosted] | None) -> list[Boosted]:
-            fitted[:] = [
-                self.trees(self.rows[learnt], self.inputs[learnt], n_rounds, None if before is None else before[at])
-                for at, (learnt, _) in enumerate(self.folds)
+            return [
+                self.trees(fold.learnt, fold.learnt_inputs, n_rounds, None if before is None else before[at])
+                for at, fold in enumerate(folds)
             ]
-            return list(fitted)
 
         def losses_by_round(fitted: list[Boosted]) -> np.ndarray:
             return np.sum(
                 [
-                    [self._loss(answers, at) for answers in trees.staged(self.judged_inputs[at])]
-                    for trees, at in zip(fitted, chosen, strict=True)
+                    [self._loss(answers, fold.judged) for answers in trees.staged(fold.judged_inputs.trees)]
+                    for trees, fold in zip(fitted, folds, strict=True)
                 ],
                 axis=0,
             )
 
-        chosen = [judged for _, judged in self.folds]
-        n_rounds = choose_rounds(trees, losses_by_round)
+        n_rounds, fitted = choose_rounds(trees, losses_by_round, self.target.n_outputs)
         said_by_trees = [
-            next(itertools.islice(each.staged(self.judged_inputs[at]), n_rounds - 1, None))
-            for each, at in zip(fitted, chosen, strict=True)
+            next(itertools.islice(each.staged(fold.judged_inputs.trees), n_rounds - 1, None))
+            for each, fold in zip(fitted, folds, strict=True)
         ]
         least, strength, said_by_line = np.inf, STRENGTHS[0], said_by_trees
         for tried in STRENGTHS:
-            lines = [self.line(self.rows[learnt], self.lines[learnt], tried) for learnt, _ in self.folds]
-            answers = [self.judged_lines[at] @ line[0] + line[1] for at, line in zip(chosen, lines, strict=True)]
-            loss = sum(self._loss(each, at) for each, at in zip(answers, chosen, strict=True))
+            lines = [self.line(fold.learnt, fold.learnt_inputs, tried) for fold in folds]
+            answers = [fold.judged_inputs.line @ line[0] + line[1] for fold, line in zip(folds, lines, strict=True)]
+            loss = sum(self._loss(each, fold.judged) for each, fold in zip(answers, folds, strict=True))
             if loss < least:
                 least, strength, said_by_line = loss, tried, answers
-        at = torch.from_numpy(np.concatenate(chosen))
         logits = {
             name: torch.from_numpy(np.concatenate(each))
             for name, each in {LINE: said_by_line, TREES: said_by_trees}.items()
         }
-        if self.judged.text is not None:
-            logits[TEXT] = self.judged.text[at].double()
-        return Shape(n_rounds=n_rounds, strength=strength), Unseen(logits=logits, labels=self.judged.labels[at])
+        texts = [fold.judged.text for fold in folds if fold.judged.text is not None]
+        if texts:
+            logits[TEXT] = torch.cat(texts).double()
+        labels = torch.cat([fold.judged.labels for fold in folds])
+        at = np.concatenate([judged for _, judged in chosen])
+        unseen = Unseen(logits=logits, labels=labels, at=at, is_later=later is not None)
+        return Shape(n_rounds=n_rounds, strength=strength), unseen
 
-    def trees(self, rows: Rows, inputs: np.ndarray, n_rounds: int, before: Boosted | None = None) -> Boosted:
-        """Return trees fitted to rows, those of `before` among them. Shapes: inputs [n, k]."""
+    def _cut(self, later: Rows | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield which rows to fit to and which to judge by: numbers of rows, or of `later` where there are such."""
+        n = len(self.rows)
+        if later is not None:
+            yield np.arange(n), np.arange(len(later))
+            return
+        n_folds = n_folds_of(n, self.target.n_outputs)
+        if n_folds < 2:  # one row can only be judged by itself
+            yield np.arange(n), np.arange(n)
+            return
+        fold = fold_numbers(n, n_folds, self.seed)
+        for number in range(n_folds if n <= FEW_ROWS else 1):
+            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+    def _fold(self, learnt: Rows, judged: Rows) -> _Fold:
+        columns = self.columns()
+        return _Fold(
+            learnt=learnt,
+            learnt_inputs=self.fit_columns(columns, learnt),
+            judged=judged,
+            judged_inputs=read_columns(columns, judged.batch, judged.text),
+        )
+
+    def trees(self, rows: Rows, inputs: Inputs, n_rounds: int, before: Boosted | None = None) -> Boosted:
+        """Return trees fitted to rows, those of `before` among them."""
         labels, n_outputs = rows.labels.numpy(), self.target.n_outputs
-        return fit_trees(self.head, inputs, labels, n_outputs, n_rounds, rows.weights, self.seed, before)
+        return fit_trees(self.head, inputs.trees, labels, n_outputs, n_rounds, rows.weights, self.seed, before)
 
-    def line(self, rows: Rows, inputs: Any, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight and bias of a line fitted to rows. Shapes: inputs sparse [n, k]; returns [k, o], [o]."""
-        return fit_line(self.head, inputs, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
+    def line(self, rows: Rows, inputs: Inputs, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight and bias of a line fitted to rows. Shapes: [k, o], [o]."""
+        return fit_line(self.head, inputs.line, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
 
-    def _loss(self, answers: np.ndarray, chosen: np.ndarray) -> float:
-        """Return the loss of what is said of some of the judged rows. Shapes: [m, o], int64 [m]."""
-        weights = None if self.judged.weights is None else torch.from_numpy(self.judged.weights[chosen]).float()
-        return float(Loss(target=self.target)(torch.from_numpy(answers), self.judged.labels[chosen], weights))
+    def _loss(self, answers: np.ndarray, judged: Rows) -> float:
+        """Return the loss of what is said of rows, each by its weight. Shapes: [m, o]."""
+        weights = None if judged.weights is None else torch.from_numpy(judged.weights).float()
+        return float(Loss(target=self.target)(torch.from_numpy(answers), judged.labels, weights))
 
 
-def _fit_columns(columns: Columns, rows: Rows, outputs: np.ndarray, seed: int) -> list[Tensor]:
-    """Fit scales, and the numbers that stand for categories; return those of the rows, each without its own label.
+def n_folds_of(n_rows: int, n_outputs: int) -> int:
+    """Return the parts that rows are cut into to judge by: fewer where fits to them take longer.
 
-    Shapes: outputs float64 [n, o]; returns at most one float32 [n, categories * e].
+    >>> [n_folds_of(100, 3), n_folds_of(1_800, 10), n_folds_of(15_000, 200), n_folds_of(1, 1)]
+    [5, 2, 2, 1]
     """
-    if columns.n_plain:
-        plain = columns.plain(rows.batch, rows.text).double().numpy()
-        with np.errstate(invalid="ignore"):
-            known = ~np.isnan(plain)
-            count = known.sum(0).clip(1)
-            centre = np.where(known, plain, 0).sum(0) / count
-            scale = np.sqrt((np.where(known, plain - centre, 0) ** 2).sum(0) / count)
-        columns.centre.copy_(torch.from_numpy(centre))
-        columns.scale.copy_(torch.from_numpy(np.where(scale > 1e-6, scale, 1.0)))
-    if not columns.n_categories:
-        return []
-    slots, n_encoded = columns.slots(rows.batch).numpy(), columns.encodings.shape[1]
-    if n_encoded < outputs.shape[1]:
-        columns.encodings.copy_(torch.arange(columns.n_slots, dtype=torch.float32)[:, None])
-        return [columns.encodings[columns.slots(rows.batch)].flatten(1)]
-    own = np.empty((*slots.shape, n_encoded), np.float32)
-    for output in range(n_encoded):
-        own[..., output] = _encode_by_target(columns, slots, outputs[:, output], output, seed)
-    return [torch.from_numpy(own).flatten(1)]
+    return min(n_rows, int(np.clip(FOLDED_LABELS // max(1, n_rows * n_outputs), 2, N_FOLDS)))
 
 
-def _encode_by_target(columns: Columns, slots: np.ndarray, y: np.ndarray, output: int, seed: int) -> np.ndarray:
-    """Fit the means of an output by slot, drawn to the mean of all; return those of the rows.
-
-    Shapes: slots [n, c], y [n] -> [n, c].
-    Source: Micci-Barreca 2001, "A preprocessing scheme for high-cardinality categorical attributes".
-    """
-    from sklearn.model_selection import KFold
-    from sklearn.preprocessing import TargetEncoder
-
-    folds = KFold(min(N_FOLDS, max(2, len(y))), shuffle=True, random_state=seed)
-    encoder = TargetEncoder(target_type="continuous", cv=folds)
-    own = encoder.fit_transform(slots, y) if len(y) > 1 else np.full(slots.shape, y.mean())
-    columns.encodings[:, output] = float(y.mean())
-    if len(y) > 1:
-        for known, means in zip(encoder.categories_, encoder.encodings_, strict=True):
-            columns.encodings[torch.from_numpy(known.astype(np.int64)), output] = torch.from_numpy(means).float()
-    return own
-
-
-def _line_inputs(columns: Columns, rows: Rows) -> Any:
-    """Return one-hot categories and standardised numbers as a sparse matrix. Shapes: [n, slots + k]."""
-    from scipy import sparse
-
-    n, parts = len(rows), []
-    if columns.n_categories:
-        slots = columns.slots(rows.batch).numpy()
-        at = (np.repeat(np.arange(n), slots.shape[1]), slots.ravel())
-        parts.append(sparse.csr_matrix((np.ones(slots.size), at), shape=(n, columns.n_slots)))
-    if columns.n_plain:
-        numbers = columns.standardised(columns.plain(rows.batch, rows.text)).double().numpy()
-        parts.append(sparse.csr_matrix(numbers))
-    return sparse.hstack(parts, format="csr")
-
-
-def _folds(rows: Rows, later: Rows | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield which rows to fit to and which to judge by: numbers of `rows`, or of `later` where there are such."""
-    if later is not None:
-        yield np.arange(len(rows)), np.arange(len(later))
-        return
-    fold = np.random.default_rng(seed).permutation(len(rows)) % min(N_FOLDS, len(rows))
-    for number in range(min(N_FOLDS, len(rows)) if len(rows) <= FEW_ROWS else 1):
-        yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+def fold_numbers(n_rows: int, n_folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row, as many rows in each. Shapes: int64 [n]."""
+    return np.random.default_rng(seed).permutation(n_rows) % n_folds
 
 
 def fit_line(
