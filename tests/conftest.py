@@ -137,6 +137,7 @@ SLOW = {
     "test_flights",
     "test_folds",
     "test_fork_server",
+    "test_headlines",
     "test_hostile",
     "test_ingest",
     "test_lint",

@@ -34,7 +34,7 @@ def expectation(type_, severity="warning", **kwargs):
 
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
-    assert list(declared.products) == ["flight-delays", "news-topics", "parcels"]
+    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 
