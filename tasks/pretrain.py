@@ -1,7 +1,8 @@
 """Fit vocabularies, scales and bins on the training rows, and make the weights that training starts from.
 
 `init: pretrain` learns by masked modelling from every row that `split` reads, labelled or not, except the held-out
-ones: by time those of the split's days and newer ones, by hash all up to as_of. `init: scratch` starts from random
+ones: by time those of the split's days and newer ones, by hash all up to as_of. Vocabularies, scales and bins are then
+fitted on all of these. `init: scratch` starts from random
 weights, `package:<package>/<folder>` and `dir:<path>` from BERT-family weights. The result lies in
 data/models/<product>/pretrained. A killed pretraining is resumed from its checkpoint; torchrun spreads it over
 processes as it does `tasks.train`.

@@ -10,6 +10,7 @@ import yaml
 from builders import a_product
 from conftest import AS_OF, ROOT
 
+from model.features.fitted import Features
 from tasks.pretrain import pretrain
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
@@ -54,6 +55,23 @@ def test_weights_follow_from_the_params_that_dvc_knows_of_and_from_no_others(spl
     first = made()
     assert made(model__train={"epochs": 1, "seed": 1}) == first
     assert made(model__pretrain={"epochs": 0.5, "batch_tokens": 512, "seed": 1}) != first
+
+
+@pytest.mark.parametrize("init", ["scratch", "pretrain"])
+def test_pretraining_knows_the_words_and_numbers_of_rows_without_label(splits, init):
+    unlabelled = pd.DataFrame(
+        {"depot": ["C"] * 40, "weight_kg": np.linspace(100, 200, 40), "handed_in": pd.NaT, "late": None}
+    )
+    labelled = pd.read_parquet(PATHS.splits / "train.parquet")
+    rows = pd.concat([labelled, unlabelled.astype({"handed_in": "datetime64[s]"})], ignore_index=True)
+    write_table(PATHS.splits / "pretrain.parquet", rows.drop(columns="late"))
+    quick = {"epochs": 0.5, "batch_tokens": 512}
+    pretrain(a_product(model__init=init, model__pretrain=quick), date.fromisoformat(AS_OF))
+    features = Features.load(PATHS.pretrained)
+    number = features.fitted["number"].columns["weight_kg"]
+    highest = number.centre + number.scale * number.edges[-1]
+    assert ("C" in features.fitted["category"].columns["depot"]) == (init == "pretrain")
+    assert highest == pytest.approx((rows if init == "pretrain" else labelled)["weight_kg"].max(), rel=1e-5)
 
 
 def test_weights_of_a_relative_path_are_found_for_another_root(splits, workspace):

@@ -1,4 +1,4 @@
-"""Fit vocabularies, scales and bins on the training rows, and make the weights that fine-tuning starts from."""
+"""Fit vocabularies, scales and bins, and make the weights that fine-tuning starts from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +63,23 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
 
 
 def fit_features(product: Product, splits: Path) -> "Features":
-    """Fit vocabularies, scales and bins on the training rows; the tokenizer is that of imported weights, if any."""
+    """Fit vocabularies, scales and bins on the training rows; the tokenizer is that of imported weights, if any.
+
+    Before masked modelling they are fitted on all rows that it reads, without labels: where few rows have one, the
+    words and numbers of the others would be unknown ones.
+    """
     from model.features.fitted import Features
 
-    rows, settings = model_inputs.split_part(splits, "train", product), product.model.network_settings()
-    weights = weights_folder(product)
+    settings, weights = product.model.network_settings(), weights_folder(product)
+    if product.model.init == "pretrain":
+        rows, y = model_inputs.split_part(splits, "pretrain", product), None
+    else:
+        rows = model_inputs.split_part(splits, "train", product)
+        y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
         product.columns,
         rows,
-        model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product)),
+        y,
         product.target.task,
         max_tokens=settings.max_tokens,
         max_windows=settings.max_windows,
