@@ -104,7 +104,7 @@ def evaluate_gates(run: Json | None) -> list[str]:
     Where the run's parameter names who approves, nobody is asked, and promote itself measures.
     """
     from tasks.runs import steps
-    from tasks.runs.gates import Verdict
+    from tasks.runs.gates.verdict import Verdict
 
     context = get_current_context()
     if context["params"]["approver"]:

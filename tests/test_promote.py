@@ -3,23 +3,28 @@
 import json
 import math
 import shutil
+from datetime import date
 
 import numpy as np
 import pandas as pd
 import pytest
 from builders import a_product
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 from test_model_export import TASKS, mixed, random_model
 
+from model.evaluation.paired import Difference
 from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
 from tasks import params
 from tasks.publication.scoring import load_scorer
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
-from tasks.runs.gates import gate_failures, held_out_metric, incompatibility
+from tasks.runs.gates.comparison import Comparison, HeldOut, incompatibility, measure_lead, score_both
+from tasks.runs.gates.verdict import judge
+from tasks.runs.registry.tags import Champion
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
+from tasks.training.gate_metric import gate_metric
 
 PATHS = Paths("tiny")
 KINDS = {"colour": "category", "size": "number", "when": "time"}
@@ -30,11 +35,20 @@ def product(metric, task="binary", **gates):
     return a_product(gates=given, target__task=task)
 
 
-def failed(*measured, metric="auc", task="binary", **gates):
+def compared(challenger, baseline, champion, metric="auc", **others):
+    """A comparison whose lead has no chance in it."""
+    lead = None
+    if champion is not None and not math.isnan(champion - challenger):
+        value = (challenger - champion) * (-1 if metric in params.LOWER_IS_BETTER else 1)
+        lead = Difference(value=value, low=value, high=value, n_blocks=7)
+    given = {"lead": lead, **others}
+    return Comparison(metric=metric, challenger=challenger, baseline=baseline, champion=champion, **given)
+
+
+def failed(*measured, metric="auc", task="binary", others=None, **gates):
     """The names of the gates that stay shut for (challenger, baseline, champion)."""
-    told = gate_failures(product(metric, task, **gates), *measured)
-    assert all(text.startswith("gates.") for text in told)
-    return [text.split()[0].removeprefix("gates.") for text in told]
+    found = judge(product(metric, task, **gates), compared(*measured, metric=metric, **(others or {})))
+    return [gate.name for gate in found if not gate.passed]
 
 
 @pytest.mark.parametrize(
@@ -86,12 +100,78 @@ def test_what_could_not_be_measured_opens_no_gate(metric):
 
 
 def test_shut_gate_tells_what_it_wants():
-    assert gate_failures(product("auc"), 0.6, 0.75, 0.82) == [
+    wants = [str(gate) for gate in judge(product("auc"), compared(0.6, 0.75, 0.82))]
+    assert wants == [
         "gates.limit wants at least 0.7000",
         "gates.max_behind_baseline wants at least 0.7300",
-        "gates.max_behind_champion wants at least 0.8100",
+        "gates.max_behind_champion wants a lead over the champion of at least -0.0100, and it is -0.2200 (95% interval "
+        "-0.2200 to -0.2200, 7 blocks of rows)",
     ]
-    assert gate_failures(product("log_loss"), 0.9, 0.5, None)[1] == "gates.max_behind_baseline wants at most 0.5200"
+    falling = judge(product("log_loss"), compared(0.9, 0.5, None, metric="log_loss"))
+    assert str(falling[1]) == "gates.max_behind_baseline wants at most 0.5200"
+
+
+NOISY = {"lead": Difference(value=0.004, low=-0.002, high=0.010, n_blocks=7)}
+
+
+def test_lead_must_be_above_chance_where_a_human_approves():
+    lead = {"max_behind_champion": 0.0, "others": NOISY}
+    assert failed(0.8, 0.7, 0.796, **lead) == []
+    assert failed(0.8, 0.7, 0.796, approval="human", **lead) == ["max_behind_champion"]
+    assert failed(0.8, 0.7, 0.796, approval="human", champion_lead="any", **lead) == []
+    assert failed(0.8, 0.7, 0.796, champion_lead="significant", **lead) == ["max_behind_champion"]
+    surely = {"lead": Difference(value=0.004, low=0.001, high=0.007, n_blocks=7)}
+    assert failed(0.8, 0.7, 0.796, approval="human", max_behind_champion=0.0, others=surely) == []
+
+
+def test_worse_calibration_stops_a_challenger_unless_chance_explains_it():
+    worse = {"calibration": Difference(value=-0.02, low=-0.03, high=-0.01, n_blocks=7)}
+    perhaps = {"calibration": Difference(value=-0.02, low=-0.05, high=0.01, n_blocks=7)}
+    assert failed(0.8, 0.7, 0.7, others=worse) == ["calibration"]
+    assert failed(0.8, 0.7, 0.7, others=worse, calibration="any") == []
+    assert failed(0.8, 0.7, 0.7, others=perhaps) == []
+
+
+def test_too_few_positives_and_too_early_a_change_leave_the_champion():
+    assert failed(0.9, 0.7, 0.7, others={"n_positives": 9}) == ["min_positives"]
+    assert failed(0.9, 0.7, 0.7, others={"n_positives": 10}) == []
+    since = [failed(0.9, 0.7, 0.7, others={"days_since": days}) for days in (0, 1, 6, 7)]
+    assert since == [[], ["min_days_between"], ["min_days_between"], []]
+    assert failed(0.9, 0.7, None, others={"n_positives": 0, "days_since": 1}) == []
+
+
+def held_out(n_days, kept_days, gain, random):
+    """Held-out rows on which a challenger's scores are nearer to the labels by `gain`, and which of them are kept."""
+    day = np.repeat(np.arange(n_days), 40)
+    y = random.integers(0, 2, len(day))
+    noise = random.normal(size=len(day))
+    champion = (1 / (1 + np.exp(-(2 * y - 1) * 0.5 - noise))).astype("float32")
+    challenger = (1 / (1 + np.exp(-(2 * y - 1) * (0.5 + gain) - noise))).astype("float32")
+    rows = HeldOut(product=product("auc"), y=y, challenger=challenger, champion=champion, block=day)
+    return rows, day < kept_days
+
+
+def test_lead_is_measured_on_the_rows_that_neither_has_learnt_from():
+    champion = Champion(version="v1.0.0", commit="c", as_of="2024-02-03")
+    alone = Comparison(metric="auc", challenger=0.8, baseline=0.7)
+    rows, kept = held_out(7, 5, 0.5, np.random.default_rng(0))
+    found = measure_lead(alone, rows, kept, " on some", champion, date(2024, 2, 10))
+    common = rows.only(kept)
+    wanted = roc_auc_score(common.y, common.challenger) - roc_auc_score(common.y, common.champion)
+    assert found.lead.value == pytest.approx(wanted)
+    assert found.lead.n_blocks == 5
+    assert found.champion == pytest.approx(roc_auc_score(common.y, common.champion))
+    assert found.days_since == 7
+    assert found.n_positives == min(common.y.sum(), 200 - common.y.sum())
+    assert found.calibration is not None
+
+
+def test_champion_that_has_learnt_nearly_all_held_out_rows_is_not_compared():
+    champion = Champion(version="v1.0.0", commit="c", as_of="2024-02-03")
+    rows, kept = held_out(7, 0, 0.5, np.random.default_rng(0))
+    found = measure_lead(Comparison(metric="auc", challenger=0.8, baseline=0.7), rows, kept, "", champion, date.max)
+    assert found.champion is None
+    assert found.about_champion.endswith("has learnt from all but 0 of the 280 held-out rows")
 
 
 def test_every_metric_has_a_direction():
@@ -123,6 +203,7 @@ def champion(exported, tmp_path, monkeypatch):
     (PATHS.onnx / "network.json").write_text(json.dumps(described))
     rows = pd.DataFrame({name: mixed(80)[name] for name in KINDS})
     rows["late"] = pd.array(np.random.default_rng(0).choice(["a", "b", "c", "d"], 80), dtype="str")
+    rows["day"] = pd.Timestamp("2024-02-01") + pd.to_timedelta(np.arange(80) % 4, "D")
     write_table(PATHS.splits / "test.parquet", rows)
     return tmp_path / "champion"
 
@@ -131,7 +212,10 @@ def test_champion_is_measured_on_the_rows_of_a_class_that_it_does_not_know(champ
     rows = pd.read_parquet(PATHS.splits / "test.parquet")
     said = Scorer(champion).score(model_inputs.inputs(rows, topics(KINDS))).argmax(1)
     wanted = f1_score(rows["late"], np.array(TASKS["multiclass"])[said], average="macro")
-    assert held_out_metric(champion, topics(KINDS)) == pytest.approx(wanted)
+    shutil.copy(champion / "network.json", PATHS.onnx / "network.json")  # the challenger knows no more than it
+    both = score_both(champion, topics(KINDS))
+    assert len(np.unique(both.block)) == 4
+    assert gate_metric(both.product, both.y, both.champion) == pytest.approx(wanted)
     known = rows[rows["late"] != "d"]
     assert wanted < f1_score(known["late"], np.array(TASKS["multiclass"])[said[known.index]], average="macro")
 

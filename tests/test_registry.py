@@ -12,8 +12,9 @@ from builders import a_product, a_repository
 from gto.cli import app as gto_program
 
 import tasks.promote as door
+from model.evaluation.paired import Difference
 from tasks.runs.experiments import Run, experiments
-from tasks.runs.gates import Comparison
+from tasks.runs.gates.comparison import Comparison
 from tasks.runs.registry import champions, versions
 from tasks.runs.registry.tags import Champion
 from tasks.runtime import git
@@ -189,8 +190,13 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE)
     versions.hold("tiny", "v1.0.0", "audit", GRACE)
     # By no path is the withdrawn model measured; the other is, and passes.
-    comparison = Comparison(metric="auc", challenger=0.9, baseline=0.6, champion=0.7, about_champion="v1.0.0 0.7000")
-    monkeypatch.setattr(door, "compare", lambda product, commit, champion: comparison if commit == better else 1 / 0)
+    lead = Difference(value=0.2, low=0.1, high=0.3, n_blocks=7)
+    comparison = Comparison(
+        metric="auc", challenger=0.9, baseline=0.6, champion=0.7, about_champion="v1.0.0 0.7000", lead=lead
+    )
+    monkeypatch.setattr(
+        door, "compare", lambda product, as_of, commit, champion: comparison if commit == better else 1 / 0
+    )
     run = Run(name="x", product="tiny", as_of=str(DAY), revision="x", shards=1, approver="whoever typed make run")
     verdicts = [door.promote(a_product(), DAY, dataclasses.replace(run, commit=commit)) for commit in (bad, better)]
     assert [each.decision for each in verdicts] == ["withdrawn", "held"]

@@ -1,14 +1,22 @@
 """Oracle: DVC itself, on a repository whose remote and cache are folders: what a person deletes there is lost."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from builders import a_product, a_repository
+from builders import TINY, a_product, a_repository
 
-from tasks.runs import gates, remote
+from tasks.rows.partitions import write_table
+from tasks.rows.splitting import GROUPS
+from tasks.runs import remote
+from tasks.runs.gates.comparison import compare
+from tasks.runs.gates.unseen import learnt_by
 from tasks.runs.registry.tags import Champion
 from tasks.runs.remote import LostData
 from tasks.runtime.errors import TransientError, UserError
@@ -17,6 +25,7 @@ from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 
 PATHS = Paths("tiny")
+DAY = date(2024, 2, 10)
 
 
 def dvc(*arguments, cwd):
@@ -34,7 +43,11 @@ def pushed(tmp_path_factory):
     (origin / PATHS.onnx).mkdir(parents=True)
     (origin / PATHS.onnx / "network.json").write_text("{}")
     (origin / PATHS.onnx / "features.json").write_text("[]")
-    dvc("add", str(PATHS.onnx), cwd=origin)
+    write_table(origin / PATHS.splits / GROUPS, pd.DataFrame({"group": np.array([3, 2**64 - 1], np.uint64)}))
+    days = {"train": ["2024-01-05", "2024-01-20"], "val": ["2024-01-21", "2024-01-25"]}
+    write_json(origin / PATHS.report("split.json"), {"days": days})
+    (origin / "params.yaml").write_text(TINY.replace("split: {", "split: {group: depot, "))
+    dvc("add", *map(str, (PATHS.onnx, PATHS.splits, PATHS.report("split.json"))), cwd=origin)
     git("add", "--all", cwd=origin)
     git("commit", "--quiet", "-m", "A model", cwd=origin)
     dvc("push", cwd=origin)
@@ -70,12 +83,25 @@ def test_model_that_the_remote_lost_comes_from_the_cache(lamplighter):
     assert sorted(path.name for path in (folder / "got").iterdir()) == ["features.json", "network.json"]
 
 
+def test_what_a_champion_has_learnt_from_is_read_from_its_commit(lamplighter):
+    folder, commit = lamplighter
+    git("init", "--quiet", ".")
+    champion = Champion(version="v1.0.0", commit=commit, as_of="2024-02-10")
+    learnt = learnt_by(champion, "tiny")
+    assert (learnt.first, learnt.last, learnt.as_of) == (date(2024, 1, 5), date(2024, 1, 25), DAY)
+    assert learnt.groups.tolist() == [3, 2**64 - 1]
+    assert learnt.product.split.group == "depot"
+    assert learnt_by(dataclasses.replace(champion, as_of=None), "tiny") is None
+    lose(folder, "remote", "cache")
+    assert learnt_by(champion, "tiny") is None
+
+
 def test_champion_that_is_lost_is_named_with_the_ways_out(lamplighter):
     folder, commit = lamplighter
     lose(folder, "remote", "cache")
     write_json(PATHS.report("metrics.json"), {"model": {"auc": 0.8}, "baseline": {"auc": 0.7}})
     with pytest.raises(LostData) as caught:
-        gates.compare(a_product(), "challenger", Champion(version="v2.0.0", commit=commit, as_of="2024-02-10"))
+        compare(a_product(), DAY, "challenger", Champion(version="v2.0.0", commit=commit, as_of="2024-02-10"))
     message = str(caught.value)
     assert message.startswith("products.tiny: the champion v2.0.0 (data/models/tiny/onnx), which the new model")
     assert "must be in the DVC cache or remote, and 1 files and folders are not (data/models/tiny/onnx/)" in message

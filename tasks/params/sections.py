@@ -221,10 +221,27 @@ class Gates:
     """At least this much; at most, for errors and losses, where it must be given. Default: 0.5 for auc, else 0."""
     max_behind_baseline: Annotated[Finite, Field(examples=[0.01])] = 0.02
     """How far it may fall behind the baseline."""
-    max_behind_champion: Annotated[Finite, Field(examples=[0.01])] = 0.01
-    """How far it may fall behind the champion, scored on the same rows."""
+    max_behind_champion: Annotated[Finite, Field(examples=[0.01])] = 0.0
+    """How far it may fall behind the champion, scored on the same rows, from which neither has learnt."""
+    champion_lead: Literal["any", "significant"] | None = None
+    """any: its lead over the champion need only be more than -max_behind_champion. significant: the whole 95 % interval
+    of the lead must be, with days as observations (groups where the split is by hash). Default: significant with
+    approval: human, else any."""
+    calibration: Literal["not_worse", "any"] = "not_worse"
+    """not_worse: where its calibration error (ece) is larger than the champion's by more than chance explains, the
+    champion stays. any: it is not looked at."""
+    min_positives: Annotated[int, Field(ge=0)] = 10
+    """Held-out rows of the rarer answer of a binary target; with fewer nothing is decided, and the champion stays."""
+    min_days_between: Annotated[int, Field(ge=0)] = 7
+    """Days from the as_of of one champion to that of the next, so that a model is not exchanged for every day's
+    noise. Another model of the same as_of waits for nothing."""
     approval: Literal["none", "human"] = "none"
     """none: passing the gates is enough. human: someone must approve as well, in Airflow; silence rejects."""
+
+    @property
+    def wants_significant_lead(self) -> bool:
+        """Return whether the lead over the champion must be above what chance explains."""
+        return (self.champion_lead or ("significant" if self.approval == "human" else "any")) == "significant"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

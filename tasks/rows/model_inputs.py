@@ -60,7 +60,7 @@ class SplitPart:
     @property
     def labels(self) -> pd.DataFrame:
         """Return the label of every row, in a column of the target's name."""
-        return self._column(self.product.target.name)
+        return self.columns([self.product.target.name])
 
     @property
     def n_days(self) -> int:
@@ -70,11 +70,12 @@ class SplitPart:
     @property
     def times(self) -> np.ndarray:
         """Return the date of every row. Shapes: datetime64[s] [n]."""
-        return self._column(self.product.time)[self.product.time].to_numpy("datetime64[s]")
+        return self.columns([self.product.time])[self.product.time].to_numpy("datetime64[s]")
 
-    def _column(self, name: str) -> pd.DataFrame:
-        column = read_table(self.file, [name])
-        return column if self.keep is None else column[self.keep]
+    def columns(self, names: list[str]) -> pd.DataFrame:
+        """Return columns of the file as they are stored, such as the key."""
+        columns = read_table(self.file, names)
+        return columns if self.keep is None else columns[self.keep]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows piece by piece; at first none, so that an empty part has its columns too."""
@@ -97,7 +98,7 @@ class SplitPart:
                 f"{self.file} must hold a row whose label is one of the training rows, and holds none; "
                 f"see products.{self.product.name}.split"
             )
-        return self._only(is_known), y[is_known]
+        return self.only(is_known), y[is_known]
 
     def sample(self, most: int) -> "SplitPart":
         """Return all rows, or of more than `most` the same sample every time."""
@@ -106,9 +107,9 @@ class SplitPart:
             return self
         chosen = np.zeros(n, bool)
         chosen[np.random.default_rng(0).choice(n, most, replace=False, shuffle=False)] = True
-        return self._only(chosen)
+        return self.only(chosen)
 
-    def _only(self, chosen: np.ndarray) -> "SplitPart":
+    def only(self, chosen: np.ndarray) -> "SplitPart":
         """Return the chosen ones of these rows. Shapes: bool [n of these rows]."""
         keep = np.ones(len(chosen), bool) if self.keep is None else self.keep.copy()
         keep[keep] = chosen

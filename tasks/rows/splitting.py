@@ -15,7 +15,7 @@ from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.casting import as_text
 from tasks.rows.keys import content_of, digests, key_digests, key_text
 from tasks.rows.losses import Losses
-from tasks.rows.partitions import Partitions, table_writer
+from tasks.rows.partitions import Partitions, table_writer, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder
 
@@ -23,6 +23,8 @@ PARTS = ("train", "val", "test")
 TEST, VAL, TRAIN, NONE = 0, 1, 2, 3
 """The parts as numbers, the most held-out first."""
 NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
+GROUPS = "groups.parquet"
+"""Beside the parts of a split by time: the digests of the groups that a model learns from."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     """
     rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
     index = index_rows(rows, days_to_read(rows, labels, product, as_of), labels, product, as_of)
-    chosen = split_by_time(index, product.split) if product.split.by == "time" else split_by_hash(index, product.split)
+    rule = product.split
+    chosen = split_by_time(index, rule) if rule.by == "time" else split_by_hash(index.group, rule)
     wanted = np.where(index.labelled, chosen, np.int8(NONE))
     # A hash puts all rows of a group into one part.
     straddles = straddling(wanted, index) if product.split.by == "time" else np.zeros(len(wanted), bool)
@@ -130,6 +133,9 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     unseen = ~np.isin(index.group, index.group[part < TRAIN]) if product.model.init == "pretrain" else None
     with atomic_folder(splits) as folder:
         write_parts(rows, product, index, part, unseen, folder)
+        if rule.by == "time" and rule.group:
+            learnt = np.unique(index.group[(part == TRAIN) | (part == VAL)])
+            write_table(folder / GROUPS, pd.DataFrame({"group": learnt}))
     n_labelled = int(index.labelled.sum())
     return SplitReport(
         as_of=as_of.isoformat(),
@@ -214,9 +220,9 @@ def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
     return np.searchsorted(np.cumsum(lengths), age_days, side="right").astype(np.int8)
 
 
-def split_by_hash(index: Index, rule: HashSplit) -> np.ndarray:
-    """Return parts by a hash of the group alone: a row stays in its part as data grows."""
-    share = (index.group / 2.0**64 - rule.start) % 1
+def split_by_hash(group: np.ndarray, rule: HashSplit) -> np.ndarray:
+    """Return parts by a hash of the group alone: a row stays in its part as data grows. Shapes: uint64 [n], digests."""
+    share = (group / 2.0**64 - rule.start) % 1
     ends = [rule.test_fraction, rule.test_fraction + rule.val_fraction]
     return np.searchsorted(ends, share, side="right").astype(np.int8)
 

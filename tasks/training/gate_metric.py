@@ -5,8 +5,8 @@ import numpy as np
 from tasks.params import Product
 
 
-def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return the gates' metric; None where these rows do not define it, or a score is not finite.
+def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray, metric: str | None = None) -> float | None:
+    """Return the gates' metric, or another; None where these rows do not define it, or a score is not finite.
 
     Shapes: y and scores as `tasks.rows.model_inputs` gives them.
     """
@@ -14,4 +14,4 @@ def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray) -> float | 
 
     if not np.isfinite(scores).all():
         return None
-    return evaluate_metric(product.target.task, y, scores, product.gates.metric, product.predict.threshold)
+    return evaluate_metric(product.target.task, y, scores, metric or product.gates.metric, product.predict.threshold)

@@ -1,0 +1,134 @@
+"""Judge a challenger by each gate of params.yaml, with the figure, what is wanted of it, and its interval."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from tasks.params import LOWER_IS_BETTER, Product
+from tasks.runs.gates.comparison import Comparison
+from tasks.runtime.records import RECORD, Record
+
+Decision = Literal["promoted", "champion already", "rejected", "withdrawn", "held", "needs approval"]
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Gate(Record):
+    """One gate, and how the challenger stands at it."""
+
+    name: str
+    """The key in params.yaml: limit, max_behind_baseline, ..."""
+    passed: bool
+    """Whether the challenger passes."""
+    value: float | None
+    """What was measured; None where the held-out rows do not define it."""
+    wanted: str
+    """What the gate asks for, for a person to read."""
+    interval_95: tuple[float, float] | None = None
+    """Of the value, with days or groups as observations; None where none was measured."""
+
+    def __str__(self) -> str:
+        """Return the gate and what it wants."""
+        return f"gates.{self.name} wants {self.wanted}"
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Verdict(Record):
+    """The outcome of promote."""
+
+    decision: Decision
+    """`withdrawn` where a person has taken a model of the same content out; `held` where the gates are passed and a
+    person holds the champion; `needs approval` where they are passed and gates.approval asks for a human that nobody
+    has named."""
+    line: str
+    """The metrics, and the gates that the challenger does not pass."""
+    gates: tuple[Gate, ...] = ()
+    """Every gate that was looked at; none where the model was not compared."""
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def judge(product: Product, comparison: Comparison) -> tuple[Gate, ...]:
+    """Return every gate of the product with its outcome; those about the champion only where there is one."""
+    gates, challenger = product.gates, comparison.challenger
+    found = [
+        _distance(product, "limit", challenger, gates.limit, 0.0),
+        _distance(product, "max_behind_baseline", challenger, comparison.baseline, gates.max_behind_baseline),
+    ]
+    if comparison.champion is None:
+        return tuple(found)
+    found.append(_lead(product, comparison))
+    if comparison.calibration is not None and gates.calibration == "not_worse":
+        found.append(_calibration(comparison))
+    if comparison.n_positives is not None:
+        found.append(
+            Gate(
+                name="min_positives",
+                passed=comparison.n_positives >= gates.min_positives,
+                value=comparison.n_positives,
+                wanted=f"at least {gates.min_positives} held-out rows of the rarer answer, and there are "
+                f"{comparison.n_positives}: too few to decide anything, so the champion stays",
+            )
+        )
+    if comparison.days_since is not None:
+        found.append(
+            Gate(
+                name="min_days_between",
+                passed=not 0 < comparison.days_since < gates.min_days_between,
+                value=comparison.days_since,
+                wanted=f"{gates.min_days_between} days from one champion's as_of to the next one's, and there are "
+                f"{comparison.days_since}",
+            )
+        )
+    return tuple(found)
+
+
+def _distance(product: Product, name: str, challenger: float, reference: float, slack: float) -> Gate:
+    """Return a gate on the distance of the challenger's metric to a reference."""
+    sign = -1 if product.gates.metric in LOWER_IS_BETTER else 1
+    return Gate(
+        name=name,
+        passed=sign * (challenger - reference) >= -slack,  # NaN passes none
+        value=_finite(challenger),
+        wanted=f"{'at most' if sign < 0 else 'at least'} {reference - sign * slack:.4f}",
+    )
+
+
+def _lead(product: Product, comparison: Comparison) -> Gate:
+    """Return the gate on the lead over the champion: its value, or the lower end of its interval."""
+    gates, lead, least = product.gates, comparison.lead, -product.gates.max_behind_champion
+    if lead is None:
+        return Gate(
+            name="max_behind_champion",
+            passed=False,
+            value=None,
+            wanted=f"a lead over the champion of at least {least:.4f}, which the held-out rows do not define",
+        )
+    significant = gates.wants_significant_lead
+    surely = " with 95% confidence" if significant else ""
+    return Gate(
+        name="max_behind_champion",
+        passed=lead.low > least if significant else lead.value >= least,
+        value=lead.value,
+        wanted=f"a lead over the champion of {'more than' if significant else 'at least'} {least + 0.0:.4f}{surely}, "
+        f"and it is {lead}",
+        interval_95=(lead.low, lead.high),
+    )
+
+
+def _calibration(comparison: Comparison) -> Gate:
+    """Return the gate on the calibration error, which chance alone must be able to explain where it is larger."""
+    lead = comparison.calibration
+    assert lead is not None
+    return Gate(
+        name="calibration",
+        passed=lead.high >= 0,
+        value=lead.value,
+        wanted="probabilities that come true as the champion's do, and its calibration error is larger "
+        f"by {-lead.value:.4f} (95% interval {-lead.high:.4f} to {-lead.low:.4f})",
+        interval_95=(lead.low, lead.high),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None
