@@ -367,7 +367,7 @@ def test_blocks_shared_by_a_yaml_anchor_are_read(tmp_path):
     file = tmp_path / "params.yaml"
     text = TINY.replace("gates: {", "gates: &gates {", 1)
     second = TINY[TINY.index("  tiny:") :].replace("  tiny:", "  second:")
-    file.write_text(text + re.sub(r"gates: \{.*", "gates: {<<: *gates, limit: 0.9}", second))
+    file.write_text(text + re.sub(r"gates: \{[^}]*\}", "gates: {<<: *gates, limit: 0.9}", second))
     read = params.load(file)
     assert (read.product("second").gates.limit, read.product("second").gates.metric) == (0.9, "auc")
 

@@ -80,8 +80,8 @@ class HeldOut:
     def only(self, kept: np.ndarray) -> "HeldOut":
         """Return the rows that are chosen. Shapes: bool [n]."""
         _, block = np.unique(self.block[kept], return_inverse=True)
-        both = {"challenger": self.challenger[kept], "champion": self.champion[kept]}
-        return replace(self, y=self.y[kept], block=block, **both)
+        scores = {"challenger": self.challenger[kept], "champion": self.champion[kept]}
+        return replace(self, y=self.y[kept], block=block, **scores)
 
     def lead(self, metric: str) -> "Difference | None":
         """Return how much better the challenger is by a metric of the task, such that more is better."""
@@ -90,11 +90,11 @@ class HeldOut:
         sign = -1 if metric in LOWER_IS_BETTER else 1
 
         def difference(kept: np.ndarray) -> float | None:
-            ours, theirs = (
+            challenger, champion = (
                 gate_metric(self.product, self.y[kept], scores[kept], metric)
                 for scores in (self.challenger, self.champion)
             )
-            return None if ours is None or theirs is None else sign * (ours - theirs)
+            return None if challenger is None or champion is None else sign * (challenger - champion)
 
         return paired_difference(difference, self.block)
 
