@@ -102,6 +102,11 @@ class TrainingSettings(OptimisationSettings):
     half_life_days: NotNegative = 0.0
     """A training row this much older than the newest weighs half as much; 0 lets all weigh the same. The line through
     the context columns weighs all alike: its observations are days, of which there are few."""
+    target_scale: Literal["measured", "linear", "log", "symlog"] = "measured"
+    """regression: the scale on which the target is learnt. log: for prices, amounts and other numbers above 0, where an
+    error counts by its share; symlog: the same for numbers of both signs; linear: as they are, without any limit.
+    measured: of a target with a long tail the one whose errors, in the target's own units, are least on rows that were
+    not fitted; and where no training label is below 0, no prediction is. What is predicted is a mean on every scale."""
     label_smoothing: Share = 0.0
     """Share of a label's mass spread over all classes; regression ignores it."""
     l1: NotNegative = 0.0  # type: ignore[misc]  # a constant of the base, which training lets a person choose

@@ -9,6 +9,7 @@ import numpy as np
 
 from model.heads import head_of
 from model.heads.base import Head
+from model.heads.label_scale import LINEAR_SCALE, LabelScale
 
 FORMAT = 2
 
@@ -23,8 +24,11 @@ class Target:
     """The column that holds its labels; None where it is not known."""
     classes: tuple[str, ...] = ()
     """Names in the order of the scores; of a yes or no (negative, positive); none for a number."""
+    label_scale: LabelScale = LINEAR_SCALE
+    """The scale on which labels that are numbers are learnt."""
     mean: float = 0.0
-    """Mean of the training rows' labels, where these are numbers: the network works with standardised ones."""
+    """Mean of the training rows' labels on that scale, where these are numbers: the network works with standardised
+    ones."""
     deviation: float = 1.0
     """Standard deviation of the same."""
     scale: tuple[float, ...] = ()
@@ -36,17 +40,32 @@ class Target:
         self.head.check_classes(self.classes)
 
     @classmethod
-    def fit(cls, task: str, classes: Sequence[str], y: np.ndarray, column: str | None = None) -> "Target":
-        """Return the target of training rows with these labels. Shapes: y [n] or [n, C], as `Head.label_array`."""
-        head = head_of(task)
-        mean, deviation = head.standardisation(y)
+    def fit(
+        cls,
+        task: str,
+        classes: Sequence[str],
+        y: np.ndarray,
+        column: str | None = None,
+        label_scale: LabelScale | None = None,
+    ) -> "Target":
+        """Return the target of training rows with these labels; numbers are learnt as they are unless on another scale.
+
+        Shapes: y [n] or [n, C], as `Head.label_array`.
+        """
+        head, label_scale = head_of(task), label_scale or LINEAR_SCALE
+        mean, deviation = head.standardisation(label_scale.from_labels(y) if head.has_label_scale else y)
         named = tuple(classes) if head.has_classes else ()
-        return cls(task=task, column=column, classes=named, mean=mean, deviation=deviation)
+        return cls(task=task, column=column, classes=named, label_scale=label_scale, mean=mean, deviation=deviation)
 
     @property
     def head(self) -> Head:
         """Return what its task decides."""
         return head_of(self.task)
+
+    @property
+    def unit(self) -> float:
+        """Return what a score moves by at most with one unit of the network's output; 1 where it is no number."""
+        return self.deviation * self.label_scale.steepness()
 
     @property
     def n_outputs(self) -> int:
@@ -83,4 +102,6 @@ def described_target(described: dict) -> Target | None:
     """Return the target in the content of `network.json`; None without a head."""
     target = described["target"] or {}
     fields: dict = {name: tuple(value) if isinstance(value, list) else value for name, value in target.items()}
+    if "label_scale" in fields:
+        fields["label_scale"] = LabelScale(**fields["label_scale"])
     return Target(**fields) if fields else None

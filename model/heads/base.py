@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from model.heads.label_scale import LabelScale
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -34,6 +36,10 @@ class Fitted(Protocol):
     @property
     def deviation(self) -> float:
         """Return their standard deviation, 1 where labels are classes."""
+
+    @property
+    def label_scale(self) -> LabelScale:
+        """Return the scale on which numbers are learnt; mean and deviation are on it."""
 
     @property
     def scale(self) -> tuple[float, ...]:
@@ -63,6 +69,8 @@ class Head(ABC):
     """Its name in params.yaml and network.json."""
 
     # Labels in tables.
+    has_label_scale: ClassVar[bool] = False
+    """Whether labels are numbers that are learnt on a scale of their own (`model.heads.label_scale`)."""
     label_kind: ClassVar[str] = "category"
     """Column kind that cells of the target are cast as."""
     label_values: ClassVar[Mapping[str, int]] = {}

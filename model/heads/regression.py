@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class Regression(Head):
-    """One output: the label in standard deviations from the mean of the training rows."""
+    """One output: the label, on its scale, in standard deviations from the mean of the training rows."""
 
     task = "regression"
     has_companion = True
+    has_label_scale = True
     label_kind = "number"
     largest_label = 1e30  # as of number columns: single precision holds it, its differences and their mean
     ridge_scale = 1.0
@@ -34,11 +35,12 @@ class Regression(Head):
         return float(y.mean()), float(y.std()) or 1.0
 
     def loss_labels(self, y: np.ndarray, target: Fitted) -> Tensor:
-        """Return standardised numbers. Shapes: float32 [n]."""
+        """Return numbers on their scale, standardised. Shapes: float32 [n]."""
         import numpy as np
         import torch
 
-        return torch.from_numpy(((np.asarray(y) - target.mean) / target.deviation).astype(np.float32))
+        bent = target.label_scale.from_labels(np.asarray(y))
+        return torch.from_numpy(((bent - target.mean) / target.deviation).astype(np.float32))
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
         """Return the squared error of each row."""
@@ -58,7 +60,7 @@ class Regression(Head):
 
     def activation(self, logits: Tensor, target: Fitted) -> Tensor:
         """Return the number in its own units. Shapes: [b, 1] -> [b]."""
-        return logits[:, 0] * target.deviation + target.mean
+        return target.label_scale.to_labels(logits[:, 0] * target.deviation + target.mean)
 
     def metrics(self, threshold: float) -> dict[str, Metric]:
         """Return two errors in the labels' units, and the share of their variance that is explained."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.features.encoded import Encoded
 from model.heads.base import CalibrationPart
+from model.heads.label_scale import LINEAR
 from model.network.network import Network
 from model.target import Target
 from model.training.inference import predict_in_batches
@@ -34,6 +35,22 @@ def calibrate(
     if network.target.head.has_probabilities:
         logits = predict_in_batches(network, network, encoded, batch_tokens)
         network.target = calibrated(network.target, logits, y, n_later_days)
+
+
+def correct_mean(
+    network: Network, encoded: Encoded, y: np.ndarray, batch_tokens: int, n_later_days: int | None = None
+) -> None:
+    """Give `network` the target whose numbers, learnt on a scale that is not linear, have the mean of unseen rows.
+
+    Shapes and `n_later_days` as in `calibrate`.
+    """
+    target = network.target
+    assert target is not None
+    if target.head.has_label_scale and target.label_scale.name != LINEAR:
+        logits = predict_in_batches(network, network, encoded, batch_tokens)
+        bent = logits[:, 0].double() * target.deviation + target.mean
+        scale = target.label_scale.corrected(bent, y, are_later=n_later_days is not None)
+        network.target = replace(target, label_scale=scale)
 
 
 def calibrated(target: Target, logits: Tensor, y: np.ndarray, n_later_days: int | None = None) -> Target:

@@ -17,7 +17,7 @@ from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
-from model.training.calibration import calibrate, calibration_after_refit
+from model.training.calibration import calibrate, calibration_after_refit, correct_mean
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
 from model.training.inference import encode_once
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
@@ -98,6 +98,7 @@ def train(
         fit.fit_companion(unseen)
         fit.mix(unseen)
         fit.fit_context()
+        correct_mean(network, encoded_val, validation.y, settings.batch_tokens, validation.n_later_days)
         if settings.calibrate:
             calibrate(network, encoded_val, validation.y, settings.batch_tokens, validation.n_later_days)
         if refit:

@@ -244,6 +244,15 @@ def class_weights(parts: Parts) -> Iterator[str]:
         )
 
 
+def target_scale(parts: Parts) -> Iterator[str]:
+    """Refuse a scale for a target that is no number."""
+    if not (parts.target and parts.model) or head_of(parts.target.task).has_label_scale:
+        return
+    if parts.model.train.target_scale != MEASURED:
+        got = parts.model.train.target_scale
+        yield f"model.train.target_scale must not be given for a {parts.target.task} target, got {got}; delete it"
+
+
 def texts(parts: Parts) -> Iterator[str]:
     """Refuse sizes for text that do not fit the number of text columns."""
     if not (parts.model and parts.columns):
@@ -279,6 +288,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     threshold,
     engine,
     class_weights,
+    target_scale,
     texts,
 )
 

@@ -26,6 +26,7 @@ PRETRAINING = (
 FINE_TUNING = (
     *_BOTH,
     "tasks/training/fine_tuning.py",
+    "tasks/training/target_scale.py",
 )
 CROSS_VALIDATION = (
     *PRETRAINING,
@@ -37,6 +38,7 @@ CROSS_VALIDATION = (
     "tasks/training/fine_tuning.py",
     "tasks/training/gate_metric.py",
     "tasks/training/measuring.py",
+    "tasks/training/target_scale.py",
     "model/evaluation/baseline.py",
     "model/evaluation/metrics.py",
     "model/scoring/engines.py",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model.scoring.engines import Engine
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability; of a regression, in standard deviations of the target."""
+"""Largest difference of a probability; of a regression, in standard deviations of the target (on its scale)."""
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Of a regression's mean, which single precision holds no better, however little its targets deviate."""
 N_CALIBRATION_ROWS = 128
@@ -109,7 +109,7 @@ def export_model(product: Product, paths: Paths) -> Exported:
     target = read_target(paths.trained)
     with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
-        difference = parity(paths.trained, folder, rows) / target.deviation
+        difference = parity(paths.trained, folder, rows) / target.unit
         limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
         if not difference <= limit:
             raise UserError(

@@ -18,6 +18,7 @@ from tasks.runtime.files import atomic_folder, write_history
 from tasks.runtime.paths import Paths
 from tasks.training import code
 from tasks.training.checkpoints import CheckpointFolder, checkpoints
+from tasks.training.target_scale import target_scale
 
 if TYPE_CHECKING:
     from model.features.fitted import Features
@@ -44,6 +45,8 @@ class FineTuned:
     """The entry of the history whose weights were kept; None where the head alone was fitted."""
     blend: dict[str, float]
     """The weight of each part that scores; none where nothing stands beside the Transformer."""
+    about_scale: str
+    """As of `Parts`."""
     refitted: bool
     """Whether it was trained once more, with the validation rows."""
 
@@ -57,7 +60,8 @@ class FineTuned:
         loss = (self.kept or last)["val_loss"]
         blend = ", ".join(f"{part} {weight:.2f}" for part, weight in self.blend.items())
         scores = f"; what scores: {blend}" if blend else ""
-        return f"{self.n_train:,} rows; {result}, validation loss {loss:.4f}{refit}{scores}"
+        scale = f"; {self.about_scale}" if self.about_scale else ""
+        return f"{self.n_train:,} rows; {result}, validation loss {loss:.4f}{refit}{scores}{scale}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class Parts:
     y_train: np.ndarray
     y_val: np.ndarray
     target: "Target"
+    about_scale: str = ""
+    """On which scale a number is learnt, and what was measured for that; empty where nothing was."""
 
     @classmethod
     def read(cls, product: Product, splits: Path) -> "Parts":
@@ -80,11 +86,12 @@ class Parts:
         y_train = model_inputs.targets(train.labels, product, classes)
         # A class that only the validation rows hold cannot be learnt, and would have no index.
         val, y_val = val.with_known_labels(classes)
+        scale, about_scale = target_scale(product, train, y_train)
         try:
-            target = Target.fit(product.target.task, classes, y_train, product.target.name)
+            target = Target.fit(product.target.task, classes, y_train, product.target.name, scale)
         except ValueError as error:
             raise UserError(f"products.{product.name}: {error}") from None
-        return cls(train=train, val=val, y_train=y_train, y_val=y_val, target=target)
+        return cls(train=train, val=val, y_train=y_train, y_val=y_val, target=target, about_scale=about_scale)
 
 
 def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, refit: bool = True) -> FineTuned:
@@ -114,6 +121,7 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
         history=history,
         kept=best if settings.epochs else None,
         blend=network.blend,
+        about_scale=parts.about_scale,
         refitted=refit and settings.refit,
     )
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.heads import head_of
+from model.heads.base import Head
+from model.heads.label_scale import LINEAR
 from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
@@ -20,6 +22,7 @@ from tasks.training.gate_metric import gate_metric
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
     from model.evaluation.metrics import Metrics
+    from model.heads.label_scale import LabelScale
     from model.scoring.scorer import TorchScorer
 
 N_RESAMPLES = 500
@@ -85,10 +88,17 @@ class Measured:
     """All rows of the parts train and test."""
     calibration: dict[str, tuple[float, ...]]
     """Scale and offset of the model."""
+    label_scale: "LabelScale"
+    """The scale on which numbers are learnt."""
     parts: dict[str, "Part"]
     """What each part of the blend is worth alone; none where the Transformer is all there is."""
     by_scorer: "dict[str, Metrics]"
     """Every metric by the scores' name, with the interval of the gates' metric."""
+
+    @property
+    def head(self) -> Head:
+        """Return what the task decides."""
+        return head_of(self.product.target.task)
 
     @property
     def n_rows_of_unseen_classes(self) -> int:
@@ -106,6 +116,7 @@ class Measured:
             "classes_never_trained": self.n_unseen_classes,
             "threshold": self.product.predict.threshold,
             "calibration": self.calibration,
+            **({"target_scale": asdict(self.label_scale)} if self.head.has_label_scale else {}),
             "parts": {name: asdict(part) for name, part in self.parts.items()},
             **self.by_scorer,
         }
@@ -133,10 +144,11 @@ class Measured:
             )
         parts = [f"{name} {part.weight:.2f} ({format_metric(part.metric)})" for name, part in self.parts.items()]
         blend = f"; weight of each part, and what it reaches alone: {', '.join(parts)}" if parts else ""
+        scale = f", learnt on a {self.label_scale.name} scale" if self.label_scale.name != LINEAR else ""
         return (
             f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
             f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, "
-            f"on {len(self.y):,} held-out rows{unseen}{blend}"
+            f"on {len(self.y):,} held-out rows{unseen}{scale}{blend}"
         )
 
 
@@ -169,6 +181,7 @@ def measure(product: Product, paths: Paths) -> Measured:
         n_unseen_classes=len(classes) - len(model.classes),
         n_rows={name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")},
         calibration={"scale": target.scale, "offset": target.offset},
+        label_scale=target.label_scale,
         parts=_measure_parts(product, model, test_rows.sample(MAX_PART_ROWS), classes),
         by_scorer=measured_scores(product, y, scores, classes),
     )
