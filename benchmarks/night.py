@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.nights import orders, whole
 from benchmarks.nights.whole import WholeNights
-from benchmarks.peers import FOLDER, SCRIPTS
+from benchmarks.peers import HOME, SCRIPTS
 from benchmarks.report import Result, Target, show
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,7 +124,7 @@ def run(
         ]
     targets = _targets(ours)
     if with_whole_nights:
-        nights = whole.measure(tree, FOLDER.parent / "night" / "whole")
+        nights = whole.measure(tree, HOME / "night" / "whole")
         tables["A whole night through the scheduler, seconds"] = [
             {"task": name, "seconds": seconds} for name, seconds in nights.tasks.items()
         ]
@@ -159,7 +159,7 @@ def _measure_peer(name: str, rows: int, n_nights: int) -> Measured:
 
 
 def _fresh_folder(name: str, rows: int) -> Path:
-    folder = FOLDER.parent / "night" / f"{name}-{rows}"
+    folder = HOME / "night" / f"{name}-{rows}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -27,8 +27,9 @@ INTRODUCTION = """\
 <!-- Written by `make bench` from benchmarks/results/; change that, not this page. -->
 
 Lamplighter beside its peers, each comparison within one run of its benchmark, on the same rows and in turns. Ratios
-travel to other machines, absolute figures do not. `make bench` measures all of it again (100 min on two cores; it
-installs the peers in an environment of their own), `make bench BENCH=quality` one of them.
+travel to other machines, absolute figures do not. `make bench BENCH=quality` measures one of them again (it installs
+the peers in an environment of their own), `make bench` all: 100 min on two cores, without `breadth`, which takes many
+hours of one core, can be stopped, and goes on where it stopped.
 
 A target that is not met stays in the table. An interval is a 95 % interval."""
 

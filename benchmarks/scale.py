@@ -33,7 +33,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.peers import FOLDER
+from benchmarks.peers import HOME
 from benchmarks.report import Result, Target, show
 from tasks import params
 from tasks.params import Product, TimeSplit
@@ -123,7 +123,7 @@ def _targets(name: str, works: list[Work], timed: bool) -> list[Target]:
 
 def _work(stage: str, name: str, network: str, n_rows: int) -> Work:
     """Lay out so many rows and give them to the stage in a process of its own."""
-    workspace = FOLDER.parent / "scale" / f"{name}-{network}"
+    workspace = HOME / "scale" / f"{name}-{network}"
     if not (workspace / "real").exists():
         _prepare(name, network, workspace)
     with chdir(workspace):

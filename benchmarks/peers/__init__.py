@@ -1,7 +1,8 @@
-"""Run the libraries that Lamplighter is compared with, in an environment of their own, never beside the project.
+"""Run the libraries that Lamplighter is compared with, in environments of their own, never beside the project.
 
-A peer is a script of this folder (`peer_<name>.py`) that runs under that environment's Python: rows come to it
-as files and its figures go back as JSON on the last line it prints.
+A peer is a script of this folder (`peer_<name>.py`) that runs under such an environment's Python: rows come to it
+as files and its figures go back as JSON on the last line it prints. An environment is what its pins say: pins.txt, or
+breadth.txt, where AutoGluon decides on the versions.
 """
 
 import json
@@ -11,32 +12,33 @@ import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
-PINS = SCRIPTS / "pins.txt"
-FOLDER = Path(os.environ.get("LAMPLIGHTER_HOME", SCRIPTS.parent.parent / ".lamplighter")) / "peers"
-PYTHON = FOLDER / "bin" / "python"
+HOME = Path(os.environ.get("LAMPLIGHTER_HOME", SCRIPTS.parent.parent / ".lamplighter"))
+FOLDERS = {"pins.txt": HOME / "peers", "breadth.txt": HOME / "breadth" / "peers"}
 
 
-def install() -> None:
-    """Make the environment, unless it is there with these very pins."""
-    ready = FOLDER / "pins.txt"
-    if ready.exists() and ready.read_text() == PINS.read_text():
-        return
+def install(pins: str = "pins.txt") -> Path:
+    """Make the environment of these pins, unless it is there with these very pins; return its Python."""
+    folder, wanted = FOLDERS[pins], (SCRIPTS / pins).read_text()
+    python, ready = folder / "bin" / "python", folder / "pins.txt"
+    if ready.exists() and ready.read_text() == wanted:
+        return python
     print("benchmarks: installing the peers (2 GB; once)", flush=True)
-    torch = next(line for line in PINS.read_text().splitlines() if line.startswith("torch=="))
+    torch = next(line for line in wanted.splitlines() if line.startswith("torch=="))
+    quiet = ["-q", "--disable-pip-version-check"]
     for command in (
-        [sys.executable, "-m", "venv", "--clear", FOLDER],
-        [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", PINS, torch],
-        [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "-r", PINS],
+        [sys.executable, "-m", "venv", "--clear", folder],
+        [python, "-m", "pip", "install", *quiet, "-c", SCRIPTS / pins, torch],
+        [python, "-m", "pip", "install", *quiet, "--no-deps", "-r", SCRIPTS / pins],
     ):
         subprocess.run(command, check=True)
-    ready.write_text(PINS.read_text())
+    ready.write_text(wanted)
+    return python
 
 
-def run(name: str, *arguments: str | Path, **environment: str) -> dict:
+def run(name: str, *arguments: str | Path, pins: str = "pins.txt", **environment: str) -> dict:
     """Return the figures of the peer `peer_<name>.py`, called with the given arguments."""
-    install()
     done = subprocess.run(
-        [PYTHON, SCRIPTS / f"peer_{name}.py", *arguments],
+        [install(pins), SCRIPTS / f"peer_{name}.py", *arguments],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", **environment},
         stdout=subprocess.PIPE,
         text=True,

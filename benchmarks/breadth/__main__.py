@@ -1,0 +1,41 @@
+"""Measure a part of the benchmark, or go on with it: `python -m benchmarks.breadth --splits 1 --only LightGBM`.
+
+What has a line already is not measured again. `make bench BENCH=breadth` measures all of it and writes the page; this
+command writes nothing but lines, or, with --page, the page from the lines that there are.
+"""
+
+import argparse
+import os
+
+from benchmarks.breadth import measure, report
+from benchmarks.breadth.schedule import AUTOGLUON, OURS, TUNED
+from benchmarks.breadth.sets import UNSEEN
+from benchmarks.breadth.tables import MAKERS
+from benchmarks.page import write_page
+from benchmarks.report import show, write
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.breadth", description=__doc__)
+    parser.add_argument("--sets", default="", help="names with commas between them, or seen or unseen; default: all")
+    parser.add_argument("--splits", type=int, default=5, help="the first so many splits")
+    names = (OURS, *TUNED, *AUTOGLUON)
+    parser.add_argument("--only", action="append", choices=names, help="a competitor; may be given several times")
+    parser.add_argument("--without-export", action="store_true", help="leave out the time of ours to export and score")
+    parser.add_argument("--page", action="store_true", help="measure nothing; write the page")
+    given = parser.parse_args()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    groups = {"seen": tuple(name for name in MAKERS if name not in UNSEEN), "unseen": tuple(UNSEEN)}
+    sets = groups.get(given.sets, tuple(filter(None, given.sets.split(","))))
+    if given.page:
+        result = report(sets, given.splits)
+        show(result)
+        write(result)
+        write_page()
+    else:
+        measure(sets, given.splits, tuple(given.only or names), not given.without_export)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The lines as tables: every figure with its interval, wins, draws and losses, ranks, minutes and speed.
+
+Figures of a set are compared split by split: the difference's interval is Student's over the splits, a draw is one that
+holds 0. An error such as the MAE counts with its sign changed, so that more is always better. A peer's figure is that
+of the lowest rung that is not below the seconds that ours took on that split. Only splits that a pair of competitors
+both have are compared; a set that has one split has no interval, and counts as a win or loss by its sign.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from benchmarks.breadth.lines import Line
+from benchmarks.breadth.schedule import AUTOGLUON, LEAST_AUTOGLUON, OURS, PEERS, TUNED, Schedule
+from benchmarks.breadth.sets import UNSEEN, Set
+from benchmarks.intervals import student_interval
+from benchmarks.report import Result, Target
+from model.heads import LOWER_IS_BETTER
+
+NOISE = 1e-9
+"""Below it two figures are one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that there is of one set: by competitor and split the line that counts."""
+
+    one: Set
+    lines: dict[str, dict[int, Line]]
+
+    @property
+    def sign(self) -> int:
+        """Return -1 for errors."""
+        return -1 if self.one.metric in LOWER_IS_BETTER else 1
+
+    def values(self, competitor: str) -> np.ndarray:
+        """Return the metric by split."""
+        return np.array([line.value for _, line in sorted(self.lines[competitor].items())])
+
+    def differences(self, peer: str) -> np.ndarray:
+        """Return how much better ours is, on the splits that there are of each."""
+        own, other = self.lines[OURS], self.lines[peer]
+        shared = sorted(own.keys() & other.keys())
+        return self.sign * np.array([own[split].value - other[split].value for split in shared])
+
+    def outcome(self, peer: str) -> str | None:
+        """Return win, draw or loss against a peer; None where they share no split."""
+        differences = self.differences(peer)
+        if not len(differences):
+            return None
+        low, high = _interval(differences)
+        return "win" if low > NOISE else "loss" if high < -NOISE else "draw"
+
+    def best_peer(self) -> str | None:
+        """Return the peer with the best mean on the splits that it shares with ours."""
+        found = {peer: each.mean() for peer in PEERS if len(each := self.differences(peer))}
+        return min(found, key=lambda peer: found[peer]) if found else None
+
+    def ranks(self) -> dict[str, float] | None:
+        """Return the rank of each competitor's mean, 1 for the best; None before all have been measured on a split."""
+        shared = set.intersection(*(set(self.lines[name]) for name in (OURS, *PEERS)))
+        if not shared:
+            return None
+        means = {name: np.mean([self.lines[name][split].value for split in shared]) for name in (OURS, *PEERS)}
+        ranks = rankdata([-self.sign * mean for mean in means.values()])
+        return dict(zip(means, map(float, ranks), strict=True))
+
+
+def summarise(schedule: Schedule) -> Result:
+    """Return the tables over all lines of the schedule's sets and splits."""
+    measured = [found for one in schedule.sets if (found := _measured(schedule, one)).lines[OURS]]
+    if not measured:
+        raise SystemExit("no line of ours was found; run python -m benchmarks.breadth first")
+    seen, unseen = ([each for each in measured if each.one.unseen == of] for of in (False, True))
+    groups = {"all": measured, "seen": seen, "unseen": unseen}
+    tables = {}
+    for title, group in (("Sets", seen), ("Sets that nothing was chosen on", unseen)):
+        if group:
+            tables[title] = [_figures(each) for each in group]
+    tables["Ours against each peer"] = [_tally(groups, peer) for peer in (*PEERS, None)]
+    ranks = [row for name, group in groups.items() if (row := _mean_ranks(name, group))]
+    if ranks:
+        tables["Mean rank among all, on the sets where all were measured"] = ranks
+    tables["What it takes: ours and LightGBM, on one core"] = [_cost(each) for each in measured]
+    return Result(name="breadth", tables=tables, targets=_targets(groups), notes=_notes(schedule, measured))
+
+
+def _measured(schedule: Schedule, one: Set) -> Measured:
+    """Choose the lines: ours the newest of a split, those of a peer by the time that ours took."""
+    chosen: dict[str, dict[int, Line]] = {}
+    for name in (OURS, *PEERS):
+        found = [line for line in schedule.usable(one, name) if line.split < schedule.n_splits]
+        if name in TUNED or name in AUTOGLUON:
+            found = _at_rungs(found, {split: line.seconds for split, line in chosen[OURS].items()}, name)
+        chosen[name] = {line.split: line for line in found}  # the newest is the last
+    return Measured(one=one, lines=chosen)
+
+
+def _at_rungs(lines: list[Line], seconds: dict[int, float], name: str) -> list[Line]:
+    least = LEAST_AUTOGLUON if name in AUTOGLUON else 0
+    found = []
+    for split, needed in seconds.items():
+        of_split = sorted((line for line in lines if line.split == split), key=lambda line: line.rung)
+        enough = [line for line in of_split if line.rung >= max(needed, least)]
+        found += enough[:1] or of_split[-1:]
+    return found
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    if len(differences) == 1 or np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    return student_interval(differences)
+
+
+def _with_reach(values: np.ndarray) -> str:
+    """Return a mean and how far its interval reaches on each side."""
+    if not len(values):
+        return ""
+    mean = float(values.mean())
+    digits = max(0, 4 - max(0, int(np.floor(np.log10(abs(mean) + 1e-12)) + 1)))
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {_interval(values)[1] - mean:.{digits}f}"
+
+
+def _figures(each: Measured) -> dict[str, Any]:
+    row: dict[str, Any] = {"set": each.one.name, "rows": each.one.n_rows, "metric": each.one.metric}
+    row |= {name: _with_reach(each.values(name)) for name in (OURS, *PEERS)}
+    best, against = each.best_peer(), ""
+    if best:
+        differences = each.differences(best)
+        low, high = _interval(differences)
+        reach = f" ({low:+.4g} to {high:+.4g})" if len(differences) > 1 else ""
+        against = f"{differences.mean():+.4g}{reach}: {each.outcome(best)}"
+    return {**row, "best peer": best or "", "against it": against, "splits": len(each.lines[OURS])}
+
+
+def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any]:
+    """Count wins, draws and losses against a peer; None for whichever is the best of a set."""
+    row: dict[str, Any] = {"against": peer or "the best of each set"}
+    for name, group in groups.items():
+        found = [each.outcome(at) for each in group if (at := peer or each.best_peer())]
+        counts = [sum(outcome == kind for outcome in found) for kind in ("win", "draw", "loss")]
+        row[f"{name}: wins, draws, losses"] = ", ".join(map(str, counts))
+    return row
+
+
+def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
+    ranks = [found for each in group if (found := each.ranks())]
+    if not ranks:
+        return None
+    means = {competitor: round(float(np.mean([each[competitor] for each in ranks])), 2) for competitor in ranks[0]}
+    return {"sets": name, "of them": len(ranks), **means}
+
+
+def _cost(each: Measured) -> dict[str, Any]:
+    row: dict[str, Any] = {"set": each.one.name}
+    own = list(each.lines[OURS].values())
+    for stage in ("pretrain", "train", "evaluate", "export"):
+        minutes = [line.minutes[stage] for line in own if stage in line.minutes]
+        row[f"{stage}, min"] = round(float(np.mean(minutes)), 2) if minutes else None
+    row["a peer's search, s"] = max((line.rung for line in each.lines["LightGBM"].values()), default=None)
+    for name in (OURS, "LightGBM"):
+        speeds = [line.rows_per_second for line in each.lines[name].values() if line.rows_per_second]
+        row[f"{name}, rows/s"] = round(float(np.median(speeds))) if speeds else None
+    return row
+
+
+def _targets(groups: dict[str, list[Measured]]) -> list[Target]:
+    ranks = {name: _mean_ranks(name, group) for name, group in groups.items()}
+    every, targets = groups["all"], []
+    if found := ranks["all"]:
+        order = sorted((OURS, *PEERS), key=lambda name: found[name])
+        first = f"{order[0]} {found[order[0]]}, {order[1]} {found[order[1]]}"
+        measured = first if order[0] == OURS else f"{first}; ours {found[OURS]}"
+        met = order[0] == OURS
+        targets.append(Target(name="breadth: first in mean rank", wanted="first", measured=measured, met=met))
+    compared = [outcome for each in every if (best := each.best_peer()) and (outcome := each.outcome(best))]
+    within = sum(outcome != "loss" for outcome in compared)
+    share = f"{within} of {len(compared)}"
+    name = "breadth: sets within the interval of the best peer, or above"
+    targets.append(Target(name=name, wanted="9 of 10", measured=share, met=within >= 0.9 * len(compared)))
+    behind = [each.one.name for each in every if each.outcome("own baseline") == "loss"]
+    name = "breadth: sets behind the own baseline by more than noise"
+    targets.append(Target(name=name, wanted="none", measured=", ".join(behind) or "none", met=not behind))
+    if (seen := ranks["seen"]) and (unseen := ranks["unseen"]):
+        measured = f"mean rank {unseen[OURS]} beside {seen[OURS]}"
+        met = bool(unseen[OURS] <= seen[OURS] + 0.5)
+        name = "breadth: on the sets that nothing was chosen on as on the others"
+        targets.append(Target(name=name, wanted="within half a rank", measured=measured, met=met))
+    return targets
+
+
+def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
+    revisions = [line.revision for each in measured for line in each.lines[OURS].values()]
+    old = sum(revision != schedule.code for revision in revisions)
+    notes = [
+        f"{len(measured)} sets, {sum(len(each.lines[OURS]) for each in measured)} trainings of ours"
+        + (f", {old} of them of an earlier state of the code." if old else ", all of the same code."),
+        "A figure is the mean over the splits with the reach of its 95 % interval. Within a column it varies from "
+        "split to split more than between columns: 'against it' compares split by split.",
+    ]
+    missing = {
+        name: sum(len(each.lines[OURS]) - len(each.lines[OURS].keys() & each.lines[name].keys()) for each in measured)
+        for name in PEERS
+    }
+    if any(missing.values()):
+        absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
+        notes.append(f"Splits on which a peer has not been measured: {absent}.")
+    unseen = "; ".join(f"{name}: {reason}" for name, reason in UNSEEN.items())
+    return [*notes, f"Nothing was chosen on, with what each stands for: {unseen}."]
