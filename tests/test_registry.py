@@ -10,9 +10,12 @@ import pytest
 import yaml
 from builders import a_product, a_repository
 from gto.cli import app as gto_program
+from test_publish import make_night, tiny, url  # noqa: F401 (url is a fixture)
 
 import tasks.promote as door
 from model.evaluation.paired import Difference
+from tasks.commands import versions as commands
+from tasks.publish import publish
 from tasks.runs.experiments import Run, experiments
 from tasks.runs.gates.comparison import Comparison
 from tasks.runs.registry import champions, versions
@@ -302,3 +305,24 @@ def test_decision_about_a_version_that_cannot_be_is_refused_and_leaves_no_tag(or
     with pytest.raises(UserError, match=match):
         act()
     assert git.git("tag", "--list", cwd=origin) == before
+
+
+def test_a_person_is_told_which_model_predicts_and_who_let_it(url, origin):  # noqa: F811
+    product, told = tiny(url), commands.champion_on
+    with pytest.raises(UserError, match="a model must have been promoted, and none has"):
+        told(product, None)
+    first = promote(experiment(origin, DAY, "one"), None, "approved by Ada and the gates: auc 0.8")
+    promote(experiment(origin, LATER, "two"), first, as_of=LATER)
+    assert told(product, None).startswith(f"champion            v2.0.0, which knows what was known on {LATER} (commit ")
+    with pytest.raises(UserError, match="that knows nothing later than 2024-02-09 must have been promoted"):
+        told(product, DAY - timedelta(days=1))
+    then = told(product, DAY).splitlines()
+    assert then[0].startswith("champion            v1.0.0, which")
+    assert "approved by Ada and the gates: auc 0.8" in then[1]
+    assert then[2] == "night of 2024-02-10 none yet"
+    git.git("commit", "--quiet", "--allow-empty", "-m", "The code that publishes")
+    publish(make_night(url, DAY)[0], DAY)
+    address = f"{url}/tiny/dt=2024-02-10/_manifest.json"
+    assert (
+        told(product, DAY).splitlines()[2] == f"night of 2024-02-10 published by a model without a version ({address})"
+    )

@@ -36,6 +36,13 @@ def _as_of(text: str) -> date:
     return given_date(text, "AS_OF")
 
 
+def _on(text: str) -> date:
+    """Return the night that a person asks about. Raises UserError where it is no date."""
+    from tasks.commands.decide import given_date
+
+    return given_date(text, "ON")
+
+
 def _from(text: str) -> date:
     """Return the first date of a range. Raises UserError where it is none."""
     from tasks.commands.decide import given_date
@@ -210,6 +217,20 @@ def release(product: Product, version: Version, why: Why) -> None:
     from tasks.commands import versions
 
     print(versions.release(load_product(product)[0], version, why))
+
+
+@app.command()
+def champion(
+    product: Product,
+    on: Annotated[date | None, typer.Option(parser=_on, metavar="DATE", help="the night's as_of; default: now")] = None,
+) -> None:
+    """Say which model of PRODUCT predicts, or predicted the night of a date, and who let it."""
+    from tasks.commands import versions
+    from tasks.commands.embedded.store import enter_with_store
+
+    if on:
+        enter_with_store()
+    print(versions.champion_on(load_product(product)[0], on))
 
 
 @app.command()

@@ -1,18 +1,26 @@
-"""Roll back to a version of a product's model, hold, ban or release one; each takes effect at once, at the origin.
+"""Roll back to a version of a product's model, hold, ban or release one, or ask which one predicts.
+
+Each takes effect at once, at the origin.
 
     make rollback PRODUCT=flight-delays TO=v1.0.0 REASON="v2 is late on holidays"
     make hold PRODUCT=flight-delays REASON="until the audit is over"
     make ban PRODUCT=flight-delays VERSION=v2.0.0 REASON="trained on leaked rows"
     make release PRODUCT=flight-delays VERSION=v2.0.0 REASON="the rows were right"
+    make champion PRODUCT=flight-delays ON=2013-07-04
 
 A night that is published stays as it is: run predict__<product> with its as_of to replace it.
 """
 
+from datetime import date
+
 from tasks.commands.decide import git_user
 from tasks.commands.embedded.store import enter_with_store
 from tasks.params import Product
+from tasks.publication.manifests import NightPlace, current_manifest
+from tasks.publication.object_store import Store
 from tasks.runs.registry import versions
-from tasks.runs.registry.champions import mirror
+from tasks.runs.registry.champions import approval, mirror
+from tasks.runs.registry.tags import registry_of
 from tasks.runs.registry.versions import Person
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
@@ -43,6 +51,34 @@ def release(product: Product, version: str, reason: str) -> str:
     """End hold, ban and withdrawal of a version; return a line. Raises UserError as `registry.versions` does."""
     ended = versions.release(product.name, version, _reason(reason), _person())
     return f"{version} of {product.name} is no longer {ended}; a training whose model passes the gates is promoted"
+
+
+def champion_on(product: Product, on: date | None) -> str:
+    """Return which model predicts, or predicts the night of an as_of, who let it, and what that night names.
+
+    Raises UserError where none has learnt from so early data.
+    """
+    with registry_of(product.name) as registry:
+        leader = registry.champion if on is None else registry.champion_until(on)
+        if leader is None:
+            until = f" that knows nothing later than {on}" if on else ""
+            raise UserError(f"products.{product.name}: a model{until} must have been promoted, and none has; train one")
+        who = approval(registry.repository, product.name, leader.commit)
+    lines = {
+        "champion": f"{leader.version}, which knows what was known on {leader.as_of} (commit {leader.commit[:12]})",
+        "assigned by": who,
+    }
+    if on:
+        place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=on)
+        night = current_manifest(place)
+        withdrawn = (
+            f", withdrawn by {night.withdrawn.person}: {night.withdrawn.reason}" if night and night.withdrawn else ""
+        )
+        version = (
+            f"published by {night.model.version or 'a model without a version'}{withdrawn}" if night else "none yet"
+        )
+        lines[f"night of {on}"] = f"{version} ({place.store.uri(place.manifest)})" if night else version
+    return "\n".join(f"{name:<20}{text}" for name, text in lines.items())
 
 
 def _reason(text: str) -> str:
