@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.rows import partitions as module
+from tasks.rows.day_writer import in_order
 from tasks.rows.partitions import Partitions, partition, write_table
 
 APRIL, LATE_IN_AUGUST = date(2013, 4, 1), date(2013, 8, 31)
@@ -114,6 +115,42 @@ def expected_rows(wanted):
     return {day: pa.Table.from_pandas(KINDS[kind], preserve_index=False).to_pylist() for day, kind in wanted.items()}
 
 
+def write_in_order(stored, days, newest=LATE_IN_AUGUST):
+    with in_order(stored, newest) as writer:
+        for day, kind in sorted(days.items()):
+            writer.write(day, KINDS[kind])
+
+
+@pytest.mark.parametrize("held", [2**20, 100])
+@pytest.mark.parametrize("newest", [LATE_IN_AUGUST, None])
+def test_writing_dates_in_order_gives_the_bytes_of_writing_each_and_compacting(tmp_path, monkeypatch, held, newest):
+    monkeypatch.setattr("tasks.rows.day_writer.BYTES_HELD", held)
+    days = dict(zip((APRIL + timedelta(days=n) for n in (0, 1, 4, 28, 31, 150)), KINDS, strict=True))
+    apart, together = Partitions(tmp_path / "apart"), Partitions(tmp_path / "in order")
+    for changed in (days, {APRIL: "more", DAYS[2]: "typed"}):
+        for day, kind in changed.items():
+            apart.write(day, KINDS[kind])
+        write_in_order(together, changed, newest)
+        for folder in (apart, together):
+            folder.compact(LATE_IN_AUGUST)
+    assert contents(together.folder) == contents(apart.folder)
+    assert sorted(contents(apart.folder)) == ["dt=2013-04.parquet", "dt=2013-05.parquet", "dt=2013-08-29.parquet"]
+
+
+def test_dates_that_are_read_together_have_the_cells_and_types_of_each(tmp_path):
+    cells = {"a": pa.array([2**60 + 1, 2]), "b": pa.array([True, None]), "c": pa.array([None, 1.5])}
+    gaps = {"a": pa.array([None, 7]), "b": pa.array([True, False]), "c": pa.array([1.0, 2.0])}
+    apart, joined = Partitions(tmp_path / "apart"), Partitions(tmp_path / "joined")
+    for folder in (apart, joined):
+        for number, each in enumerate((cells, cells, gaps, cells)):
+            folder.write(APRIL + timedelta(days=number), pa.table(each))
+    joined.compact(LATE_IN_AUGUST)
+    days = apart.days()
+    assert [len(alike) for alike, *_ in joined.alike(days)] == [4]
+    for wanted in (days, days[:2], days[2:], days[::-1]):
+        pd.testing.assert_frame_equal(joined.read(wanted), apart.read(wanted))
+
+
 class KilledError(BaseException):
     """No handler of ours catches it, as none runs when a process is killed."""
 
@@ -130,7 +167,7 @@ def take(step, day, kind, nth, is_given_up, stored, wanted):
     elif step == "month" and day < DAYS[-1]:
         of_month = {each: kept for each, kept in wanted.items() if each.month == day.month} | {day: kind}
         after |= of_month
-        act = partial(stored.write_month, day, [(each, KINDS[kept]) for each, kept in of_month.items()])
+        act = partial(write_in_order, stored, of_month)
     else:
         act = partial(stored.compact, LATE_IN_AUGUST)
     with pytest.MonkeyPatch.context() as killing:

@@ -22,6 +22,7 @@ from tasks.quality.judging import ONE_DAY, DayJudge, figures_beyond
 from tasks.quality.ledger import JudgedDay, Ledger
 from tasks.quality.raw_tables import RawTable
 from tasks.quality.tallies import Days, evaluate_by_day, sum_up
+from tasks.rows.day_writer import DayWriter, in_order
 from tasks.rows.keys import key_digests, key_text
 from tasks.rows.partitions import Partitions
 from tasks.runtime.fingerprints import json_sha256
@@ -73,13 +74,15 @@ class Check:
         if self.judge:
             start = min(start, self.judge.first_changed(self.ledger))
             self.judge.start(start, self.ledger)
-        for batch in self._batches(queue):
-            self._go_on(start, batch[0])
-            table = self._judge(batch)
-            self._go_on(batch[0], batch[-1] + ONE_DAY, {*batch})
-            self._write(table)
-            start = batch[-1] + ONE_DAY
-        self._go_on(start, self.last + ONE_DAY)
+        with in_order(self.valid, self.last) as valid, in_order(self.quarantine, self.last) as quarantine:
+            self._writers = valid, quarantine
+            for batch in self._batches(queue):
+                self._go_on(start, batch[0])
+                table = self._judge(batch)
+                self._go_on(batch[0], batch[-1] + ONE_DAY, {*batch})
+                self._write(table)
+                start = batch[-1] + ONE_DAY
+            self._go_on(start, self.last + ONE_DAY)
 
     def _is_new(self, day: date, text: str) -> bool:
         found = self.found.get(day.isoformat())
@@ -115,18 +118,9 @@ class Check:
 
         One that is judged together with days before it needs their verdicts first, and comes alone.
         """
-        batch: list[date] = []
-        n_batch = 0
-        for day in days:
-            n_day = self.table.delivered.n_rows(day)
-            limit = 0 if self.whole and day >= self.first_whole else ROWS_CHECKED_AT_ONCE
-            if batch and n_batch + n_day > limit:
-                yield batch
-                batch, n_batch = [], 0
-            batch.append(day)
-            n_batch += n_day
-        if batch:
-            yield batch
+        first_alone = self.first_whole if self.whole else date.max
+        yield from self.table.delivered.batches([day for day in days if day < first_alone], ROWS_CHECKED_AT_ONCE)
+        yield from ([day] for day in days if day >= first_alone)
 
     def _judge(self, days: Sequence[date]) -> CheckedTable:
         """Return the checked rows of days; what was found of each is in the ledger."""
@@ -198,23 +192,12 @@ class Check:
         for name, figures in held.items():
             table.add_violation((table.delivered["dt"] == name) & table.is_valid, HELD, figures)
         rows = table.typed[table.is_valid].sort_values(["dt", *self.table.product.key], ignore_index=True)
-        self._write_days(self.valid, rows, table.days)
-        bad = table.delivered.assign(**{RAW_ROW: self._row_ids(table)})[~table.is_valid]
+        valid, quarantine = self._writers
+        _write_days(valid, rows, table.days)
+        bad = table.delivered[~table.is_valid].assign(**{RAW_ROW: self._row_ids(table)[~table.is_valid]})
         # As text, because a column that holds both numbers and words has no other common type.
         kept = bad.astype("str").where(bad.notna(), None).assign(reasons=table.reasons[~table.is_valid])
-        self._write_days(self.quarantine, kept.astype("str"), table.days)
-
-    def _write_days(self, folder: Partitions, rows: pd.DataFrame, days: Sequence[date]) -> None:
-        """Write rows, which are in order of their date `dt`, in place of all that there was of the days."""
-        by_day = Days(rows["dt"], days)
-        stored = pa.Table.from_pandas(rows.drop(columns="dt"), preserve_index=False)
-        empty = []
-        for day, place in zip(days, by_day.slices, strict=True):
-            if place.stop > place.start:
-                folder.write(day, stored.slice(place.start, place.stop - place.start))
-            else:
-                empty.append(day)
-        folder.remove(empty)
+        _write_days(quarantine, kept.astype("str"), table.days)
 
     def _row_ids(self, table: CheckedTable) -> pd.Series:
         """Return the ids of the rows in quarantine, by which corrections name them; None for other rows.
@@ -224,10 +207,22 @@ class Check:
         """
         known = table.delivered[RAW_ROW]
         wanted = (~table.is_valid | known.notna()).to_numpy()
-        made: list[str] = []
-        for day, rows in zip(table.days, Days(table.delivered["dt"], table.days).slices, strict=True):
-            made += self.table.delivered.row_ids(day, wanted[rows]) if wanted[rows].any() else []
+        rows_of_days = Days(table.delivered["dt"], table.days).slices
+        made = self.table.delivered.row_ids_of(table.days, [wanted[rows] for rows in rows_of_days])
         return known.where(known.notna(), pd.Series(made, known.index[wanted], dtype=object))
+
+
+def _write_days(folder: DayWriter, rows: pd.DataFrame, days: Sequence[date]) -> None:
+    """Write rows, which are in order of their date `dt`, in place of all that there was of the days."""
+    by_day = Days(rows["dt"], days)
+    stored = pa.Table.from_pandas(rows.drop(columns="dt"), preserve_index=False)
+    empty = []
+    for day, place in zip(days, by_day.slices, strict=True):
+        if place.stop > place.start:
+            folder.write(day, stored.slice(place.start, place.stop - place.start))
+        else:
+            empty.append(day)
+    folder.remove(empty)
 
 
 def days_of(expectation: Expectation) -> int:

@@ -1,9 +1,14 @@
 """Evaluate expectations with Great Expectations: the only place that knows its objects."""
 
+import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -13,12 +18,36 @@ from tasks.quality.checked_table import CheckedTable, Kwargs, Outcome
 from tasks.rows.casting import parse_time
 from tasks.runtime.errors import UserError
 
+SELDOM_USED = ("altair", "scipy.stats")
+"""What Great Expectations imports for charts and for tests of distributions alone: a third of its start."""
+
+
+class _LoadedWhenUsed:
+    """Finds the modules that are seldom used, so that each is loaded when something of it is asked for first."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the module as it is found anyway, with Python's own lazy loader; None for all others."""
+        spec = PathFinder.find_spec(name, path, target) if name in SELDOM_USED else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+@cache
+def great_expectations() -> Any:
+    """Import Great Expectations, but for what it seldom uses."""
+    sys.meta_path.insert(0, _LoadedWhenUsed)
+    try:
+        return importlib.import_module("great_expectations")
+    finally:
+        sys.meta_path.remove(_LoadedWhenUsed)
+
 
 @cache
 def _batch_definition() -> Any:
     """Return what takes a table to be judged; made once, because it takes a second."""
-    import great_expectations as gx
-
+    gx = great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("table")
@@ -38,8 +67,7 @@ def evaluate_expectations(typed: pd.DataFrame, expectations: Sequence[Expectatio
     """Return what each expectation says of a typed table with a RangeIndex."""
     if not expectations:
         return []
-    import great_expectations as gx
-
+    gx = great_expectations()
     batch = _batch_definition().get_batch({"dataframe": typed.drop(columns="dt")})
     configured = [_configured(expectation, place, typed) for place, expectation in enumerate(expectations)]
     suite = gx.ExpectationSuite("declared", expectations=configured)

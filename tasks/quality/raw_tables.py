@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
 import pandas as pd
 
 from model.features.kinds import TIME
@@ -28,8 +27,8 @@ class RawTable:
         """Return days as one typed table, with the reasons against cells that do not fit."""
         raise NotImplementedError
 
-    def keys(self, days: Sequence[date]) -> tuple[pd.Series, np.ndarray]:
-        """Return each row's key as text, and whether the row takes it. Shapes: bool [n].
+    def keys(self, days: Sequence[date]) -> tuple[pd.Series, pd.Series]:
+        """Return the keys that rows take, as text, and the date of each row that takes one.
 
         A row whose key is missing takes none. A later row with the same key is a duplicate.
         """
@@ -74,13 +73,13 @@ class RowsTable(RawTable):
         table.takes_key &= is_dated.notna() & unreadable.isna()
         return table
 
-    def keys(self, days: Sequence[date]) -> tuple[pd.Series, np.ndarray]:
+    def keys(self, days: Sequence[date]) -> tuple[pd.Series, pd.Series]:
         """Return the keys; a row that cannot be read, or has no date, takes none."""
         product = self.product
         rows = self.delivered.read(days, list(dict.fromkeys([*product.key, product.time, UNREADABLE])))
         keys = self._keys(rows)
         takes = keys.notna() & parse_time(rows[product.time]).notna() & rows[UNREADABLE].isna()
-        return keys, takes.to_numpy(bool)
+        return keys[takes], rows["dt"][takes]
 
 
 class LabelsTable(RawTable):

@@ -16,6 +16,7 @@ JUDGING_CODE = (
     "tasks/validate.py",
     "tasks/rows/casting.py",
     "tasks/rows/corrections.py",
+    "tasks/rows/day_writer.py",
     "tasks/rows/keys.py",
     "tasks/rows/partitions.py",
     "tasks/rows/stored_days.py",

@@ -39,6 +39,10 @@ def parse_moment(values: pd.Series) -> pd.Series:
     """Return dates and times as `parse_time` knows them, with parts of a second, as moments in UTC."""
     if pd.api.types.is_numeric_dtype(values):  # a bare number is no date, though pandas would take it for one
         return pd.Series(pd.NaT, index=values.index, dtype="datetime64[s, UTC]")
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) == "date":
+        places, dates = pd.factorize(values)  # many rows have the same one
+        parsed = pd.to_datetime(pd.Series(dates, dtype=object), errors="coerce", utc=True, format="ISO8601")
+        return pd.Series(parsed.array.take(places, allow_fill=True), values.index, name=values.name)
     if values.dtype == object:
         values = values.where(values.map(_may_be_time), None)
         values = values.map(
@@ -74,6 +78,8 @@ def as_text(values: pd.Series) -> pd.Series:
         values = values.astype(object).where(values.notna(), None)
     if values.dtype == object:
         return values.map(cell_text, na_action="ignore").astype("str")
+    if values.dtype == "str":
+        return values
     return values.astype("str").where(values.notna(), None).astype("str")
 
 

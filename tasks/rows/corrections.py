@@ -6,13 +6,14 @@ is counted once, where it arrived.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS
 from tasks.rows.casting import as_text
@@ -53,6 +54,20 @@ class Delivered:
         """Return about how many rows a date has: those that came on time."""
         return self._stored.n_rows(day) if day in self._stored else 0
 
+    def batches(self, days: Sequence[date], n_rows: int) -> Iterator[list[date]]:
+        """Yield dates in order, as many together as have at most so many rows, and one at least."""
+        batch: list[date] = []
+        n_batch = 0
+        for day in days:
+            n_day = self.n_rows(day)
+            if batch and n_batch + n_day > n_rows:
+                yield batch
+                batch, n_batch = [], 0
+            batch.append(day)
+            n_batch += n_day
+        if batch:
+            yield batch
+
     def read(self, days: Sequence[date], columns: list[str]) -> pd.DataFrame:
         """Return some columns of dates with the corrected cells; RAW_ROW holds the ids of the corrected rows.
 
@@ -66,6 +81,22 @@ class Delivered:
         for day in corrected:
             self._correct(found, day, columns)
         return found
+
+    def row_ids_of(self, days: Sequence[date], wanted: Sequence[np.ndarray]) -> list[str]:
+        """Return the ids of some rows of dates, those of one date after the other; see `row_ids`."""
+        found = {day: list[str]() for day in days}
+        wanted_of = {day: rows for day, rows in zip(days, wanted, strict=True) if rows.any()}
+        as_stored = [day for day in wanted_of if self.table == "labels" or not self.history.has_versions(day)]
+        for alike, n_rows, table in self._stored.alike(as_stored):
+            chosen = np.concatenate([wanted_of[day] for day in alike])
+            number = np.repeat(np.arange(len(alike)), n_rows)[chosen]
+            rows = table.filter(pa.array(chosen)).to_pandas(integer_object_nulls=True)
+            ids = row_ids(rows, of=number, from_last=True).to_numpy(object)
+            for place, day in enumerate(alike):
+                found[day] = list(ids[number == place])
+        others = wanted_of.keys() - {*as_stored}
+        found |= {day: self.row_ids(day, wanted_of[day]) for day in others}
+        return [each for day in days for each in found[day]]
 
     def row_ids(self, day: date, wanted: np.ndarray) -> list[str]:
         """Return the ids of some rows of a date, by which corrections name them. Shapes: bool [n], n the day's rows.

@@ -23,6 +23,8 @@ def key_text(table: pd.DataFrame, key: Sequence[str]) -> pd.Series:
     ['1:x1:y', '2:x1y']
     """
     *before, last = [as_text(table[name]) for name in key]
+    if not before:
+        return last.rename(None)
     text = pd.Series("", index=table.index, dtype="str")
     for part in before:
         text = text + part.str.len().astype("Int64").astype("str") + ":" + part
@@ -84,8 +86,10 @@ def row_hashes(table: pd.DataFrame) -> list[int]:
     return [int(value) for value in hashes]
 
 
-def row_ids(table: pd.DataFrame, *, from_last: bool = False) -> pd.Series:
+def row_ids(table: pd.DataFrame, *, from_last: bool = False, of: np.ndarray | None = None) -> pd.Series:
     """Return an id per row: a hash of its cells and, for the second and later ones of equal rows, `#` and a number.
+
+    `of` names the date of each row, where there are several: those of one are numbered. Shapes: int64 [n].
 
     Equal rows are numbered from the first, so that ids stay when rows are appended, or with `from_last` from the last,
     so that the ids of a table's last rows need none of the earlier ones.
@@ -94,7 +98,8 @@ def row_ids(table: pd.DataFrame, *, from_last: bool = False) -> pd.Series:
     ['', '', '1']
     """
     hashes = pd.Series([f"{value:016x}" for value in row_hashes(table)], index=table.index, dtype="str")
-    number = hashes.groupby(hashes).cumcount(ascending=not from_last).astype("str")
+    groups = [hashes] if of is None else [hashes, of]
+    number = hashes.groupby(groups).cumcount(ascending=not from_last).astype("str")
     return hashes.where(number == "0", hashes + "#" + number)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.rows.stored_days import StoredDay, day_of_file, days_of_month, row_groups, write_days
+from tasks.rows.stored_days import GivenDay, StoredDay, day_of_file, days_of_month, row_groups, write_days
 from tasks.runtime.files import atomic_file, file_sha256
 
 ROWS_AT_ONCE = 16_384
@@ -177,11 +177,13 @@ class Partitions:
         The frame has all `columns`, in that order; one is empty on a date that was stored without it.
         """
         frames = []
-        for day, stored, file in self._opened(days):
-            frame = stored.read(file, stored.groups, columns).to_pandas(integer_object_nulls=True)
+        for alike, n_rows, table in self.alike(days, columns):
+            frame = table.to_pandas(integer_object_nulls=True)
             lacking = [name for name in columns or () if name not in frame]
             frame = frame.assign(**{name: pd.Series(None, frame.index, dtype="str") for name in lacking})
-            frames.append((frame if columns is None else frame[columns]).assign(dt=day.isoformat()))
+            dt = pa.array([day.isoformat() for day in alike], pa.large_string()).take(_numbers(n_rows))
+            frame = frame if columns is None else frame[columns]
+            frames.append(frame.assign(dt=pd.Series(dt.to_pandas(), frame.index, dtype="str")))
         if not frames:
             return pd.DataFrame(columns=[*(columns or []), "dt"], dtype="str")
         for name in frames[0].columns:
@@ -190,6 +192,21 @@ class Partitions:
                     frame.assign(**{name: frame[name].astype(object)}) if name in frame else frame for frame in frames
                 ]
         return pd.concat(frames, ignore_index=True)
+
+    def alike(
+        self, days: Iterable[date], columns: list[str] | None = None
+    ) -> Iterator[tuple[list[date], list[int], pa.Table]]:
+        """Yield dates that follow each other in one file with the same columns and types: how many rows each has, and
+        all of them.
+        """
+        stored = ((day, self._stored(day)) for day in days)
+        for path, of_file in groupby(stored, lambda each: each[1].file):
+            with pq.ParquetFile(path) as file:
+                for _, group in groupby(of_file, lambda each: each[1].schema.serialize().to_pybytes()):
+                    found = [*group]
+                    groups = [number for _, rows in found for number in rows.groups]
+                    table = found[0][1].read(file, groups, columns)
+                    yield [day for day, _ in found], [rows.n_rows for _, rows in found], table
 
     def write(self, day: date, table: pd.DataFrame | pa.Table) -> None:
         """Write the rows of a date in place of those that it had; a date of a month's file is written there."""
@@ -202,18 +219,17 @@ class Partitions:
             self._write_month(day, {**self._in_month(day), day: day_of_file(file)})
         partition(self.folder, day).unlink(missing_ok=True)
 
-    def write_month(self, month: date, days: Iterable[tuple[date, pd.DataFrame | pa.Table]]) -> None:
-        """Write the dates of the month that `month` lies in as one file, in place of all that it had."""
-        with TemporaryDirectory() as scratch:
-            new = Partitions(Path(scratch))
-            for day, table in days:
-                new.write(day, table)
-            self._write_month(month, {day: new._stored(day) for day in new.days()})
+    def add_to_month(self, tables: Mapping[date, pa.Table]) -> None:
+        """Write dates of one month into the month's file, with all others that it has."""
+        month = first_of_month(min(tables))
+        files = {day: day_of_file(file) for day, file in self._files_of_days(month).items() if day not in tables}
+        given = {day: GivenDay(table) for day, table in tables.items()}
+        self._write_month(month, {**files, **self._in_month(month), **given})
         self._remove_files(month)
 
     def remove(self, days: Iterable[date]) -> None:
         """Remove dates, of which any may be absent."""
-        for month, group in groupby(sorted(days), _first_day):
+        for month, group in groupby(sorted(days), first_of_month):
             removed = {*group}
             for day in removed:  # first, lest a file that a killed process left beside the month be read after it
                 partition(self.folder, day).unlink(missing_ok=True)
@@ -226,8 +242,8 @@ class Partitions:
 
         Its bytes follow from the rows of its days alone, not from when or how often it was made.
         """
-        for month in sorted({_first_day(day) for day in self._files_of_days()}):
-            if _last_day(month) < newest - timedelta(days=KEPT_AS_DAYS):
+        for month in sorted({first_of_month(day) for day in self._files_of_days()}):
+            if is_old(month, newest):
                 days, before = self._files_of_days(month), self._in_month(month)
                 if days.keys() - before.keys():
                     self._write_month(month, {day: day_of_file(file) for day, file in days.items()} | before)
@@ -263,7 +279,7 @@ class Partitions:
                 for day, rows in group:
                     yield day, rows, file
 
-    def _write_month(self, month: date, days: Mapping[date, StoredDay]) -> None:
+    def _write_month(self, month: date, days: Mapping[date, StoredDay | GivenDay]) -> None:
         file = self._file_of_month(month)
         if days:
             write_days(file, dict(sorted(days.items())), ROWS_AT_ONCE)
@@ -271,13 +287,24 @@ class Partitions:
             file.unlink(missing_ok=True)
 
 
+def _numbers(n_rows: list[int]) -> pa.Array:
+    """Return the place of each row's date. Shapes: int64 [n]."""
+    return pa.array(np.repeat(np.arange(len(n_rows)), n_rows))
+
+
 def _one_batch(tables: list[tuple[date, pa.Table]]) -> tuple[np.ndarray, pa.Table]:
     days = np.array([day for day, _ in tables], "datetime64[D]")
     return np.repeat(days, [len(table) for _, table in tables]), pa.concat_tables([table for _, table in tables])
 
 
-def _first_day(day: date) -> date:
+def first_of_month(day: date) -> date:
+    """Return the first day of a date's month."""
     return day.replace(day=1)
+
+
+def is_old(day: date, newest: date) -> bool:
+    """Return whether the month of a date is one file where `newest` is the newest date."""
+    return _last_day(day) < newest - timedelta(days=KEPT_AS_DAYS)
 
 
 def _last_day(day: date) -> date:

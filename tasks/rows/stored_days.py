@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,6 +61,43 @@ class StoredDay:
         return pa.Table.from_arrays(cells, names, metadata=self.schema.metadata)
 
 
+@dataclass(frozen=True)
+class GivenDay:
+    """The rows of one date in memory, as they would be read from a file of their own."""
+
+    rows: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return what its file would be written with."""
+        return _once_stored(_text(self.rows.schema))[0]
+
+    @property
+    def types_read(self) -> list[pa.DataType]:
+        """Return the types of its columns as they would be read."""
+        return _once_stored(_text(self.rows.schema))[1]
+
+    @property
+    def n_rows(self) -> int:
+        """Return how many there are."""
+        return len(self.rows)
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield the rows."""
+        yield self.rows
+
+
+@lru_cache(maxsize=64)
+def _once_stored(text: str) -> tuple[pa.Schema, list[pa.DataType]]:
+    """Return the schema that a file of rows has, and the types that are read from it."""
+    stored = BytesIO()
+    with pq.ParquetWriter(stored, _schema(text)) as writer:
+        writer.write_table(_schema(text).empty_table())
+    with pq.ParquetFile(stored) as file:
+        day = StoredDay(Path(), _schema_of(file), 0, range(0))
+        return day.schema, day.read(file, []).schema.types
+
+
 def row_groups(file: pq.ParquetFile, groups: range, rows: range | None) -> Iterator[tuple[int, range]]:
     """Yield those of the row groups that hold a row of a range counted from the first, with the rows wanted of each."""
     first = 0
@@ -88,9 +126,13 @@ def _even(pieces: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
 def day_of_file(file: Path) -> StoredDay:
     """Return the rows of a date that has a file of its own."""
     with pq.ParquetFile(file) as opened:
-        written = (opened.metadata.metadata or {}).get(b"ARROW:schema")
-        schema = _schema(written.decode()) if written else opened.schema_arrow
-        return StoredDay(file, schema, opened.metadata.num_rows, range(opened.num_row_groups))
+        return StoredDay(file, _schema_of(opened), opened.metadata.num_rows, range(opened.num_row_groups))
+
+
+def _schema_of(file: pq.ParquetFile) -> pa.Schema:
+    """Return what a file was written with."""
+    written = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    return _schema(written.decode()) if written else file.schema_arrow
 
 
 @lru_cache(maxsize=1024)
@@ -105,7 +147,7 @@ def days_of_month(file: Path, *_state: int) -> dict[date, StoredDay]:
     return days
 
 
-def write_days(path: Path, days: Mapping[date, StoredDay], size: int) -> None:
+def write_days(path: Path, days: Mapping[date, StoredDay | GivenDay], size: int) -> None:
     """Write dates, in their order, as one file: a column of two types becomes two, and a row group is of one date."""
     texts = {day: _text(stored.schema) for day, stored in days.items()}
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts.values()))}

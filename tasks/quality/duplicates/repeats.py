@@ -17,8 +17,11 @@ from tasks.quality.duplicates.key_index import (
     is_among,
 )
 from tasks.quality.raw_tables import RawTable
+from tasks.quality.tallies import Days
 from tasks.rows.keys import key_digests
 
+ROWS_AT_ONCE = 250_000
+"""Rows whose keys are read together."""
 DAYS_LOOKED_UP = 50
 """Of more days than these the keys are not looked up day by day: all are compared at once."""
 
@@ -62,12 +65,12 @@ class Repeats:
     def _taken(self, days: Sequence[date], gone: set[date]) -> dict[date, Keys]:
         """Return the keys that some days of a month take, each once."""
         found = dict.fromkeys(gone & {*days}, NO_KEYS)
-        for day in days:
-            if day not in found:
-                keys, takes = self.table.keys([day])
-                taken = key_digests(keys[takes])
-                found[day] = distinct(taken)
-                if len(found[day]) == len(taken):
+        for together in self.table.delivered.batches([day for day in days if day not in found], ROWS_AT_ONCE):
+            keys, dt = self.table.keys(together)
+            digests, rows = key_digests(keys), Days(dt, together)
+            for day, place in zip(together, rows.slices, strict=True):
+                found[day] = distinct(digests[place])
+                if len(found[day]) == place.stop - place.start:
                     self._clean.add(day)
         return found
 

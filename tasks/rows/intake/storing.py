@@ -5,7 +5,7 @@ index is written last, so that a run that was killed has stored nothing: the nex
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tasks.params import Product
 from tasks.rows.arrivals import with_row_ids
+from tasks.rows.day_writer import DayWriter
 from tasks.rows.intake.beside import Beside
 from tasks.rows.intake.delivered import LABELLED, Delivered, day_of
 from tasks.rows.intake.latest import latest_versions
@@ -25,7 +26,9 @@ from tasks.rows.intake.window import Window
 from tasks.rows.raw_archive import RawIndex, StoredDay, canonical, content_digest, storable, undated_row_ids
 from tasks.rows.versions import joined
 from tasks.runtime.errors import UserError
+from tasks.runtime.paths import TABLES
 
+Write = Callable[[date, pa.Table], None]
 ROWS_COMPARED = 150_000
 """So many rows of stored days are compared at once."""
 
@@ -43,6 +46,10 @@ class Storing:
         self.stored_before = index.event_days()
         self.new_days = sorted(day for day in delivered.days if self._is_new(day))
         self.counts: Counter[str] = Counter()
+        rows, labels = (index.partitions(kind) for kind in TABLES)
+        newest_row = max(map(date.fromisoformat, index.rows), default=date.min)
+        self._rows = DayWriter(rows, max([newest_row, *self.new_days[-1:]]))
+        self._labels = DayWriter(labels, None)
         self.closed: list[pd.DataFrame] = []
         """Rows of stored dates that are to be compared."""
         self.labels_compared: list[pd.DataFrame] = []
@@ -66,6 +73,8 @@ class Storing:
                 if sum(map(len, [*self.closed, *self.labels_compared])) >= ROWS_COMPARED:
                     self._compare()
         self._compare()
+        self._rows.flush()
+        self._labels.flush()
         self.beside.compare_absent()
         self.beside.write_versions()
         self._write_labels_of_today()
@@ -145,7 +154,7 @@ class Storing:
         product, name = self.product, day.isoformat()
         table = self._table(tables, undated)
         stored = self._rows_of(table)
-        self.index.partitions("rows").write(day, stored)
+        self._rows.write(day, stored)
         self.index.rows[name] = StoredDay(rows=len(stored), digest=content_digest(stored))
         self.counts["rows_new"] += len(stored)
         names = [*product.key, product.target.name, LABELLED]
@@ -163,10 +172,11 @@ class Storing:
         if known == self.window.as_of and len(labels):  # others become known on it, too
             self.labels_of_today.append(labels.assign(dt=day.isoformat()))
         elif len(labels):
-            self._write_labels(known.isoformat(), labels, (day.isoformat(), day.isoformat()))
+            self._note_labels(self._labels.write, known, labels, (day.isoformat(), day.isoformat()))
 
     def _compare(self) -> None:
         if self.labels_compared:
+            self._labels.flush()  # they are compared with what is stored
             self.beside.compare_labels(joined(self.labels_compared))
         if self.closed:
             self.beside.compare_rows(joined(self.closed))
@@ -181,12 +191,13 @@ class Storing:
         days = [*rows["dt"].unique(), *(self.index.labels[known].of or () if known in self.index.labels else ())]
         if known in self.index.labels:
             rows = joined([self.index.read("labels", [known]), rows])
-        self._write_labels(known, rows.drop(columns="dt"), (min(days), max(days)))
+        write = self.index.partitions("labels").write
+        self._note_labels(write, self.window.as_of, rows.drop(columns="dt"), (min(days), max(days)))
 
-    def _write_labels(self, known: str, labels: pd.DataFrame, of: tuple[str, str]) -> None:
+    def _note_labels(self, write: Write, known: date, labels: pd.DataFrame, of: tuple[str, str]) -> None:
         table = canonical(pa.Table.from_pandas(labels.apply(storable), preserve_index=False))
-        self.index.partitions("labels").write(date.fromisoformat(known), table)
-        self.index.labels[known] = StoredDay(rows=len(table), digest=content_digest(table), of=of)
+        write(known, table)
+        self.index.labels[known.isoformat()] = StoredDay(rows=len(table), digest=content_digest(table), of=of)
 
     def _commit(self, seen: Seen, n_waiting: int) -> IngestReport:
         index, delivered, beside = self.index, self.delivered, self.beside
