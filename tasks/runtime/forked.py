@@ -106,10 +106,15 @@ def fork_piped(command: Sequence[str], cwd: Path, env: dict[str, str], *, takes_
         return process
 
 
+def server_command(place: Path) -> list[str]:
+    """Return the command that starts a fork server which listens at `place`."""
+    return [sys.executable, "-P", server.__file__, str(place)]
+
+
 @contextmanager
 def fork_server(place: Path, env: dict[str, str]) -> Iterator[None]:
     """Run a fork server for the programs of this process, and of those that it starts."""
-    command = [sys.executable, "-P", server.__file__, str(place), "--while-asked"]
+    command = [*server_command(place), "--while-asked"]
     # In a session of its own: an interrupt from the keyboard ends what has asked, and so what it has asked for.
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True) as process:
         while process.poll() is None and not place.exists():

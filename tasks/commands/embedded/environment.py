@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.commands.embedded.daemons import is_running
 from tasks.runtime.settings import BIN, ROOT, settings
 
-STORE, AIRFLOW, EXECUTION = "store", "airflow-standalone", "airflow-execution"
+STORE, AIRFLOW, EXECUTION, FORKS = "store", "airflow-standalone", "airflow-execution", "fork-server"
 """The names of the servers' logs and process id files."""
 BUCKET = "lamplighter"
 ADDRESS = "AWS_ENDPOINT_URL_S3"

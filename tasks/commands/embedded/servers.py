@@ -24,13 +24,16 @@ from tasks.commands.embedded.environment import (
     AIRFLOW,
     BUCKET,
     EXECUTION,
+    FORKS,
     STORE,
     env_file,
     environment,
     execution_port,
 )
 from tasks.commands.embedded.store import start_store
+from tasks.runs.programs import run_environment
 from tasks.runtime.errors import UserError
+from tasks.runtime.forked import ADDRESS, server_command
 from tasks.runtime.settings import settings
 
 START_SECONDS = 180
@@ -53,6 +56,7 @@ def up() -> None:
             )
     if not all(map(port_answers, ports.values())):
         print("Airflow: starting, about half a minute", flush=True)
+    env |= {ADDRESS: start_fork_server(env)}
     start_server(AIRFLOW, env, ["standalone"], lambda: _airflow_is_healthy(address))
     # The tasks of runs have a server of their own, which needs the database that the first has made. Both in one would
     # stand still: its one event loop may wait for a turn to write that a request of a task holds.
@@ -62,6 +66,14 @@ def up() -> None:
     passwords = json.loads(generated.read_text())
     print("\n".join(f"Airflow: {address}  user {user}  password {password}" for user, password in passwords.items()))
     print("Unpause a DAG to let its schedule run it, or trigger it with an as_of. Stop everything: make down")
+
+
+def start_fork_server(env: dict[str, str]) -> str:
+    """Start the server from which the tasks of runs fork their programs, unless it runs; return its address."""
+    place = settings().home / f"{FORKS}.socket"
+    stop_where_moved(FORKS)
+    start_daemon(FORKS, run_environment() | env, server_command(place))
+    return str(place)
 
 
 def start_server(name: str, env: dict[str, str], arguments: list[str], is_healthy: Callable[[], bool]) -> None:
@@ -75,7 +87,7 @@ def start_server(name: str, env: dict[str, str], arguments: list[str], is_health
 
 def down() -> None:
     """Stop the servers that `up` and `run` started."""
-    for name in (AIRFLOW, EXECUTION, STORE):
+    for name in (AIRFLOW, EXECUTION, FORKS, STORE):
         if stop_daemon(name):
             print(f"{name}: stopped")
 
