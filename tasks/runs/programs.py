@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -132,10 +132,10 @@ def _show(process: Program, output: Iterable[str], *, quietly: bool) -> tuple[li
     return kept, "".join(last)
 
 
-def run_environment() -> dict[str, str]:
-    """Return the environment of the programs of a run."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+def run_environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the programs of a run whose tasks have the `given` one."""
+    environment = dict(given) | {
+        "PATH": f"{Path(sys.executable).parent}:{given['PATH']}",
         "PYTHONUNBUFFERED": "1",
         "LAMPLIGHTER_ORIGIN": settings().origin,
         "LAMPLIGHTER_HOME": str(settings().home),

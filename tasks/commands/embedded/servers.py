@@ -72,7 +72,7 @@ def start_fork_server(env: dict[str, str]) -> str:
     """Start the server from which the tasks of runs fork their programs, unless it runs; return its address."""
     place = settings().home / f"{FORKS}.socket"
     stop_where_moved(FORKS)
-    start_daemon(FORKS, run_environment() | env, server_command(place))
+    start_daemon(FORKS, run_environment(env), server_command(place))
     return str(place)
 
 
