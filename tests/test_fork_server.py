@@ -1,7 +1,6 @@
 """Oracle: what the same command does when Python starts it; real processes, sockets, locks and signals."""
 
 import fcntl
-import importlib.util
 import os
 import signal
 import socket
@@ -107,9 +106,17 @@ def test_program_has_what_is_preloaded_and_nothing_of_this_project(folder):
     assert output.split(maxsplit=2) == ["True", "False", f"{folder}\n"]
 
 
-def test_everything_preloaded_can_be_imported_here():
-    for name in fork_server.PRELOADED:
-        assert importlib.util.find_spec(name) is not None, name
+def test_everything_preloaded_can_be_imported_and_starts_no_thread():
+    """A copy has the one thread that asked for it, and waits for ever where it needs another."""
+    code = "import importlib, sys\nfrom pathlib import Path\n"
+    code += "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    code += "print(sorted({file.read_text() for file in Path('/proc/self/task').glob('*/comm')} - {'python\\n'}))"
+    one_thread = environment(ROOT, OMP_NUM_THREADS="1")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *fork_server.PRELOADED], env=one_thread, capture_output=True, text=True, check=True
+    )
+    # jemalloc starts its own anew in a copy (background_thread_postfork_child), as OpenBLAS does where it has several.
+    assert done.stdout in ("[]\n", "['jemalloc_bg_thd\\n']\n")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
@@ -207,3 +214,9 @@ def test_garbage_and_a_sender_that_leaves_do_not_stop_the_server(folder):
             connection.sendall(content)
         os.close(inside)
     assert run(folder, "echo", "0")[0] == 0
+    ours = [
+        each for each in psutil.process_iter(["cmdline"]) if os.environ[forked.ADDRESS] in (each.info["cmdline"] or ())
+    ]
+    server = [each for each in ours if each.parent() not in ours]
+    assert len(server) == 1
+    assert all(gone(each.pid) for each in ours if each not in server), "nothing is left of them"

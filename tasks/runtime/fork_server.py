@@ -46,10 +46,12 @@ PRELOADED = (
     "networkx",
     "jsonschema",
     "onnx",
-    "onnxruntime",
     "great_expectations",
 )
-"""What most programs of a night import, and what takes long; the longest last, since others are served before it."""
+"""What most programs of a night import, and what takes long; the longest last, since others are served before it.
+
+Not what starts threads as it is imported, as onnxruntime does: a copy of a process has one of its threads alone.
+"""
 MAX_DESCRIPTORS = 64
 """Of the standard streams and the locks of one program."""
 
@@ -67,8 +69,11 @@ def serve(place: str, *, while_asked: bool) -> None:
         if listener in ready:
             connection, _ = listener.accept()
             if os.fork() == 0:
-                listener.close()
-                watch(connection)
+                try:
+                    listener.close()
+                    watch(connection)
+                finally:
+                    os._exit(1)  # a copy ends so and in no other way: what C libraries would do at an exit may hang
             connection.close()
         elif waiting:
             with contextlib.suppress(ImportError):  # a program that needs it says so
@@ -89,22 +94,25 @@ def listen(place: str) -> socket.socket:
     return listener
 
 
-def watch(connection: socket.socket) -> NoReturn:
+def watch(connection: socket.socket) -> None:
     """Start the program that a connection asks for, tell how it ends, and end it where the connection ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    code = 1
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # whoever has asked has gone, or has sent what is no question
         asked, descriptors = receive(connection)
         pid = os.fork()
         if pid == 0:
-            connection.close()
-            become(asked, descriptors)
+            try:
+                connection.close()
+                become(asked, descriptors)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         with contextlib.suppress(OSError):  # it may have done so, and ended, already
             os.setpgid(pid, pid)
         for descriptor in descriptors:
             os.close(descriptor)
         connection.sendall(b"%d\n" % pid)
-        code = 0
         ended = os.pidfd_open(pid)
         ready, _, _ = select.select([ended, connection.fileno()], [], [])
         if ended not in ready:
@@ -112,7 +120,6 @@ def watch(connection: socket.socket) -> NoReturn:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         kill(pid)  # what it has started and left
         connection.sendall(b"%d\n" % status)
-    os._exit(code)
 
 
 def kill(group: int) -> None:
