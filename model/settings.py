@@ -4,6 +4,7 @@ Imports neither torch nor numpy: a scheduler reads this file while it parses. Ho
 depend on the machine; what the hardware can do is found out in `model.compute.device`.
 """
 
+from dataclasses import fields, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -73,7 +74,7 @@ class OptimisationSettings:
     l1: ClassVar[float] = 0.0
     ema_decay: ClassVar[float] = 0.0
     keep: ClassVar[str] = "none"
-    patience_epochs: ClassVar[int] = 0
+    patience_steps: ClassVar[int] = 0
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes the first weights, order, masks and dropout."""
 
@@ -92,8 +93,13 @@ class PretrainingSettings(OptimisationSettings):
 class TrainingSettings(OptimisationSettings):
     """Supervised training with early stopping on the validation loss."""
 
-    epochs: NotNegative = 2.0
-    """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is."""
+    epochs: NotNegative | None = None  # type: ignore[assignment]  # `for_rows` gives all that is left open a value
+    """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is.
+    Default: 2 of many rows, up to 30 of few."""
+    learning_rate: Positive | None = None  # type: ignore[assignment]
+    """Peak of the schedule. Default: 0.001, of imported weights 0.0001."""
+    batch_tokens: Annotated[int, Field(ge=64)] | None = None  # type: ignore[assignment]
+    """Tokens in one batch, padding included. Default: 16384, of imported weights 2048."""
     probe: bool = False
     """Begin with a head fitted to the unchanged encoder (see `model.training.closed_forms`), not with a random one."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -118,8 +124,9 @@ class TrainingSettings(OptimisationSettings):
     The last is better where the level of the labels drifts: a loss on few days depends above all on that level."""
     wide_penalty: Positive = 0.3
     """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
-    patience_epochs: Count = 2  # type: ignore[misc]
-    """Epochs without a better validation loss before training stops."""
+    patience_steps: Count | None = None  # type: ignore[misc, assignment]
+    """Steps without a better validation loss before training stops, which is looked at after each epoch.
+    Default: 400, or those of two epochs where these are more."""
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""
@@ -130,9 +137,9 @@ class TrainingSettings(OptimisationSettings):
 
     def __post_init__(self) -> None:
         mistakes = []
-        if not self.epochs and not self.probe:
+        if self.epochs == 0 and not self.probe:
             mistakes.append("epochs must be above 0 without probe, got 0; use a positive number, or set probe: true")
-        if self.refit and not self.epochs:
+        if self.refit and self.epochs == 0:
             mistakes.append(
                 "refit must be false with epochs 0, whose head learns from the validation rows anyway; leave it out"
             )
@@ -143,7 +150,39 @@ class TrainingSettings(OptimisationSettings):
         if mistakes:
             raise ValueError("\n".join(mistakes))
 
+    def for_rows(self, n_tokens: int, *, is_imported: bool = False) -> "TrainingPlan":
+        """Return these settings with a value for all that is left open, by the number of the training rows' tokens.
 
+        Few rows are read often: a loss still falls after hundreds of steps, and those of small batches cost little.
+        `is_imported` says whether the weights come from elsewhere: they are moved little, lest they forget.
+        """
+        plan = TrainingPlan(
+            **{field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        )
+        most, rate, batch = (FEWEST_EPOCHS, 1e-4, 2048) if is_imported else (MOST_EPOCHS, 1e-3, 16384)
+        epochs = max(FEWEST_EPOCHS, min(most, round(TOKENS_READ / max(1, n_tokens), 1)))
+        return replace(
+            plan,
+            epochs=epochs if self.epochs is None else self.epochs,
+            learning_rate=self.learning_rate or rate,
+            batch_tokens=self.batch_tokens or batch,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingPlan(TrainingSettings):
+    """The settings of a training that leave nothing open."""
+
+    epochs: NotNegative = 2.0
+    """As of `TrainingSettings`, and so the rest."""
+    learning_rate: Positive = 1e-3
+    batch_tokens: Count = 16384
+
+
+FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 30.0
+TOKENS_READ = 2_000_000
+"""Tokens that a training on few rows reads: about a minute of one core."""
+FEWEST_PATIENT_STEPS = 400
 WIDE_TOKENS = 1024
 PRESETS: dict[str, NetworkSettings] = {
     "small": NetworkSettings(wide_tokens=WIDE_TOKENS),

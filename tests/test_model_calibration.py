@@ -115,10 +115,28 @@ def test_order_is_kept_and_every_scale_is_positive_and_finite_whatever_the_rows(
 
 
 def test_few_rows_without_a_mistake_do_not_make_certainty():
-    target = calibrated(BINARY, torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), np.array([0, 0, 1, 1]))
-    assert 1 < target.scale[0] < 2
-    target = calibrated(THREE, torch.eye(3) * 4, np.arange(3))
-    assert 1 < target.scale[0] < 2
+    random = np.random.default_rng(0)
+    y = np.arange(18) % 3
+    logits = torch.from_numpy(np.eye(3)[y] * 3 + random.normal(0, 0.2, (18, 3)))
+    for size in (1, 3, 10):
+        scale = calibrated(THREE, logits * size, y).scale[0]
+        probability = softmax((logits * size * scale).numpy())[np.arange(18), y]
+        assert 0.9 < probability.mean() < 0.99, "18 rows cannot tell one mistake in a hundred from none"
+
+
+def test_probabilities_that_are_right_are_hardly_harmed_by_few_rows():
+    random, harm, plain_harm = np.random.default_rng(0), [], []
+    true = torch.from_numpy(random.normal(-1, 1.5, 20_000))[:, None]
+    truth = (random.random(len(true)) < sigmoid(true[:, 0].numpy())).astype(int)
+    right = log_loss(truth, sigmoid(true[:, 0].numpy()))
+    for _ in range(30):
+        rows = random.choice(len(true), 86, replace=False)
+        target = calibrated(BINARY, true[rows], truth[rows])
+        harm.append(log_loss(truth, sigmoid(true[:, 0].numpy() * target.scale[0] + target.offset[0])) - right)
+        plain = LogisticRegression(C=np.inf).fit(true[rows].numpy(), truth[rows])
+        plain_harm.append(log_loss(truth, plain.predict_proba(true.numpy())) - right)
+    assert np.mean(harm) < 0.5 * np.mean(plain_harm)
+    assert np.median(harm) == 0, "most of them must see that nothing is to be gained"
 
 
 def test_validation_rows_of_one_class_change_nothing():
@@ -155,7 +173,7 @@ def test_training_ends_with_probabilities_that_fit_the_validation_rows(prepared,
     y_val = np.random.default_rng(0).permutation(y)  # what was learnt is worth nothing there
     val, scores = features.encode(table), {}
     for calibrate in (False, True):
-        learning = TrainingSettings(epochs=3, learning_rate=1e-2, patience_epochs=9, calibrate=calibrate)
+        learning = TrainingSettings(epochs=3, learning_rate=1e-2, patience_steps=999, calibrate=calibrate)
         network, _ = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(val, y_val), learning)
         assert bool(network.target.scale) == calibrate
         save_model(tmp_path / str(calibrate), network, features)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ def test_all_mistakes_are_reported_at_once():
         (PretrainingSettings, {"batch_tokens": 3}, "batch_tokens must be at least 64, got 3; use 64 or more"),
         (PretrainingSettings, {"epochs": 0}, "epochs must be above 0, got 0"),
         (TrainingSettings, {"learning_rate": 0}, "learning_rate must be above 0, got 0"),
-        (TrainingSettings, {"patience_epochs": 0}, "patience_epochs must be at least 1, got 0"),
+        (TrainingSettings, {"patience_steps": 0}, "patience_steps must be at least 1, got 0"),
         (TrainingSettings, {"l1": -1.0}, "l1 must be at least 0, got -1.0; use 0 or more"),
         (TrainingSettings, {"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
         (TrainingSettings, {"class_weights": "even"}, "class_weights must be one of none, balanced, got 'even'"),
@@ -65,3 +66,25 @@ def test_importing_settings_imports_nothing_heavy():
     heavy = "{'torch', 'numpy', 'onnxruntime', 'sklearn'}"
     code = f"import sys, model.settings; print(*sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "is_imported", "epochs", "learning_rate", "batch_tokens"),
+    [
+        (1, False, 30, 1e-3, 16384),
+        (100_000, False, 20, 1e-3, 16384),
+        (10**9, False, 2, 1e-3, 16384),
+        (1, True, 2, 1e-4, 2048),
+    ],
+)
+def test_what_is_left_open_follows_the_number_of_rows(n_tokens, is_imported, epochs, learning_rate, batch_tokens):
+    plan = TrainingSettings().for_rows(n_tokens, is_imported=is_imported)
+    assert (plan.epochs, plan.learning_rate, plan.batch_tokens) == (epochs, learning_rate, batch_tokens)
+
+
+def test_what_is_declared_stays_whatever_the_number_of_rows():
+    declared = TrainingSettings(epochs=0.0, probe=True, learning_rate=0.5, batch_tokens=99, weight_decay=0.0, l1=0.1)
+    for n_tokens in (0, 10**9):
+        plan = declared.for_rows(n_tokens, is_imported=True)
+        assert {name: value for name, value in asdict(declared).items() if getattr(plan, name) != value} == {}
+        assert plan.for_rows(7) == plan

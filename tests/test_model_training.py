@@ -143,20 +143,23 @@ def test_pretraining_guesses_better_than_chance(prepared):
 def test_early_stopping_returns_the_best_validation_weights(prepared):
     features, encoded, y = prepared
     # Validation labels turned round: the better the training, the worse the validation.
-    settings = TrainingSettings(epochs=20, learning_rate=5e-3, patience_epochs=2)
+    settings = TrainingSettings(epochs=20, learning_rate=5e-3, patience_steps=40).for_rows(1)
     network, history = train(
         fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, 1 - y), settings
     )
     losses = [epoch["val_loss"] for epoch in history]
     truth = torch.from_numpy((1 - y).astype(np.float32))
     assert evaluate_loss(network, encoded, truth, settings.batch_tokens) == pytest.approx(min(losses), rel=1e-4)
-    assert len(losses) == losses.index(min(losses)) + 1 + settings.patience_epochs
+    steps_per_epoch = len(optimisation.epoch_batches(encoded, settings, 0))
+    n_steps = [round(epoch["epoch"] * steps_per_epoch) for epoch in history]
+    waited = [step - n_steps[losses.index(min(losses))] for step in n_steps]
+    assert waited[-1] >= settings.patience_steps > waited[-2]
     assert losses[-1] > min(losses)
 
 
 def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
     features, encoded, y = prepared
-    settings = TrainingSettings(epochs=4, learning_rate=5e-3, patience_epochs=1, keep="last", calibrate=False)
+    settings = TrainingSettings(epochs=4, learning_rate=5e-3, keep="last", calibrate=False)
     right, history = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings)
     wrong, opposed = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, 1 - y), settings)
     assert len(history) == len(opposed) == 4
@@ -257,7 +260,7 @@ def linear_steps(settings, loss=None):
         seen.append(model.weight.detach().clone())
         return loss(model) if loss else model.weight.sum() * 0 + model.bias.sum() * 0
 
-    optimisation = Optimisation(model, rows_of(np.full(64, 5)), settings, "test")
+    optimisation = Optimisation(model, rows_of(np.full(64, 5)), settings.for_rows(1), "test")
     optimisation.n_steps = 3
     optimisation.run(recorded, lambda: 0.0)
     return before, model, [*seen[1:], model.weight.detach()], optimisation
@@ -451,3 +454,48 @@ def test_training_stopped_after_any_checkpoint_goes_on_to_the_same_weights(prepa
         weights, again = trained(InMemory(kept=stopped.kept))
         assert again == history
         assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_budget_of_time_takes_the_steps_of_a_training_that_declares_them(prepared, capsys):
+    features, encoded, y = prepared
+    rows, planned = LabelledRows(encoded, y), []
+    hurried, history = train(
+        fresh(features), features, rows, rows, QUICK, seconds=1e-6, on_planned=planned.append, checkpoints=InMemory()
+    )
+    assert history[-1]["epoch"] == planned[0] < QUICK.epochs
+    assert "steps fit into 0.0 minutes, which are" in capsys.readouterr().out
+    declared, again = train(fresh(features), features, rows, rows, replace(QUICK, epochs=planned[0]))
+    assert again == history
+    assert all(torch.equal(weight, hurried.state_dict()[name]) for name, weight in declared.state_dict().items())
+
+
+def test_budget_that_is_ample_changes_nothing(prepared):
+    features, encoded, y = prepared
+    rows = LabelledRows(encoded, y)
+    (ample, history), (free, without) = (
+        train(fresh(features), features, rows, rows, QUICK, seconds=seconds) for seconds in (1e6, None)
+    )
+    assert history == without
+    assert all(torch.equal(weight, ample.state_dict()[name]) for name, weight in free.state_dict().items())
+
+
+def test_steps_that_a_clock_decided_are_kept_by_a_training_that_resumes(prepared, monkeypatch):
+    features, encoded, y = prepared
+    monkeypatch.setattr(optimisation, "MIN_STEPS_PER_EPOCH", 3)
+    rows, planned, stopped = LabelledRows(encoded, y), [], InMemory(1)
+    ticks = itertools.count(0.0, 1.0)  # each look at the clock is a second later
+    monkeypatch.setattr(optimisation.time, "perf_counter", lambda: next(ticks))
+
+    def trained(checkpoints, seconds):
+        return train(
+            fresh(features), features, rows, rows, QUICK, seconds=seconds, on_planned=planned.append,
+            checkpoints=checkpoints,
+        )  # fmt: skip
+
+    expected, history = trained(None, 5.5)
+    with pytest.raises(Interrupted):
+        trained(stopped, 5.5)
+    resumed, again = trained(InMemory(kept=stopped.kept), 1e9)  # by then the machine is idle
+    assert again == history
+    assert 0 < planned[0] == planned[-1] < QUICK.epochs
+    assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in expected.state_dict().items())

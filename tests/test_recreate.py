@@ -4,20 +4,24 @@ import importlib.metadata
 import shutil
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import TINY
 from conftest import ROOT
 from test_publish import AS_OF, make_night, place, two_nights, url  # noqa: F401
 
+from tasks import params
 from tasks.commands import recreate as module
 from tasks.commands.trace import find
 from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import file_sha256
+from tasks.runtime.files import file_sha256, write_json
 from tasks.runtime.paths import Paths
+from tasks.training.checkpoints import PLAN
 
 
 def test_every_address_leads_to_the_manifest_that_names_it(url, two_nights):  # noqa: F811
@@ -91,3 +95,21 @@ def test_packages_that_a_revision_pins_otherwise_are_named(tmp_path):
     pyproject = (tmp_path / "pyproject.toml").read_text()
     (tmp_path / "pyproject.toml").write_text(pyproject.replace('"numpy",', '"numpy", "Never_Heard.of",'))
     assert "never-heard-of 1 (installed: none)" in module._differing_pins(tmp_path)
+
+
+def test_training_again_takes_the_steps_that_a_clock_had_decided(tmp_path):
+    class Pulled(module.Clone):
+        def pull_dependencies(self, name):
+            for folder, epochs in ((Paths("tiny").trained, 1.5), (Paths("tiny").pretrained, 0.25)):
+                (self.folder / folder).mkdir(parents=True, exist_ok=True)
+                write_json(self.folder / folder / PLAN, {"epochs": epochs})
+
+    clone = Pulled(folder=tmp_path, product="tiny", python=Path("python"))
+    params_file = tmp_path / "params.yaml"
+    params_file.write_text(TINY)
+    module._pin_steps(clone)
+    assert params_file.read_text() == TINY, "no clock had a part in it"
+    params_file.write_text(TINY.replace("init: pretrain", "init: pretrain\n      minutes: 2"))
+    module._pin_steps(clone)
+    model = params.loads(params_file.read_text()).product("tiny").model
+    assert (model.minutes, model.train.epochs, model.pretrain.epochs) == (None, 1.5, 0.25)

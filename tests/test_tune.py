@@ -30,7 +30,7 @@ STORE = "sqlite:///.lamplighter/tune/tiny/trials.sqlite"
 
 
 def tiny(**changes):
-    return a_product(model__train={"epochs": 2, "batch_tokens": 512}, **changes)
+    return a_product(model__train={"epochs": 2, "batch_tokens": 512, "learning_rate": 1e-3}, **changes)
 
 
 @pytest.fixture

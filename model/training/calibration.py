@@ -2,7 +2,8 @@
 
 Which of them share a scale, and which have an offset, a head says (`calibration_parts`): a binary target gets both
 (Platt scaling), a multilabel one both for each label, a multiclass one a single scale (temperature scaling). Scales are
-positive: no order of rows is ever inverted. A target without probabilities stays as it is.
+positive: no order of rows is ever inverted. A target without probabilities stays as it is, and so do probabilities that
+the validation rows show no better ones for: of few rows a scale says more about these rows than about the next ones.
 
 Where the validation rows are of later days than the training rows, an offset is what their days have in common,
 and the next week's may be another: then a day is one observation of it, however many rows it has.
@@ -13,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from model.features.encoded import Encoded
 from model.heads.base import CalibrationPart
@@ -21,6 +23,10 @@ from model.network.network import Network
 from model.target import Target
 from model.training.inference import predict_in_batches
 from model.training.optimum import minimise
+
+N_FOLDS, SEED = 5, 0
+CROSS_FITTED_ROWS = 20_000
+"""Up to so many rows it is asked whether they can carry a calibration; more can."""
 
 
 def calibrate(
@@ -79,22 +85,64 @@ def uncalibrated(target: Target, scores: np.ndarray) -> np.ndarray:
 
 
 def fit_scale_and_offset(part: CalibrationPart, n_observed: int) -> tuple[float, float]:
-    """Return the scale and offset of least loss, drawn to 1 and 0 as one more unit-normal observation each would.
+    """Return the scale and offset of least loss, or 1 and 0 where on rows that they were not fitted to they do no good.
 
-    That prior decides where few rows or rows without a mistake say little, and fades as rows are added. Of the offset
-    there are `n_observed` observations.
+    Of the offset there are `n_observed` observations.
     """
-    logits, loss = part.logits, part.loss
+    loss, n = part.loss, len(part.logits)
     if loss is None:
         return 1.0, 0.0
+    share_observed = (n_observed or n) / n
+    if n <= CROSS_FITTED_ROWS:
+        moved, fold = part.logits.clone(), np.random.default_rng(SEED).permutation(n) % min(N_FOLDS, n)
+        for number in range(min(N_FOLDS, n)):
+            unseen = torch.from_numpy(fold == number)
+            if unseen.all():  # of a single row nothing is left to fit to
+                return 1.0, 0.0
+            scale, offset = _minimum(part, ~unseen, share_observed)
+            moved[unseen] = part.logits[unseen] * scale + offset
+        shares = _probabilities(part.logits).mean(0)
+        with torch.no_grad():
+            before, after = (float(loss(logits) + _loss_at_random(logits, shares)) for logits in (part.logits, moved))
+        if after >= before:
+            return 1.0, 0.0
+    return _minimum(part, torch.ones(n, dtype=torch.bool), share_observed)
+
+
+def _minimum(part: CalibrationPart, fitted: Tensor, share_observed: float) -> tuple[float, float]:
+    """Return the scale and offset of least loss of the `fitted` rows, and of one more whose label is drawn at random.
+
+    Rows without a mistake would have it that nothing is ever mistaken; that one row keeps them from it, and fades as
+    rows are added. Both are drawn to 1 and 0 as one more unit-normal observation each would.
+    Shapes: bool [n].
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", section 2.2 (labels short of certainty).
+    """
+    logits, loss, n = part.logits, part.loss, int(fitted.sum())
+    assert loss is not None
     moves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     kept = torch.tensor([1.0, float(part.has_offset)], dtype=torch.float64)
-    prior = torch.tensor([1.0, len(logits) / (n_observed or len(logits))], dtype=torch.float64)
+    prior = torch.tensor([1.0, 1 / share_observed], dtype=torch.float64)
+    rows = fitted if logits.ndim == 1 else fitted[:, None]
+    shares = _probabilities(logits[fitted]).mean(0)
 
     def objective() -> Tensor:
         log_scale, offset = (moves * kept).unbind()
-        return (loss(logits * log_scale.exp() + offset) + (prior * moves.square()).sum() / 2) / len(logits)
+        moved = logits * log_scale.exp() + offset
+        value = loss(torch.where(rows, moved, logits)) + _loss_at_random(moved[fitted], shares)
+        return (value + (prior * moves.square()).sum() / 2) / n
 
     minimise([moves], objective)
     log_scale, offset = (moves * kept).detach().tolist()
     return float(np.exp(log_scale)), offset
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Return the probability of yes, or of each class. Shapes: as the logits, [n] or [n, C]."""
+    return logits.sigmoid() if logits.ndim == 1 else logits.softmax(1)
+
+
+def _loss_at_random(logits: Tensor, shares: Tensor) -> Tensor:
+    """Return the mean loss of rows whose labels are drawn without regard to their logits. Shapes: shares [] or [C]."""
+    if logits.ndim == 1:
+        return (softplus(logits) - shares * logits).mean()
+    return (logits.logsumexp(1) - logits @ shares).mean()

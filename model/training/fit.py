@@ -16,7 +16,7 @@ from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
 from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
-from model.settings import TrainingSettings
+from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood
 from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
@@ -58,7 +58,7 @@ class Fit:
         network: Network,
         features: Features,
         rows: LabelledRows,
-        settings: TrainingSettings,
+        settings: TrainingPlan,
         companion: bool = False,
     ) -> None:
         """Check the rows and weigh them; `companion` says whether to fit one.
@@ -107,15 +107,23 @@ class Fit:
         with torch.no_grad():
             return float(self.loss(head.eval()(pooled.to(self.network.device)), labels, weights)) / len(labels)
 
-    def run_optimiser(
+    def optimisation(
         self,
         name: str,
         checkpoints: Checkpoints | None,
+        seconds: float | None = None,
+        on_planned: Callable[[float], None] | None = None,
+    ) -> Optimisation:
+        """Return the steps over the rows, whose progress is shown under `name`; see there for the rest."""
+        return Optimisation(self.network, self.parts[0], self.settings, name, checkpoints, seconds, on_planned)
+
+    def run(
+        self,
+        optimisation: Optimisation,
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> History:
-        """Take all steps, showing progress under `name`, and load the weights that `settings.keep` names."""
-        optimisation = Optimisation(self.network, self.parts[0], self.settings, name, checkpoints)
+        """Take all steps, and load the weights that `settings.keep` names."""
         history = optimisation.run(self._mean_loss, validate, on_epoch)
         self.network.load_state_dict(optimisation.best)
         return history

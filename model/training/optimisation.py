@@ -21,10 +21,12 @@ from model.compute import distributed
 from model.compute.device import autocast
 from model.features.batches import batches
 from model.features.encoded import Encoded
-from model.settings import OptimisationSettings
+from model.settings import FEWEST_PATIENT_STEPS, OptimisationSettings
 
 MAX_GRADIENT_NORM = 1.0
 MIN_STEPS_PER_EPOCH = 32
+TIMED_STEPS = 4
+"""Steps by which it is found out how long one takes, where there is a budget of time; the first does not count."""
 STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
 """Steps after which the losses are read; on a GPU each reading waits for it."""
 
@@ -38,6 +40,8 @@ class Notes(TypedDict):
 
     step: int
     """Steps that were taken."""
+    n_steps: int
+    """Steps that will be taken: decided once, also where a clock had a part in it."""
     history: History
     """Entries of the epochs that ended."""
 
@@ -65,8 +69,13 @@ class Optimisation:
         settings: OptimisationSettings,
         name: str,
         checkpoints: Checkpoints | None = None,
+        seconds: float | None = None,
+        on_planned: Callable[[float], None] | None = None,
     ) -> None:
         """Set up the optimiser.
+
+        `seconds` is what all steps together may take on this machine; `on_planned` is called with the passes over the
+        rows that they make: declared as `epochs` these are as many steps again.
 
         Raises: ValueError when there is no row.
         """
@@ -83,7 +92,9 @@ class Optimisation:
         self.l1, self.ema_decay = settings.l1, settings.ema_decay
         self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
         self.keeps_last = settings.keep == "last"
-        self.checkpoints, self.saved_at = checkpoints, time.monotonic()
+        self.patience_steps = settings.patience_steps or max(FEWEST_PATIENT_STEPS, 2 * self.steps_per_epoch)
+        self.checkpoints, self.saved_at, self.seconds = checkpoints, time.monotonic(), seconds
+        self.on_planned = on_planned
         self.step = 0
         self.losses: list[float] = []
         self.pending_losses: list[Tensor] = []
@@ -96,13 +107,16 @@ class Optimisation:
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> History:
-        """Take every step that is left, or fewer: until the loss of `validate` has not fallen for patience_epochs.
+        """Take every step that is left, or fewer: until the loss of `validate` has not fallen for patience_steps.
 
         `best` then holds the weights that `settings.keep` names, the best only with `validate`; `on_epoch` sees each
         entry, and may raise to stop.
         Raises: FloatingPointError when the loss is no longer finite.
         """
-        self._resume()
+        if not self._resume() and self.seconds is not None:
+            self._keep_to(self.seconds, loss, validate)
+        if self.on_planned is not None:
+            self.on_planned(self.n_steps / self.steps_per_epoch)
         quiet = distributed.rank() > 0
         with tqdm(total=self.n_steps, initial=self.step, desc=self.name, unit="step", disable=quiet) as progress:
             while self.step < self.n_steps and not self._out_of_patience():
@@ -113,6 +127,38 @@ class Optimisation:
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
         return self.history
+
+    def _keep_to(self, seconds: float, loss: Loss, validate: Callable[[], float] | None) -> None:
+        """Take fewer steps where all would take longer than `seconds`, by what a few take that move no weight."""
+        tried = epoch_batches(self.encoded, self.settings, 0)
+        spent = n_tokens = 0.0
+        for number, rows in enumerate(tried[:TIMED_STEPS]):
+            began = time.perf_counter()
+            self.model.train()
+            seed_step(self.settings.seed, number)
+            with autocast(self.device):
+                value = loss(rows)
+            value.backward()
+            float(value.detach())  # waits for a GPU
+            self.optimiser.zero_grad(set_to_none=True)
+            if number or len(tried) == 1:  # the first one also loads what all need
+                spent, n_tokens = (
+                    spent + time.perf_counter() - began,
+                    n_tokens + float(self.encoded.n_tokens[rows].sum()),
+                )
+        epoch_seconds = spent * float(self.encoded.n_tokens.sum()) / max(1.0, n_tokens)
+        if validate is not None:
+            began = time.perf_counter()
+            validate()
+            epoch_seconds += time.perf_counter() - began
+        fits = math.floor(seconds / max(epoch_seconds, 1e-9) * self.steps_per_epoch)
+        decided = torch.tensor(float(fits if distributed.rank() == 0 else 0), dtype=torch.float64, device=self.device)
+        distributed.all_reduce_sum([decided])  # of several processes the first one's clock counts
+        n_steps = max(1, min(self.n_steps, int(decided)))
+        if n_steps < self.n_steps:
+            line = f"{self.name}: {n_steps:,} of {self.n_steps:,} steps fit into {seconds / 60:.1f} minutes"
+            print(f"{line}, which are {n_steps / self.steps_per_epoch:.6g} epochs", flush=True)
+            self.n_steps = n_steps
 
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
         """Take the steps that are left of the current epoch."""
@@ -215,7 +261,8 @@ class Optimisation:
         if self.settings.keep != "best" or not self.history:
             return False
         losses = [entry["val_loss"] for entry in self.history]
-        return len(losses) - 1 - losses.index(min(losses)) >= self.settings.patience_epochs
+        best = self.history[losses.index(min(losses))]
+        return round((self.history[-1]["epoch"] - best["epoch"]) * self.steps_per_epoch) >= self.patience_steps
 
     def _is_due(self) -> bool:
         return self.checkpoints is not None and time.monotonic() - self.saved_at >= self.checkpoints.every_seconds
@@ -230,15 +277,15 @@ class Optimisation:
         tensors |= {f"average.{number}": weight for number, weight in enumerate(self.average)}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in state.items()}
-        self.checkpoints.save(self.step, tensors, {"step": self.step, "history": self.history})
+        self.checkpoints.save(self.step, tensors, {"step": self.step, "n_steps": self.n_steps, "history": self.history})
         self.saved_at = time.monotonic()
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint; where the processes found different ones, from the start."""
+    def _resume(self) -> bool:
+        """Go on from the newest checkpoint, if any; where the processes found different ones, from the start."""
         found = self.checkpoints.load_newest() if self.checkpoints else None
         step = found[1]["step"] if found else 0
         if not distributed.all_equal(step) or found is None:
-            return
+            return False
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}, "optimiser": {}}
         losses = found[0].pop("losses")
         for name, tensor in found[0].items():
@@ -254,7 +301,9 @@ class Optimisation:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.losses, self.history = step, losses.tolist(), found[1]["history"]
+        self.n_steps = found[1]["n_steps"]
         print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
+        return True
 
 
 def epoch_batches(encoded: Encoded, settings: OptimisationSettings, epoch: int) -> list[np.ndarray]:

@@ -31,11 +31,13 @@ def pretrain(
     settings: PretrainingSettings,
     start: Network | None = None,
     checkpoints: Checkpoints | None = None,
+    seconds: float | None = None,
+    on_planned: Callable[[float], None] | None = None,
 ) -> tuple[Network, History]:
     """Return a network without a head that has learnt to fill in what is hidden of a row.
 
-    Begins at `start` (imported weights, say) if it is given. The history has one entry per epoch with the
-    loss in units of a blind guess.
+    Begins at `start` (imported weights, say) if it is given; `seconds` and `on_planned` as of `train`. The history
+    has one entry per epoch with the loss in units of a blind guess.
     Raises: ValueError when there is no row, FloatingPointError when the loss is no longer finite.
     """
     network = start or Network(network_settings, features.sizes, seed=settings.seed)
@@ -52,7 +54,8 @@ def pretrain(
         return value if distributed.n_ranks() == 1 else value * (shard.weight * hidden_part.count / hidden.count)
 
     with deterministic(settings.seed):
-        history = Optimisation(model, encoded, settings, "pretrain", checkpoints).run(loss)
+        optimisation = Optimisation(model, encoded, settings, "pretrain", checkpoints, seconds, on_planned)
+        history = optimisation.run(loss)
     return network.cpu().eval(), history
 
 
@@ -63,6 +66,8 @@ def train(
     validation: LabelledRows,
     settings: TrainingSettings,
     *,
+    seconds: float | None = None,
+    on_planned: Callable[[float], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     checkpoints: Checkpoints | None = None,
     refit: bool = True,
@@ -73,34 +78,38 @@ def train(
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
     the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
     caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns
-    score beside it. `on_epoch` is called with each epoch's entry of the history; what it raises ends the training.
+    score beside it. Where all steps would take longer than `seconds` on this machine, fewer are taken; `on_planned` is
+    called with the epochs that they make, which declared as such are the same training again. `on_epoch` is called
+    with each epoch's entry of the history; what it raises ends the training.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
-    fit = Fit(network, features, rows, settings, companion)
+    plan = settings.for_rows(int(rows.encoded.n_tokens.sum()))
+    fit = Fit(network, features, rows, plan, companion)
     encoded_val, labels_val = validation.encoded, checked_labels(network, validation, "validation")
-    is_probe_alone = settings.probe and not settings.epochs
+    is_probe_alone = plan.probe and not plan.epochs
 
     def validate() -> float:
-        return evaluate_loss(network, encoded_val, labels_val, settings.batch_tokens, fit.class_weights)
+        return evaluate_loss(network, encoded_val, labels_val, plan.batch_tokens, fit.class_weights)
 
     history: History = []
-    with deterministic(settings.seed):
-        if settings.probe:
+    with deterministic(plan.seed):
+        if plan.probe:
             pooled, chosen = fit.encode_once()
             if is_probe_alone:  # what the encoder says of a row is the same from here on
-                encoded_val, pooled_val, chosen_val = encode_once(network, encoded_val, settings.batch_tokens)
+                encoded_val, pooled_val, chosen_val = encode_once(network, encoded_val, plan.batch_tokens)
             train_loss = fit.fit_head(pooled, chosen)
             history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
-        if settings.epochs:
-            history = fit.run_optimiser("train", checkpoints, validate, on_epoch)
+        if plan.epochs:
+            optimisation = fit.optimisation("train", checkpoints, seconds, on_planned)
+            history = fit.run(optimisation, validate, on_epoch)
         fit.fit_linear()
         unseen = replace(validation, encoded=encoded_val)
         fit.fit_companion(unseen)
         fit.mix(unseen)
         fit.fit_context()
-        correct_mean(network, encoded_val, validation.y, settings.batch_tokens, validation.n_later_days)
-        if settings.calibrate:
-            calibrate(network, encoded_val, validation.y, settings.batch_tokens, validation.n_later_days)
+        correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
+        if plan.calibrate:
+            calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
             fit.add(encoded_val, labels_val)
@@ -130,11 +139,11 @@ def train_again(
     history has no validation loss.
     Raises: as `train`.
     """
-    fit = Fit(network, features, rows, settings, first.companion is not None)
+    fit = Fit(network, features, rows, settings.for_rows(int(rows.encoded.n_tokens.sum())), first.companion is not None)
     with deterministic(settings.seed):
         if settings.probe:
             fit.fit_head(*fit.encode_once())
-        history = fit.run_optimiser("train again", checkpoints)
+        history = fit.run(fit.optimisation("train again", checkpoints))
         fit.fit_linear()
         if network.wide is not None and first.wide is not None:
             network.wide.mix.copy_(first.wide.mix)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from tasks import params
 from tasks.commands.trace import Published, experiment_commit, find
 from tasks.params import PARAMS_FILE
 from tasks.params.edit import edited
@@ -34,10 +35,11 @@ from tasks.publication.object_store import Store
 from tasks.runs.dvc import DvcLock
 from tasks.runs.remote import pull_all
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_folder, file_sha256
+from tasks.runtime.files import atomic_folder, file_sha256, read_json
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import ROOT, settings
+from tasks.training.checkpoints import PLAN
 
 RETRAINED = ("validate", "split", "pretrain", "train", "export")
 """The stages between raw data and the exported model; evaluate measures it and leaves it as it is."""
@@ -128,6 +130,7 @@ def _retrain(published: Published, night: Clone, folder: Path, installed: bool) 
     recorded = {name: model.outs(name) for name in RETRAINED}
     model.pull_dependencies("validate")
     _pin_engine(model, night.folder / Paths(product).onnx)
+    _pin_steps(model)
     for name in RETRAINED:
         _print_progress(f"{name}@{product} again")
         model.redo(name)
@@ -157,6 +160,22 @@ def _pin_engine(model: Clone, onnx: Path) -> None:
     file = model.folder / PARAMS_FILE
     place = ("products", model.product, "model", "engine")
     file.write_text(edited(file.read_text("utf-8"), {place: str(Engine.load(onnx))}), "utf-8")
+
+
+def _pin_steps(model: Clone) -> None:
+    """Let trainings take the steps that a clock decided then, where `model.minutes` has limited them."""
+    file = model.folder / PARAMS_FILE
+    text, place = file.read_text("utf-8"), ("products", model.product, "model")
+    declared = (params.raw(text)["products"][model.product] or {}).get("model") or {}
+    if declared.get("minutes") is None:
+        return
+    model.pull_dependencies("export")
+    model.pull_dependencies("train")
+    paths, changes = Paths(model.product), dict[tuple[str, ...], JsonValue]()
+    for part, folder in (("train", paths.trained), ("pretrain", paths.pretrained)):
+        if (model.folder / folder / PLAN).exists():
+            changes[*place, part, "epochs"] = read_json(model.folder / folder / PLAN)["epochs"]
+    file.write_text(edited(text, {**changes, (*place, "minutes"): None}), "utf-8")
 
 
 def _clean_clone(published: Published, folder: Path, name: str | None, commit: str | None, installed: bool) -> Clone:

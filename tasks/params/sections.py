@@ -17,6 +17,7 @@ from model.settings import (
     STRICT,
     Count,
     NetworkSettings,
+    Positive,
     PretrainingSettings,
     TrainingSettings,
 )
@@ -202,8 +203,29 @@ class Model:
     """measured: boosted trees and a linear model of the columns are fitted too, and what scores is the blend of all
     that is best on the validation rows, where a part may weigh nothing. none: the Transformer alone, with what reads
     texts and contexts."""
+    minutes: Positive | None = None
+    """How long pretraining and training together may take on the machine that does it, folds together as long again,
+    and the measurement of engines a tenth; companion and baseline come on top. Fewer steps are taken then, decided by
+    a clock before the first: the stage prints how many, and `training.json` beside the weights says with which
+    `train.epochs` the same bytes come again. Default: no limit, and no clock has a part in the weights."""
     engine: Annotated[str, OneOf(ENGINES)] = MEASURED
     """The engine that scores: measured when the model is exported, or the one named, such as onnxruntime-fp32."""
+
+    @property
+    def is_imported(self) -> bool:
+        """Return whether the weights start as somebody else's."""
+        return self.init not in ("scratch", "pretrain")
+
+    @property
+    def pretraining_seconds(self) -> float | None:
+        """Return what pretraining may take: half of all; None where there is no limit."""
+        return None if self.minutes is None else 30 * self.minutes
+
+    def training_seconds(self, n_trainings: int) -> float | None:
+        """Return what each of `n_trainings` may take; None where there is no limit."""
+        if self.minutes is None:
+            return None
+        return (30 if self.init == "pretrain" else 60) * self.minutes / n_trainings
 
     def network_settings(self) -> NetworkSettings:
         """Return the preset with this product's changes."""

@@ -28,6 +28,9 @@ KEPT = 2
 """Checkpoints of one training: should the newest be broken, there is another."""
 STATE, NOTES = "state.safetensors", "notes.json"
 
+PLAN = "training.json"
+"""In the folder of trained weights: the settings of their training, with those that were left open as decided."""
+
 
 class CheckpointFolder:
     """The checkpoints of one training: step-<n>/ with state.safetensors and notes.json, which holds its hash."""

@@ -139,7 +139,9 @@ def cross_validate(product: Product, as_of: date, own: Measured) -> CrossValidat
 
 def folds(product: Product, as_of: date) -> Iterator[Fold]:
     """Return every fold, by time the product's own split first."""
-    rule = product.split
+    rule, minutes = product.split, product.model.minutes
+    if minutes is not None:
+        product = replace(product, model=replace(product.model, minutes=minutes / max(1, rule.folds)))
     for i in range(rule.folds):
         if rule.by == "hash":
             split = replace(rule, folds=0, test_fraction=1 / rule.folds, start=i / rule.folds)

@@ -4,7 +4,7 @@ The validation rows say when to stop.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,16 @@ from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.files import atomic_folder, write_history, write_json
 from tasks.runtime.paths import Paths
 from tasks.training import code
-from tasks.training.checkpoints import CheckpointFolder, checkpoints
+from tasks.training.checkpoints import PLAN, CheckpointFolder, checkpoints
 from tasks.training.target_scale import target_scale
 
 if TYPE_CHECKING:
     from model.features.fitted import Features
     from model.network.network import Network
+    from model.settings import TrainingPlan
     from model.target import Target
 
 History = list[dict[str, float]]
@@ -39,6 +40,10 @@ class FineTuned:
     """Training rows."""
     n_val: int
     """Validation rows."""
+    epochs: float
+    """Passes over the training rows that were planned."""
+    learning_rate: float
+    """Peak of the schedule."""
     history: History
     """Losses on both."""
     kept: dict[str, float] | None
@@ -55,7 +60,8 @@ class FineTuned:
         """Return the line that the stage prints."""
         result, last = "fitted the head alone", self.history[-1]
         if self.kept:
-            result = f"kept the weights of epoch {self.kept['epoch']:g} of {last['epoch']:g}"
+            result = f"kept the weights of epoch {self.kept['epoch']:.4g} of {last['epoch']:.4g}"
+            result += f" ({self.epochs:.4g} were planned, rate {self.learning_rate:g})"
         refit = f", then trained once more with the {self.n_val:,} validation rows" if self.refitted else ""
         loss = (self.kept or last)["val_loss"]
         blend = ", ".join(f"{part} {weight:.2f}" for part, weight in self.blend.items())
@@ -102,27 +108,29 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     from model.compute import distributed
     from model.network.store import save_model
 
-    settings = product.model.train
     parts = Parts.read(product, paths.splits)
     data = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with distributed.together(), checkpoints("train", product, data, code.FINE_TUNING) as state:
         try:
-            network, features, history = _train(product, paths, parts, state, on_epoch, refit)
+            network, features, history, plan = _train(product, paths, parts, state, on_epoch, refit)
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if distributed.rank() == 0:
             with atomic_folder(paths.trained) as folder:
                 save_model(folder, network, features)
+                write_json(folder / PLAN, asdict(replace(plan, refit=refit and plan.refit)))
             write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
-    best = history[-1] if settings.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
+    best = history[-1] if plan.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
     return FineTuned(
         n_train=len(parts.y_train),
         n_val=len(parts.y_val),
+        epochs=plan.epochs,
+        learning_rate=plan.learning_rate,
         history=history,
-        kept=best if settings.epochs else None,
+        kept=best if plan.epochs else None,
         blend=network.blend,
         about_scale=parts.about_scale,
-        refitted=refit and settings.refit,
+        refitted=refit and plan.refit,
     )
 
 
@@ -133,7 +141,7 @@ def _train(
     state: CheckpointFolder,
     on_epoch: OnEpoch | None,
     refit: bool,
-) -> "tuple[Network, Features, History]":
+) -> "tuple[Network, Features, History, TrainingPlan]":
     """Train from the starting weights and, where the settings ask for it, once more with the validation rows."""
     from model.features.encoded import on_disk
     from model.network.store import load_pretrained
@@ -152,17 +160,22 @@ def _train(
 
     network, features = start()
     encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
+    plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=product.model.is_imported)
+    planned = [plan.epochs]
     network, history = train(
         network,
         features,
         LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
         LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
-        settings,
+        plan,
+        seconds=product.model.training_seconds(n_trainings=2 if refits else 1),
+        on_planned=planned.append,
         on_epoch=on_epoch,
         checkpoints=state,
         refit=refit and not refits,
         companion=product.model.companion == "measured",
     )
+    plan = replace(plan, epochs=planned[-1])
     if refits:
         y = np.concatenate([parts.y_train, parts.y_val])
         network, _ = train_again(
@@ -170,8 +183,8 @@ def _train(
             start()[0],
             features,
             LabelledRows(on_disk(encoded, paths.splits), y, ages(parts.train, parts.val)),
-            settings,
+            plan,
             checkpoints=state.nested("refit"),
             n_later_days=n_later_days,
         )
-    return network, features, history
+    return network, features, history, plan

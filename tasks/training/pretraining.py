@@ -1,6 +1,7 @@
 """Fit vocabularies, scales and bins, and make the weights that fine-tuning starts from."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,10 @@ from tasks.params import Product
 from tasks.params.fields import find_weights
 from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
-from tasks.runtime.files import atomic_folder, write_history
+from tasks.runtime.files import atomic_folder, write_history, write_json
 from tasks.runtime.paths import Paths
 from tasks.training import code
-from tasks.training.checkpoints import CheckpointFolder, checkpoints
+from tasks.training.checkpoints import PLAN, CheckpointFolder, checkpoints
 
 if TYPE_CHECKING:
     from model.features.fitted import Features
@@ -53,10 +54,13 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
     parts = ("train", "pretrain") if product.model.init == "pretrain" else ("train",)
     data = [paths.splits / f"{part}.parquet" for part in parts]
     with distributed.together(), checkpoints("pretrain", product, data, code.PRETRAINING) as state:
-        network, history = _starting_weights(product, paths.splits, features, state)
+        planned = [product.model.pretrain.epochs]
+        network, history = _starting_weights(product, paths.splits, features, state, planned.append)
         if distributed.rank() == 0:
             with atomic_folder(paths.pretrained) as folder:
                 save_model(folder, network, features)
+                if history:
+                    write_json(folder / PLAN, asdict(replace(product.model.pretrain, epochs=planned[-1])))
             write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
     n_weights = sum(weight.numel() for weight in network.parameters())
     return Pretrained(init=product.model.init, n_weights=n_weights, history=history)
@@ -89,7 +93,11 @@ def fit_features(product: Product, splits: Path) -> "Features":
 
 
 def _starting_weights(
-    product: Product, splits: Path, features: "Features", state: CheckpointFolder
+    product: Product,
+    splits: Path,
+    features: "Features",
+    state: CheckpointFolder,
+    on_planned: Callable[[float], None],
 ) -> "tuple[Network, History]":
     """Import the weights that `init` names, learn them by masked modelling, or draw them."""
     from model.features.encoded import on_disk
@@ -109,7 +117,9 @@ def _starting_weights(
     rows = model_inputs.split_part(splits, "pretrain", product)
     encoded = on_disk(map(features.encode, rows), splits)
     try:
-        return masked_modelling(features, encoded, settings, model.pretrain, checkpoints=state)
+        return masked_modelling(
+            features, encoded, settings, model.pretrain, checkpoints=state, seconds=model.pretraining_seconds
+        )
     except FloatingPointError as error:
         raise UserError(f"{place}.pretrain: {error}") from None
 

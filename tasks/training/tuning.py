@@ -47,6 +47,7 @@ def tune(product: Product, n_trials: int, prefix: str = "") -> str:
         places = ", ".join(parameter.place for parameter in space)
         raise UserError(f"knobs must be the beginning of a setting's place, got {prefix!r}; use one of {places}")
     _check_splits(product)
+    product = _settled(product)
     home = FOLDER / product.name
     with lock(home):
         trials = Trials(product, parameters, home)
@@ -65,6 +66,19 @@ def _check_splits(product: Product) -> None:
             f"{absent[0].parent} must hold the rows to train on, and has no {absent[0].name}; "
             f"run dvc repro split@{product.name}"
         )
+
+
+def _settled(product: Product) -> Product:
+    """Return the product with a value for what its training leaves open, as its training rows ask for."""
+    train = product.model.train
+    if None not in (train.epochs, train.learning_rate, train.batch_tokens):
+        return product
+    splits = Paths(product.name).splits
+    features = pretraining.fit_features(product, splits)
+    rows = model_inputs.split_part(splits, "train", product)
+    n_tokens = sum(int(features.encode(piece).n_tokens.sum()) for piece in rows)
+    plan = train.for_rows(n_tokens, is_imported=product.model.is_imported)
+    return replace(product, model=replace(product.model, train=plan))
 
 
 @contextmanager
