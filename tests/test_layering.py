@@ -6,7 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT, environment
+
+from tasks.params import yaml_file
+from tasks.runs.dvc import read_yaml
+from tasks.runtime.errors import UserError
 
 LAYERS = {"dags": {"tasks"}, "tasks": {"tasks", "model"}, "model": {"model"}}
 FOREIGN_TO_MODEL = {"pandas", "yaml", "airflow", "dvc", "great_expectations", "boto3", "gto", "ruamel"}
@@ -151,10 +156,16 @@ def test_nothing_is_loaded_that_could_run_code(file):
         ), f"line {call.lineno}: {name}"
         assert not name.endswith(".to_pickle"), f"line {call.lineno}: {name}"
         if name == "yaml.load":
-            assert ast.unparse(call.args[1]) in ("_Loader", "yaml.SafeLoader"), f"line {call.lineno}"
+            assert ast.unparse(call.args[1]) in ("_Loader", "_FastLoader", "yaml.SafeLoader"), f"line {call.lineno}"
         if name == "np.load":
             assert "allow_pickle" not in ast.unparse(call), f"line {call.lineno}"
         assert not any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
+
+
+@pytest.mark.parametrize("load", [yaml_file.raw, read_yaml])
+def test_yaml_that_names_a_python_object_makes_none(load):
+    with pytest.raises((UserError, yaml.constructor.ConstructorError), match="could not determine a constructor"):
+        load("a: !!python/object/apply:os.getcwd []")
 
 
 def test_no_file_is_named_after_nothing():

@@ -12,11 +12,15 @@ import pytest
 import yaml
 from builders import TINY, declared, mistakes
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.features.kinds import KINDS
 from model.settings import PRESETS
 from tasks import params
+from tasks.params import yaml_file
 from tasks.params.__main__ import main
+from tasks.runs.dvc import read_yaml
 from tasks.runtime.errors import UserError
 
 HEAVY = ("torch", "pandas", "numpy", "great_expectations", "onnxruntime", "sklearn", "airflow")
@@ -376,6 +380,7 @@ def test_blocks_shared_by_a_yaml_anchor_are_read(tmp_path):
     ("text", "match"),
     [
         ("products: [", "must be YAML"),
+        ("products: all: of them", r"must be YAML; mapping values are not allowed here .* products: all: of them \^"),
         ("", "products must hold at least one product"),
         ("- a\n", "products must hold"),
         ('as_of: "2024-01-01"\nproducts: {tiny: 3}', "products.tiny must be a mapping, got 3"),
@@ -386,6 +391,18 @@ def test_file_that_holds_something_else_is_refused(tmp_path, text, match):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=match):
         params.load(tmp_path / "params.yaml")
+
+
+TEXT = st.text().filter(lambda text: not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+", text))
+"""A text that is no number in YAML 1.2, which PyYAML writes without quotes."""
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
+
+
+@settings(max_examples=40)
+@given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8))
+def test_what_a_file_holds_is_what_was_written_into_it(content):
+    assert yaml_file.raw(yaml.safe_dump(content)) == content
+    assert read_yaml(yaml.safe_dump(content)) == content
 
 
 def test_absent_file_is_told_with_where_it_was_looked_for(tmp_path):

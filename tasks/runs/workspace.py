@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import yaml
-
 from tasks import params
 from tasks.params import effective
 from tasks.params.edit import edited
-from tasks.runs.dvc import LOCK_FILE, DvcLock, dvc, dvc_hash, lock_at
+from tasks.runs.dvc import LOCK_FILE, DvcLock, dvc, dvc_hash, lock_at, read_yaml
 from tasks.runs.experiments import Run, workspaces
 from tasks.runs.history import goes_on_without, newest_run_before
 from tasks.runs.locks import changed_flag, commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
@@ -254,7 +252,7 @@ def lies_in(file: str, places: list[str]) -> bool:
 
 def declared_stages(run: Run) -> dict[str, Declared]:
     """Return what dvc.yaml declares of each stage, in the workspace."""
-    stages = yaml.safe_load((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"]
+    stages = read_yaml((run.workspace / "dvc.yaml").read_text("utf-8"))["stages"]
     return {name: stage["do"] for name, stage in stages.items()}
 
 
