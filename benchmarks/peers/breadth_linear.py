@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import optuna
+import pandas as pd
 from breadth_data import Clock, Data, times
 
 
@@ -92,9 +93,9 @@ class Linear:
         scores[:, model.classes_.astype(int)] = found
         return scores
 
-    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[], np.ndarray]:
-        """Return what scores the test rows, fitted to all others."""
+    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[pd.DataFrame], np.ndarray]:
+        """Return what scores rows, fitted to all but the test rows."""
         settings = trial.user_attrs["settings"]
         encoder = self.inputs(settings)
         model = self.fit(settings, encoder.fit_transform(self.data.fitted), self.data.y)
-        return lambda: self.predict(model, encoder.transform(self.data.test), settings)
+        return lambda rows: self.predict(model, encoder.transform(rows), settings)

@@ -78,12 +78,12 @@ class Trees:
         trial.set_user_attr("rounds", max(1, round(float(np.mean(rounds)))))
         return float(np.mean(losses))
 
-    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[], np.ndarray]:
-        """Return what scores the test rows, fitted to all others."""
+    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[pd.DataFrame], np.ndarray]:
+        """Return what scores rows, fitted to all but the test rows."""
         settings = dict(trial.user_attrs["settings"])
         target, back = self.transformed(settings)
         model, _ = self.fit(settings, np.arange(len(target)), target, None, trial.user_attrs["rounds"])
-        return lambda: back(self.predict(model, self.encode(self.data.test)))
+        return lambda rows: back(self.predict(model, self.encode(rows)))
 
     def stopped(self, *_: object) -> bool:
         """Return whether a fit within a trial must end at once."""
@@ -191,7 +191,7 @@ class CatBoost(Trees):
         )
         return model, max(1, model.tree_count_)
 
-    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[], np.ndarray]:
+    def finish(self, trial: optuna.trial.FrozenTrial) -> Callable[[pd.DataFrame], np.ndarray]:
         """Fit the defaults with the rate at which they were tried."""
         trial.user_attrs["settings"].setdefault("learning_rate", 0.05)
         return super().finish(trial)

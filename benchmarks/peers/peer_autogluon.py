@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from breadth_data import many
 
 STARTED, CPU = time.time(), time.process_time()
 METRICS = {"auc": "roc_auc", "macro_f1": "f1_macro", "log_loss": "log_loss", "r2": "r2", "mae": "mean_absolute_error"}
@@ -47,11 +48,10 @@ def main() -> None:
     predictor.fit(fitted, presets=f"{preset}_quality", time_limit=seconds, **options)
     took = time.time() - began
     rows = test.drop(columns="y")
-    began, repeats = time.process_time(), 0
-    while not repeats or time.process_time() - began < 0.3:
-        scores, repeats = score(predictor, rows, order), repeats + 1
-    speed = repeats * len(rows) / (time.process_time() - began)
-    np.save(folder / f"{preset}-{seconds}.npy", scores.astype(np.float32))
+    np.save(folder / f"{preset}-{seconds}.npy", score(predictor, rows, order).astype(np.float32))
+    timed, began = many(rows), time.process_time()
+    score(predictor, timed, order)
+    speed = len(timed) / (time.process_time() - began)
     models = len(predictor.model_names())
     print(json.dumps({"seconds": round(took, 1), "trials": models, "rows_per_second": round(speed)}))
 
