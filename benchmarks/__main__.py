@@ -36,6 +36,8 @@ def main() -> None:
     for name in names or NAMES:
         result = importlib.import_module(f"benchmarks.{name}").run()
         show(result)
+        if not result.kept:
+            continue
         print(f"\nwritten: {write(result).name} in benchmarks/results")
         write_page()
 

@@ -35,6 +35,8 @@ class Result:
     """Title to rows: ours, each peer's, the bound, ratios."""
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kept: bool = True
+    """Whether it is written into benchmarks/results: a glance is not."""
 
 
 def show(result: Result) -> None:
@@ -52,6 +54,7 @@ def write(result: Result, folder: Path = RESULTS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{result.name}.json"
     content = {**asdict(result), "machine": machine(), "revision": _revision()}
+    del content["kept"]
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return file
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +56,9 @@ class Schedule:
     """Of OURS, TUNED and AUTOGLUON; the own baseline is measured with ours."""
     exports: bool = True
     """Whether ours is exported on split 0, to be timed."""
-    machine: str = field(default_factory=processor.name)
 
     def __post_init__(self) -> None:
+        self.machine = _machine()
         self.digests = {one.name: digest(one) for one in self.sets}
         self.code = parts.code_revision()
         self.peer = f"{PEER_REVISION}-{_pins_revision()}"
@@ -106,7 +106,7 @@ class Schedule:
 
     def work(self, job: Job) -> list[Line]:
         """Do one job and keep its lines."""
-        with tempfile.TemporaryDirectory(dir=_scratch()) as name:
+        with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             rungs = [rung for rung in RUNGS if rung <= job.rung]
             truth = parts.write_parts(job.one, job.split, rungs, folder)
@@ -114,13 +114,12 @@ class Schedule:
                 found = self._own(job, folder)
             elif job.competitor in TUNED:
                 library = TUNED[job.competitor]
-                figures = peers.run("breadth", folder, library, pins="breadth.txt", **_one_thread())
+                figures = _run_peer(job, "breadth", folder, library)
                 files = {int(rung): folder / f"{library}-{rung}.npy" for rung in figures}
                 found = [self._line(job, truth, rung, figures[str(rung)], file) for rung, file in files.items()]
             else:
                 preset = AUTOGLUON[job.competitor]
-                arguments = ("autogluon", folder, preset, str(job.rung))
-                figure = peers.run(*arguments, pins="breadth.txt", **_one_thread())
+                figure = _run_peer(job, "autogluon", folder, preset, str(job.rung))
                 found = [self._line(job, truth, job.rung, figure, folder / f"{preset}-{job.rung}.npy")]
         lines.append(found)
         return found
@@ -178,10 +177,16 @@ def _one_thread() -> dict[str, str]:
     return {**dict.fromkeys(names, "1"), "PYTHONWARNINGS": "ignore"}
 
 
-def _scratch() -> Path:
-    folder = lines.FILE.parent / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _run_peer(job: Job, name: str, *arguments: str | Path) -> dict:
+    """Run a peer; one that hangs is ended by a wall clock, since the clock of work stands still while it waits."""
+    timeout = 3600 + 60 * job.rung
+    return peers.run(name, *arguments, pins="breadth.txt", timeout=timeout, **_one_thread())
+
+
+def _machine() -> str:
+    """Return what seconds are comparable on."""
+    widest = next((name for name in ("amx_bf16", "avx512f", "avx2") if name in processor.features()), "plain")
+    return f"{processor.name()}, {processor.n_cores()} cores, {widest}"
 
 
 def _pins_revision() -> str:

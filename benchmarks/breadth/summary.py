@@ -210,5 +210,7 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     if any(missing.values()):
         absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
         notes.append(f"Splits on which a peer has not been measured: {absent}.")
+    if single := sum(len(each.lines[OURS]) == 1 for each in measured):
+        notes.append(f"{single} sets have one split: their wins and losses are by the sign, and may be noise.")
     unseen = "; ".join(f"{name}: {reason}" for name, reason in UNSEEN.items())
     return [*notes, f"Nothing was chosen on, with what each stands for: {unseen}."]

@@ -35,13 +35,16 @@ def install(pins: str = "pins.txt") -> Path:
     return python
 
 
-def run(name: str, *arguments: str | Path, pins: str = "pins.txt", **environment: str) -> dict:
-    """Return the figures of the peer `peer_<name>.py`, called with the given arguments."""
+def run(
+    name: str, *arguments: str | Path, pins: str = "pins.txt", timeout: float | None = None, **environment: str
+) -> dict:
+    """Return the figures of the peer `peer_<name>.py`, called with the given arguments; `timeout`: seconds."""
     done = subprocess.run(
         [install(pins), SCRIPTS / f"peer_{name}.py", *arguments],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", **environment},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        timeout=timeout,
     )
     return json.loads(done.stdout.splitlines()[-1])
