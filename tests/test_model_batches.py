@@ -84,3 +84,21 @@ def test_padding_changes_no_subword(texts, random):
     padded = collate(encoded, rows, pad_id=0)["text"]
     assert padded.shape[1] == max(len(texts[row]) for row in rows)
     assert [[token for token in row if token] for row in padded.tolist()] == [texts[row] for row in rows]
+
+
+@given(WINDOWS, st.randoms(use_true_random=False))
+def test_rows_taken_out_are_read_as_they_were(rows, random):
+    cut, windows = [length for row in rows for length in row], [len(row) for row in rows]
+    n, ids = len(rows), np.random.default_rng(0)
+    encoded = encoded_text(
+        [ids.integers(1, 99, length) for length in cut], window_offsets=np.r_[0, np.cumsum(windows)].astype(np.int64)
+    )
+    sizes = np.array([random.randrange(4) for _ in range(n)])
+    bags = {"bag": np.arange(sizes.sum()), "bag_weights": ids.random(sizes.sum()).astype(np.float32)}
+    numbers = {"numbers": ids.random((n, 2)), "bag_offsets": np.r_[0, np.cumsum(sizes)]}
+    encoded = Encoded(n_rows=n, arrays={**encoded.arrays, **bags, **numbers})
+    chosen = np.array(random.sample(range(n), random.randrange(1, n + 1)))
+    taken, expected = collate(encoded.take(chosen), np.arange(len(chosen)), 0), collate(encoded, chosen, 0)
+    assert taken.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(taken[name], array)

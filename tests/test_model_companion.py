@@ -21,9 +21,9 @@ from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend
 from model.training.boosting import as_arrays, fit_trees
-from model.training.companion import fit_line
+from model.training.companion import fit_line, fold_numbers
 from model.training.fit import LabelledRows
-from model.training.train import train, train_again
+from model.training.train import train, train_again, train_by_folds
 
 KINDS = {"shop": "category", "price": "number", "weight": "number", "note": "text", "when": "time"}
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0, max_tokens=8, wide_tokens=16)
@@ -149,6 +149,39 @@ def test_blend_leaves_out_what_only_adds_noise_and_shares_between_equals():
     assert trees == 0
     assert deep == pytest.approx(line, abs=0.1)
     assert deep + line == pytest.approx(0.9, abs=0.1)
+
+
+def test_few_rows_leave_a_part_its_share_that_is_hardly_behind_and_many_decide():
+    random = np.random.default_rng(0)
+    truth = torch.from_numpy(random.normal(size=(3000, 1)))
+    near = truth + 0.5 * torch.from_numpy(random.normal(size=truth.shape))
+    far = near + 0.3 * torch.from_numpy(random.normal(size=truth.shape))
+
+    def weights(n):
+        return fit_blend({LINE: near[:n], DEEP: far[:n]}, lambda answers: ((answers - truth[:n]) ** 2).sum() / 0.5)
+
+    few, many = (weights(n)[PARTS.index(DEEP)] for n in (20, 3000))
+    assert few > 0.1
+    assert many == 0
+
+
+def test_encoder_says_of_a_row_what_it_learnt_without_that_row():
+    table, level = a_table(40)
+    y = labels("regression", level)[0]
+    kinds = {"price": "number", "weight": "number"}
+    features = Features.fit(kinds, {name: table[name] for name in kinds}, None, "regression", max_tokens=8)
+    encoded = features.encode({name: table[name] for name in kinds})
+    start = Network(SMALL, features.sizes, Target.fit("regression", (), y), seed=0)
+    unseen = LabelledRows(encoded.take(np.arange(8)), y[:8])
+    changed = y.copy()
+    changed[3] += 1000
+    before, after = (
+        train_by_folds(start, features, LabelledRows(encoded, each), unseen, QUICK.for_rows(200))
+        for each in (y, changed)
+    )
+    fold = fold_numbers(40, 3, QUICK.seed)
+    assert torch.equal(before[fold == fold[3]], after[fold == fold[3]])
+    assert (before[fold != fold[3]] != after[fold != fold[3]]).any()
 
 
 def test_companion_finds_what_a_short_training_of_the_encoder_does_not():

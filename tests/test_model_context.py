@@ -184,3 +184,20 @@ def test_the_slope_is_the_one_that_the_rows_were_drawn_with(task, class_weights)
     first, *_, last = network.context.weight[0].tolist() * 2
     of_task = {"binary": first, "multiclass": last - first, "multilabel": (first - last) / 2}
     assert of_task.get(task, first * target.deviation / 100) == pytest.approx(0.4, abs=0.06)
+
+
+def test_context_beside_a_companion_moves_scores_as_much_as_without_it():
+    """Fitted to what trees leave of rows that they know, it found next to nothing."""
+    table, y = days(n_days=30)
+    features = Features.fit(KINDS, table, y, "binary", max_tokens=8)
+    encoded = features.encode(table)
+    rows = LabelledRows(encoded.take(np.arange(0, len(y), 2)), y[::2])
+    unseen = LabelledRows(encoded.take(np.arange(1, len(y), 2)), y[1::2])
+    slopes = []
+    for companion in (False, True):
+        network = Network(SETTINGS, features.sizes, Target(task="binary", classes=("0", "1")))
+        network, _ = train(network, features, rows, unseen, TrainingSettings(epochs=1.0), companion=companion)
+        share = 1.0 if network.companion is None else float(network.companion.mix.sum())
+        slopes.append(network.context.weight / share)
+    assert abs(slopes[0]).max() > 0.3
+    torch.testing.assert_close(slopes[0], slopes[1])

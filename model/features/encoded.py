@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from model.features.kinds import CONTEXT, TEXT, column_kinds, token_kinds
+from model.features.kinds import CONTEXT, TEXT, column_kinds, kind_classes, token_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,13 @@ class Encoded:
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
+
+    def take(self, rows: np.ndarray) -> "Encoded":
+        """Return the given rows alone. Shapes: int64 [b]."""
+        arrays: dict[str, np.ndarray] = {}
+        for kind in kind_classes():
+            arrays |= kind.take(self.arrays, rows)
+        return Encoded(n_rows=len(rows), arrays=arrays, pooled=self.pooled[rows] if self.pooled.size else self.pooled)
 
     @property
     def window_offsets(self) -> np.ndarray | None:

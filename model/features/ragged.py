@@ -26,3 +26,13 @@ def positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """
     first = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(starts - first, lengths)
+
+
+def taken_positions(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the given rows' elements, end to end, and the offsets of these rows.
+
+    >>> taken_positions(np.array([0, 2, 3, 5]), np.array([2, 0]))
+    (array([3, 4, 0, 1]), array([0, 2, 4]))
+    """
+    lengths = offsets[rows + 1] - offsets[rows]
+    return positions(offsets[rows], lengths), np.concatenate([[0], np.cumsum(lengths)])

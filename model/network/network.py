@@ -153,6 +153,14 @@ class Network(nn.Module):
         logits = {name: said_by[name]() for name in names}
         return {name: each for name, each in logits.items() if each is not None}
 
+    def alone(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
+        """Return the logits of one part of the blend, and of the context as it is for that part. Shapes: [b, o]."""
+        logits = self.parts(batch, [name])[name]
+        if self.context is None:
+            return logits
+        times = 1.0 if self.companion is None else self.companion.mix.sum()
+        return logits.float() + self.context(batch[CONTEXT]) / times
+
     def tree_inputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what the trees read. Shapes: as in `forward` -> [b, k]."""
         assert self.companion is not None

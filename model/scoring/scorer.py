@@ -117,7 +117,7 @@ class TorchScorer(_Scoring):
             if self.only is None:
                 return self.network.scores(tensors).cpu().numpy()
             assert self.network.target is not None
-            logits = self.network.parts(tensors, [self.only])[self.only]
+            logits = self.network.alone(tensors, self.only)
             return self.network.target.head.scores(logits.float(), self.network.target).cpu().numpy()
 
     def of_part(self, name: str) -> "TorchScorer":

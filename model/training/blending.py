@@ -16,7 +16,13 @@ from model.training.loss import Loss
 from model.training.optimum import minimise
 
 COST_OF_A_PART = 1.0
-"""By how much a part must lower the loss of all validation rows together. Source: Akaike 1974 (AIC)."""
+"""By how much a part must lower the loss of all rows together to be as likely without as with it. Source: Akaike 1974
+(AIC)."""
+CAUTION = 3.0
+"""Losses count a third when choices of parts are weighed by them: rows are alike, and none of the choices is true.
+Source: Grünwald and van Ommen 2017, "Inconsistency of Bayesian Inference for Misspecified Linear Models"."""
+LEAST_SHARE = 0.05
+"""A part with less than this share of all weight is not worth being computed."""
 
 
 def fit_blend(
@@ -24,11 +30,13 @@ def fit_blend(
 ) -> np.ndarray:
     """Return the weight of each of the p parts, 0 for one that is not worth its cost.
 
-    `parts` are the logits of those that there are, by name. Weights are drawn to equal shares as by one more
-    observation each; of all choices of parts that with the least loss is taken, where each part costs `cost`.
+    `parts` are the logits of those that there are, by name. For each choice of parts the weights are those of least
+    loss, drawn to equal shares as by one more observation each; the result is their mean over all choices, weighed by
+    their likelihood, where each part costs `cost`: few rows leave a part its share that is hardly behind, many decide.
     Shapes: logits [n, o]; loss: [n, o] -> [], a likelihood's, summed over the rows; returns float64 [p].
+    Source: Burnham and Anderson 2004, "Multimodel Inference" (Akaike weights).
     """
-    best, result = np.inf, np.zeros(len(PARTS))
+    totals, choices = [], []
     n_rows = max(1, *map(len, parts.values()))
     for size in range(1, len(parts) + 1):
         for chosen in itertools.combinations(parts, size):
@@ -41,11 +49,13 @@ def fit_blend(
                 return (loss(blend) + moves.square().sum() / 2) / n_rows
 
             minimise([moves], objective)
-            total = float(objective().detach()) * n_rows + cost * size
-            if total < best - 1e-9:
-                best, result = total, np.zeros(len(PARTS))
-                result[[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
-    return result
+            totals.append(float(objective().detach()) * n_rows + cost * size)
+            choices.append(np.zeros(len(PARTS)))
+            choices[-1][[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
+    likelihoods = np.exp(-(np.array(totals) - min(totals)) / CAUTION)
+    weights = likelihoods @ np.array(choices) / likelihoods.sum()
+    kept = np.where(weights < LEAST_SHARE * weights.sum(), 0.0, weights)
+    return kept * (weights.sum() / kept.sum())
 
 
 def likelihood(

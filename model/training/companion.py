@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.features.encoded import Encoded
 from model.features.fitting import chosen_rows
-from model.features.kinds import CATEGORY, NUMBER, TIME
+from model.features.kinds import CATEGORY, CONTEXT, NUMBER, TIME
 from model.heads.base import Head
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
@@ -38,8 +38,8 @@ FOLDED_LABELS = 40_000
 STRENGTHS = (0.03, 0.3, 3.0, 30.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
 CHUNK_ROWS = 8192
-COLUMNS = ("categories", "numbers", "times")
-"""Inputs of a batch that hold the columns it reads."""
+COLUMNS = ("categories", "numbers", "times", CONTEXT)
+"""Inputs of a batch that hold columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +128,10 @@ class Unseen:
     """float64 [n, o] of each part."""
     labels: Tensor
     """As of `Head.loss_labels`."""
+    context: Tensor | None
+    """Their context columns, if there are any."""
     at: np.ndarray
-    """int64 [n]: which of the fitted rows these are, or which of the later ones."""
-    is_later: bool
-    """Whether they are later ones."""
+    """int64 [n]: which of the fitted rows they are, or which of the later ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,8 @@ class _Fit:
             logits[TEXT] = torch.cat(texts).double()
         labels = torch.cat([fold.judged.labels for fold in folds])
         at = np.concatenate([judged for _, judged in chosen])
-        unseen = Unseen(logits=logits, labels=labels, at=at, is_later=later is not None)
+        contexts = [fold.judged.batch[CONTEXT] for fold in folds if CONTEXT in fold.judged.batch]
+        unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
         return Shape(n_rounds=n_rounds, strength=strength), unseen
 
     def _cut(self, later: Rows | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -49,6 +49,11 @@ class LabelledRows:
     n_later_days: int | None = None
     """Days that the rows are of, where they are later than the training rows: see `model.training.calibration`."""
 
+    def take(self, rows: np.ndarray) -> "LabelledRows":
+        """Return the given rows alone. Shapes: int64 [b]."""
+        ages = None if self.age_days is None else self.age_days[rows]
+        return LabelledRows(self.encoded.take(rows), self.y[rows], ages, self.n_later_days)
+
 
 class Fit:
     """A network, the rows that it learns from, and the ways in which it learns from them."""
@@ -153,30 +158,53 @@ class Fit:
             later = self._unseen(validation)
         self.unseen = fit_companion(self.network, rows, later, self.settings.seed)
 
-    def mix(self, validation: LabelledRows) -> None:
-        """Choose the weights of the parts beside the encoder, if there are any, on rows that none was fitted on."""
-        if self.network.companion is None:
-            self.mix_linear(validation.encoded, loss_labels(self.target, validation.y))
-        else:
-            self.blend(self._unseen(validation), validation.encoded)
+    def blend(self, validation: LabelledRows, deep: Tensor | None = None) -> None:
+        """Choose the weights of all parts, if there is a companion, on rows that none was fitted on.
 
-    def blend(self, rows: Rows, encoded: Encoded) -> None:
-        """Choose the weights of all parts on rows that none was fitted on.
-
-        What lies beside the encoder is blended first: of it is known what it says, unseen, of training rows too.
+        With `deep`, what the encoder says of each training row when trained without it, all parts are blended on these
+        and the validation rows. Else what lies beside the encoder is blended first, by what it says, unseen, of
+        training rows, and then both on the validation rows. The context's line, fitted to what the encoder leaves, is
+        added to every part, and so to the blend as often as its weights sum to.
+        Shapes: deep float32 [n, o].
         """
         network, unseen = self.network, self.unseen
-        assert network.companion is not None
-        assert unseen is not None
-        beside = fit_blend(unseen.logits, likelihood(self.target, unseen.logits, unseen.labels, self.class_weights))
-        answers = said_by(network.companion, rows)
-        flat = torch.stack([answers[name].double() * beside[PARTS.index(name)] for name in answers]).sum(0)
-        chosen = chosen_rows(len(encoded), MAX_ROWS)
-        deep = predict_in_batches(network, network.deep, encoded, self.settings.batch_tokens, chosen)
-        two = {DEEP: deep, LINE: flat}
-        loss = likelihood(self.target, two, rows.labels, self.class_weights)
-        of_deep, of_flat = fit_blend(two, loss)[[PARTS.index(DEEP), PARTS.index(LINE)]]
-        network.companion.set_mix([of_deep, *(of_flat * beside[1:])])
+        if network.companion is None or unseen is None:
+            return
+        rows = self._unseen(validation)
+        answers = {name: logits.double() for name, logits in said_by(network.companion, rows).items()}
+        chosen = chosen_rows(len(validation.encoded), MAX_ROWS)
+        of_deep = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
+        context = self._context(rows.batch.get(CONTEXT))
+        if deep is None:
+            beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context))
+            flat = torch.stack([answers[name] * beside[PARTS.index(name)] for name in answers]).sum(0)
+            pair = self._weights({DEEP: of_deep, LINE: flat}, rows.labels, context)
+            weights = pair[PARTS.index(LINE)] * beside
+            weights[PARTS.index(DEEP)] = pair[PARTS.index(DEEP)]
+        else:
+            known = {DEEP: deep[unseen.at], **unseen.logits}
+            joined = {name: torch.cat([known[name], each]) for name, each in {DEEP: of_deep, **answers}.items()}
+            before = self._context(unseen.context)
+            together = None if before is None or context is None else torch.cat([before, context])
+            weights = self._weights(joined, torch.cat([unseen.labels, rows.labels]), together)
+        network.companion.set_mix(weights)
+        self.weigh_context()
+
+    def weigh_context(self) -> None:
+        """Add the context's line to the blend as often as the weights of its parts sum to."""
+        if self.network.context is not None and self.network.companion is not None:
+            self.network.context.weight.mul_(self.network.companion.mix.sum())
+
+    def _weights(self, parts: Mapping[str, Tensor], labels: Tensor, context: Tensor | None) -> np.ndarray:
+        """Return the weights of parts to all of which the context is added. Shapes: [n, o] each."""
+        added = {name: logits.double() if context is None else logits + context for name, logits in parts.items()}
+        return fit_blend(added, likelihood(self.target, added, labels, self.class_weights))
+
+    @torch.no_grad()
+    def _context(self, columns: Tensor | None) -> Tensor | None:
+        """Return what the context columns of rows say. Shapes: float32 [n, k] -> float64 [n, o]."""
+        context = self.network.context
+        return None if context is None or columns is None else context(columns.to(self.network.device)).double().cpu()
 
     def _unseen(self, validation: LabelledRows) -> Rows:
         """Return rows that nothing was fitted on, with what the linear model of subwords says of them."""

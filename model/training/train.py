@@ -5,7 +5,9 @@ Nothing is written here: files are the caller's, checkpoints are kept by what it
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,12 +18,18 @@ from model.compute.device import deterministic, device
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.network.network import Network
-from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from model.settings import NetworkSettings, PretrainingSettings, TrainingPlan, TrainingSettings
 from model.training.calibration import calibrate, calibration_after_refit, correct_mean
+from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
-from model.training.inference import encode_once
+from model.training.inference import encode_once, predict_in_batches
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
 from model.training.optimisation import Checkpoints, History, Optimisation
+
+MAX_FOLDED_ROWS, MAX_FOLDED_TOKENS = 2_000, 20_000
+"""Up to so many, trainings on folds of the rows are short, and the validation rows alone say little."""
+N_FOLDS = 3
+"""Each takes nearly as long as the training itself."""
 
 
 def pretrain(
@@ -83,6 +91,7 @@ def train(
     with each epoch's entry of the history; what it raises ends the training.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
+    start = deepcopy(network) if companion and is_trained_by_folds(network, rows, validation) else None
     plan = settings.for_rows(int(rows.encoded.n_tokens.sum()))
     fit = Fit(network, features, rows, plan, companion)
     encoded_val, labels_val = validation.encoded, checked_labels(network, validation, "validation")
@@ -102,11 +111,14 @@ def train(
         if plan.epochs:
             optimisation = fit.optimisation("train", checkpoints, seconds, on_planned)
             history = fit.run(optimisation, validate, on_epoch)
+            plan = replace(plan, epochs=optimisation.n_steps / optimisation.steps_per_epoch)  # what time allowed
         fit.fit_linear()
         unseen = replace(validation, encoded=encoded_val)
-        fit.fit_companion(unseen)
-        fit.mix(unseen)
+        fit.mix_linear(encoded_val, labels_val)
         fit.fit_context()
+        fit.fit_companion(unseen)
+        deep = None if start is None else train_by_folds(start, features, rows, validation, plan)
+        fit.blend(unseen, deep)
         correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
         if plan.calibrate:
             calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
@@ -119,6 +131,45 @@ def train(
                 chosen = np.concatenate([chosen, len(rows.encoded) + chosen_val])
                 fit.fit_head(torch.cat([pooled, pooled_val]), chosen)
     return network.cpu().eval(), history
+
+
+def is_trained_by_folds(network: Network, rows: LabelledRows, validation: LabelledRows) -> bool:
+    """Return whether the rows are so few that trainings without some of them tell more than the validation rows do.
+
+    Later days are never among them: what is known of the next days must be learnt from days before.
+    """
+    is_few = 1 < len(rows.encoded) <= MAX_FOLDED_ROWS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
+    return can_have_companion(network) and is_few and validation.n_later_days is None
+
+
+def train_by_folds(
+    start: Network, features: Features, rows: LabelledRows, validation: LabelledRows, plan: TrainingPlan
+) -> Tensor:
+    """Return what the encoder says of each row when trained, from `start`, on the other folds of the rows.
+
+    The validation rows say when to stop, as they do where it is trained on all rows.
+    Shapes: returns float32 [n, o].
+    """
+    n_rows = len(rows.encoded)
+    n_folds = min(n_rows, N_FOLDS)
+    fold = fold_numbers(n_rows, n_folds, plan.seed)
+    labels = checked_labels(start, validation, "validation")
+    answers = torch.empty(0)
+    for number in range(n_folds):
+        network, held = deepcopy(start), np.flatnonzero(fold == number)
+        fit = Fit(network, features, rows.take(np.flatnonzero(fold != number)), plan)
+        if plan.probe:
+            fit.fit_head(*fit.encode_once())
+        if plan.epochs:
+            fit.run(
+                fit.optimisation(f"fold {number + 1} of {n_folds}", None),
+                partial(evaluate_loss, network, validation.encoded, labels, plan.batch_tokens, fit.class_weights),
+            )
+        network.eval()
+        found = predict_in_batches(network, network.deep, rows.encoded, plan.batch_tokens, held)
+        answers = answers if answers.numel() else torch.empty(n_rows, found.shape[1])
+        answers[held] = found
+    return answers
 
 
 def train_again(
@@ -147,9 +198,10 @@ def train_again(
         fit.fit_linear()
         if network.wide is not None and first.wide is not None:
             network.wide.mix.copy_(first.wide.mix)
+        fit.fit_context()
         network.companion = first.companion
         fit.fit_companion()
-        fit.fit_context()
+        fit.weigh_context()
         assert first.target is not None
         network.target = calibration_after_refit(first.target, n_later_days)
     return network.cpu().eval(), history

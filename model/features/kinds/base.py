@@ -137,6 +137,11 @@ class Kind(ABC, Generic[Fitted]):
         return {}
 
     @classmethod
+    def take(cls, arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays of the given rows alone. Shapes: int64 [b]."""
+        return {cls.input: arrays[cls.input][rows]} if cls.input in arrays else {}
+
+    @classmethod
     def inputs(cls) -> tuple[Input, ...]:
         """Return the inputs that the columns may have in a batch."""
         return (Input(name=cls.input),)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import TEXT
 from model.features.kinds.base import Arrays, Input, Json, Kind
-from model.features.ragged import padded
+from model.features.ragged import padded, taken_positions
 from model.features.subwords import bags, join, load_tokenizer, special_ids, tokenise, train_tokenizer
 
 if TYPE_CHECKING:
@@ -133,6 +133,21 @@ class Text(Kind[None]):
         if "text" not in arrays:
             return {}
         return {"text": padded(arrays["text"], arrays["offsets"], windows, np.int64(pad_id))}
+
+    @classmethod
+    def take(cls, arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the ragged arrays of the given rows alone."""
+        if "text" not in arrays:
+            return {}
+        windows, taken = rows, dict[str, np.ndarray]()
+        if "window_offsets" in arrays:
+            windows, taken["window_offsets"] = taken_positions(arrays["window_offsets"], rows)
+        at, taken["offsets"] = taken_positions(arrays["offsets"], windows)
+        taken["text"] = arrays["text"][at]
+        if "bag" in arrays:
+            at, taken["bag_offsets"] = taken_positions(arrays["bag_offsets"], rows)
+            taken |= {name: arrays[name][at] for name in ("bag", "bag_weights")}
+        return taken
 
     @classmethod
     def row_batch(cls, arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
