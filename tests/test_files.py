@@ -55,6 +55,20 @@ def test_folder_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["folder", "folder/b"]
 
 
+def test_file_of_a_new_folder_is_put_on_the_disk_once_before_it_is_seen(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("tasks.runtime.files._fsync", lambda path: synced.append(path.name))
+    with atomic_folder(tmp_path / "folder") as aside:
+        with atomic_file(aside / "sub" / "file") as temporary:
+            temporary.write_text("x")
+        assert synced == []
+        unfinished = aside.name
+    assert sorted(synced) == sorted(["file", "sub", unfinished, tmp_path.name])
+    with atomic_file(tmp_path / "folder" / "other") as temporary:
+        temporary.write_text("y")
+    assert synced[4:] == [temporary.name, "folder"]
+
+
 @pytest.mark.parametrize("writer", ["atomic_file", "atomic_folder"])
 def test_writer_who_is_killed_leaves_the_old_and_nothing_that_a_reader_looks_at(tmp_path, writer):
     place = tmp_path / ("dt=2024-01-01.parquet" if writer == "whole_file" else "folder")

@@ -232,3 +232,12 @@ def test_fraction_of_a_second_in_one_cell_does_not_lose_another_date(as_object):
     times = parse_time(cells.astype(object) if as_object else cells)
     assert times.dt.strftime("%Y-%m-%dT%H:%M:%S").tolist()[:2] == ["9999-12-31T00:00:00", "2024-01-01T08:00:00"]
     assert times.isna().tolist() == [False, False, True, True]
+
+
+def test_dates_are_read_as_their_texts_are():
+    days = [date(2024, 2, 29), None, date(1, 1, 1), date(9999, 12, 31), date(2024, 2, 29)]
+    texts = pd.Series([day and day.isoformat() for day in days], index=[4, 3, 9, 8, 7], dtype="str")
+    pd.testing.assert_series_equal(parse_time(pd.Series(days, texts.index, dtype=object)), parse_time(texts))
+    assert parse_time(pd.Series([None, None], dtype=object)).isna().all()
+    mixed = pd.Series([date(2024, 2, 29), "2024-03-01T05:00:00+05:00"], dtype=object)
+    assert parse_time(mixed).dt.strftime("%m-%d").tolist() == ["02-29", "03-01"]

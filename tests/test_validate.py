@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from datetime import date
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from builders import a_product, accept_days, raw_labels, raw_rows
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -358,6 +361,21 @@ def test_no_label_yet_is_no_mistake():
         AS_OF,
     )
     assert report()["labels"] == {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
+
+
+def test_charts_and_distributions_are_loaded_when_they_are_used_and_not_before():
+    code = """
+import gc, sys
+from tasks.quality.expectations import SELDOM_USED, great_expectations
+great_expectations()
+assert gc.isenabled() and "_LoadedWhenUsed" not in [getattr(each, "__name__", "") for each in sys.meta_path]
+loaded = {name: {"scipy.stats._stats_py", "altair.vegalite"} & {*sys.modules} for name in SELDOM_USED}
+assert [type(sys.modules[name]).__name__ for name in SELDOM_USED] == ["_LazyModule"] * 2, loaded
+assert not any(loaded.values()), loaded
+assert sys.modules["scipy.stats"].norm.cdf(0) == 0.5
+assert sys.modules["altair"].Chart.__name__ == "Chart"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_same_rows_give_the_same_bytes():

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from builders import a_product, accept_days
 
 from tasks.quality.checks import Check
 from tasks.quality.duplicates.key_index import KeyIndex, distinct, is_repeated
+from tasks.rows.corrections import Delivered
 from tasks.rows.decisions import Correction, file_of, read_decisions, write_decisions
 from tasks.rows.keys import key_digests
 from tasks.rows.partitions import Partitions, read_tables
 from tasks.rows.raw_archive import RawIndex
+from tasks.rows.versions import History
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -262,6 +265,28 @@ def test_index_of_keys_knows_what_comparing_all_knows(tmp_path):
     taken = index.days_that_take(wanted)
     known = {(tuple(key), number) for key, number in zip(taken.keys.tolist(), taken.day.tolist(), strict=True)}
     assert known == {(key, (at - date(1970, 1, 1)).days) for key, at in rows if list(key) in wanted.tolist()}
+
+
+def test_ids_of_rows_of_many_days_are_those_of_each_day_alone():
+    kinds = [
+        {"parcel_id": ["a", "a", "a"], "n": pd.array([1, 1, None], "Int64")},
+        {"parcel_id": ["a", "a", "a"], "n": [1, 1, 2]},
+        {"parcel_id": ["a", "b"], "note": ["x", None]},
+    ]
+    for number in range(9):
+        rows = pd.DataFrame(kinds[number % 3]).assign(day=day(number).isoformat())
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        for kind in ("rows", "labels"):
+            Partitions(PATHS.raw / kind).write(day(number), table.replace_schema_metadata())
+    Partitions(PATHS.raw / "rows").compact(day(100))
+    days, history = [day(number) for number in range(9)], History(PATHS.raw, day(9))
+    for kind in ("rows", "labels"):
+        delivered = Delivered(kind, PATHS.raw, history)
+        for pattern in ([True, True, True], [False, True, False], [True, False, True]):
+            wanted = [np.array(pattern[: delivered.n_rows(each)]) for each in days]
+            alone = [ids for each, some in zip(days, wanted, strict=True) for ids in delivered.row_ids(each, some)]
+            assert delivered.row_ids_of(days, wanted) == alone
+    assert len({*delivered.row_ids(days[0], np.ones(3, bool))}) == 3
 
 
 def test_keys_that_share_half_a_digest_are_two():

@@ -6,7 +6,7 @@ is counted once, where it arrived.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -87,16 +87,25 @@ class Delivered:
         found = {day: list[str]() for day in days}
         wanted_of = {day: rows for day, rows in zip(days, wanted, strict=True) if rows.any()}
         as_stored = [day for day in wanted_of if self.table == "labels" or not self.history.has_versions(day)]
-        for alike, n_rows, table in self._stored.alike(as_stored):
-            chosen = np.concatenate([wanted_of[day] for day in alike])
-            number = np.repeat(np.arange(len(alike)), n_rows)[chosen]
-            rows = table.filter(pa.array(chosen)).to_pandas(integer_object_nulls=True)
-            ids = row_ids(rows, of=number, from_last=True).to_numpy(object)
-            for place, day in enumerate(alike):
-                found[day] = list(ids[number == place])
+        for days_of_rows, table in self._chosen(as_stored, wanted_of):
+            rows = table.to_pandas(integer_object_nulls=True)
+            ids = row_ids(rows, of=days_of_rows, from_last=True)
+            for day, each in zip(days_of_rows, ids, strict=True):
+                found[day].append(each)
         others = wanted_of.keys() - {*as_stored}
         found |= {day: self.row_ids(day, wanted_of[day]) for day in others}
         return [each for day in days for each in found[day]]
+
+    def _chosen(self, days: Sequence[date], wanted: Mapping[date, np.ndarray]) -> Iterator[tuple[list[date], pa.Table]]:
+        """Yield the wanted rows of dates with the date of each: together those that have the same columns and types."""
+        by_schema: dict[bytes, list[tuple[list[date], pa.Table]]] = {}
+        for alike, n_rows, table in self._stored.alike(days):
+            chosen = np.concatenate([wanted[day] for day in alike])
+            number = np.repeat(np.arange(len(alike)), n_rows)[chosen]
+            part = [alike[place] for place in number], table.filter(pa.array(chosen))
+            by_schema.setdefault(table.schema.serialize().to_pybytes(), []).append(part)
+        for parts in by_schema.values():
+            yield [day for dates, _ in parts for day in dates], pa.concat_tables([table for _, table in parts])
 
     def row_ids(self, day: date, wanted: np.ndarray) -> list[str]:
         """Return the ids of some rows of a date, by which corrections name them. Shapes: bool [n], n the day's rows.

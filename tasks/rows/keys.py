@@ -86,10 +86,10 @@ def row_hashes(table: pd.DataFrame) -> list[int]:
     return [int(value) for value in hashes]
 
 
-def row_ids(table: pd.DataFrame, *, from_last: bool = False, of: np.ndarray | None = None) -> pd.Series:
+def row_ids(table: pd.DataFrame, *, from_last: bool = False, of: Sequence[object] | None = None) -> pd.Series:
     """Return an id per row: a hash of its cells and, for the second and later ones of equal rows, `#` and a number.
 
-    `of` names the date of each row, where there are several: those of one are numbered. Shapes: int64 [n].
+    `of` names the date of each row, where there are several: those of one are numbered.
 
     Equal rows are numbered from the first, so that ids stay when rows are appended, or with `from_last` from the last,
     so that the ids of a table's last rows need none of the earlier ones.
@@ -98,7 +98,7 @@ def row_ids(table: pd.DataFrame, *, from_last: bool = False, of: np.ndarray | No
     ['', '', '1']
     """
     hashes = pd.Series([f"{value:016x}" for value in row_hashes(table)], index=table.index, dtype="str")
-    groups = [hashes] if of is None else [hashes, of]
+    groups = [hashes] if of is None else [hashes, pd.Series(of, table.index)]
     number = hashes.groupby(groups).cumcount(ascending=not from_last).astype("str")
     return hashes.where(number == "0", hashes + "#" + number)
 

@@ -20,12 +20,15 @@ from tasks.runtime.errors import UserError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it becomes `path` in one step, on failure nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}{_unfinished()}")
+    is_seen = not any(part.endswith(_unfinished()) for part in path.parent.parts)
     try:
         yield temporary
-        _fsync(temporary)
+        if is_seen:  # what is in a folder of `atomic_folder` is put on the disk once, before the folder is seen
+            _fsync(temporary)
         temporary.replace(path)
-        _fsync(path.parent)
+        if is_seen:
+            _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -38,7 +41,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     puts back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = path.with_name(f".{path.name}.tmp-{os.getpid()}"), path.with_name(f".{path.name}.old")
+    temporary, old = path.with_name(f".{path.name}{_unfinished()}"), path.with_name(f".{path.name}.old")
     if old.exists() and not path.exists():
         old.rename(path)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -90,6 +93,11 @@ def folder_sha256(folder: Path) -> str:
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _unfinished() -> str:
+    """Return the end of the name of what this process has not finished."""
+    return f".tmp-{os.getpid()}"
 
 
 def _fsync(path: Path) -> None:

@@ -7,7 +7,6 @@ days since 1970). It follows from the keys of its days alone. The arrays are map
 the places where they would be are looked at. Whether a row repeats a key follows from the days before its own.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -86,8 +85,6 @@ class Taken:
         with atomic_file(file) as temporary, temporary.open("wb") as handle:
             for part, dtype in ((self.high, "<u8"), (self.low, "<u8"), (self.day, "<i4")):
                 handle.write(np.ascontiguousarray(part, dtype).tobytes())
-            handle.flush()
-            os.fsync(handle.fileno())
 
 
 def day_number(day: date) -> int:
