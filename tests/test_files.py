@@ -55,7 +55,7 @@ def test_folder_that_fails_while_it_is_written_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["folder", "folder/b"]
 
 
-def test_file_of_a_new_folder_is_put_on_the_disk_once_before_it_is_seen(tmp_path, monkeypatch):
+def test_file_of_a_new_folder_is_synced_once_before_it_is_seen(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr("tasks.runtime.files._fsync", lambda path: synced.append(path.name))
     with atomic_folder(tmp_path / "folder") as aside:

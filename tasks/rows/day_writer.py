@@ -3,6 +3,7 @@
 The bytes are those of writing each date and compacting at the end, without a file for each date of a history.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -35,6 +36,7 @@ class DayWriter:
         self._folder, self._newest = folder, newest
         self._last = newest or max(folder.days(), default=date.min)
         self._held: dict[date, dict[date, pa.Table]] = {}
+        self._n_bytes: Counter[date] = Counter()
 
     def write(self, day: date, rows: pd.DataFrame | pa.Table) -> None:
         """Write the rows of a date in place of those that it had, at the latest by `flush`."""
@@ -45,9 +47,10 @@ class DayWriter:
         self._last = max(self._last, day)
         month = first_of_month(day)
         self._held.setdefault(month, {})[day] = table
+        self._n_bytes[month] += table.nbytes
         for before in [each for each in self._held if each < month and is_old(each, self._last)]:
-            self._folder.add_to_month(self._held.pop(before))
-        if self._n_bytes() > BYTES_HELD:
+            self._folder.add_to_month(self._taken(before))
+        if self._n_bytes.total() > BYTES_HELD:
             self._write_days(min(self._held))
 
     def remove(self, days: Iterable[date]) -> None:
@@ -58,13 +61,14 @@ class DayWriter:
         """Write what is held."""
         for month in [*self._held]:
             if is_old(month, self._last):
-                self._folder.add_to_month(self._held.pop(month))
+                self._folder.add_to_month(self._taken(month))
             else:
                 self._write_days(month)
 
     def _write_days(self, month: date) -> None:
-        for day, table in self._held.pop(month).items():
+        for day, table in self._taken(month).items():
             self._folder.write(day, table)
 
-    def _n_bytes(self) -> int:
-        return sum(table.nbytes for days in self._held.values() for table in days.values())
+    def _taken(self, month: date) -> dict[date, pa.Table]:
+        self._n_bytes.pop(month)
+        return self._held.pop(month)

@@ -98,7 +98,7 @@ def row_ids(table: pd.DataFrame, *, from_last: bool = False, of: Sequence[object
     ['', '', '1']
     """
     hashes = pd.Series([f"{value:016x}" for value in row_hashes(table)], index=table.index, dtype="str")
-    groups = [hashes] if of is None else [hashes, pd.Series(of, table.index)]
+    groups = [hashes] if of is None else [hashes, pd.Series([*map(str, of)], table.index)]
     number = hashes.groupby(groups).cumcount(ascending=not from_last).astype("str")
     return hashes.where(number == "0", hashes + "#" + number)
 
