@@ -158,20 +158,33 @@ class Storing:
         self.index.rows[name] = StoredDay(rows=len(stored), digest=content_digest(stored))
         self.counts["rows_new"] += len(stored)
         names = [*product.key, product.target.name, LABELLED]
-        self._store_labels(day, table.select(names).to_pandas(integer_object_nulls=True))
+        known = self.window.label_known(day)
+        if known < self.window.as_of and self._are_labels_new(day) and all(map(_is_flat, table.select(names).columns)):
+            self._write_labels(known, day, self._labels_of(table))
+        else:
+            self._store_labels(day, table.select(names).to_pandas(integer_object_nulls=True))
+
+    def _are_labels_new(self, day: date) -> bool:
+        return self.window.label_is_new(day) and not self.beside.may_have_labels(day)
 
     def _store_labels(self, day: date, rows: pd.DataFrame) -> None:
         """Store the labels of a date that came on time; those of a date that may have some are compared with them."""
         known, names = self.window.label_known(day), [*self.product.key, self.product.target.name]
-        if not self.window.label_is_new(day) or self.beside.may_have_labels(day):
+        if not self._are_labels_new(day):
             if known <= self.window.as_of:
                 self.labels_compared.append(rows[[*names, LABELLED]].assign(dt=day.isoformat()))
             return
         labels = rows.loc[rows[LABELLED].astype(bool), names]
-        self.counts["labels_new"] += len(labels)
         if known == self.window.as_of and len(labels):  # others become known on it, too
+            self.counts["labels_new"] += len(labels)
             self.labels_of_today.append(labels.assign(dt=day.isoformat()))
-        elif len(labels):
+        else:
+            self._write_labels(known, day, _as_table(labels))
+
+    def _write_labels(self, known: date, day: date, labels: pa.Table) -> None:
+        """Write the labels of a date that came on time, if it has any."""
+        self.counts["labels_new"] += len(labels)
+        if len(labels):
             self._note_labels(self._labels.write, known, labels, (day.isoformat(), day.isoformat()))
 
     def _compare(self) -> None:
@@ -192,10 +205,9 @@ class Storing:
         if known in self.index.labels:
             rows = joined([self.index.read("labels", [known]), rows])
         write = self.index.partitions("labels").write
-        self._note_labels(write, self.window.as_of, rows.drop(columns="dt"), (min(days), max(days)))
+        self._note_labels(write, self.window.as_of, _as_table(rows.drop(columns="dt")), (min(days), max(days)))
 
-    def _note_labels(self, write: Write, known: date, labels: pd.DataFrame, of: tuple[str, str]) -> None:
-        table = canonical(pa.Table.from_pandas(labels.apply(storable), preserve_index=False))
+    def _note_labels(self, write: Write, known: date, table: pa.Table, of: tuple[str, str]) -> None:
         write(known, table)
         self.index.labels[known.isoformat()] = StoredDay(rows=len(table), digest=content_digest(table), of=of)
 
@@ -224,6 +236,16 @@ class Storing:
             keys_written_otherwise=delivered.n_rewritten,
             **counts,
         )
+
+
+def _as_table(labels: pd.DataFrame) -> pa.Table:
+    return canonical(pa.Table.from_pandas(labels.apply(storable), preserve_index=False))
+
+
+def _is_flat(column: pa.ChunkedArray) -> bool:
+    """Return whether cells are single values, which are stored alike whether pandas has seen them or not."""
+    kind = column.type
+    return bool(pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def _row_columns(names: list[str], product: Product) -> list[str]:
