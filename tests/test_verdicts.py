@@ -3,6 +3,7 @@
 import random
 import shutil
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,70 @@ def test_kill_between_the_two_folders_leaves_what_the_next_run_mends():
     shutil.copytree("valid before", PATHS.valid)  # quarantine has taken its place, the valid rows have not
     run(tiny(RULES[:1]), 5)
     assert state() == wanted
+
+
+class KilledError(BaseException):
+    """No handler of ours catches it."""
+
+
+def test_validate_that_is_killed_before_any_rename_is_made_good_by_the_next(monkeypatch):
+    for number in range(6):
+        store(number, [f"{number}-{i}" for i in range(20)], ["-1", *["1"] * 19])
+    first_load(4)
+    run(tiny(RULES[:1]), 4)
+    shutil.copytree("data", "before")
+    run(tiny(RULES[:1]), 5)
+    wanted = state()
+    for nth in range(5):
+        shutil.rmtree("data")
+        shutil.copytree("before", "data")
+        assert is_killed_at(nth, partial(run, tiny(RULES[:1]), 5), monkeypatch) == (nth < 4)
+        run(tiny(RULES[:1]), 5)
+        assert state() == wanted
+
+
+def is_killed_at(nth, act, monkeypatch):
+    """Act, but for the nth rename and all that comes after it, and return whether there was one."""
+    changes, rename, rmtree = [], Path.rename, shutil.rmtree
+
+    def killing(path, to):
+        changes.append(path)
+        if len(changes) > nth:
+            raise KilledError
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killing)
+        # A process that is killed tidies nothing.
+        patch.setattr(shutil, "rmtree", lambda *args, **kw: None if len(changes) > nth else rmtree(*args, **kw))
+        try:
+            act()
+        except KilledError:
+            return True
+    return False
+
+
+def test_expectation_for_some_rows_alone_judges_each_day_as_all_days(judged):
+    rule = {
+        "type": "expect_column_values_to_be_between",
+        "severity": "warning",
+        "kwargs": {"column": "weight_kg", "max_value": 5, "row_condition": 'depot=="A"', "condition_parser": "pandas"},
+    }
+    for number in range(5):
+        keys = [f"{number}-{i}" for i in range(20)]
+        store(number, keys, [str(1 + 9 * (place in (number, 7))) for place in range(20)])
+    for number in (1, 3):
+        rows = Partitions(PATHS.raw / "rows").read([day(number)]).drop(columns="dt")
+        rows.loc[7, "depot"] = "B"
+        Partitions(PATHS.raw / "rows").write(day(number), rows)
+    first_load(3)
+    for number in (3, 4):
+        assert run(tiny([rule]), number) is None
+        assert anew(tiny([rule]), number) == (None, state())
+    bad = read_tables(PATHS.quarantine / "rows")
+    expected = {f"{number}-{place}" for number in range(5) for place in (number, 7)} - {"1-7", "3-7"}
+    assert sorted(bad["parcel_id"]) == sorted(expected)
+    assert judged[:5] == ["01-01", "01-02", "01-03", "01-04", "01-01"]
 
 
 def test_run_of_an_earlier_date_gives_what_it_gave(capsys):
