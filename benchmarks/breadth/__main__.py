@@ -1,16 +1,16 @@
 """Measure a part of the benchmark, or go on with it: `python -m benchmarks.breadth --splits 1 --only LightGBM`.
 
 What has a line already is not measured again. `make bench BENCH=breadth` measures all of it and writes the page; this
-command writes nothing but lines, or, with --page, the page from the lines that there are.
+command writes nothing but lines, or, with --page, the page from the lines that there are, which it keeps in
+benchmarks/results.
 """
 
 import argparse
 import os
 
-from benchmarks.breadth import measure, report
+from benchmarks.breadth import lines, measure, report, tables
 from benchmarks.breadth.schedule import AUTOGLUON, OURS, TUNED
 from benchmarks.breadth.sets import UNSEEN
-from benchmarks.breadth.tables import MAKERS
 from benchmarks.page import write_page
 from benchmarks.report import show, write
 
@@ -19,6 +19,7 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.breadth", description=__doc__)
     parser.add_argument("--sets", default="", help="names with commas between them, or seen or unseen; default: all")
+    parser.add_argument("--most-rows", type=int, default=500_000, help="leave out the sets that have more")
     parser.add_argument("--splits", type=int, default=5, help="the first so many splits")
     names = (OURS, *TUNED, *AUTOGLUON)
     parser.add_argument("--only", action="append", choices=names, help="a competitor; may be given several times")
@@ -26,9 +27,11 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="measure nothing; write the page")
     given = parser.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    groups = {"seen": tuple(name for name in MAKERS if name not in UNSEEN), "unseen": tuple(UNSEEN)}
+    groups = {"seen": tuple(name for name in tables.MAKERS if name not in UNSEEN), "unseen": tuple(UNSEEN)}
     sets = groups.get(given.sets, tuple(filter(None, given.sets.split(","))))
+    sets = tuple(one.name for one in tables.sets(sets) if one.n_rows <= given.most_rows)
     if given.page:
+        lines.keep()
         result = report(sets, given.splits)
         show(result)
         write(result)

@@ -153,7 +153,7 @@ def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
     if not ranks:
         return None
     means = {competitor: round(float(np.mean([each[competitor] for each in ranks])), 2) for competitor in ranks[0]}
-    return {"sets": name, "of them": len(ranks), **means}
+    return {"sets": name, "measured": len(ranks), **means}
 
 
 def _cost(each: Measured) -> dict[str, Any]:
