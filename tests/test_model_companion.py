@@ -157,12 +157,13 @@ def test_few_rows_leave_a_part_its_share_that_is_hardly_behind_and_many_decide()
     near = truth + 0.5 * torch.from_numpy(random.normal(size=truth.shape))
     far = near + 0.3 * torch.from_numpy(random.normal(size=truth.shape))
 
-    def weights(n):
-        return fit_blend({LINE: near[:n], DEEP: far[:n]}, lambda answers: ((answers - truth[:n]) ** 2).sum() / 0.5)
+    def weight(n, n_observed=None):
+        parts = {LINE: near[:n], DEEP: far[:n]}
+        return fit_blend(parts, lambda answers: ((answers - truth[:n]) ** 2).sum() / 0.5, n_observed)[PARTS.index(DEEP)]
 
-    few, many = (weights(n)[PARTS.index(DEEP)] for n in (20, 3000))
-    assert few > 0.1
-    assert many == 0
+    assert weight(20) > 0.1
+    assert weight(3000) == 0
+    assert weight(3000, n_observed=20) > 0.1  # rows of two days
 
 
 def test_encoder_says_of_a_row_what_it_learnt_without_that_row():

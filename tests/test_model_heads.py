@@ -21,6 +21,7 @@ from model.evaluation.metrics import bootstrap_interval, evaluate_scores
 from model.features.fitted import Features
 from model.heads import HEADS, TASKS, head_of
 from model.heads.base import Head
+from model.heads.estimators import MOST_TREES, boosted_classifier
 from model.network.network import Network
 from model.network.store import save_model
 from model.scoring.export import export_onnx
@@ -240,3 +241,14 @@ def test_importing_the_heads_imports_nothing_heavy():
     code = f"import sys, model.heads; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_baseline_of_many_classes_is_quick_and_does_not_run_wild():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(60, 8)) * 1.5
+    y = random.permutation(np.repeat(np.arange(60), 20))
+    inputs = centres[y] + random.normal(size=(len(y), 8))
+    trees = boosted_classifier([False] * 8, y, 0)
+    assert trees.max_iter * 60 <= MOST_TREES
+    assert trees.set_params(max_iter=20).fit(inputs[:900], y[:900]).score(inputs[900:], y[900:]) > 0.25
+    assert boosted_classifier([False] * 8, y % 3, 0).max_iter == 100

@@ -9,14 +9,26 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
+MOST_ROUNDS, FEWEST_ROUNDS = 100, 20
+MOST_TREES = 4_000
+"""Trees of all classes, or labels, together: each round makes one for each, and of hundreds they take minutes."""
+RATE, SLOW_RATE = 0.1, 0.05
+"""Of 200 classes of 25 rows each, 20 rounds at 0.05 tell 39 % of unseen rows, 100 at 0.1 run wild and tell 14 %."""
+
 
 def boosted_classifier(is_category: Sequence[bool], y: np.ndarray, seed: int) -> HistGradientBoostingClassifier:
     """Return boosted trees for the labels y, which may be several columns with one model each."""
     # To know when to stop they hold out rows of each class, where there are many rows; of one row they cannot.
     rarest = min(np.unique(column, return_counts=True)[1].min() for column in y.reshape(len(y), -1).T)
     early_stopping = "auto" if rarest > 1 else False
+    n_trees_a_round = y.shape[1] if y.ndim > 1 else len(np.unique(y))
+    rounds = int(np.clip(MOST_TREES // n_trees_a_round, FEWEST_ROUNDS, MOST_ROUNDS))
     return HistGradientBoostingClassifier(
-        categorical_features=is_category, random_state=seed, early_stopping=early_stopping
+        categorical_features=is_category,
+        random_state=seed,
+        early_stopping=early_stopping,
+        max_iter=rounds,
+        learning_rate=RATE if rounds == MOST_ROUNDS else SLOW_RATE,
     )
 
 

@@ -23,10 +23,22 @@ CAUTION = 3.0
 Source: Grünwald and van Ommen 2017, "Inconsistency of Bayesian Inference for Misspecified Linear Models"."""
 LEAST_SHARE = 0.05
 """A part with less than this share of all weight is not worth being computed."""
+ROWS_OF_A_DAY = 10
+"""As so many rows count those of one day at most, where rows are of later days: what a day has in common decides which
+part is right about it, and the next week's days have something else in common."""
+
+
+def observed_rows(n_rows: int, n_later_days: int | None) -> int:
+    """Return as how many observations rows count, which are of so many later days, or of the same days.
+
+    >>> observed_rows(6_556, n_later_days=7), observed_rows(30, n_later_days=30), observed_rows(6_556, None)
+    (70, 30, 6556)
+    """
+    return n_rows if n_later_days is None else min(n_rows, ROWS_OF_A_DAY * n_later_days)
 
 
 def fit_blend(
-    parts: Mapping[str, Tensor], loss: Callable[[Tensor], Tensor], cost: float = COST_OF_A_PART
+    parts: Mapping[str, Tensor], loss: Callable[[Tensor], Tensor], n_observed: int | None = None
 ) -> np.ndarray:
     """Return the weight of each of the p parts, 0 for one that is not worth its cost.
 
@@ -38,6 +50,7 @@ def fit_blend(
     """
     totals, choices = [], []
     n_rows = max(1, *map(len, parts.values()))
+    evidence = 1.0 if n_observed is None else n_observed / n_rows
     for size in range(1, len(parts) + 1):
         for chosen in itertools.combinations(parts, size):
             logits, moves = [parts[part].double() for part in chosen], torch.zeros(size, dtype=torch.float64)
@@ -46,10 +59,10 @@ def fit_blend(
             def objective(logits: list[Tensor] = logits, moves: Tensor = moves) -> Tensor:
                 weights = moves.exp() / len(logits)
                 blend = torch.stack(logits, -1) @ weights
-                return (loss(blend) + moves.square().sum() / 2) / n_rows
+                return (evidence * loss(blend) + moves.square().sum() / 2) / n_rows
 
             minimise([moves], objective)
-            totals.append(float(objective().detach()) * n_rows + cost * size)
+            totals.append(float(objective().detach()) * n_rows + COST_OF_A_PART * size)
             choices.append(np.zeros(len(PARTS)))
             choices[-1][[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
     likelihoods = np.exp(-(np.array(totals) - min(totals)) / CAUTION)

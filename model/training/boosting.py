@@ -114,7 +114,6 @@ def _estimator(head: Head, shape: tuple[int, ...], y: np.ndarray, seed: int) -> 
         categorical_features=None,
         early_stopping=False,
         warm_start=True,
-        learning_rate=0.1,
         max_leaf_nodes=12 if is_small else 31,
         min_samples_leaf=int(np.clip(n_rows // 60, 3, 20)),
         l2_regularization=1.0,

@@ -17,7 +17,7 @@ from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
 from model.settings import TrainingPlan
-from model.training.blending import fit_blend, likelihood
+from model.training.blending import fit_blend, likelihood, observed_rows
 from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
     FEW_ROWS,
@@ -176,9 +176,10 @@ class Fit:
         of_deep = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
         context = self._context(rows.batch.get(CONTEXT))
         if deep is None:
-            beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context))
+            n_days = validation.n_later_days
+            beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context), n_days)
             flat = torch.stack([answers[name] * beside[PARTS.index(name)] for name in answers]).sum(0)
-            pair = self._weights({DEEP: of_deep, LINE: flat}, rows.labels, context)
+            pair = self._weights({DEEP: of_deep, LINE: flat}, rows.labels, context, n_days)
             weights = pair[PARTS.index(LINE)] * beside
             weights[PARTS.index(DEEP)] = pair[PARTS.index(DEEP)]
         else:
@@ -195,10 +196,13 @@ class Fit:
         if self.network.context is not None and self.network.companion is not None:
             self.network.context.weight.mul_(self.network.companion.mix.sum())
 
-    def _weights(self, parts: Mapping[str, Tensor], labels: Tensor, context: Tensor | None) -> np.ndarray:
+    def _weights(
+        self, parts: Mapping[str, Tensor], labels: Tensor, context: Tensor | None, n_later_days: int | None = None
+    ) -> np.ndarray:
         """Return the weights of parts to all of which the context is added. Shapes: [n, o] each."""
         added = {name: logits.double() if context is None else logits + context for name, logits in parts.items()}
-        return fit_blend(added, likelihood(self.target, added, labels, self.class_weights))
+        loss = likelihood(self.target, added, labels, self.class_weights)
+        return fit_blend(added, loss, observed_rows(len(labels), n_later_days))
 
     @torch.no_grad()
     def _context(self, columns: Tensor | None) -> Tensor | None:
