@@ -133,6 +133,13 @@ class Fit:
         self.network.load_state_dict(optimisation.best)
         return history
 
+    def fit_beside_encoder(self, validation: LabelledRows, labels: Tensor) -> None:
+        """Fit what stands beside the trained encoder, of a companion all but its weights; `labels`: of `validation`."""
+        self.fit_linear()
+        self.mix_linear(validation.encoded, labels)
+        self.fit_context()  # before the companion: trees know their own rows and leave nothing of them
+        self.fit_companion(validation)
+
     def fit_linear(self) -> None:
         """Fit the linear model of subwords, if there is one, to the rows of all parts."""
         self.network.eval()

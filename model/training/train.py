@@ -85,10 +85,10 @@ def train(
 
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
     the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
-    caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns
-    score beside it. Where all steps would take longer than `seconds` on this machine, fewer are taken; `on_planned` is
-    called with the epochs that they make, which declared as such are the same training again. `on_epoch` is called
-    with each epoch's entry of the history; what it raises ends the training.
+    caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns score beside it. Where all
+    steps would take longer than `seconds` on this machine, fewer are taken; `on_planned` is called with the epochs that
+    they make, which declared as such are the same training again. `on_epoch` is called with each epoch's entry of the
+    history; what it raises ends the training.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     start = deepcopy(network) if companion and is_trained_by_folds(network, rows, validation) else None
@@ -112,13 +112,9 @@ def train(
             optimisation = fit.optimisation("train", checkpoints, seconds, on_planned)
             history = fit.run(optimisation, validate, on_epoch)
             plan = replace(plan, epochs=optimisation.n_steps / optimisation.steps_per_epoch)  # what time allowed
-        fit.fit_linear()
         unseen = replace(validation, encoded=encoded_val)
-        fit.mix_linear(encoded_val, labels_val)
-        fit.fit_context()
-        fit.fit_companion(unseen)
-        deep = None if start is None else train_by_folds(start, features, rows, validation, plan)
-        fit.blend(unseen, deep)
+        fit.fit_beside_encoder(unseen, labels_val)
+        fit.blend(unseen, start and train_by_folds(start, features, rows, validation, plan))
         correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
         if plan.calibrate:
             calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
