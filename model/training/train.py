@@ -106,15 +106,15 @@ def train(
             pooled, chosen = fit.encode_once()
             if is_probe_alone:  # what the encoder says of a row is the same from here on
                 encoded_val, pooled_val, chosen_val = encode_once(network, encoded_val, plan.batch_tokens)
-            train_loss = fit.fit_head(pooled, chosen)
-            history = [{"epoch": 0.0, "train_loss": train_loss, "val_loss": validate()}]
+            history = [{"epoch": 0.0, "train_loss": fit.fit_head(pooled, chosen), "val_loss": validate()}]
         if plan.epochs:
             optimisation = fit.optimisation("train", checkpoints, seconds, on_planned)
             history = fit.run(optimisation, validate, on_epoch)
             plan = replace(plan, epochs=optimisation.n_steps / optimisation.steps_per_epoch)  # what time allowed
         unseen = replace(validation, encoded=encoded_val)
         fit.fit_beside_encoder(unseen, labels_val)
-        fit.blend(unseen, start and train_by_folds(start, features, rows, validation, plan))
+        deep = None if start is None else train_by_folds(start, features, rows, validation, plan)
+        fit.blend(unseen, deep)
         correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
         if plan.calibrate:
             calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
