@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import DAG, Param, chain, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.nights import NightTimetable
 from tasks import STAGES, params
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.surroundings import explained
@@ -62,15 +63,28 @@ def classify_failure(work: Callable[[], T]) -> T:
 @task
 def start(product: str, kind: str, time_zone: str) -> Json:
     """Open the run: settle its as_of, which the log says first, its revision and its champion."""
-    from tasks.runs.dates import run_date
-    from tasks.runs.steps import open_run
+    from tasks.runs.dates import BACKFILL, backfill_of, run_date
+    from tasks.runs.steps import open_run, standing_night
 
     context = get_current_context()
     given, dag_run = context["params"], context["dag_run"]
     date = classify_failure(lambda: run_date(given["as_of"], dag_run, time_zone))
     print(date, flush=True)
+    is_asked_for = given["force"] or dag_run.run_type != BACKFILL or dag_run.clear_number
+    if kind == "predict" and not is_asked_for:
+        line = classify_failure(lambda: standing_night(product, date.as_of))
+        if line:
+            raise AirflowSkipException(line)
     run = classify_failure(
-        lambda: open_run(product, kind, date.as_of, dag_run.run_id, shards=given.get("shards"), force=given["force"])
+        lambda: open_run(
+            product,
+            kind,
+            date.as_of,
+            dag_run.run_id,
+            shards=given.get("shards"),
+            force=given["force"],
+            backfill=backfill_of(dag_run.conf, dag_run),
+        )
     )
     print(
         f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
@@ -240,7 +254,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         dag_id=f"{kind}__{product.name}",
         description=product.description,
         doc_md=explanation(product, kind),
-        schedule=schedule and CronTriggerTimetable(schedule, timezone=product.time_zone),
+        schedule=schedule and NightTimetable(schedule, timezone=product.time_zone),
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from airflow.sdk.exceptions import AirflowSkipException
 from builders import declared
 from conftest import ROOT, environment
 from jinja2.nativetypes import NativeEnvironment
 
 from tasks import STAGES, params
 from tasks.commands.embedded.environment import airflow_settings
+from tasks.runs.dates import Backfill
 from tasks.runs.experiments import Run
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.results import Result
@@ -37,6 +39,7 @@ def serialised(tmp_path, seed: int, **settings: str) -> dict:
         PYTHONPATH=str(ROOT),
         AIRFLOW_HOME=str(tmp_path / "airflow"),
         AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(ROOT / "dags" / "plugins"),
         **settings,
     )
     done = subprocess.run(
@@ -74,7 +77,8 @@ def test_every_product_has_its_two_dags_on_its_schedules(module):
         for kind, schedule in (("train", product.schedule.retrain), ("predict", product.schedule.predict)):
             dag = getattr(module, f"{kind}__{name}")
             assert dag.dag_id == f"{kind}__{name}"
-            due = dag.schedule and (dag.schedule.expression, str(dag.schedule.timezone))
+            stored = dag.schedule and dag.schedule.serialize()
+            due = stored and (stored["expression"], stored["timezone"])
             assert due == (schedule and (schedule, product.time_zone))
             assert dag.catchup is False
 
@@ -232,6 +236,7 @@ def test_log_of_start_begins_with_the_date_and_its_reason(module, monkeypatch, c
         data_interval_end=due,
         run_after=due,
         run_type="scheduled",
+        conf=None,
     )
     context = {"params": {"as_of": None, "force": False}, "dag_run": dag_run}
     monkeypatch.setattr(module, "get_current_context", lambda: context)
@@ -242,6 +247,43 @@ def test_log_of_start_begins_with_the_date_and_its_reason(module, monkeypatch, c
     assert asked == [("tiny", "predict", "2013-07-01", "r")]
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "as_of 2013-07-01 (the day before 2013-07-02 03:00 in Asia/Tokyo)"
+
+
+@pytest.mark.parametrize(
+    ("run_type", "force", "cleared", "is_made"),
+    [
+        ("backfill", False, 0, False),
+        ("backfill", True, 0, True),
+        ("backfill", False, 1, True),
+        ("scheduled", False, 0, True),
+        ("manual", False, 0, True),
+    ],
+)
+def test_backfill_leaves_nights_alone_that_stand(module, monkeypatch, run_type, force, cleared, is_made):
+    """Unless a person has asked for them by force, or by clearing the run."""
+    day = datetime(2013, 7, 2, 3, tzinfo=UTC)
+    dag_run = SimpleNamespace(
+        run_id="r",
+        logical_date=day,
+        data_interval_start=day,
+        data_interval_end=day,
+        run_after=day,
+        run_type=run_type,
+        conf={"backfill": {"number": 3, "until": "2013-07-08"}},
+        clear_number=cleared,
+    )
+    context = {"params": {"as_of": None, "force": force}, "dag_run": dag_run}
+    monkeypatch.setattr(module, "get_current_context", lambda: context)
+    monkeypatch.setattr("tasks.runs.steps.standing_night", lambda *asked: f"it stands: {asked}")
+    opened = Run(name="tiny-r", product="tiny", as_of="2013-07-02", revision="ab" * 20, shards=3)
+    asked = []
+    monkeypatch.setattr("tasks.runs.steps.open_run", lambda *asks, **more: asked.append(more["backfill"]) or opened)
+    if is_made:
+        assert module.start.function("tiny", "predict", "UTC")["product"] == "tiny"
+        assert asked == [Backfill(number=3, until="2013-07-08") if run_type == "backfill" else None]
+    else:
+        with pytest.raises(AirflowSkipException, match=r"it stands: .*'2013-07-02'"):
+            module.start.function("tiny", "predict", "UTC")
 
 
 NOTES = """

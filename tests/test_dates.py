@@ -11,7 +11,8 @@ from airflow.timetables.trigger import CronTriggerTimetable
 from airflow.utils.types import DagRunType
 from pendulum import DateTime
 
-from tasks.runs.dates import run_date
+from dags.nights import NightTimetable
+from tasks.runs.dates import Backfill, backfill_of, run_date
 from tasks.runtime.errors import UserError
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Pacific/Auckland")
@@ -76,16 +77,44 @@ def test_nights_of_both_settings_are_the_same():
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("cron", [NIGHTLY, "0 0 * * *", "59 23 * * *"])
-def test_days_that_a_person_backfills_are_the_nights_that_are_made(zone, cron):
-    """Airflow's own account of the runs of a backfill; the days are typed in the product's time zone."""
-    first, last = at(2013, 7, 2, zone=zone), at(2013, 7, 8, 23, 59, zone=zone)
-    made, info, timetable = [], None, CronTriggerTimetable(cron, timezone=zone)
-    while info := timetable.next_dagrun_info(
-        last_automated_data_interval=info and info.data_interval, restriction=TimeRestriction(first, last, True)
-    ):
-        dated = run(info.logical_date, info.data_interval, info.run_after, DagRunType.BACKFILL_JOB)
-        made.append(run_date(None, dated, zone).as_of)
-    assert made == [f"2013-07-{day:02d}" for day in range(2, 9)]
+@pytest.mark.parametrize("hours", [(0, 0), (0, 23), (12, 12), (23, 1)])
+def test_days_that_a_person_backfills_are_the_nights_that_are_made(zone, cron, hours):
+    """Airflow's own way to the runs of a backfill: the first and the last day are in, at whatever hour they are typed.
+
+    The first Sunday of November has 25 hours in New York; in Auckland clocks were moved on 29 September.
+    """
+    for month, first, last in ((7, 2, 8), (11, 1, 7), (9, 26, 30)):
+        picked = [at(2013, month, day, hour, zone=zone) for day, hour in zip((first, last), hours, strict=True)]
+        made, info, timetable = [], None, NightTimetable(cron, timezone=zone)
+        while info := timetable.next_dagrun_info(
+            last_automated_data_interval=info and info.data_interval, restriction=TimeRestriction(*picked, True)
+        ):
+            dated = run(info.logical_date, info.data_interval, info.run_after, DagRunType.BACKFILL_JOB)
+            made.append(run_date(None, dated, zone).as_of)
+        assert made == [f"2013-{month:02d}-{day:02d}" for day in range(first, last + 1)]
+
+
+def test_timetable_of_nights_schedules_as_that_of_cron_does():
+    """Without catchup, as all DAGs here are; what it stores gives it again."""
+    ours, plain = (kind(NIGHTLY, timezone="Asia/Tokyo") for kind in (NightTimetable, CronTriggerTimetable))
+    assert NightTimetable.deserialize(ours.serialize()) == ours
+    info = plain.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(at(2013, 1, 1), None, False)
+    )
+    for _ in range(3):
+        asked = {
+            "last_automated_data_interval": info.data_interval,
+            "restriction": TimeRestriction(at(2013, 1, 1), at(2099, 1, 1, 1), False),
+        }
+        info = plain.next_dagrun_info(**asked)
+        assert ours.next_dagrun_info(**asked) == info
+
+
+def test_run_belongs_to_the_backfill_that_the_scheduler_has_named():
+    conf = {"backfill": {"number": 3, "until": "2013-07-08"}}
+    assert backfill_of(conf, run(run_type=DagRunType.BACKFILL_JOB)) == Backfill(number=3, until="2013-07-08")
+    assert backfill_of({}, run(run_type=DagRunType.BACKFILL_JOB)) is None, "where the plugin is not there"
+    assert backfill_of(conf, run(run_type="manual")) is None, "a person may have copied it"
 
 
 @SETTINGS

@@ -7,6 +7,7 @@ means these nights. What else Airflow calls the run (scheduled, manual, ...) dec
 params.yaml, whose as_of is the clock of `dvc repro` alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from tasks.runtime.errors import UserError
 
 BACKFILL = "backfill"
 """What Airflow calls a run that it makes of the dates that a person picks."""
+BACKFILL_OF_RUN = "backfill"
+"""In the configuration of such a run: which backfill it belongs to; `dags/plugins` writes it, and no person."""
 REMEDY = "trigger the run with an as_of, such as 2013-06-30"
 
 
@@ -27,6 +30,22 @@ class DagRun(Protocol):
     data_interval_end: datetime | None
     run_after: datetime | None
     run_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backfill:
+    """A backfill of Airflow's, all of whose nights share what the source is asked for."""
+
+    number: int
+    """Airflow's number of it."""
+    until: str
+    """The as_of of its last night."""
+
+
+def backfill_of(conf: Mapping[str, Any] | None, dag_run: DagRun) -> Backfill | None:
+    """Return the backfill that a run belongs to; None where it belongs to none, or the plugin has not said so."""
+    named = (conf or {}).get(BACKFILL_OF_RUN)
+    return Backfill(**named) if dag_run.run_type == BACKFILL and named else None
 
 
 @dataclass(frozen=True)

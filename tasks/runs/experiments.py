@@ -38,6 +38,10 @@ class Run(Record):
     raw_commit: str | None = None
     """The experiment whose raw data the run carries on, of this as_of or a later one: a log, of which the run sees what
     was known on its own as_of. None: those of the product's newest run before it."""
+    backfill: int | None = None
+    """Airflow's number of the backfill that the night belongs to, if its source is asked once for all nights."""
+    backfill_until: str | None = None
+    """The as_of of that backfill's last night."""
     commit: str | None = None
     """The experiment's commit as the run's newest stage saved it; known to the commands that a step starts."""
     approver: str | None = None
@@ -79,6 +83,12 @@ def head() -> tuple[str, params.Params]:
         git("clone", "--quiet", "--bare", "--depth", "1", settings().origin, folder)
         revision = git("rev-parse", "HEAD", cwd=Path(folder)).strip()
         return revision, params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=Path(folder)))
+
+
+def saved_in_origin(run: Run) -> str | None:
+    """Return the commit of a run's experiment as the origin has it; None where no stage of it has been saved."""
+    found = git("ls-remote", settings().origin, run.reference).split()
+    return found[0] if found else None
 
 
 def experiments(product: str) -> list[Experiment]:

@@ -19,8 +19,10 @@ from tasks.publication.contracts import Part, ScoredPart, UploadedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.publication.store_check import check_store_once
+from tasks.runs.dates import Backfill
 from tasks.runs.dvc import dvc, run_command, run_stage
-from tasks.runs.experiments import Run, head
+from tasks.runs.experiments import Run, head, saved_in_origin
+from tasks.runs.locks import locked
 from tasks.runs.registry.champions import champion, mirror
 from tasks.runs.upstream import PREDICT_STAGES
 from tasks.runs.workspace import (
@@ -44,7 +46,14 @@ RUN_FILE = Path(".lamplighter") / "run.json"
 
 
 def open_run(
-    product: str, kind: str, as_of: str, unique: str, *, shards: int | None = None, force: bool = False
+    product: str,
+    kind: str,
+    as_of: str,
+    unique: str,
+    *,
+    shards: int | None = None,
+    force: bool = False,
+    backfill: Backfill | None = None,
 ) -> Run:
     """Open a run at the head of the origin.
 
@@ -72,6 +81,9 @@ def open_run(
         revision=revision,
         shards=shards or declared.predict.shards,
         force=force,
+        # Of a product without time the date of a row is that of the run that first saw it.
+        backfill=backfill.number if backfill and declared.time else None,
+        backfill_until=backfill.until if backfill and declared.time else None,
     )
     if leader is None:
         return run
@@ -80,6 +92,20 @@ def open_run(
     place = NightPlace(store=store, product=product, as_of=known)
     generation = manifests.acquire_generation(place, run.name)
     return replace(run, champion=leader.commit, model_version=leader.version, generation=generation)
+
+
+def standing_night(product: str, as_of: str) -> str | None:
+    """Return a line on the night that the store has of a date; None where it is missing. Raises as `open_run` does."""
+    known = parse_as_of(as_of)
+    declared = head()[1].product(product)
+    night = manifests.current_manifest(NightPlace(store=Store(declared.publish.url), product=product, as_of=known))
+    if night is None:
+        return None
+    state = "was withdrawn by a person" if night.withdrawn else "is published"
+    return (
+        f"the night of {as_of} {state} (run {night.run}), and a backfill makes what is missing: it is left alone; to "
+        'make it anew, clear this task, or give the backfill {"force": true}'
+    )
 
 
 def opened_run(record: object) -> Run:
@@ -119,6 +145,8 @@ def step(run: Run, name: str, approver: str | None = None) -> Result:
 
     `approver` is the person who lets a model through, where gates.approval asks for a human.
     """
+    if name == "ingest" and run.backfill is not None:
+        run = replace(run, raw_commit=raw_data_of_backfill(run))
     print(f"\n{run.name} ▸ {name}", flush=True)
     with exclusive_workspace(run, name):
         if name not in STAGES:
@@ -126,6 +154,36 @@ def step(run: Run, name: str, approver: str | None = None) -> Result:
         result = _stage(run, name)
         save_and_push(run, name)
         return result
+
+
+def raw_data_of_backfill(run: Run) -> str | None:
+    """Return the commit with the raw data of all nights of the run's backfill; the first to need it asks the source.
+
+    It is a run of its own, as of the last night: whoever comes second waits for the first, on another machine finds
+    what that has saved. None where the source is refused up to the last night: each night says so where it is true of
+    it as well.
+    """
+    assert run.backfill_until is not None
+    decides = json.dumps(["backfill", run.backfill, run.revision, run.force])
+    shared = Run(
+        name=f"{run.product}-{run.backfill_until}-predict-{hashlib.sha256(decides.encode()).hexdigest()[:8]}",
+        product=run.product,
+        as_of=run.backfill_until,
+        revision=run.revision,
+        shards=run.shards,
+        force=run.force,
+    )
+    if saved := saved_in_origin(shared):
+        return saved
+    try:
+        with locked(shared.workspace.with_suffix(".backfill-lock")):
+            if saved := saved_in_origin(shared):
+                return saved
+            step(shared, "ingest")
+            return saved_commit(shared)
+    except UserError as error:
+        print(f"the source is asked for this night by itself, since {error}", flush=True)
+        return None
 
 
 def night(run: Run) -> None:

@@ -112,8 +112,8 @@ def server_command(place: Path) -> list[str]:
 
 
 @contextmanager
-def fork_server(place: Path, env: dict[str, str]) -> Iterator[None]:
-    """Run a fork server for the programs of this process, and of those that it starts."""
+def fork_server(place: Path, env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Run a fork server for the programs of this process; yield what others need in their environment to use it too."""
     command = [*server_command(place), "--while-asked"]
     # In a session of its own: an interrupt from the keyboard ends what has asked, and so what it has asked for.
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True) as process:
@@ -121,7 +121,7 @@ def fork_server(place: Path, env: dict[str, str]) -> Iterator[None]:
             time.sleep(0.01)
         os.environ[ADDRESS] = str(place)
         try:
-            yield
+            yield {ADDRESS: str(place)}
         finally:
             del os.environ[ADDRESS]
             process.terminate()  # it may be at an import, and its programs have ended

@@ -23,8 +23,10 @@ from tasks.commands.embedded.servers import AIRFLOW
 from tasks.commands.embedded.store import start_store
 from tasks.commands.embedded.summary import summarise
 from tasks.runs.experiments import experiments, head, run_name_pattern
+from tasks.runs.programs import run_environment
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
+from tasks.runtime.forked import fork_server
 from tasks.runtime.settings import settings
 
 
@@ -41,8 +43,9 @@ def run(product: str, as_of: date | None) -> None:
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
     _print_scheduler()
-    _airflow(env, "db", "migrate", quiet=True)
-    names = {kind: _run_dag(env, product, kind, night) for kind in ("train", "predict")}
+    with fork_server(settings().home / f"fork-server-{os.getpid()}.socket", run_environment(env)) as forking:
+        _airflow(env, "db", "migrate", quiet=True)
+        names = {kind: _run_dag(env | forking, product, kind, night) for kind in ("train", "predict")}
     summary = summarise(described, night, names, credentials)
     print("\n".join(["", summary, *left_out, "", f"in {time.monotonic() - started:.0f} s"]))
 
