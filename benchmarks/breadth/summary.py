@@ -17,6 +17,7 @@ from benchmarks.breadth.lines import Line
 from benchmarks.breadth.schedule import AUTOGLUON, LEAST_AUTOGLUON, OURS, PEERS, TUNED, Schedule
 from benchmarks.breadth.sets import UNSEEN, Set
 from benchmarks.intervals import student_interval
+from benchmarks.peers import SCRIPTS
 from benchmarks.report import Result, Target
 from model.heads import LOWER_IS_BETTER
 
@@ -84,6 +85,9 @@ def summarise(schedule: Schedule) -> Result:
     ranks = [row for name, group in groups.items() if (row := _mean_ranks(name, group))]
     if ranks:
         tables["Mean rank among all, on the sets where all were measured"] = ranks
+    tables["Seconds to train or search, and rows scored in a second of one core: median over the sets"] = [
+        _pace(measured, name) for name in (OURS, *TUNED, *AUTOGLUON)
+    ]
     tables["What it takes: ours and LightGBM, on one core"] = [_cost(each) for each in measured]
     return Result(name="breadth", tables=tables, targets=_targets(groups), notes=_notes(schedule, measured))
 
@@ -156,6 +160,16 @@ def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
     return {"sets": name, "measured": len(ranks), **means}
 
 
+def _pace(measured: list[Measured], name: str) -> dict[str, Any]:
+    found = [line for each in measured for line in each.lines[name].values()]
+    speeds = [line.rows_per_second for line in found if line.rows_per_second]
+    return {
+        "competitor": name,
+        "seconds": round(float(np.median([line.seconds for line in found])), 1) if found else None,
+        "rows/s": round(float(np.median(speeds))) if speeds else None,
+    }
+
+
 def _cost(each: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"set": each.one.name}
     own = list(each.lines[OURS].values())
@@ -203,6 +217,10 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
         "A figure is the mean over the splits with the reach of its 95 % interval. Within a column it varies from "
         "split to split more than between columns: 'against it' compares split by split.",
     ]
+    pins = (SCRIPTS / "breadth.txt").read_text().splitlines()
+    libraries = ("lightgbm", "catboost", "autogluon-tabular", "optuna", "scikit-learn")
+    versions = ", ".join(pin.replace("==", " ") for pin in pins if pin.partition("==")[0] in libraries)
+    notes.append(f"Peers: {versions}.")
     missing = {
         name: sum(len(each.lines[OURS]) - len(each.lines[OURS].keys() & each.lines[name].keys()) for each in measured)
         for name in PEERS
