@@ -23,8 +23,21 @@ def test_one_help_page_lists_every_command_that_make_calls(tmp_path):
 
 
 def test_every_command_has_help_and_asks_for_nothing_to_show_it(tmp_path):
-    for name in listed(tmp_path):
-        assert "Usage: python -m tasks.commands" in call([*COMMANDS, name, "--help"], ROOT, environment(tmp_path)), name
+    names = sorted(listed(tmp_path))
+    asked = """
+import sys
+from contextlib import suppress
+from tasks.commands.__main__ import app
+for name in sys.argv[1:]:
+    with suppress(SystemExit):
+        app([name, "--help"])
+    print(chr(30), flush=True)
+"""
+    printed = call([sys.executable, "-c", asked, *names], ROOT, environment(tmp_path, PYTHONPATH=str(ROOT)))
+    shown = dict(zip(names, printed.split("\x1e\n"), strict=False))
+    for name in names:
+        assert re.match(rf"\s*Usage: \S+ {name} ", shown[name]), shown[name]
+    assert "Usage: python -m tasks.commands run " in call([*COMMANDS, "run", "--help"], ROOT, environment(tmp_path))
     assert not list(tmp_path.iterdir())
 
 

@@ -53,7 +53,7 @@ def models(tmp_path_factory):
     """An exported model per task, untrained: what it answers does not matter here."""
     folder = tmp_path_factory.mktemp("models")
     for task in TASKS:
-        random_model(folder / task / "trained", task, KINDS)
+        random_model(folder / task / "trained", task, KINDS, n_layers=1)
         export_onnx(folder / task / "trained", folder / task / "onnx")
     return folder
 

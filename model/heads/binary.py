@@ -48,7 +48,7 @@ class Binary(LogisticHead):
 
         decided = partial(measures.of_decisions, decide=partial(self.decisions, threshold=threshold))
         return {
-            "auc": measures.with_both_classes(sk.roc_auc_score),
+            "auc": measures.with_both_classes(measures.auc),
             "average_precision": measures.with_both_classes(sk.average_precision_score),
             "accuracy": decided(sk.accuracy_score),
             "balanced_accuracy": decided(sk.balanced_accuracy_score),

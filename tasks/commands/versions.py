@@ -63,10 +63,10 @@ def champion_on(product: Product, on: date | None) -> str:
         if leader is None:
             until = f" that knows nothing later than {on}" if on else ""
             raise UserError(f"products.{product.name}: a model{until} must have been promoted, and none has; train one")
-        who = approval(registry.repository, product.name, leader.commit)
+        approver = approval(registry.repository, product.name, leader.commit)
     lines = {
         "champion": f"{leader.version}, which knows what was known on {leader.as_of} (commit {leader.commit[:12]})",
-        "assigned by": who,
+        "assigned by": approver,
     }
     if on:
         place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=on)
