@@ -13,7 +13,7 @@ from conftest import parcels
 from test_excel import workbook
 
 from tasks import params
-from tasks.commands.product import propose
+from tasks.commands.product import IMPORTED, propose
 from tasks.runtime.errors import UserError
 from tasks.sources.fetch import fetch_whole as fetch
 
@@ -97,6 +97,28 @@ def test_rows_without_dates_and_without_a_key_are_declared_so():
     text, entry = proposed(rows().drop(columns=["ticket_id", "day"]))
     assert not {"key", "time", "split"} & entry.keys()
     assert "# key: no column names every row" in text
+
+
+WORDS = [f"word {i} and three more" for i in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "n_words", "is_proposed"),
+    [
+        ({"title": WORDS}, 10**6, True),
+        ({"title": WORDS, "body": WORDS[::-1]}, 10**6, True),
+        ({"title": WORDS}, 299, False),
+        ({"title": WORDS, "depot": ["A", "B"] * (ROWS // 2)}, 10**6, False),
+        ({"title": WORDS, "late": [i / 7 for i in range(ROWS)]}, 10**6, False),
+    ],
+)
+def test_imported_weights_are_proposed_for_texts_alone(columns, n_words, is_proposed, monkeypatch):
+    monkeypatch.setattr("tasks.commands.product.MAX_ENCODED_WORDS", n_words)
+    frame = pd.DataFrame({"ticket_id": [f"t{i}" for i in range(ROWS)], "late": [i % 2 for i in range(ROWS)], **columns})
+    text, entry = proposed(frame)
+    wanted = {"preset": "minilm", "init": IMPORTED, "train": {"probe": True, "epochs": 0}}
+    assert entry.get("model") == (wanted if is_proposed else None)
+    assert ("would take long to read 300 words" in text) == (n_words == 299)
 
 
 def test_every_format_and_a_table_are_read(folder):

