@@ -12,7 +12,7 @@ import os
 from benchmarks.page import write_page
 from benchmarks.report import show, write
 
-NAMES = ("scoring", "training", "quality", "scale", "night")
+NAMES = ("scoring", "training", "quality", "pretraining", "scale", "night")
 GPU = "gpu"
 BY_NAME = ("breadth", GPU)
 """Asked for by name only: one takes many hours, the other needs a GPU."""

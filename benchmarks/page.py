@@ -14,6 +14,7 @@ PAGE = RESULTS.parent.parent / "docs" / "benchmarks.md"
 TITLES = {
     "quality": "How well it predicts",
     "breadth": "Many small products, by default entries",
+    "pretraining": "What pretraining is worth where few rows have a label",
     "scoring": "How fast it scores",
     "training": "How fast it trains",
     "scale": "What millions of rows take",

@@ -191,8 +191,9 @@ class Model:
     preset: Annotated[str, OneOf(tuple(PRESETS))] = "small"
     """A size: a key of `model.settings.PRESETS`."""
     init: Annotated[str, AfterValidator(_is_init)] = "scratch"
-    """Where the weights start: scratch, pretrain (masked modelling first: worth its time where few rows have a label),
-    or BERT-family weights: package:<package>/<folder> or dir:<path>."""
+    """Where the weights start: scratch, pretrain (masked modelling of all rows first), or BERT-family weights, which
+    texts with few labels gain most from: package:<package>/<folder> or dir:<path>. What each was worth where it was
+    measured: docs/pretraining.md."""
     network: Annotated[dict[str, Any], AfterValidator(_fits_preset)] = Field(default_factory=dict)
     """Fields of NetworkSettings that differ from the preset."""
     pretrain: PretrainingSettings = Field(default_factory=PretrainingSettings)
