@@ -167,7 +167,7 @@ def _split(days: pd.Series) -> Iterator[str]:
 
 def _model(texts: pd.DataFrame) -> Iterator[str]:
     """Yield where the weights start, for rows that are texts alone and whose target is classes."""
-    n_words = sum(int(as_text(texts[name].dropna()).str.split().str.len().sum()) for name in texts)
+    n_words = sum(len(text.split()) for name in texts for text in as_text(texts[name].dropna()))
     if n_words > MAX_ENCODED_WORDS:
         yield f"  # model: imported weights would take long to read {n_words:,} words; docs/pretraining.md tells more"
         return
