@@ -41,3 +41,18 @@ def test_licences_of_what_the_project_names_are_listed():
     named = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     for name in (re.match(r"[A-Za-z0-9.-]+", each)[0] for each in named):
         assert name == "onnxruntime" or f"| {name.replace('.', '-')} | " in listed
+
+
+def test_licences_are_those_of_the_pins_and_of_no_other_versions():
+    """Whoever changes a pin is told here to type `make licences`."""
+    listed = (ROOT / "LICENCES.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (\S+) \| (\S+) \| .+ \|$", listed, flags=re.MULTILINE))
+    absent = re.search(r"^Not installed where it was written: (.*)\.$", listed, flags=re.MULTILINE)[1].split(", ")
+    pins = dict(
+        re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    )
+    assert {name: version for name, version in pins.items() if name not in absent} == {
+        name: version.partition("+")[0]  # of torch: which build it is
+        for name, version in rows.items()
+        if name != "package"
+    }
