@@ -142,12 +142,29 @@ def _through_scheduler(folder: Path, env: dict[str, str], as_of: date) -> tuple[
     if state != "success":
         raise RuntimeError(f"the night of {as_of} through the scheduler {state}; see {folder}/home/airflow/logs")
     found = _request(f"{place}/taskInstances", token=token)["task_instances"]
-    queued = _moment(run["queued_at"])
-    done = sorted((each for each in found if each["end_date"]), key=lambda each: each["end_date"])
-    publish = next(each for each in done if each["task_id"].rpartition(".")[2] == "publish")
-    tasks = {each["task_id"]: _moment(each["end_date"]) - _moment(each["start_date"]) for each in done}
-    seconds = _moment(publish["end_date"]) - queued
-    return seconds, {**tasks, "between the tasks": seconds - sum(tasks.values())}
+    return seconds_of_tasks(_moment(run["queued_at"]), found)
+
+
+def seconds_of_tasks(queued: float, tasks: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
+    """Return the seconds from the trigger to the end of `publish`, and those of each task until then, and of none.
+
+    >>> at = "2026-01-01T00:00:{}+00:00".format
+    >>> tasks = [{"task_id": name, "map_index": -1, "start_date": at(first), "end_date": at(last)}
+    ...          for name, first, last in (("a", "02", "05"), ("b", "04", "06"), ("publish", "08", "09"))]
+    >>> seconds_of_tasks(_moment(at("00")), tasks)
+    (9.0, {'a': 3.0, 'b': 2.0, 'publish': 1.0, 'no task': 4.0})
+    """
+    spans = [(_moment(each["start_date"]), _moment(each["end_date"]), each) for each in tasks if each["end_date"]]
+    end = next(last for _, last, each in spans if each["task_id"].rpartition(".")[2] == "publish")
+    seconds: dict[str, float] = {}
+    covered, until = 0.0, queued
+    for first, last, each in sorted(spans, key=lambda span: span[:2]):
+        if last <= end:
+            number = "" if each["map_index"] < 0 else f" {each['map_index']}"
+            seconds[each["task_id"] + number] = last - first
+            covered += max(last, until) - max(first, until)
+            until = max(last, until)
+    return end - queued, {**seconds, "no task": end - queued - covered}
 
 
 def _looks() -> Iterator[None]:
