@@ -30,7 +30,9 @@ def evaluate(product: Product, as_of: date) -> str:
         summary = f"{summary}; {folds.summary}"
     write_json(paths.report("metrics.json"), metrics)
     write_json(paths.report("evaluation.json"), report)
-    plot_evaluation(paths.report("evaluation.png"), product, measured.y, measured.scores, measured.classes)
+    plot_evaluation(
+        paths.report("evaluation.png"), product, measured.y, measured.scores, measured.classes, measured.predictions
+    )
     return summary
 
 

@@ -230,7 +230,7 @@ def test_check_of_the_file_imports_nothing_heavy():
         (
             {"gates__metric": "rmse"},
             "gates.metric must be one of auc, average_precision, accuracy, balanced_accuracy, precision, recall, f1, "
-            "log_loss, brier, ece, got 'rmse'; use auc",
+            "expected_cost, log_loss, brier, ece, got 'rmse'; use auc",
         ),
         (
             {"split__group": "depo"},

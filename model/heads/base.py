@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from model.heads.label_scale import LabelScale
+from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +92,8 @@ class Head(ABC):
     """Whether scores are probabilities, which can be calibrated, and lie within the range of half precision."""
     has_threshold: ClassVar[bool] = False
     """Whether a probability counts as predicted from a threshold on."""
+    has_costs: ClassVar[bool] = False
+    """Whether errors have costs: a prediction is one of several, or of a yes and a no."""
     calibrates_offset: ClassVar[bool] = False
     """Whether calibration moves the level of the probabilities, which undoes class weights."""
     ridge_scale: ClassVar[float] = RIDGE_TO_LOGITS
@@ -224,11 +227,11 @@ class Head(ABC):
         return scores
 
     @abstractmethod
-    def metrics(self, threshold: float) -> dict[str, Metric]:
-        """Return every metric of `metric_names`."""
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
+        """Return every metric of `metric_names`, of predictions by a rule or from a threshold on."""
 
     def per_class(
-        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], threshold: float
+        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
     ) -> dict[str, dict[str, float]] | None:
         """Return precision, recall, F1 and support by class; None where classes are no part of the report."""
         return None
@@ -254,5 +257,7 @@ class Head(ABC):
         """Return the scores of an estimator that `fit_estimator` gave. Shapes: float32 [n, *score_shape]."""
 
     @abstractmethod
-    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
         """Return the columns of a night: `prediction`, and the probabilities if there are any."""

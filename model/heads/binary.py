@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.heads.base import Fitted, Metric
 from model.heads.logistic import LogisticHead
+from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ class Binary(LogisticHead):
     one_class_per_row = True
     metric_names = (
         *("auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1"),
-        *("log_loss", "brier", "ece"),
+        *("expected_cost", "log_loss", "brier", "ece"),
     )
     plots = ("roc", "reliability")
 
@@ -40,13 +41,13 @@ class Binary(LogisticHead):
         """Return the probability of a yes. Shapes: [b, 1] -> [b]."""
         return logits[:, 0].sigmoid()
 
-    def metrics(self, threshold: float) -> dict[str, Metric]:
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return ranking, decision and probability metrics."""
         from sklearn import metrics as sk
 
         from model.heads import measures
 
-        decided = partial(measures.of_decisions, decide=partial(self.decisions, threshold=threshold))
+        decided = partial(measures.of_decisions, decide=partial(self.decisions, rule=rule))
         return {
             "auc": measures.with_both_classes(measures.auc),
             "average_precision": measures.with_both_classes(sk.average_precision_score),
@@ -55,6 +56,7 @@ class Binary(LogisticHead):
             "precision": decided(partial(sk.precision_score, zero_division=0)),
             "recall": decided(partial(sk.recall_score, zero_division=0)),
             "f1": decided(partial(sk.f1_score, zero_division=0)),
+            "expected_cost": measures.expected_cost(as_rule(rule).cost_matrix(2), partial(self.decisions, rule=rule)),
             "log_loss": measures.log_loss,
             "brier": measures.brier,
             "ece": measures.calibration_error,
@@ -72,6 +74,9 @@ class Binary(LogisticHead):
 
         return class_probabilities(estimator, rows, 2)[:, 1]
 
-    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
         """Return the decision, true or false, and the probability of a yes."""
+        threshold = as_rule(rule).thresholds_of(1)[0]
         return {"prediction": scores >= threshold, "probability": scores}

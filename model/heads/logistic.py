@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from model.heads.base import CalibrationPart, Fitted, Head
+from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,9 @@ class LogisticHead(Head):
     has_probabilities = True
     has_threshold = True
     calibrates_offset = True
-    lower_is_better = probability_metrics = ("log_loss", "brier", "ece")
+    has_costs = True
+    probability_metrics = ("log_loss", "brier", "ece")
+    lower_is_better = ("expected_cost", *probability_metrics)
 
     def loss_labels(self, y: np.ndarray, target: Fitted) -> Tensor:
         """Return 0 and 1. Shapes: float32 [n] or [n, C]."""
@@ -73,9 +76,10 @@ class LogisticHead(Head):
         logits = (np.log(yes) - np.log(no) - offset) / scale
         return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
-    def decisions(self, scores: np.ndarray, threshold: float) -> np.ndarray:
+    def decisions(self, scores: np.ndarray, rule: float | PredictionRule) -> np.ndarray:
         """Return which labels count as predicted, 0 or 1. Shapes: int, as the scores."""
-        return (scores >= threshold).astype(int)
+        thresholds = as_rule(rule).thresholds_of(1 if scores.ndim == 1 else scores.shape[1])
+        return (scores >= thresholds).astype(int)
 
     def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> Any:
         """Return boosted trees for one label; several get one such model each."""

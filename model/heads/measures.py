@@ -89,6 +89,16 @@ def of_decisions(metric: Metric, decide: Decide) -> Metric:
     return lambda y, scores: metric(y.astype(int), decide(scores))
 
 
+def expected_cost(costs: np.ndarray, decide: Decide) -> Metric:
+    """Return the mean cost of a row's errors, by what an error costs. Shapes: [true class, predicted class]."""
+
+    def cost(y: np.ndarray, decided: np.ndarray) -> float:
+        each = costs[y, decided]
+        return float(each.reshape(len(y), -1).sum(1).mean())
+
+    return of_decisions(cost, decide)
+
+
 def averaged(name: str, average: str, decide: Decide) -> Metric:
     """Return f1, precision or recall averaged over the classes that the rows or the decisions hold."""
     scorer = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}[name]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from model.heads.base import CalibrationPart, Fitted, Head, Metric
+from model.heads.prediction_rule import HALF, PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,11 @@ class Multiclass(Head):
     has_probabilities = True
     metric_names = (
         *("macro_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_average_precision"),
-        *("log_loss", "brier", "ece"),
+        *("expected_cost", "log_loss", "brier", "ece"),
     )
-    lower_is_better = probability_metrics = ("log_loss", "brier", "ece")
+    has_costs = True
+    probability_metrics = ("log_loss", "brier", "ece")
+    lower_is_better = ("expected_cost", *probability_metrics)
     plots = ("confusion", "reliability")
     reliability_label = "share that is right"
 
@@ -116,25 +119,30 @@ class Multiclass(Head):
         powers = shares ** (1 / target.scale[0])
         return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
 
-    def decisions(self, scores: np.ndarray) -> np.ndarray:
-        """Return the number of the likeliest class. Shapes: int [n]."""
-        return scores.argmax(1)
+    def decisions(self, scores: np.ndarray, rule: float | PredictionRule = HALF) -> np.ndarray:
+        """Return the number of the likeliest class, or by costs of that of least expected cost. Shapes: int [n]."""
+        rule = as_rule(rule)
+        return (scores @ rule.cost_matrix(scores.shape[1])).argmin(1) if rule.least_cost else scores.argmax(1)
 
-    def metrics(self, threshold: float) -> dict[str, Metric]:
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return metrics of the decisions and of the probabilities."""
         import numpy as np
         from sklearn import metrics as sk
 
         from model.heads import measures
 
+        rule, decide = as_rule(rule), partial(self.decisions, rule=rule)
         return {
-            "accuracy": measures.of_decisions(sk.accuracy_score, self.decisions),
-            "balanced_accuracy": measures.of_decisions(sk.balanced_accuracy_score, self.decisions),
-            "macro_f1": measures.averaged("f1", "macro", self.decisions),
-            "macro_precision": measures.averaged("precision", "macro", self.decisions),
-            "macro_recall": measures.averaged("recall", "macro", self.decisions),
+            "accuracy": measures.of_decisions(sk.accuracy_score, decide),
+            "balanced_accuracy": measures.of_decisions(sk.balanced_accuracy_score, decide),
+            "macro_f1": measures.averaged("f1", "macro", decide),
+            "macro_precision": measures.averaged("precision", "macro", decide),
+            "macro_recall": measures.averaged("recall", "macro", decide),
             "macro_average_precision": lambda y, scores: measures.macro_average_precision(
                 y[:, None] == np.arange(scores.shape[1]), scores
+            ),
+            "expected_cost": lambda y, scores: measures.expected_cost(rule.cost_matrix(scores.shape[1]), decide)(
+                y, scores
             ),
             "log_loss": measures.of_distributions(sk.log_loss),
             "brier": measures.of_distributions(sk.brier_score_loss),
@@ -142,12 +150,12 @@ class Multiclass(Head):
         }
 
     def per_class(
-        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], threshold: float
+        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
     ) -> dict[str, dict[str, float]]:
         """Return precision, recall, F1 and support by class."""
         from model.heads import measures
 
-        return measures.per_class(y, self.decisions(scores), classes)
+        return measures.per_class(y, self.decisions(scores, rule), classes)
 
     def reliability(self, y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return whether the likeliest class is the true one, and its probability. Shapes: bool [n], [n]."""
@@ -177,11 +185,13 @@ class Multiclass(Head):
 
         return class_probabilities(estimator, rows, n_classes)
 
-    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
-        """Return the likeliest class, its probability, and the probability of each."""
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
+        """Return the predicted class, its probability, and the probability of each."""
         import numpy as np
 
-        best = self.decisions(scores) if len(scores) else np.zeros(0, int)
+        best = self.decisions(scores, rule) if len(scores) else np.zeros(0, int)
         probabilities = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
         prediction = np.array(classes, dtype=object)[best]
-        return {"prediction": prediction, "probability": scores.max(1, initial=0), **probabilities}
+        return {"prediction": prediction, "probability": scores[np.arange(len(scores)), best], **probabilities}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.heads.base import Fitted, Metric
 from model.heads.logistic import LogisticHead
+from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ class Multilabel(LogisticHead):
     min_classes = 1
     metric_names = (
         *("macro_f1", "micro_f1", "macro_precision", "macro_recall", "macro_average_precision"),
-        *("log_loss", "brier", "ece"),
+        *("expected_cost", "log_loss", "brier", "ece"),
     )
     plots = ("average_precision", "reliability")
 
@@ -64,29 +65,30 @@ class Multilabel(LogisticHead):
         """Return the probability of each label. Shapes: [b, C] -> [b, C]."""
         return logits.sigmoid()
 
-    def metrics(self, threshold: float) -> dict[str, Metric]:
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return metrics of the decisions, and means over the labels of those of probabilities."""
         from model.heads import measures
 
-        decide = partial(self.decisions, threshold=threshold)
+        decide = partial(self.decisions, rule=rule)
         return {
             "macro_f1": measures.averaged("f1", "macro", decide),
             "macro_precision": measures.averaged("precision", "macro", decide),
             "macro_recall": measures.averaged("recall", "macro", decide),
             "micro_f1": measures.averaged("f1", "micro", decide),
             "macro_average_precision": measures.macro_average_precision,
+            "expected_cost": measures.expected_cost(as_rule(rule).cost_matrix(2), decide),
             "log_loss": measures.mean_over_labels(measures.log_loss),
             "brier": measures.mean_over_labels(measures.brier),
             "ece": measures.mean_over_labels(measures.calibration_error),
         }
 
     def per_class(
-        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], threshold: float
+        self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
     ) -> dict[str, dict[str, float]]:
         """Return precision, recall, F1 and support by label."""
         from model.heads import measures
 
-        return measures.per_class(y, self.decisions(scores, threshold), classes)
+        return measures.per_class(y, self.decisions(scores, rule), classes)
 
     def reliability(self, y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the labels and probabilities of all outputs, end to end."""
@@ -106,11 +108,13 @@ class Multilabel(LogisticHead):
             return estimator.predict_proba(rows).astype("float32")
         return class_probabilities(estimator, rows, 2)[:, 1:]
 
-    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
         """Return the labels from the threshold on, joined, and the probability of each."""
         import numpy as np
 
         names = np.array(classes, dtype=object)
-        joined = [LABEL_SEPARATOR.join(names[row]) for row in scores >= threshold]
+        joined = [LABEL_SEPARATOR.join(names[row]) for row in self.decisions(scores, rule) == 1]
         probabilities = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
         return {"prediction": np.array(joined, dtype=object), **probabilities}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from model.heads.base import Fitted, Head, Metric
+from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ class Regression(Head):
         """Return the number in its own units. Shapes: [b, 1] -> [b]."""
         return target.label_scale.to_labels(logits[:, 0] * target.deviation + target.mean)
 
-    def metrics(self, threshold: float) -> dict[str, Metric]:
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return two errors in the labels' units, and the share of their variance that is explained."""
         from sklearn import metrics as sk
 
@@ -86,6 +87,8 @@ class Regression(Head):
         """Return the predictions. Shapes: float32 [n]."""
         return estimator.predict(rows).astype("float32")
 
-    def night_columns(self, scores: np.ndarray, classes: Sequence[str], threshold: float) -> dict[str, np.ndarray]:
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
         """Return the number alone."""
         return {"prediction": scores.astype("float64")}

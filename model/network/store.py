@@ -1,6 +1,7 @@
 """A network and its features as a folder.
 
-It holds `network.safetensors`, `network.json`, `features.json` and, with text, `tokenizer.json`. Never
+It holds `network.safetensors`, `network.json`, `features.json` and, with text, `tokenizer.json`; where predictions are
+made from a threshold on, also `validation.safetensors`, on which it can be chosen. Never
 pickles. Writes plainly into the folder it is given: making it appear whole or not at all is the caller's
 part.
 """
@@ -9,6 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save_file
 
 from model.features.fitted import Features
@@ -17,6 +19,8 @@ from model.network.network import Network
 from model.network.safety import load_weights
 from model.settings import NetworkSettings
 from model.target import FORMAT, Target, described_target, read_description
+
+VALIDATION = "validation.safetensors"
 
 
 def save_model(folder: Path, network: Network, features: Features) -> None:
@@ -33,6 +37,23 @@ def save_model(folder: Path, network: Network, features: Features) -> None:
     }
     text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     (folder / "network.json").write_text(text, "utf-8")
+
+
+def save_validation(folder: Path, scores: np.ndarray, y: np.ndarray) -> None:
+    """Write the scores of validation rows from before anything learnt from these, with their labels."""
+    from safetensors.numpy import save_file as save_arrays
+
+    save_arrays({"scores": np.ascontiguousarray(scores), "labels": np.ascontiguousarray(y)}, folder / VALIDATION)
+
+
+def load_validation(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return what `save_validation` wrote: scores and labels; None where it wrote nothing."""
+    from safetensors.numpy import load_file
+
+    if not (folder / VALIDATION).exists():
+        return None
+    arrays = load_file(folder / VALIDATION)
+    return arrays["scores"], arrays["labels"]
 
 
 def load_model(folder: Path) -> tuple[Network, Features]:

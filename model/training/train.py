@@ -78,6 +78,7 @@ def train(
     on_planned: Callable[[float], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    on_calibrated: Callable[[Network, Encoded], None] | None = None,
     refit: bool = True,
     companion: bool = False,
 ) -> tuple[Network, History]:
@@ -86,9 +87,9 @@ def train(
     With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
     the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
     caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns score beside it. Where all
-    steps would take longer than `seconds` on this machine, fewer are taken; `on_planned` is called with the epochs that
-    they make, which declared as such are the same training again. `on_epoch` is called with each epoch's entry of the
-    history; what it raises ends the training.
+    steps would take longer than `seconds`, fewer are taken; `on_planned` gets the epochs that they make, which declared
+    as such are the same training again. `on_epoch` gets each epoch's entry of the history, and what it raises ends the
+    training; `on_calibrated` gets network and validation rows while nothing has learnt from these.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     start = deepcopy(network) if companion and is_trained_by_folds(network, rows, validation) else None
@@ -118,6 +119,8 @@ def train(
         correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
         if plan.calibrate:
             calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
+        if on_calibrated is not None:
+            on_calibrated(network, encoded_val)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
             fit.add(encoded_val, labels_val)

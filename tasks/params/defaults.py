@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER
+from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
 
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
 """Fields, by class, that an entry may leave out although the class has no default of its own."""
@@ -34,9 +34,19 @@ def complete(name: str, entry: Entry) -> Entry:
         "gates": {},
         **entry,
     }
+    if "predict" in filled:
+        filled["predict"] = _with_measured_threshold(filled.get("target"), filled["predict"])
     if isinstance(filled["gates"], dict):
         filled["gates"] = {**_gate(filled.get("target"), filled["gates"]), **filled["gates"]}
     return filled
+
+
+def _with_measured_threshold(target: Any, predict: Any) -> Any:
+    """Return `predict` with a threshold that is measured, where errors have costs and none is given."""
+    task = target.get("task") if isinstance(target, dict) else None
+    if not (isinstance(predict, dict) and predict.get("costs") and isinstance(task, str) and task in DEFAULT_METRICS):
+        return predict
+    return {"threshold": "measured", **predict} if head_of(task).has_threshold else predict
 
 
 def renamed(name: str, entry: Any) -> list[str]:

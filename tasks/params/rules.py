@@ -5,12 +5,13 @@ be read is None, and so is a wrong kind of a column, an expectation or a way wit
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
+from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Gates, Model, Predict, Split, Target
@@ -215,9 +216,37 @@ def threshold(parts: Parts) -> Iterator[str]:
     """Refuse a threshold for a task that has no yes and no."""
     if not (parts.target and parts.predict) or head_of(parts.target.task).has_threshold:
         return
-    if parts.predict.threshold != 0.5:
+    if parts.predict.threshold != HALF:
         got = parts.predict.threshold
         yield f"predict.threshold must not be given for a {parts.target.task} target, got {got}; delete it"
+
+
+def costs(parts: Parts) -> Iterator[str]:
+    """Refuse costs that decide nothing, or that name no error of the task."""
+    if not (parts.target and parts.predict) or parts.predict.costs is None:
+        return
+    head, given = head_of(parts.target.task), parts.predict.costs
+    if not head.has_costs:
+        yield f"predict.costs must not be given for a {parts.target.task} target, got {given}; delete it"
+    elif head.has_threshold:
+        if sorted(given) != sorted(ERRORS) or any(isinstance(cost, dict) for cost in given.values()):
+            use = "use for example {false_positive: 1, false_negative: 5}"
+            yield f"predict.costs must give {' and '.join(ERRORS)} a number each, got {given}; {use}"
+        elif not all(given.values()):
+            yield f"predict.costs must be above 0, got {given}, by which all rows would get one answer; correct them"
+    else:
+        yield from _costs_of_classes(given)
+
+
+def _costs_of_classes(given: Mapping[str, float | dict[str, float]]) -> Iterator[str]:
+    for name, row in given.items():
+        if not isinstance(row, dict):
+            use = "use for example {spam: {mail: 1}, mail: {spam: 10}}"
+            yield f"predict.costs.{name} must give costs by predicted class, got {row}; {use}"
+        elif row.get(name):
+            yield f"predict.costs.{name}.{name} must be 0, since that is no error, got {row[name]}; delete it"
+    if not any(cost for row in given.values() if isinstance(row, dict) for cost in row.values()):
+        yield f"predict.costs must have one above 0, got {given}; add it, or leave costs out"
 
 
 def engine(parts: Parts) -> Iterator[str]:
@@ -286,6 +315,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     personal_data,
     gate_metric,
     threshold,
+    costs,
     engine,
     class_weights,
     target_scale,

@@ -6,6 +6,7 @@
 import re
 from dataclasses import replace
 from itertools import chain
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
@@ -78,6 +79,39 @@ class Target:
     gets the label of its key; of several the last that is delivered. Default: the rows' own source."""
 
 
+def _to_costs(value: Any, place: str = "") -> Any:
+    """Return costs as numbers. Raises ValueError for what is none."""
+    if isinstance(value, dict):
+        return {str(name): _to_costs(each, f"{place}{name}: ") for name, each in value.items()}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if place and is_number and 0 <= value < inf:
+        return float(value)
+    use = "{false_positive: 1, false_negative: 5}"
+    got = f"{place}{value!r}"
+    raise ValueError(f"must hold numbers of 0 or more, by the error's name, got {got}; use for example {use}")
+
+
+Cost = Annotated[float, Field(ge=0)]
+Costs = Annotated[
+    dict[str, float | dict[str, float]],
+    BeforeValidator(_to_costs, json_schema_input_type=dict[str, Cost | dict[str, Cost]]),
+]
+
+
+def _to_threshold(value: Any) -> Any:
+    if value == MEASURED or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"must lie between 0 and 1, got {value}; use for example 0.5")
+    raise ValueError(f"must be a number between 0 and 1, or {MEASURED}, got {value!r}; use {MEASURED}")
+
+
+Threshold = Annotated[
+    float | Literal["measured"],
+    BeforeValidator(_to_threshold, json_schema_input_type=Annotated[float, Field(gt=0, lt=1)] | Literal["measured"]),
+]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Predict:
     """Which rows a night scores, and in how many pieces."""
@@ -88,8 +122,16 @@ class Predict:
     """The most part files of a night; each is scored by a task of its own."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 50_000
     """How many rows a part is meant to have: a night has as many parts as its rows ask for, up to `shards`."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """binary, multilabel: the probability from which on a class is predicted."""
+    threshold: Threshold = 0.5
+    """binary, multilabel: the probability from which on a class is predicted. A number applies from the next night on.
+    measured: chosen on the validation rows, for each label of its own, for the least cost where there are `costs`, else
+    for the most of gates.metric where that is f1, accuracy or balanced_accuracy, else of F1; it comes with the model,
+    from the next training on. Default: 0.5; with costs measured."""
+    costs: Annotated[Costs | None, Field(examples=[{"false_positive": 1, "false_negative": 5}])] = None
+    """What an error costs, in any unit. binary, and each label of multilabel: {false_positive: 1, false_negative: 5}.
+    multiclass: by true and then predicted class, {spam: {mail: 1}, mail: {spam: 10}}, 1 where none is given; then the
+    class of least expected cost is predicted. Their mean over the rows is the metric expected_cost. Default: every
+    error costs 1."""
 
     def n_shards(self, n_rows: int) -> int:
         """Return the number of part files of a night of so many rows; a night without rows has one, which is empty."""

@@ -116,8 +116,11 @@ class NightInputs(Record):
     """The day whose rows are scored."""
     shards: int
     """The number of part files."""
-    threshold: float
-    """The probability from which on a label is predicted."""
+    threshold: float | Mapping[str, float]
+    """The probability from which on a label is predicted; where it was measured for each label, by its name."""
+    costs: Mapping[str, float | Mapping[str, float]] | None = Field(None, exclude_if=lambda costs: costs is None)
+    """What an error costs, by true and predicted class, where the class of least expected cost is predicted; else it is
+    absent."""
     rows_sha256: str | None
     """The SHA-256 of the file of valid rows; null where the day has none."""
     model_sha256: str

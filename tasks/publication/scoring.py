@@ -12,6 +12,8 @@ from pandas.api.extensions import ExtensionArray
 
 from model.compute import processor
 from model.heads import head_of
+from model.heads.prediction_rule import HALF, MeasuredThresholds, PredictionRule
+from model.target import read_target
 from tasks.params import Product
 from tasks.publication.contracts import NightInputs, Part, RecordedEngine
 from tasks.publication.night import part_name
@@ -56,7 +58,6 @@ def load_scorer(product: Product) -> "Scorer":
     Raises UserError where it is absent, its engine cannot run here, or it reads and answers other than is declared.
     """
     from model.scoring.scorer import Scorer
-    from model.target import read_target
 
     folder = Paths(product.name).onnx
     if not (folder / "network.onnx").exists():
@@ -76,18 +77,33 @@ def load_scorer(product: Product) -> "Scorer":
 def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> NightInputs:
     """Return all that decides the bytes of a night; `engine` is the scorer's description of what computes."""
     rows, day = _valid_rows(product), product.scored_day(as_of)
+    classes = read_target(Paths(product.name).onnx).classes
+    rule = prediction_rule(product, classes)
     return NightInputs(
         product=product.name,
         as_of=as_of,
         scored_day=day,
         shards=n_shards(product, as_of),
-        threshold=product.predict.threshold,
+        threshold=_recorded(rule, classes),
+        costs=product.predict.costs if rule.least_cost else None,
         rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
         engine=RecordedEngine(**engine, processor=processor.name()),
         code_sha256=code_sha256(*CODE),
         environment_sha256=file_sha256(Path("constraints.txt")),
     )
+
+
+def prediction_rule(product: Product, classes: tuple[str, ...]) -> PredictionRule:
+    """Return how a night's scores become predictions: by what is declared now, and what was measured for the model."""
+    return model_inputs.prediction_rule(product, MeasuredThresholds.load(Paths(product.name).onnx), classes)
+
+
+def _recorded(rule: PredictionRule, classes: tuple[str, ...]) -> float | dict[str, float]:
+    """Return the threshold of all labels, or that of each by name."""
+    if len(rule.thresholds) == 1:
+        return rule.thresholds[0]
+    return dict(zip(classes, rule.thresholds, strict=True))
 
 
 def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFrame]:
@@ -109,7 +125,7 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             unscored.append(rows[list(dict.fromkeys([*product.key, product.time]))])
             yield model_inputs.inputs(rows, product)
 
-    file, n_scored = folder / part_name(shard), 0
+    file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
     with table_writer(file) as write:
         for scores in scorer.score_stream(inputs()):
             if not np.isfinite(scores).all():
@@ -118,7 +134,7 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
                     f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
                 )
             # The scores of the pieces come out in the order in which their rows went in.
-            write(unscored.popleft().assign(**prediction_columns(product, scores, scorer.classes)))
+            write(unscored.popleft().assign(**prediction_columns(product, scores, scorer.classes, rule)))
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
 
@@ -134,8 +150,8 @@ def _valid_rows(product: Product, paths: Paths | None = None) -> Partitions:
 
 
 def prediction_columns(
-    product: Product, scores: np.ndarray, classes: tuple[str, ...]
+    product: Product, scores: np.ndarray, classes: tuple[str, ...], rule: float | PredictionRule = HALF
 ) -> dict[str, np.ndarray | ExtensionArray]:
     """Return the columns of a prediction, as the task has them."""
-    columns = head_of(product.target.task).night_columns(scores, classes, product.predict.threshold)
+    columns = head_of(product.target.task).night_columns(scores, classes, rule)
     return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from model.features.kinds import KINDS
 from model.heads import head_of
+from model.heads.prediction_rule import ERRORS, HALF, MeasuredThresholds, PredictionRule
 from model.target import Target
-from tasks.params import Product
+from tasks.params import MEASURED, Product
 from tasks.rows.casting import cast_column
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
@@ -148,6 +149,53 @@ def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them."""
     return np.concatenate(list(scorer.score_stream(rows)))
+
+
+def prediction_rule(
+    product: Product, measured: MeasuredThresholds | None, own: tuple[str, ...], wanted: tuple[str, ...] | None = None
+) -> PredictionRule:
+    """Return how scores become predictions: by declared costs, and by the threshold declared or `measured`.
+
+    `own` are the model's classes, `wanted` those that the scores have a column of; by default the same.
+    """
+    declared, wanted = product.predict, own if wanted is None else wanted
+    thresholds: tuple[float, ...] = (HALF,)
+    if declared.threshold != MEASURED:
+        thresholds = (float(declared.threshold),)
+    elif measured is not None and head_of(product.target.task).score_shape(len(own)):
+        of_label = dict(zip(own, measured.thresholds, strict=True))
+        thresholds = tuple(of_label.get(name, HALF) for name in wanted)
+    elif measured is not None:
+        thresholds = measured.thresholds
+    costs = _costs(product, wanted)
+    has_threshold = head_of(product.target.task).has_threshold
+    return PredictionRule(thresholds=thresholds, costs=costs, least_cost=bool(costs) and not has_threshold)
+
+
+def _costs(product: Product, classes: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
+    """Return the declared costs by true and predicted class; () where none are."""
+    costs = product.predict.costs
+    if costs is None:
+        return ()
+    if head_of(product.target.task).has_threshold:
+        false_positive, false_negative = (float(costs[error]) for error in ERRORS)  # type: ignore[arg-type]
+        return (0.0, false_positive), (false_negative, 0.0)
+    rows = {name: row for name, row in costs.items() if isinstance(row, dict)}
+    return tuple(tuple(rows.get(one, {}).get(other, float(one != other)) for other in classes) for one in classes)
+
+
+def check_costs(product: Product, classes: tuple[str, ...]) -> None:
+    """Raise UserError where costs are declared of classes that no row has."""
+    costs = product.predict.costs
+    if costs is None or head_of(product.target.task).has_threshold:
+        return
+    named = [*costs, *(name for row in costs.values() if isinstance(row, dict) for name in row)]
+    unknown = [name for name in dict.fromkeys(named) if name not in classes]
+    if unknown:
+        raise UserError(
+            f"params.yaml: products.{product.name}.predict.costs must name classes of the labels, and no row is "
+            f"{', '.join(map(repr, unknown))}; use one of {', '.join(classes)}"
+        )
 
 
 def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> str:

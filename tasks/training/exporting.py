@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.heads import LOWER_IS_BETTER, head_of
+from model.heads.prediction_rule import MeasuredThresholds
 from tasks.params import MEASURED, Product
 from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.predictions import measured_thresholds
 
 if TYPE_CHECKING:
     from model.scoring.choice import Measurement
@@ -116,6 +118,9 @@ def export_model(product: Product, paths: Paths) -> Exported:
                 f"products.{product.name}: ONNX must score as torch does, and differs by {difference:.2e} on "
                 f"held-out rows, more than {limit:g}; nothing was exported"
             )
+        thresholds = measured_thresholds(product, paths.trained)
+        if thresholds is not None:
+            thresholds.save(folder)
         choice = _choose_engine(product, paths.splits, folder, engines)
     return Exported(
         model_sha256=folder_sha256(paths.onnx),
@@ -173,16 +178,20 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
     val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
     val, y_val = val.with_known_labels(exact.classes)
     classes = model_inputs.all_classes(test.labels, product, exact.classes)
+    measured = MeasuredThresholds.load(folder)
+    rule, rule_of_test = (
+        model_inputs.prediction_rule(product, measured, exact.classes, wanted) for wanted in (exact.classes, classes)
+    )
     y_test = model_inputs.targets(test.labels, product, classes)
 
     @cache
     def held_out(engine: Engine) -> float | None:
         scores = model_inputs.scores(Scorer(folder, engine=engine), test)
         scores = model_inputs.scores_of_classes(scores, exact.classes, classes)
-        return gate_metric(product, y_test, scores)
+        return gate_metric(product, y_test, scores, rule=rule_of_test)
 
     metric = product.gates.metric
-    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val))
+    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val, rule=rule))
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
     chosen = choose(measurements, held_out, metric in LOWER_IS_BETTER, gain)
     if product.model.engine not in (MEASURED, str(chosen)):

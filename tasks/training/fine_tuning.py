@@ -21,11 +21,13 @@ from tasks.training.checkpoints import PLAN, CheckpointFolder, checkpoints
 from tasks.training.target_scale import target_scale
 
 if TYPE_CHECKING:
+    from model.features.encoded import Encoded
     from model.features.fitted import Features
     from model.network.network import Network
     from model.settings import TrainingPlan
     from model.target import Target
 
+MAX_UNSEEN_ROWS, UNSEEN_BATCH_TOKENS = 200_000, 4096
 History = list[dict[str, float]]
 """One entry per epoch."""
 OnEpoch = Callable[[dict[str, float]], None]
@@ -109,16 +111,18 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     from model.network.store import save_model
 
     parts = Parts.read(product, paths.splits)
+    unseen = Unseen(parts)
     data = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with distributed.together(), checkpoints("train", product, data, code.FINE_TUNING) as state:
         try:
-            network, features, history, plan = _train(product, paths, parts, state, on_epoch, refit)
+            network, features, history, plan = _train(product, paths, parts, state, on_epoch, refit, unseen)
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if distributed.rank() == 0:
             with atomic_folder(paths.trained) as folder:
                 save_model(folder, network, features)
                 write_json(folder / PLAN, asdict(replace(plan, refit=refit and plan.refit)))
+                unseen.save(folder)
             write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
     best = history[-1] if plan.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
     return FineTuned(
@@ -134,6 +138,31 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     )
 
 
+class Unseen:
+    """The scores of validation rows, from before anything learnt from them, on which thresholds can be chosen."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.scores: np.ndarray | None = None
+        self.chosen = np.empty(0, int)
+
+    def keep(self, network: "Network", encoded: "Encoded") -> None:
+        """Score the rows, or of very many a sample, where predictions are made from a threshold on."""
+        from model.features.fitting import chosen_rows
+        from model.training.inference import predict_in_batches
+
+        if self.parts.target.head.has_threshold:
+            self.chosen = chosen_rows(len(encoded), MAX_UNSEEN_ROWS)
+            self.scores = predict_in_batches(network, network.scores, encoded, UNSEEN_BATCH_TOKENS, self.chosen).numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write them beside the trained network."""
+        from model.network.store import save_validation
+
+        if self.scores is not None:
+            save_validation(folder, self.scores, self.parts.y_val[self.chosen])
+
+
 def _train(
     product: Product,
     paths: Paths,
@@ -141,6 +170,7 @@ def _train(
     state: CheckpointFolder,
     on_epoch: OnEpoch | None,
     refit: bool,
+    unseen: Unseen,
 ) -> "tuple[Network, Features, History, TrainingPlan]":
     """Train from the starting weights and, where the settings ask for it, once more with the validation rows."""
     from model.features.encoded import on_disk
@@ -171,6 +201,7 @@ def _train(
         seconds=product.model.training_seconds(n_trainings=2 if refits else 1),
         on_planned=planned.append,
         on_epoch=on_epoch,
+        on_calibrated=unseen.keep,
         checkpoints=state,
         refit=refit and not refits,
         companion=product.model.companion == "measured",

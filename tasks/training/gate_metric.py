@@ -2,16 +2,27 @@
 
 import numpy as np
 
+from model.heads.prediction_rule import PredictionRule
 from tasks.params import Product
+from tasks.rows import model_inputs
 
 
-def gate_metric(product: Product, y: np.ndarray, scores: np.ndarray, metric: str | None = None) -> float | None:
+def gate_metric(
+    product: Product,
+    y: np.ndarray,
+    scores: np.ndarray,
+    metric: str | None = None,
+    *,
+    rule: PredictionRule | None = None,
+) -> float | None:
     """Return the gates' metric, or another; None where these rows do not define it, or a score is not finite.
 
+    Without a rule predictions are made as where none was measured.
     Shapes: y and scores as `tasks.rows.model_inputs` gives them.
     """
     from model.evaluation.metrics import evaluate_metric
 
     if not np.isfinite(scores).all():
         return None
-    return evaluate_metric(product.target.task, y, scores, metric or product.gates.metric, product.predict.threshold)
+    rule = rule or model_inputs.prediction_rule(product, None, ())
+    return evaluate_metric(product.target.task, y, scores, metric or product.gates.metric, rule)

@@ -13,11 +13,13 @@ import numpy as np
 from model.heads import head_of
 from model.heads.base import Head
 from model.heads.label_scale import LINEAR
+from model.heads.prediction_rule import PredictionRule
 from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.predictions import Predictions, measure_predictions, measured_thresholds
 
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
@@ -37,14 +39,16 @@ Scores = dict[str, np.ndarray]
 """By name: of the model, of the baseline, and of the model before its calibration."""
 
 
-def measured_scores(product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> "dict[str, Metrics]":
+def measured_scores(
+    product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...], rule: PredictionRule
+) -> "dict[str, Metrics]":
     """Return every metric by the scores' name, with the interval of the gates' metric."""
     from model.evaluation.metrics import bootstrap_interval, evaluate_scores
 
-    task, metric, threshold = product.target.task, product.gates.metric, product.predict.threshold
-    measured = {name: evaluate_scores(task, y, values, classes, threshold) for name, values in scores.items()}
+    task, metric = product.target.task, product.gates.metric
+    measured = {name: evaluate_scores(task, y, values, classes, rule) for name, values in scores.items()}
     for name, values in final_scores(scores).items():
-        interval = bootstrap_interval(task, y, values, metric, N_RESAMPLES, SEED, threshold)
+        interval = bootstrap_interval(task, y, values, metric, N_RESAMPLES, SEED, rule)
         measured[name][f"{metric}_interval_95"] = interval
     if UNCALIBRATED in scores:
         names = head_of(task).probability_metrics
@@ -88,6 +92,10 @@ class Measured:
     """All rows of the parts train and test."""
     calibration: dict[str, tuple[float, ...]]
     """Scale and offset of the model."""
+    rule: PredictionRule
+    """How scores become predictions."""
+    predictions: Predictions | None
+    """What predictions by a measured threshold or by costs are worth; None where all is as usual."""
     label_scale: "LabelScale"
     """The scale on which numbers are learnt."""
     parts: dict[str, "Part"]
@@ -114,7 +122,8 @@ class Measured:
             "rows_test": len(self.y),
             "rows_of_unknown_class": self.n_rows_of_unseen_classes,
             "classes_never_trained": self.n_unseen_classes,
-            "threshold": self.product.predict.threshold,
+            "threshold": self.rule.thresholds[0] if len(self.rule.thresholds) == 1 else list(self.rule.thresholds),
+            **({"predictions": self.predictions.report()} if self.predictions else {}),
             "calibration": self.calibration,
             **({"target_scale": asdict(self.label_scale)} if self.head.has_label_scale else {}),
             "parts": {name: asdict(part) for name, part in self.parts.items()},
@@ -144,11 +153,12 @@ class Measured:
             )
         parts = [f"{name} {part.weight:.2f} ({format_metric(part.metric)})" for name, part in self.parts.items()]
         blend = f"; weight of each part, and what it reaches alone: {', '.join(parts)}" if parts else ""
+        predictions = f"; {self.predictions.summary}" if self.predictions else ""
         scale = f", learnt on a {self.label_scale.name} scale" if self.label_scale.name != LINEAR else ""
         return (
             f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
             f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, "
-            f"on {len(self.y):,} held-out rows{unseen}{scale}{blend}"
+            f"on {len(self.y):,} held-out rows{unseen}{scale}{predictions}{blend}"
         )
 
 
@@ -163,6 +173,9 @@ def measure(product: Product, paths: Paths) -> Measured:
     test_rows = model_inputs.split_part(paths.splits, "test", product)
     classes = model_inputs.all_classes(test_rows.labels, product, model.classes)
     y = model_inputs.targets(test_rows.labels, product, classes)
+    model_inputs.check_costs(product, classes)
+    thresholds = measured_thresholds(product, paths.trained)
+    rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
     baseline = _baseline(product, paths.splits, model.classes)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
@@ -181,14 +194,16 @@ def measure(product: Product, paths: Paths) -> Measured:
         n_unseen_classes=len(classes) - len(model.classes),
         n_rows={name: n_rows(paths.splits / f"{name}.parquet") for name in ("train", "test")},
         calibration={"scale": target.scale, "offset": target.offset},
+        rule=rule,
+        predictions=measure_predictions(product, thresholds, rule, y, scores["model"], classes),
         label_scale=target.label_scale,
-        parts=_measure_parts(product, model, test_rows.sample(MAX_PART_ROWS), classes),
-        by_scorer=measured_scores(product, y, scores, classes),
+        parts=_measure_parts(product, model, test_rows.sample(MAX_PART_ROWS), classes, rule),
+        by_scorer=measured_scores(product, y, scores, classes, rule),
     )
 
 
 def _measure_parts(
-    product: Product, model: "TorchScorer", rows: model_inputs.SplitPart, classes: tuple[str, ...]
+    product: Product, model: "TorchScorer", rows: model_inputs.SplitPart, classes: tuple[str, ...], rule: PredictionRule
 ) -> dict[str, Part]:
     """Measure every part of the blend alone; nothing where there is only one."""
     blend = model.network.blend
@@ -198,7 +213,7 @@ def _measure_parts(
     for name, weight in blend.items():
         scores = model_inputs.scores(model.of_part(name), rows)
         scores = model_inputs.scores_of_classes(scores, model.classes, classes)
-        parts[name] = Part(weight=weight, metric=gate_metric(product, y, scores))
+        parts[name] = Part(weight=weight, metric=gate_metric(product, y, scores, rule=rule))
     return parts
 
 

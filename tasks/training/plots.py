@@ -12,7 +12,10 @@ from model.heads.base import Head
 from tasks.params import Product
 from tasks.runtime.files import atomic_file
 from tasks.training.measuring import UNCALIBRATED, Scores, final_scores
+from tasks.training.predictions import Predictions
 
+LABELS_SHOWN = 10
+"""Of more labels the curves by threshold cannot be told apart."""
 CLASSES_SHOWN = 30
 """Of more classes a confusion matrix shows colours alone: nobody could read its numbers, and drawing takes minutes."""
 
@@ -24,8 +27,18 @@ class Draw(Protocol):
         """Draw it."""
 
 
-def plot_evaluation(path: Path, product: Product, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> None:
-    """Write the picture of an evaluation: the panels of every plot of the task, side by side."""
+def plot_evaluation(
+    path: Path,
+    product: Product,
+    y: np.ndarray,
+    scores: Scores,
+    classes: tuple[str, ...],
+    predictions: Predictions | None = None,
+) -> None:
+    """Write the picture of an evaluation: the panels of every plot of the task, side by side.
+
+    With `predictions` it shows what they are worth by threshold.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -33,6 +46,8 @@ def plot_evaluation(path: Path, product: Product, y: np.ndarray, scores: Scores,
 
     head = head_of(product.target.task)
     panels = [draw for name in head.plots for draw in PLOTS[name](head, y, scores, classes)]
+    if predictions is not None and predictions.thresholds is not None:
+        panels += list(_by_threshold(predictions, y, scores["model"], classes))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
     for draw, panel in zip(panels, axes[0], strict=True):
         draw(panel)
@@ -114,6 +129,28 @@ def _reliability(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, 
             axes.plot(mean, share, marker=".", label=label, **style)
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
         axes.set(title="Reliability", xlabel="mean probability", ylabel=head.reliability_label)
+        axes.legend()
+
+    yield draw
+
+
+def _by_threshold(
+    predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
+) -> Iterator[Draw]:
+    """Yield the curve of cost or F1 by threshold, of one yes or of each label, with the threshold that is used."""
+
+    def draw(axes: Any) -> None:
+        from model.evaluation.thresholds import curve
+
+        metric = predictions.metric.removeprefix("macro_").removeprefix("micro_")
+        thresholds = predictions.rule.thresholds_of(1 if scores.ndim == 1 else len(classes))
+        columns = zip(y.reshape(len(y), -1).T, scores.reshape(len(y), -1).T, thresholds, strict=True)
+        for number, (labels, shares, threshold) in enumerate(list(columns)[:LABELS_SHOWN]):
+            found = curve(labels, shares, metric, predictions.rule)
+            name = f"{classes[number]}, " if scores.ndim > 1 else ""
+            (line,) = axes.plot(found.thresholds, found.values, label=f"{name}from {threshold:.3f} on")
+            axes.axvline(threshold, color=line.get_color(), linewidth=0.8, linestyle=":")
+        axes.set(title="By threshold", xlabel="threshold", ylabel=metric.replace("_", " "), xlim=(0, 1))
         axes.legend()
 
     yield draw

@@ -28,6 +28,7 @@ from tasks.runtime.paths import Paths
 from tasks.training import code, pretraining, search_space
 from tasks.training.fine_tuning import fine_tune
 from tasks.training.gate_metric import gate_metric
+from tasks.training.predictions import measured_thresholds
 from tasks.training.trials import Trials, split_files
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def _metric_on_validation_rows(product: Product, paths: Paths) -> tuple[float | 
     classes = model_inputs.all_classes(rows.labels, product, model.classes)
     y = model_inputs.targets(rows.labels, product, classes)
     scores = model_inputs.scores_of_classes(model_inputs.scores(model, rows), model.classes, classes)
-    return gate_metric(product, y, scores), bool(np.isfinite(scores).all())
+    rule = model_inputs.prediction_rule(product, measured_thresholds(product, paths.trained), model.classes, classes)
+    return gate_metric(product, y, scores, rule=rule), bool(np.isfinite(scores).all())
 
 
 def _pretrained(product: Product, home: Path) -> Path:

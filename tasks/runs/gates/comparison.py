@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.heads import head_of
+from model.heads.prediction_rule import MeasuredThresholds, PredictionRule
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.rows import model_inputs
 from tasks.rows.keys import digests, key_text
@@ -76,6 +77,10 @@ class HeldOut:
     """Scores [n, ...]; of a class that it does not know 0."""
     block: np.ndarray
     """int [n]: day or group of each row."""
+    challenger_rule: PredictionRule | None = None
+    """How its scores become predictions; None as where nothing is declared."""
+    champion_rule: PredictionRule | None = None
+    """The same of the champion: costs as declared now, thresholds that were measured its own."""
 
     def only(self, kept: np.ndarray) -> "HeldOut":
         """Return the rows that are chosen. Shapes: bool [n]."""
@@ -91,8 +96,11 @@ class HeldOut:
 
         def difference(kept: np.ndarray) -> float | None:
             challenger, champion = (
-                gate_metric(self.product, self.y[kept], scores[kept], metric)
-                for scores in (self.challenger, self.champion)
+                gate_metric(self.product, self.y[kept], scores[kept], metric, rule=rule)
+                for scores, rule in (
+                    (self.challenger, self.challenger_rule),
+                    (self.champion, self.champion_rule),
+                )
             )
             return None if challenger is None or champion is None else sign * (challenger - champion)
 
@@ -140,7 +148,8 @@ def measure_lead(
         return replace(alone, about_champion=f"{champion.version} not comparable, since it {reason}")
     common = held_out.only(kept)
     champion_metric, challenger_metric = (
-        _metric_or_nan(product, common.y, scores) for scores in (common.champion, common.challenger)
+        _metric_or_nan(product, common.y, scores, rule)
+        for scores, rule in ((common.champion, common.champion_rule), (common.challenger, common.challenger_rule))
     )
     beside = "" if n == len(kept) else f" and challenger {challenger_metric:.4f}"
     return replace(
@@ -156,8 +165,8 @@ def measure_lead(
     )
 
 
-def _metric_or_nan(product: Product, y: np.ndarray, scores: np.ndarray) -> float:
-    value = gate_metric(product, y, scores)
+def _metric_or_nan(product: Product, y: np.ndarray, scores: np.ndarray, rule: PredictionRule | None) -> float:
+    value = gate_metric(product, y, scores, rule=rule)
     return math.nan if value is None else value
 
 
@@ -211,4 +220,15 @@ def score_both(champion: Path, product: Product) -> HeldOut:
         named = rows.columns([*product.key, *filter(None, [product.split.group])])
         block = blocks_of_groups(digests(group_codes(named, key_text(named, list(product.key)), product))[:, 0])
     y = model_inputs.targets(rows.labels, product, classes)
-    return HeldOut(product=product, y=y, block=block, **scores)
+    challenger_rule, champion_rule = (
+        model_inputs.prediction_rule(product, MeasuredThresholds.load(folder), scorer.classes, classes)
+        for folder, scorer in ((paths.onnx, challenger), (champion, other))
+    )
+    return HeldOut(
+        product=product,
+        y=y,
+        block=block,
+        challenger_rule=challenger_rule,
+        champion_rule=champion_rule,
+        **scores,
+    )
