@@ -45,7 +45,7 @@ class MeasuredThresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRule:
-    """The way from the scores of a row to its prediction."""
+    """A prediction rule: the way from the scores of a row to its prediction."""
 
     thresholds: tuple[float, ...] = (HALF,)
     """The probability from which on a class is predicted: one for all, or one for each label."""

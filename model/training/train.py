@@ -116,11 +116,7 @@ def train(
         fit.fit_beside_encoder(unseen, labels_val)
         deep = None if start is None else train_by_folds(start, features, rows, validation, plan)
         fit.blend(unseen, deep)
-        correct_mean(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
-        if plan.calibrate:
-            calibrate(network, encoded_val, validation.y, plan.batch_tokens, validation.n_later_days)
-        if on_calibrated is not None:
-            on_calibrated(network, encoded_val)
+        _calibrate(network, unseen, plan, on_calibrated)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
             fit.add(encoded_val, labels_val)
@@ -130,6 +126,17 @@ def train(
                 chosen = np.concatenate([chosen, len(rows.encoded) + chosen_val])
                 fit.fit_head(torch.cat([pooled, pooled_val]), chosen)
     return network.cpu().eval(), history
+
+
+def _calibrate(
+    network: Network, unseen: LabelledRows, plan: TrainingPlan, on_calibrated: Callable[[Network, Encoded], None] | None
+) -> None:
+    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities where it is asked."""
+    correct_mean(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
+    if plan.calibrate:
+        calibrate(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
+    if on_calibrated is not None:
+        on_calibrated(network, unseen.encoded)
 
 
 def is_trained_by_folds(network: Network, rows: LabelledRows, validation: LabelledRows) -> bool:

@@ -7,12 +7,14 @@ import zoneinfo
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 SQL_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
 """SQLAlchemy reads a password up to the @, whatever is in it, and drivers take one after the question mark."""
@@ -139,6 +141,39 @@ Day = Annotated[date, BeforeValidator(_to_day)]
 TimeZone = Annotated[str, AfterValidator(_is_time_zone)]
 S3Url = Annotated[str, AfterValidator(_is_s3_url)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _to_costs(value: Any, place: str = "") -> Any:
+    """Return costs as numbers. Raises ValueError for what is none."""
+    if isinstance(value, dict):
+        return {str(name): _to_costs(each, f"{place}{name}: ") for name, each in value.items()}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if place and is_number and 0 <= value < inf:
+        return float(value)
+    use = "{false_positive: 1, false_negative: 5}"
+    got = f"{place}{value!r}"
+    raise ValueError(f"must hold numbers of 0 or more, by the error's name, got {got}; use for example {use}")
+
+
+Cost = Annotated[float, Field(ge=0)]
+Costs = Annotated[
+    dict[str, float | dict[str, float]],
+    BeforeValidator(_to_costs, json_schema_input_type=dict[str, Cost | dict[str, Cost]]),
+]
+
+
+def _to_threshold(value: Any) -> Any:
+    if value == MEASURED or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"must lie between 0 and 1, got {value}; use for example 0.5")
+    raise ValueError(f"must be a number between 0 and 1, or {MEASURED}, got {value!r}; use {MEASURED}")
+
+
+Threshold = Annotated[
+    float | Literal["measured"],
+    BeforeValidator(_to_threshold, json_schema_input_type=Annotated[float, Field(gt=0, lt=1)] | Literal["measured"]),
+]
 
 
 def find_weights(init: str) -> Path | None:

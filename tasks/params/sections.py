@@ -6,7 +6,6 @@
 import re
 from dataclasses import replace
 from itertools import chain
-from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
@@ -22,11 +21,10 @@ from model.settings import (
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import Cron, Finite, Hour, OneOf, S3Url
+from tasks.params.fields import MEASURED, Costs, Cron, Finite, Hour, OneOf, S3Url, Threshold
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 
-MEASURED = "measured"
 ENGINES = (
     MEASURED,
     "onnxruntime-fp32",
@@ -77,39 +75,6 @@ class Target:
     source: Source | None = None
     """Where the labels come from, where the rows' source has none: it delivers the key and the target, and each row
     gets the label of its key; of several the last that is delivered. Default: the rows' own source."""
-
-
-def _to_costs(value: Any, place: str = "") -> Any:
-    """Return costs as numbers. Raises ValueError for what is none."""
-    if isinstance(value, dict):
-        return {str(name): _to_costs(each, f"{place}{name}: ") for name, each in value.items()}
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if place and is_number and 0 <= value < inf:
-        return float(value)
-    use = "{false_positive: 1, false_negative: 5}"
-    got = f"{place}{value!r}"
-    raise ValueError(f"must hold numbers of 0 or more, by the error's name, got {got}; use for example {use}")
-
-
-Cost = Annotated[float, Field(ge=0)]
-Costs = Annotated[
-    dict[str, float | dict[str, float]],
-    BeforeValidator(_to_costs, json_schema_input_type=dict[str, Cost | dict[str, Cost]]),
-]
-
-
-def _to_threshold(value: Any) -> Any:
-    if value == MEASURED or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"must lie between 0 and 1, got {value}; use for example 0.5")
-    raise ValueError(f"must be a number between 0 and 1, or {MEASURED}, got {value!r}; use {MEASURED}")
-
-
-Threshold = Annotated[
-    float | Literal["measured"],
-    BeforeValidator(_to_threshold, json_schema_input_type=Annotated[float, Field(gt=0, lt=1)] | Literal["measured"]),
-]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
