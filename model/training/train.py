@@ -131,7 +131,7 @@ def train(
 def _calibrate(
     network: Network, unseen: LabelledRows, plan: TrainingPlan, on_calibrated: Callable[[Network, Encoded], None] | None
 ) -> None:
-    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities where it is asked."""
+    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities if asked."""
     correct_mean(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
     if plan.calibrate:
         calibrate(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
