@@ -196,12 +196,12 @@ def result(measured: dict[str, list[dict[str, float]]]) -> Result:
         rows += [_row(case, start, values, splits) for start in case.starts]
         if PROBED in values:
             gain = values[PROBED] - values[RANDOM]
-            low = student_interval(gain)[0] if len(gain) > 1 else float("nan")
+            low = student_interval(gain)[0] if len(gain) > 1 else -np.inf  # one split has no interval
             targets.append(
                 Target(
                     name=f"{case.name}: imported weights over random ones",
                     wanted="above 0 with its interval",
-                    measured=with_interval(gain) if len(gain) > 1 else f"{gain.mean():+.4f}",
+                    measured=_gain(gain),
                     met=low > 0,
                 )
             )
@@ -212,9 +212,15 @@ def _row(case: Case, name: str, values: dict[str, np.ndarray], splits: list[dict
     return {
         "labelled": case.name,
         "metric": case.metric,
+        "splits": len(splits),
         "start": name,
         "mean": f"{values[name].mean():.4f}",
-        "over random weights": "" if name in (BASELINE, RANDOM) else with_interval(values[name] - values[RANDOM]),
-        "over the baseline": "" if name == BASELINE else with_interval(values[name] - values[BASELINE]),
+        "over random weights": "" if name in (BASELINE, RANDOM) else _gain(values[name] - values[RANDOM]),
+        "over the baseline": "" if name == BASELINE else _gain(values[name] - values[BASELINE]),
         "seconds of processor": "" if name == BASELINE else f"{np.mean([e[f'{name}, seconds'] for e in splits]):.0f}",
     }
+
+
+def _gain(differences: np.ndarray) -> str:
+    """Return the mean, with its interval where there are splits enough for one."""
+    return with_interval(differences) if len(differences) > 1 else f"{differences.mean():+.4f}"
