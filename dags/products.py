@@ -231,7 +231,7 @@ def dates(product: params.Product) -> str:
 | was due on the 2nd by its schedule, at 03:00 as at 18:00 | the 1st |
 | was triggered on the 2nd by hand, an asset or another DAG | the 1st |
 | has a logical date on the 2nd that somebody typed | the 1st |
-| belongs to a backfill from the 2nd at 00:00 to the 8th at 23:59 | the 2nd to the 8th, where one is due on each day |
+| belongs to a backfill from the 2nd to the 8th | the 2nd to the 8th, where one is due on each day |
 """
 
 

@@ -117,7 +117,7 @@ def free_port() -> int:
     raise AssertionError("no free ports")
 
 
-AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_pipeline"}
+AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_page", "test_pipeline"}
 """Files whose tests need Airflow."""
 SLOW = {
     "test_arrivals",
@@ -153,6 +153,7 @@ SLOW = {
     "test_model_training",
     "test_model_wide",
     "test_model_windows",
+    "test_page",
     "test_pii",
     "test_postgres",
     "test_predict",

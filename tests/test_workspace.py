@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from builders import TINY, a_repository
 from conftest import ROOT, environment
 
-from tasks.runs import dvc, experiments, locks, programs, workspace
+from tasks.runs import dvc, experiments, locks, programs, steps, workspace
 from tasks.runtime import git
 from tasks.runtime.errors import CommandFailed, TransientError, UserError
 from tasks.runtime.results import Result, read_result, result_file, write_result
@@ -275,3 +276,37 @@ def test_git_that_hangs_is_ended_with_what_it_started_and_its_workspace_made_ane
         time.sleep(0.1 * inner.exists())
     assert not inner.exists()
     assert locks.dirty_flag(RUN).exists()
+
+
+def test_nights_of_a_backfill_ask_their_source_once(home, tmp_path, monkeypatch, capsys):
+    """The first to need it asks, as of the last night; another backfill asks anew."""
+    origin = a_repository(tmp_path / "origin")
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
+    revision = git.git("rev-parse", "HEAD", cwd=origin).strip()
+    asked = []
+
+    def ingest(run, name):
+        asked.append((run.as_of, name, run.champion, run.backfill))
+        git.git("update-ref", run.reference, revision, cwd=origin)  # as the step's push does, last of all
+        (run.workspace / ".git").mkdir(parents=True)
+        locks.commit_file(run).write_text(revision)
+
+    def night(day: int, number: int):
+        name = f"tiny-2024-02-{day:02d}-predict-0000000{number}"
+        facts = {"revision": revision, "as_of": f"2024-02-{day:02d}", "champion": revision, "generation": 1}
+        return dataclasses.replace(RUN, name=name, backfill=number, backfill_until="2024-02-12", **facts)
+
+    monkeypatch.setattr(steps, "step", ingest)
+    nights = [night(10, 3), night(11, 3), night(12, 3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(steps.raw_data_of_backfill, nights)] == [revision] * 3
+    assert asked == [("2024-02-12", "ingest", None, None)]
+    assert steps.raw_data_of_backfill(night(10, 4)) == revision
+    assert len(asked) == 2
+
+    def refused(run, name):
+        raise UserError("a column is missing")
+
+    monkeypatch.setattr(steps, "step", refused)
+    assert steps.raw_data_of_backfill(night(10, 5)) is None
+    assert "asked for this night by itself, since a column is missing" in capsys.readouterr().out

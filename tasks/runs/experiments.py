@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
@@ -74,6 +75,12 @@ class Experiment:
     """The commit whose dvc.lock names all that the run made."""
 
 
+@lru_cache(maxsize=2)
+def _declared(text: str) -> params.Params:
+    """Return what a params.yaml declares; a command asks for the same one several times."""
+    return params.loads(text)
+
+
 def head() -> tuple[str, params.Params]:
     """Return the origin's newest commit and the products that it declares.
 
@@ -82,7 +89,7 @@ def head() -> tuple[str, params.Params]:
     with tempfile.TemporaryDirectory() as folder:
         git("clone", "--quiet", "--bare", "--depth", "1", settings().origin, folder)
         revision = git("rev-parse", "HEAD", cwd=Path(folder)).strip()
-        return revision, params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=Path(folder)))
+        return revision, _declared(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=Path(folder)))
 
 
 def saved_in_origin(run: Run) -> str | None:
