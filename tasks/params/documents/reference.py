@@ -44,6 +44,30 @@ Leave out `key` and a row is named by the hash of its cells and, among equal row
 A row that changes is another row: the one before counts as withdrawn, and its label, its prediction and what a person
 decided about it do not come with it. Add a key as soon as the source has one.
 
+## What a time gives
+
+Of each `time` among the columns the model reads the minute of the day, the weekday and the day of the year, as waves,
+so that midnight and New Year are no jumps; a cycle is read only where the training rows span it whole, one day, one
+week or one year, since of any other nobody has seen how it goes on. Beside these it reads the trend: how late a time is
+between the first and the last of the training rows. A later time counts as the last of them: what comes after is not
+drawn on from what went before. Times are read as the clock of `time_zone` shows them.
+
+## What errors cost
+
+```yaml
+products:
+  churn:
+    target: {name: churned, task: binary}
+    predict: {costs: {false_positive: 1, false_negative: 5}}     # a missed customer costs five calls for nothing
+    gates: {metric: expected_cost, limit: 0.6}                   # at most, on held-out rows
+```
+
+The threshold is then measured on validation rows and comes with the model; `prediction` follows it, `probability` stays
+as it is. `threshold: measured` without costs makes the most of F1. For `multiclass` the costs are a matrix,
+`costs: {mail: {spam: 10}, spam: {mail: 1}}`, by true and then predicted class, and the class of least expected cost is
+predicted. evaluation.json says what that is worth on held-out rows, beside 0.5 or the likeliest class, and
+evaluation.png shows the curve.
+
 ## Every key
 """
 
