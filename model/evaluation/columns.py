@@ -7,7 +7,6 @@ value of a row.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ NEARLY_PERFECT = 0.98
 STRONG, FAR_ABOVE = 0.8, 0.25
 """Skill that is suspicious where what it leaves open is this share of what the next best column leaves open."""
 MAX_CATEGORIES = 250
+MAX_LEAVES = 64
 MAX_LABELS = 10
 DIGITS = 5
 
@@ -103,7 +103,8 @@ def _leaks(kinds: dict[str, str], table: Table, y: np.ndarray, head: Head) -> It
     skills = {name: _skill(kind, table[name], y, head) for name, kind in kinds.items()}
     for name, skill in skills.items():
         next_best = max((other for each, other in skills.items() if each != name), default=1.0)
-        is_far_above = skill >= STRONG and 1 - skill <= FAR_ABOVE * (1 - next_best)
+        # Of numbers one honest cause may well say nearly all, as a distance does of a journey's minutes.
+        is_far_above = head.has_classes and skill >= STRONG and 1 - skill <= FAR_ABOVE * (1 - next_best)
         if skill >= NEARLY_PERFECT or is_far_above:
             yield Finding(
                 column=name,
@@ -132,11 +133,12 @@ def _tree_skill(inputs: np.ndarray, y: np.ndarray, fitted: np.ndarray, *, has_cl
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     least = max(5, len(y) // 200)
-    sizes: dict[str, Any] = {"max_leaf_nodes": 64, "min_samples_leaf": least, "random_state": 0}
     if not has_classes:
         if np.ptp(y[fitted]) == 0 or np.ptp(y[~fitted]) == 0:
             return 0.0
-        tree = DecisionTreeRegressor(**sizes).fit(inputs[fitted], y[fitted])
+        tree = DecisionTreeRegressor(max_leaf_nodes=MAX_LEAVES, min_samples_leaf=least, random_state=0).fit(
+            inputs[fitted], y[fitted]
+        )
         skill = r2_score(y[~fitted], tree.predict(inputs[~fitted]))
         known = np.isfinite(inputs[:, 0])
         if known.sum() >= MIN_ROWS and np.ptp(inputs[known, 0]) > 0:  # the answer in another unit: leaves are coarse
@@ -145,7 +147,9 @@ def _tree_skill(inputs: np.ndarray, y: np.ndarray, fitted: np.ndarray, *, has_cl
     counts = [np.unique(y[part], return_counts=True) for part in (fitted, ~fitted)]
     if any(len(known) < 2 or found.min() < 5 for known, found in counts):
         return 0.0  # of a class with so few rows nothing is shown
-    tree = DecisionTreeClassifier(**sizes).fit(inputs[fitted], y[fitted])
+    tree = DecisionTreeClassifier(max_leaf_nodes=MAX_LEAVES, min_samples_leaf=least, random_state=0).fit(
+        inputs[fitted], y[fitted]
+    )
     if len(tree.classes_) == 2:
         skill = 2 * roc_auc_score(y[~fitted], tree.predict_proba(inputs[~fitted])[:, 1]) - 1
     else:
