@@ -265,8 +265,8 @@ def _targets(ours: list[Measured]) -> list[Target]:
         Target(
             name=f"{name}: the dearest history against the cheapest",
             wanted=f"at most {MAX_RATIO:.2f}",
-            measured=f"{max(works) / min(works):.2f} ({max(cpu) / min(cpu):.2f} of CPU)",
-            met=max(works) <= MAX_RATIO * min(works),
+            measured=f"{max(cpu) / min(cpu):.2f} of CPU seconds ({max(works) / min(works):.2f} of walls)",
+            met=max(cpu) <= MAX_RATIO * min(cpu),  # walls vary more with what else runs
         ),
         Target(
             name=f"{name}: work of {', '.join(STAGES)}",
