@@ -95,7 +95,7 @@ class TrainingSettings(OptimisationSettings):
 
     epochs: NotNegative | None = None  # type: ignore[assignment]  # `for_rows` gives all that is left open a value
     """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is.
-    Default: 2 of many rows, up to 30 of few."""
+    Default: 2 of many rows, up to 30 of few, where with `keep: best` 2 and 8 are tried too, and the best is kept."""
     learning_rate: Positive | None = None  # type: ignore[assignment]
     """Peak of the schedule. Default: 0.001, of imported weights 0.0001."""
     batch_tokens: Annotated[int, Field(ge=64)] | None = None  # type: ignore[assignment]
@@ -122,8 +122,9 @@ class TrainingSettings(OptimisationSettings):
     keep: Literal["best", "last"] = "best"  # type: ignore[misc]
     """Which weights to keep: `best` validation loss (with early stopping) or `last` epoch (without).
     The last is better where the level of the labels drifts: a loss on few days depends above all on that level."""
-    wide_penalty: Positive = 0.3
-    """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`)."""
+    wide_penalty: Positive | None = None
+    """Ridge penalty on the weights of the linear model beside the encoder (see `wide_tokens`). Default: the best on
+    rows that it was not fitted to; of more than 20,000 rows 0.3."""
     patience_steps: Count | None = None  # type: ignore[misc, assignment]
     """Steps without a better validation loss before training stops, which is looked at after each epoch.
     Default: 400, or those of two epochs where these are more."""
@@ -161,9 +162,11 @@ class TrainingSettings(OptimisationSettings):
         )
         most, rate, batch = (FEWEST_EPOCHS, 1e-4, 2048) if is_imported else (MOST_EPOCHS, 1e-3, 16384)
         epochs = max(FEWEST_EPOCHS, min(most, round(TOKENS_READ / max(1, n_tokens), 1)))
+        chooses = self.epochs is None and self.keep == "best"
         return replace(
             plan,
             epochs=epochs if self.epochs is None else self.epochs,
+            lengths=tuple(length for length in SHORTER_EPOCHS if length < epochs) if chooses else plan.lengths,
             learning_rate=self.learning_rate or rate,
             batch_tokens=self.batch_tokens or batch,
         )
@@ -177,9 +180,13 @@ class TrainingPlan(TrainingSettings):
     """As of `TrainingSettings`, and so the rest."""
     learning_rate: Positive = 1e-3
     batch_tokens: Count = 16384
+    lengths: tuple[float, ...] = ()
+    """Epochs of shorter trainings that are tried first, until a longer one is no better on the validation rows."""
 
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 30.0
+SHORTER_EPOCHS = (2.0, 8.0)
+"""A training that is stopped early never comes to the small steps of its end; a shorter one does."""
 TOKENS_READ = 2_000_000
 """Tokens that a training on few rows reads: about a minute of one core."""
 FEWEST_PATIENT_STEPS = 400

@@ -1,5 +1,6 @@
 """Oracle: toy data whose answer is known, scikit-learn's class weights, the knobs' formulas written out; and laws."""
 
+import copy
 import functools
 import itertools
 import json
@@ -499,3 +500,37 @@ def test_steps_that_a_clock_decided_are_kept_by_a_training_that_resumes(prepared
     assert again == history
     assert 0 < planned[0] == planned[-1] < QUICK.epochs
     assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in expected.state_dict().items())
+
+
+def test_length_that_is_left_open_is_the_one_of_least_validation_loss(prepared):
+    features, encoded, y = prepared
+    rows, planned = LabelledRows(encoded, y), []
+    table, y_val = toy(seed=1)
+    for labels, longest in ((y_val, True), (1 - y_val, False)):  # turned round, the shortest training does least harm
+        validation = LabelledRows(features.encode(table), labels)
+        settings = TrainingSettings(learning_rate=3e-3).for_rows(10**6)  # 2 epochs, and no others
+        settings = replace(settings, epochs=3.0, lengths=(0.1, 1.0))
+        chosen, history = train(fresh(features), features, rows, validation, settings, on_planned=planned.append)
+        assert (planned[-1] > 2) == longest
+        declared = TrainingSettings(epochs=planned[-1], learning_rate=3e-3)
+        alone, again = train(fresh(features), features, rows, validation, declared)
+        assert again == history
+        assert all(torch.equal(weight, chosen.state_dict()[name]) for name, weight in alone.state_dict().items())
+
+
+def test_validation_loss_of_few_rows_without_a_mistake_does_not_reward_certainty(prepared):
+    features, encoded, y = prepared
+    network, _ = train(fresh(features), features, LabelledRows(encoded, y), LabelledRows(encoded, y), QUICK)
+    right = np.flatnonzero((network.eval()(network.batch_of(encoded, np.arange(len(y))))[:, 0] > 0).numpy() == y)[:18]
+    table, _ = toy()
+    few = features.encode({name: column[right] for name, column in table.items()})
+    labels = torch.from_numpy(y[right].astype(np.float32))
+    losses = {}
+    for doubts in (False, True):
+        for size in (1, 100):
+            surer = copy.deepcopy(network)
+            surer.head.out.weight.data *= size
+            surer.head.out.bias.data *= size
+            losses[doubts, size] = evaluate_loss(surer, few, labels, 4096, doubts=doubts)
+    assert losses[False, 100] < losses[False, 1]
+    assert losses[True, 100] > losses[True, 1]

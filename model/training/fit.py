@@ -1,7 +1,7 @@
 """A network and the rows that it learns from: by gradients, and in closed form once its encoder is trained."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows
-from model.training.closed_forms import fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
+from model.training.closed_forms import PRIOR_WEIGHT, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
     FEW_ROWS,
     MAX_ROWS,
@@ -34,6 +34,7 @@ from model.training.inference import encode_once, predict_in_batches
 from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
 from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
+from model.training.strengths import DEFAULT_PENALTY, best_penalty, best_strength
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,7 @@ class Fit:
     """A network, the rows that it learns from, and the ways in which it learns from them."""
 
     def __init__(
-        self,
-        network: Network,
-        features: Features,
-        rows: LabelledRows,
-        settings: TrainingPlan,
-        companion: bool = False,
+        self, network: Network, features: Features, rows: LabelledRows, settings: TrainingPlan, companion: bool = False
     ) -> None:
         """Check the rows and weigh them; `companion` says whether to fit one.
 
@@ -75,22 +71,25 @@ class Fit:
                 "network must have a target and be built for the given features, got another; "
                 "use Network.with_head or load_pretrained"
             )
-        self.network, self.target, self.settings = network, network.target, settings
+        self.network, self.target, self.settings, self.strength = network, network.target, settings, PRIOR_WEIGHT
         self.parts, self.labels = [rows.encoded], checked_labels(network, rows, "training")
         self.row_weights = recency_weights(rows.age_days, settings.half_life_days)
         is_balanced = settings.class_weights == "balanced"
         self.class_weights = balanced_class_weights(self.target, self.labels) if is_balanced else None
         self.loss = Loss(target=self.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
         self.unseen: Unseen | None = None
+        self.penalty = settings.wide_penalty
         self.has_companion = companion and can_have_companion(network)
         compile_blocks(network.to(device()))
 
-    def add(self, encoded: Encoded, labels: Tensor) -> None:
-        """Add rows, of full weight, for the fits in closed form."""
+    def add_and_fit_beside(self, encoded: Encoded, labels: Tensor) -> None:
+        """Fit what stands beside the encoder, contexts apart, to these rows too, of full weight."""
         self.parts.append(encoded)
         self.labels = torch.cat([self.labels, labels])
         if self.row_weights is not None:
             self.row_weights = torch.cat([self.row_weights, torch.ones(len(labels))])
+        self.fit_linear()
+        self.fit_companion()
 
     def encode_once(self) -> tuple[Tensor, np.ndarray]:
         """Return what the head reads of the rows, and which rows these are: see `inference.encode_once`."""
@@ -98,6 +97,11 @@ class Fit:
         if not self.settings.epochs:
             self.parts[0] = encoded
         return pooled, chosen
+
+    def choose_strength(self, pooled: Tensor, chosen: np.ndarray, pooled_val: Tensor, labels_val: Tensor) -> None:
+        """Choose how freely the head is fitted. Shapes: as of `fit_head`; of validation rows [m, d], and labels."""
+        fitted = (pooled, self.labels[chosen], None if self.row_weights is None else self.row_weights[chosen])
+        self.strength = best_strength(fitted, (pooled_val, labels_val), self.loss)
 
     def fit_head(self, pooled: Tensor, chosen: np.ndarray) -> float:
         """Fit the head to the chosen rows, of which it reads `pooled`; return their mean loss.
@@ -108,30 +112,29 @@ class Fit:
         assert head is not None
         labels = self.labels[chosen]
         weights = None if self.row_weights is None else self.row_weights[chosen]
-        fit_probe(head, pooled, lambda logits: self.loss(logits, labels, weights))
+        fit_probe(head, pooled, lambda logits: self.loss(logits, labels, weights), self.strength)
         with torch.no_grad():
             return float(self.loss(head.eval()(pooled.to(self.network.device)), labels, weights)) / len(labels)
 
-    def optimisation(
+    def run_optimiser(
         self,
         name: str,
         checkpoints: Checkpoints | None,
-        seconds: float | None = None,
-        on_planned: Callable[[float], None] | None = None,
-    ) -> Optimisation:
-        """Return the steps over the rows, whose progress is shown under `name`; see there for the rest."""
-        return Optimisation(self.network, self.parts[0], self.settings, name, checkpoints, seconds, on_planned)
-
-    def run(
-        self,
-        optimisation: Optimisation,
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
-    ) -> History:
-        """Take all steps, and load the weights that `settings.keep` names."""
+        *,
+        epochs: float | None = None,
+        seconds: float | None = None,
+    ) -> tuple[History, float]:
+        """Take all steps, showing progress under `name`, and load the weights that `settings.keep` names.
+
+        Returns the history and the epochs that were planned: `epochs`, or fewer where these take more than `seconds`.
+        """
+        settings = self.settings if epochs is None else replace(self.settings, epochs=epochs)
+        optimisation = Optimisation(self.network, self.parts[0], settings, name, checkpoints, seconds)
         history = optimisation.run(self._mean_loss, validate, on_epoch)
         self.network.load_state_dict(optimisation.best)
-        return history
+        return history, optimisation.epochs
 
     def fit_beside_encoder(self, validation: LabelledRows, labels: Tensor) -> None:
         """Fit what stands beside the trained encoder, of a companion all but its weights; `labels`: of `validation`."""
@@ -145,6 +148,7 @@ class Fit:
         self.network.eval()
         if self.network.wide is not None:
             weights = None if self.row_weights is None else self.row_weights.numpy()
+            self.penalty = self.penalty or best_penalty(self.network.wide, self.parts, self._ridge()[0], weights)
             fit_wide(self.network.wide, self.parts, *self._ridge(), weights)
 
     def fit_companion(self, validation: LabelledRows | None = None) -> None:
@@ -241,7 +245,7 @@ class Fit:
     def _ridge(self) -> tuple[np.ndarray, float, float]:
         """Return outputs, penalty and scale of the linear model of subwords."""
         outputs = self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
-        return outputs, self.settings.wide_penalty, self.target.head.ridge_scale
+        return outputs, self.penalty or DEFAULT_PENALTY, self.target.head.ridge_scale
 
     def mix_linear(self, encoded: Encoded, labels: Tensor) -> None:
         """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.
@@ -284,21 +288,36 @@ class Fit:
 
 @torch.no_grad()
 def evaluate_loss(
-    network: Network, encoded: Encoded, labels: Tensor, batch_tokens: int, class_weights: Tensor | None = None
+    network: Network,
+    encoded: Encoded,
+    labels: Tensor,
+    batch_tokens: int,
+    class_weights: Tensor | None = None,
+    *,
+    doubts: bool = False,
 ) -> float:
-    """Return the mean loss per row, without smoothing or dropout. Shapes: labels as of `loss.loss_labels`."""
+    """Return the mean loss per row, without smoothing or dropout.
+
+    With `doubts` one more row counts, whose label is drawn at random: of few rows without a mistake the surest network
+    would be the best, and the next mistake would cost it all. Shapes: labels as of `loss.loss_labels`.
+    """
     network.eval()
     assert network.target is not None
+    n_rows = len(encoded)
+    doubts = doubts and network.target.head.has_probabilities
+    drawn = labels[torch.from_numpy(np.random.default_rng(n_rows).permutation(n_rows))]
     loss, device = Loss(target=network.target, class_weights=class_weights), network.device
     total = torch.zeros((), dtype=torch.float64)
     for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
         with autocast(device), eager(device):
             logits = network(network.batch_of(encoded, rows))
         total += loss(logits, labels[rows]).double().cpu()
+        if doubts:
+            total += loss(logits, drawn[rows]).double().cpu() / n_rows
     network.train()
     total = total.to(device)
     distributed.all_reduce_sum([total])
-    return float(total) / len(encoded)
+    return float(total) / (n_rows + doubts)
 
 
 def compile_blocks(network: Network) -> None:

@@ -58,6 +58,9 @@ class Checkpoints(Protocol):
     def save(self, step: int, tensors: dict[str, Tensor], notes: Notes) -> None:
         """Keep a state, whole or not at all."""
 
+    def nested(self, name: str) -> "Checkpoints":
+        """Return the storage of another training that belongs to this one."""
+
 
 class Optimisation:
     """A model and its optimiser, on their way through the steps."""
@@ -70,12 +73,9 @@ class Optimisation:
         name: str,
         checkpoints: Checkpoints | None = None,
         seconds: float | None = None,
-        on_planned: Callable[[float], None] | None = None,
     ) -> None:
-        """Set up the optimiser.
+        """Set up the optimiser; `seconds` is what all steps together may take on this machine.
 
-        `seconds` is what all steps together may take on this machine; `on_planned` is called with the passes over the
-        rows that they make: declared as `epochs` these are as many steps again.
 
         Raises: ValueError when there is no row.
         """
@@ -94,7 +94,6 @@ class Optimisation:
         self.keeps_last = settings.keep == "last"
         self.patience_steps = settings.patience_steps or max(FEWEST_PATIENT_STEPS, 2 * self.steps_per_epoch)
         self.checkpoints, self.saved_at, self.seconds = checkpoints, time.monotonic(), seconds
-        self.on_planned = on_planned
         self.step = 0
         self.losses: list[float] = []
         self.pending_losses: list[Tensor] = []
@@ -115,8 +114,6 @@ class Optimisation:
         """
         if not self._resume() and self.seconds is not None:
             self._keep_to(self.seconds, loss, validate)
-        if self.on_planned is not None:
-            self.on_planned(self.n_steps / self.steps_per_epoch)
         quiet = distributed.rank() > 0
         with tqdm(total=self.n_steps, initial=self.step, desc=self.name, unit="step", disable=quiet) as progress:
             while self.step < self.n_steps and not self._out_of_patience():
@@ -127,6 +124,11 @@ class Optimisation:
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
         return self.history
+
+    @property
+    def epochs(self) -> float:
+        """Return the passes over the rows that all steps make: declared as `epochs` they are as many steps again."""
+        return self.n_steps / self.steps_per_epoch
 
     def _keep_to(self, seconds: float, loss: Loss, validate: Callable[[], float] | None) -> None:
         """Take fewer steps where all would take longer than `seconds`, by what a few take that move no weight."""

@@ -4,6 +4,7 @@ The same seed on the same machine gives the same weights, bit for bit, also wher
 Nothing is written here: files are the caller's, checkpoints are kept by what it hands over.
 """
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -20,6 +21,7 @@ from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingPlan, TrainingSettings
 from model.training.calibration import calibrate, calibration_after_refit, correct_mean
+from model.training.closed_forms import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
 from model.training.inference import encode_once, predict_in_batches
@@ -62,8 +64,10 @@ def pretrain(
         return value if distributed.n_ranks() == 1 else value * (shard.weight * hidden_part.count / hidden.count)
 
     with deterministic(settings.seed):
-        optimisation = Optimisation(model, encoded, settings, "pretrain", checkpoints, seconds, on_planned)
+        optimisation = Optimisation(model, encoded, settings, "pretrain", checkpoints, seconds)
         history = optimisation.run(loss)
+    if on_planned is not None:
+        on_planned(optimisation.epochs)
     return network.cpu().eval(), history
 
 
@@ -84,44 +88,45 @@ def train(
 ) -> tuple[Network, History]:
     """Return the network with the weights that `settings.keep` names, calibrated on the validation rows, and losses.
 
-    With `refit`, what is fitted in closed form (linear model of subwords, head of a probe alone) is fitted at last to
-    the validation rows too: they then measure nothing any more. `settings.refit`, a second training with them, is the
-    caller's to ask for, by `train_again`. With `companion`, trees and a line of the columns score beside it. Where all
-    steps would take longer than `seconds`, fewer are taken; `on_planned` gets the epochs that they make, which declared
-    as such are the same training again. `on_epoch` gets each epoch's entry of the history, and what it raises ends the
-    training; `on_calibrated` gets network and validation rows while nothing has learnt from these.
+    With `refit`, what is fitted in closed form is fitted at last to the validation rows too: they then measure nothing
+    any more. `settings.refit`, a second training with them, is the caller's to ask for, by `train_again`. With
+    `companion`, trees and a line of the columns score beside it. Where all steps would take longer than `seconds`,
+    fewer are taken; `on_planned` is called with the epochs that they make, which declared are the same training again;
+    `on_epoch` with each epoch's entry of the history: what it raises ends the training; `on_calibrated` with network
+    and validation rows while nothing has learnt from these.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     start = deepcopy(network) if companion and is_trained_by_folds(network, rows, validation) else None
+    # Each fold is trained on the other folds: together as long as N_FOLDS - 1 trainings.
+    seconds = seconds if seconds is None or start is None else seconds / N_FOLDS
     plan = settings.for_rows(int(rows.encoded.n_tokens.sum()))
     fit = Fit(network, features, rows, plan, companion)
     encoded_val, labels_val = validation.encoded, checked_labels(network, validation, "validation")
     is_probe_alone = plan.probe and not plan.epochs
 
     def validate() -> float:
-        return evaluate_loss(network, encoded_val, labels_val, plan.batch_tokens, fit.class_weights)
+        return evaluate_loss(network, encoded_val, labels_val, plan.batch_tokens, fit.class_weights, doubts=True)
 
     history: History = []
     with deterministic(plan.seed):
         if plan.probe:
             pooled, chosen = fit.encode_once()
+            unseen_val, pooled_val, chosen_val = encode_once(network, encoded_val, plan.batch_tokens)
             if is_probe_alone:  # what the encoder says of a row is the same from here on
-                encoded_val, pooled_val, chosen_val = encode_once(network, encoded_val, plan.batch_tokens)
+                encoded_val = unseen_val
+            fit.choose_strength(pooled, chosen, pooled_val, labels_val[chosen_val])
             history = [{"epoch": 0.0, "train_loss": fit.fit_head(pooled, chosen), "val_loss": validate()}]
         if plan.epochs:
-            optimisation = fit.optimisation("train", checkpoints, seconds, on_planned)
-            history = fit.run(optimisation, validate, on_epoch)
-            plan = replace(plan, epochs=optimisation.n_steps / optimisation.steps_per_epoch)  # what time allowed
+            history, epochs = _train_lengths(fit, checkpoints, validate, on_epoch, on_planned, seconds)
+            plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
         fit.fit_beside_encoder(unseen, labels_val)
-        deep = None if start is None else train_by_folds(start, features, rows, validation, plan)
+        deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength)
         fit.blend(unseen, deep)
         _calibrate(network, unseen, plan, on_calibrated)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
-            fit.add(encoded_val, labels_val)
-            fit.fit_linear()
-            fit.fit_companion()
+            fit.add_and_fit_beside(encoded_val, labels_val)
             if is_probe_alone and fit.row_weights is None:
                 chosen = np.concatenate([chosen, len(rows.encoded) + chosen_val])
                 fit.fit_head(torch.cat([pooled, pooled_val]), chosen)
@@ -139,6 +144,40 @@ def _calibrate(
         on_calibrated(network, unseen.encoded)
 
 
+def _train_lengths(
+    fit: Fit,
+    checkpoints: Checkpoints | None,
+    validate: Callable[[], float],
+    on_epoch: Callable[[dict[str, float]], None] | None,
+    on_planned: Callable[[float], None] | None,
+    seconds: float | None,
+) -> tuple[History, float]:
+    """Train for as long as each of the plan's lengths says, from the same start, until a longer one is no better.
+
+    Leaves the network with the best weights. Returns as `Fit.run_optimiser`.
+    """
+    lengths, start = (*fit.settings.lengths, fit.settings.epochs), _copy(fit.network)
+    least, best, weights = math.inf, ([dict[str, float]()], 0.0), start
+    for number, epochs in enumerate(lengths):
+        fit.network.load_state_dict(start)
+        is_last = number == len(lengths) - 1
+        state = checkpoints if is_last or checkpoints is None else checkpoints.nested(f"{epochs:g}")
+        share = None if seconds is None else seconds * epochs / sum(lengths)
+        found = fit.run_optimiser("train", state, validate, on_epoch, epochs=epochs, seconds=share)
+        loss = min(entry["val_loss"] for entry in found[0])
+        if loss >= least:
+            break
+        least, best, weights = loss, found, _copy(fit.network)
+    fit.network.load_state_dict(weights)
+    if on_planned is not None:
+        on_planned(best[1])
+    return best
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+
 def is_trained_by_folds(network: Network, rows: LabelledRows, validation: LabelledRows) -> bool:
     """Return whether the rows are so few that trainings without some of them tell more than the validation rows do.
 
@@ -149,11 +188,16 @@ def is_trained_by_folds(network: Network, rows: LabelledRows, validation: Labell
 
 
 def train_by_folds(
-    start: Network, features: Features, rows: LabelledRows, validation: LabelledRows, plan: TrainingPlan
+    start: Network,
+    features: Features,
+    rows: LabelledRows,
+    validation: LabelledRows,
+    plan: TrainingPlan,
+    strength: float = PRIOR_WEIGHT,
 ) -> Tensor:
     """Return what the encoder says of each row when trained, from `start`, on the other folds of the rows.
 
-    The validation rows say when to stop, as they do where it is trained on all rows.
+    The validation rows say when to stop, as they do where it is trained on all rows; `strength` is that of a probe.
     Shapes: returns float32 [n, o].
     """
     n_rows = len(rows.encoded)
@@ -165,12 +209,12 @@ def train_by_folds(
         network, held = deepcopy(start), np.flatnonzero(fold == number)
         fit = Fit(network, features, rows.take(np.flatnonzero(fold != number)), plan)
         if plan.probe:
+            fit.strength = strength
             fit.fit_head(*fit.encode_once())
         if plan.epochs:
-            fit.run(
-                fit.optimisation(f"fold {number + 1} of {n_folds}", None),
-                partial(evaluate_loss, network, validation.encoded, labels, plan.batch_tokens, fit.class_weights),
-            )
+            unseen = (validation.encoded, labels, plan.batch_tokens, fit.class_weights)
+            validate = partial(evaluate_loss, network, *unseen, doubts=True)
+            fit.run_optimiser(f"fold {number + 1} of {n_folds}", None, validate)
         network.eval()
         found = predict_in_batches(network, network.deep, rows.encoded, plan.batch_tokens, held)
         answers = answers if answers.numel() else torch.empty(n_rows, found.shape[1])
@@ -200,7 +244,7 @@ def train_again(
     with deterministic(settings.seed):
         if settings.probe:
             fit.fit_head(*fit.encode_once())
-        history = fit.run(fit.optimisation("train again", checkpoints))
+        history, _ = fit.run_optimiser("train again", checkpoints)
         fit.fit_linear()
         if network.wide is not None and first.wide is not None:
             network.wide.mix.copy_(first.wide.mix)

@@ -206,7 +206,7 @@ def _train(
         refit=refit and not refits,
         companion=product.model.companion == "measured",
     )
-    plan = replace(plan, epochs=planned[-1])
+    plan = replace(plan, epochs=planned[-1], lengths=())
     if refits:
         y = np.concatenate([parts.y_train, parts.y_val])
         network, _ = train_again(

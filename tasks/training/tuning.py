@@ -78,7 +78,7 @@ def _settled(product: Product) -> Product:
     features = pretraining.fit_features(product, splits)
     rows = model_inputs.split_part(splits, "train", product)
     n_tokens = sum(int(features.encode(piece).n_tokens.sum()) for piece in rows)
-    plan = train.for_rows(n_tokens, is_imported=product.model.is_imported)
+    plan = replace(train.for_rows(n_tokens, is_imported=product.model.is_imported), lengths=())
     return replace(product, model=replace(product.model, train=plan))
 
 
