@@ -113,7 +113,11 @@ def test_everything_preloaded_can_be_imported_and_starts_no_thread():
     code += "print(sorted({file.read_text() for file in Path('/proc/self/task').glob('*/comm')} - {'python\\n'}))"
     one_thread = environment(ROOT, OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-c", code, *fork_server.PRELOADED], env=one_thread, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *fork_server.PRELOADED, *fork_server.OF_VALIDATE],
+        env=one_thread,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     # jemalloc starts its own anew in a copy (background_thread_postfork_child), as OpenBLAS does where it has several.
     assert done.stdout in ("[]\n", "['jemalloc_bg_thd\\n']\n")
@@ -205,7 +209,15 @@ def test_server_ends_with_the_command_that_started_it(tmp_path):
     raise AssertionError("the server still listens")
 
 
+def copies() -> set[int]:
+    """The processes of the server and of what it has started."""
+    place = os.environ[forked.ADDRESS]
+    return {each.pid for each in psutil.process_iter(["cmdline"]) if place in (each.info["cmdline"] or ())}
+
+
 def test_garbage_and_a_sender_that_leaves_do_not_stop_the_server(folder):
+    before = copies()
+    before = copies()
     for content in (b"", b"\0\0", b"\xff\xff\xff\xffx", b"\0\0\0\2{}", b"\0\0\0\4oops"):
         place = os.environ[forked.ADDRESS]
         inside = os.open(os.path.dirname(place), os.O_RDONLY)
@@ -214,9 +226,13 @@ def test_garbage_and_a_sender_that_leaves_do_not_stop_the_server(folder):
             connection.sendall(content)
         os.close(inside)
     assert run(folder, "echo", "0")[0] == 0
-    ours = [
-        each for each in psutil.process_iter(["cmdline"]) if os.environ[forked.ADDRESS] in (each.info["cmdline"] or ())
-    ]
-    server = [each for each in ours if each.parent() not in ours]
-    assert len(server) == 1
-    assert all(gone(each.pid) for each in ours if each not in server), "nothing is left of them"
+    assert all(gone(pid) for pid in copies() - before), "nothing is left of them"
+
+
+def test_validate_alone_waits_for_what_it_alone_imports(folder):
+    place = os.environ[forked.ADDRESS]
+    assert fork_server.address(place, ["-m", "tasks.validate", "tiny"]) != place
+    assert fork_server.address(place, ["-m", "tasks.ingest", "tiny"]) == place
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "validate.py").write_text("import sys; print('great_expectations' in sys.modules)")
+    assert run(folder, "tasks.validate") == (0, "True\n")

@@ -46,21 +46,37 @@ PRELOADED = (
     "networkx",
     "jsonschema",
     "onnx",
-    "great_expectations",
 )
-"""What most programs of a night import, and what takes long; the longest last, since others are served before it.
+"""What most programs of a night import.
 
 Not what starts threads as it is imported, as onnxruntime does: a copy of a process has one of its threads alone.
 """
+OF_VALIDATE = ("great_expectations",)
+"""What one stage alone imports, and what takes longest: a second server does so, and nobody else waits for it."""
 MAX_DESCRIPTORS = 64
 """Of the standard streams and the locks of one program."""
 
 
-def serve(place: str, *, while_asked: bool) -> None:
-    """Listen at a socket, import what is preloaded, and start what is asked for, until a signal or the end of input."""
-    listener = listen(place)
+def address(place: str, arguments: list[str]) -> str:
+    """Return the socket, of the two servers of a place, where a program is to be asked for."""
+    return f"{place}.validate" if arguments[:2] == ["-m", "tasks.validate"] else place
+
+
+def start(place: str, *, while_asked: bool) -> None:
+    """Serve at both sockets of a place: the second server is a copy of the first one."""
+    listener, of_validate = listen(place), listen(f"{place}.validate")
+    if os.fork() == 0:
+        listener.close()
+        serve(of_validate, f"{place}.validate", (*PRELOADED, *OF_VALIDATE), while_asked=while_asked)
+        os._exit(0)
+    of_validate.close()
+    serve(listener, place, PRELOADED, while_asked=while_asked)
+
+
+def serve(listener: socket.socket, place: str, preloaded: tuple[str, ...], *, while_asked: bool) -> None:
+    """Import what is preloaded, and start what is asked for, until a signal or the end of input."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
-    waiting = list(PRELOADED)
+    waiting = list(preloaded)
     while True:
         watched = [listener, *([sys.stdin] if while_asked else [])]
         ready, _, _ = select.select(watched, [], [], 0 if waiting else None)
@@ -78,7 +94,8 @@ def serve(place: str, *, while_asked: bool) -> None:
         elif waiting:
             with contextlib.suppress(ImportError):  # a program that needs it says so
                 importlib.import_module(waiting.pop(0))
-    os.unlink(place)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(place)
 
 
 def listen(place: str) -> socket.socket:
@@ -194,4 +211,4 @@ def exit_code(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], while_asked="--while-asked" in sys.argv[2:])
+    start(sys.argv[1], while_asked="--while-asked" in sys.argv[2:])

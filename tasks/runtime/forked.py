@@ -76,6 +76,7 @@ def fork(command: Sequence[str], cwd: Path, env: dict[str, str], streams: tuple[
     place = os.environ.get(ADDRESS)
     if not place or command[0] != sys.executable or command[1] not in ("-m", "-P"):
         return None
+    place = server.address(place, list(command[1:]))
     connection = socket.socket(socket.AF_UNIX)
     try:
         inside = os.open(os.path.dirname(place), os.O_RDONLY)
