@@ -219,7 +219,7 @@ def test_measured_predictions_agree_from_validation_rows_to_the_night(task, pred
     monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
     monkeypatch.setattr("tasks.training.predictions.N_RESAMPLES", 20)
     if task == "multiclass":
-        predicted = {TASKS[task][0]: {TASKS[task][1]: 9.0}}
+        predicted = {TASKS[task][-1]: {TASKS[task][0]: 9.0}}
     changes = {} if predicted is None else {"predict__costs": predicted}
     product = laid_out(task, **changes, **({"predict__threshold": "measured"} if task == "multilabel" else {}))
     as_of = date(2024, 2, 10)
@@ -253,7 +253,7 @@ def test_measured_predictions_agree_from_validation_rows_to_the_night(task, pred
         assert inputs["costs"] == predicted
         assert "the class of least expected cost is predicted" in line
         matrix = 1.0 - np.eye(len(TASKS[task]))
-        matrix[0, 1] = 9.0
+        matrix[-1, 0] = 9.0
         shares = night[[f"probability_{name}" for name in TASKS[task]]].to_numpy()
         assert night["prediction"].tolist() == np.array(TASKS[task])[(shares @ matrix).argmin(1)].tolist()
         assert night["prediction"].tolist() != np.array(TASKS[task])[shares.argmax(1)].tolist()
