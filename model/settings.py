@@ -95,8 +95,8 @@ class TrainingSettings(OptimisationSettings):
 
     epochs: NotNegative | None = None  # type: ignore[assignment]  # `for_rows` gives all that is left open a value
     """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is.
-    Default: 2 of many rows, up to 30 of few, where with `keep: best` 2 and 8 are tried first,
-    until more are no better."""
+    Default: 2 of many rows, up to 30 of few, where with `keep: best` 2 and 8 are tried too, and
+    the best is kept."""
     learning_rate: Positive | None = None  # type: ignore[assignment]
     """Peak of the schedule. Default: 0.001, of imported weights 0.0001."""
     batch_tokens: Annotated[int, Field(ge=64)] | None = None  # type: ignore[assignment]
@@ -182,7 +182,7 @@ class TrainingPlan(TrainingSettings):
     learning_rate: Positive = 1e-3
     batch_tokens: Count = 16384
     lengths: tuple[float, ...] = ()
-    """Epochs of shorter trainings that are tried first, until a longer one is no better on the validation rows."""
+    """Epochs of shorter trainings that are tried too; of all the best on the validation rows is kept."""
 
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 30.0

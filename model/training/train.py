@@ -152,9 +152,9 @@ def _train_lengths(
     on_planned: Callable[[float], None] | None,
     seconds: float | None,
 ) -> tuple[History, float]:
-    """Train for as long as each of the plan's lengths says, from the same start, until a longer one is no better.
+    """Train for as long as each of the plan's lengths says, from the same start, and keep the best by validation.
 
-    Leaves the network with the best weights. Returns as `Fit.run_optimiser`.
+    Leaves the network with these weights. Returns as `Fit.run_optimiser`.
     """
     lengths, start = (*fit.settings.lengths, fit.settings.epochs), _copy(fit.network)
     least, best, weights = math.inf, ([dict[str, float]()], 0.0), start
@@ -165,9 +165,8 @@ def _train_lengths(
         share = None if seconds is None else seconds * epochs / sum(lengths)
         found = fit.run_optimiser("train", state, validate, on_epoch, epochs=epochs, seconds=share)
         loss = min(entry["val_loss"] for entry in found[0])
-        if loss >= least:
-            break
-        least, best, weights = loss, found, _copy(fit.network)
+        if loss < least:
+            least, best, weights = loss, found, _copy(fit.network)
     fit.network.load_state_dict(weights)
     if on_planned is not None:
         on_planned(best[1])
