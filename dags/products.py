@@ -95,7 +95,7 @@ def start(product: str, kind: str, time_zone: str) -> Json:
 
 @task
 def step(run: Json | None, stage: str, approver: str | None = None) -> None:
-    """Do one stage, or publish, gc or promote."""
+    """Do one stage, or publish, monitor, gc or promote."""
     from tasks.runs import steps
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
@@ -204,7 +204,7 @@ def explanation(product: params.Product, kind: str) -> str:
     waits = "ready → " * bool(product.schedule.ready)
     flow = {
         "train": " → ".join([*TRAIN_STAGES, *APPROVAL_TASKS * needs_approval(product), "promote"]),
-        "predict": waits + "ingest → validate → predict (sharded) → collect → publish → gc",
+        "predict": waits + "ingest → validate → predict (sharded) → collect → publish → monitor → gc",
     }[kind]
     purpose = {
         "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
@@ -269,7 +269,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         },
     ) as dag:
         run = start(product.name, kind, product.time_zone)
-        names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "gc")
+        names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "monitor", "gc")
         steps = {name: step.override(task_id=name)(run, name) for name in names}
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
@@ -284,7 +284,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
             night = collect(run, predict.partial(run=run).expand(number=numbers))
             waits = [ready(run)] if product.schedule.ready else []
             chain(run, *waits, steps["ingest"], numbers)
-            chain(night, steps["publish"], steps["gc"])
+            chain(night, steps["publish"], steps["monitor"], steps["gc"])
     return dag
 
 

@@ -7,23 +7,17 @@ Needs nothing of the rest but the object store's address in AWS's own environmen
 does as well: the manifest names the part files, and pandas, polars, DuckDB and Spark read those.
 """
 
-import hashlib
-import io
-
 import pandas as pd
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from tasks.params import parse_date
 from tasks.publication import manifests
-from tasks.publication.contracts import Manifest, PublishedPart
+from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
+from tasks.publication.reading import read_part
 from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
 from tasks.runtime.errors import UserError
-
-
-class PartDamaged(UserError):
-    """A part's content does not have the hash that its manifest records."""
 
 
 class NightReplaced(UserError):
@@ -60,24 +54,12 @@ def read_predictions(url: str, product: str, dt: str | None = None) -> pd.DataFr
 def _read_night(url: str, product: str, dt: str) -> pd.DataFrame:
     store, manifest = Store(url), read_manifest(url, product, dt)
     try:
-        return pd.concat([_read_part(store, part) for part in manifest.parts], ignore_index=True)
+        return pd.concat([read_part(store, part) for part in manifest.parts], ignore_index=True)
     except UserError as error:
         # A reader slower than keep_days finds parts gone: by then, another night has taken this one's place.
         if read_manifest(url, product, dt) != manifest:
             raise NightReplaced(str(error)) from None
         raise
-
-
-@retry(retry=retry_if_exception_type(PartDamaged), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
-def _read_part(store: Store, part: PublishedPart) -> pd.DataFrame:
-    key = store.key_of(part.key)
-    stored = store.read(key)
-    rule = f"{store.uri(key)}: must be as the manifest says, and is"
-    if stored is None:
-        raise UserError(f"{rule} missing; publish the night again")
-    if hashlib.sha256(stored.body).hexdigest() != part.sha256:
-        raise PartDamaged(f"{rule} damaged; publish the night again")
-    return pd.read_parquet(io.BytesIO(stored.body))
 
 
 def _place(store: Store, product: str, dt: str | None) -> NightPlace:

@@ -95,7 +95,7 @@ class Project:
         printed = [self.do("shard", file, str(number)) for number in range(n_shards)]
         parts = [json.loads(re.findall(r"^PART (.*)", text, re.MULTILINE)[-1]) for text in printed]
         self.do("collect", file, json.dumps(parts))
-        for name in ("publish", "gc"):
+        for name in ("publish", "monitor", "gc"):
             self.do(name, file)
         return f"{URL}/tiny/dt={as_of}/_manifest.json"
 

@@ -104,7 +104,7 @@ def test_backfill_takes_the_steps_of_the_dag_in_its_order(module):
 
     dag = module.declare(next(iter(DECLARED.values())), "predict", None)
     order = [task.task_id for task in dag.topological_sort()]
-    assert order == ["start", *PREDICT_STAGES, "collect", "publish", "gc"]
+    assert order == ["start", *PREDICT_STAGES, "collect", "publish", "monitor", "gc"]
     retried = dag.default_args
     assert (retried["retries"] + 1, retried["retry_delay"].total_seconds()) == (TRIES, FIRST_WAIT_SECONDS)
 
@@ -115,7 +115,7 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     successors = tasks_of(dags[f"train__{product}"])
     assert set(successors) == set(order)
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
-    order = ["start", "ingest", "validate", "predict", "collect", "publish", "gc"]
+    order = ["start", "ingest", "validate", "predict", "collect", "publish", "monitor", "gc"]
     successors = tasks_of(dags[f"predict__{product}"])
     assert set(successors) == set(order)
     assert all(after in successors[before] for before, after in itertools.pairwise(order))

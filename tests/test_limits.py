@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 
 MAX_MODULES, MAX_LINES, MAX_FUNCTION_LINES, MAX_TEST_NAME_WORDS, MAX_UNTYPED_DICTS = 14, 350, 60, 14, 19
+MAX_DOORS = 16
+"""Modules at the root of tasks, each of which is one command."""
 FILES = sorted(file for folder in ("tasks", "model", "dags") for file in (ROOT / folder).rglob("*.py"))
 FOLDERS = sorted({file.parent for file in FILES})
 TESTS = sorted((ROOT / "tests").glob("test_*.py"))
@@ -66,7 +68,7 @@ def bound_names(tree):
 @pytest.mark.parametrize("folder", FOLDERS, ids=relative)
 def test_folder_holds_few_modules(folder):
     modules = [file.name for file in folder.glob("*.py") if file.name not in ("__init__.py", "__main__.py")]
-    assert len(modules) <= MAX_MODULES
+    assert len(modules) <= (MAX_DOORS if folder == ROOT / "tasks" else MAX_MODULES)
 
 
 @pytest.mark.parametrize("file", FILES, ids=relative)

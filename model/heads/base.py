@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Metric = Callable[["np.ndarray", "np.ndarray"], float]
 """Labels and scores to a number; NaN where these rows do not define it."""
 
+CLASS_COLUMN = "probability_"
+"""What begins the name of a night's column with the probability of a class or label."""
 RIDGE_TO_LOGITS = 8.0
 """Factor that makes rough logits of the predictions of a ridge regression on 0 for no and 1 for yes."""
 
@@ -261,3 +263,26 @@ class Head(ABC):
         self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
     ) -> dict[str, np.ndarray]:
         """Return the columns of a night: `prediction`, and the probabilities if there are any."""
+
+    def scores_of_night(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the scores that a night's columns hold, and the classes that they are of: what `night_columns` took.
+
+        Shapes: [n] or [n, C].
+        """
+        import numpy as np
+
+        names = [name for name in columns if name.startswith(CLASS_COLUMN)]
+        if not names:
+            return columns["probability"] if self.has_probabilities else columns["prediction"], self.classes(())
+        scores = np.stack([columns[name] for name in names], axis=1)
+        return scores, tuple(name.removeprefix(CLASS_COLUMN) for name in names)
+
+    def night_score(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return one number a row by which nights are compared: the probability, their mean, or the predicted number.
+
+        Shapes: [n].
+        """
+        if "probability" in columns:
+            return columns["probability"]
+        scores, classes = self.scores_of_night(columns)
+        return scores.mean(axis=1) if classes else scores

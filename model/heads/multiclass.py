@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import CalibrationPart, Fitted, Head, Metric
+from model.heads.base import CLASS_COLUMN, CalibrationPart, Fitted, Head, Metric
 from model.heads.prediction_rule import HALF, PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -192,6 +192,6 @@ class Multiclass(Head):
         import numpy as np
 
         best = self.decisions(scores, rule) if len(scores) else np.zeros(0, int)
-        probabilities = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
+        probabilities = {f"{CLASS_COLUMN}{name}": scores[:, i] for i, name in enumerate(classes)}
         prediction = np.array(classes, dtype=object)[best]
         return {"prediction": prediction, "probability": scores[np.arange(len(scores)), best], **probabilities}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import Fitted, Metric
+from model.heads.base import CLASS_COLUMN, Fitted, Metric
 from model.heads.logistic import LogisticHead
 from model.heads.prediction_rule import PredictionRule, as_rule
 
@@ -116,5 +116,5 @@ class Multilabel(LogisticHead):
 
         names = np.array(classes, dtype=object)
         joined = [LABEL_SEPARATOR.join(names[row]) for row in self.decisions(scores, rule) == 1]
-        probabilities = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
+        probabilities = {f"{CLASS_COLUMN}{name}": scores[:, i] for i, name in enumerate(classes)}
         return {"prediction": np.array(joined, dtype=object), **probabilities}

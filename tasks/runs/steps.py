@@ -141,7 +141,7 @@ def _check_data_go_on(product: params.Product, as_of: date) -> None:
 
 
 def step(run: Run, name: str, approver: str | None = None) -> Result:
-    """Restore the workspace, do one stage (or publish, gc or promote) in it, save it, and return its result.
+    """Restore the workspace, do one stage (or publish, monitor, gc or promote) in it, save it, and return its result.
 
     `approver` is the person who lets a model through, where gates.approval asks for a human.
     """
@@ -187,7 +187,7 @@ def raw_data_of_backfill(run: Run) -> str | None:
 
 
 def night(run: Run) -> None:
-    """Do the steps of predict__<product> up to publish in one go: restored once, and saved once before it is published.
+    """Do the steps of predict__<product> but gc in one go: restored once, and saved once before it is published.
 
     Where a stage stops, those before it are saved, as tasks of their own would have been.
     """
@@ -206,8 +206,9 @@ def night(run: Run) -> None:
             raise
         faults.failpoint("night: the stages are done")
         save_and_push(run, *done)
-        print(f"\n{run.name} ▸ publish", flush=True)
-        _command(run, "publish", None)
+        for name in ("publish", "monitor"):
+            print(f"\n{run.name} ▸ {name}", flush=True)
+            _command(run, name, None)
 
 
 def _stage(run: Run, name: str) -> Result:

@@ -263,6 +263,8 @@ def _reads(run: Run, command: str) -> list[str]:
         return [str(path) for path in (paths.raw, paths.valid, paths.quarantine, paths.onnx)]
     if command == "publish":
         return [str(paths.predictions)]
+    if command == "monitor":
+        return [str(paths.valid)]
     if command in ("gc", "ready"):
         return []
     if command == "promote":

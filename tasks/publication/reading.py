@@ -1,0 +1,29 @@
+"""Read a part of a published night, verified by the hash that its manifest records."""
+
+import hashlib
+import io
+
+import pandas as pd
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from tasks.publication.contracts import PublishedPart
+from tasks.publication.object_store import Store
+from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
+from tasks.runtime.errors import UserError
+
+
+class PartDamaged(UserError):
+    """A part's content does not have the hash that its manifest records."""
+
+
+@retry(retry=retry_if_exception_type(PartDamaged), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
+def read_part(store: Store, part: PublishedPart) -> pd.DataFrame:
+    """Return the rows of a part. Raises UserError where it is missing, or damaged however often it is read."""
+    key = store.key_of(part.key)
+    stored = store.read(key)
+    rule = f"{store.uri(key)}: must be as the manifest says, and is"
+    if stored is None:
+        raise UserError(f"{rule} missing; publish the night again")
+    if hashlib.sha256(stored.body).hexdigest() != part.sha256:
+        raise PartDamaged(f"{rule} damaged; publish the night again")
+    return pd.read_parquet(io.BytesIO(stored.body))
