@@ -95,7 +95,7 @@ def _entry(name: str, source: dict[str, object], form: SourceForm, frame: pd.Dat
     lines += [f"    # {each.name}: left out: {each.why}" for each in guesses if not each.kind and each != key]
     lines.append(f"  target: {_flow({'name': target, **found})}  # {why}")
     lines += _split(frame[time.name]) if time else []
-    is_text = all(each.kind == "text" for each in inputs) and found["task"] != "regression"
+    is_text = all(each.kind == "text" for each in inputs) and head_of(str(found["task"])).has_classes
     return lines + (list(_model(frame[[each.name for each in inputs]])) if is_text else [])
 
 

@@ -212,8 +212,8 @@ class Model:
     that is best on the validation rows, where a part may weigh nothing. none: the Transformer alone, with what reads
     texts and contexts."""
     minutes: Positive | None = None
-    """How long pretraining and training together may take on the machine that does it, folds together as long again,
-    and the measurement of engines a tenth; companion and baseline come on top. Fewer steps are taken then, decided by
+    """How long pretraining and training together may take on the machine that does it, folds together as long again;
+    companion, baseline and the measurement of engines come on top. Fewer steps are taken then, decided by
     a clock before the first: the stage prints how many, and `training.json` beside the weights says with which
     `train.epochs` the same bytes come again. Default: no limit, and no clock has a part in the weights."""
     engine: Annotated[str, OneOf(ENGINES)] = MEASURED
