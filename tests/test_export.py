@@ -40,8 +40,17 @@ def trained(tmp_path, monkeypatch):
         write_table(PATHS.splits / f"{part}.parquet", rows)
 
 
+def test_engines_are_measured_only_where_another_one_would_save_time(trained, monkeypatch):
+    monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
+    quick = export(product("measured"), AS_OF)
+    assert quick.split("; ")[1].startswith(f"{SIMPLEST} will score (rows per CPU second: {SIMPLEST} ")
+    assert len(json.loads(PATHS.report("export.json").read_text())["candidates"]) == 1
+    assert not list(PATHS.onnx.glob("*int8*"))
+
+
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
+    monkeypatch.setattr("tasks.training.exporting.QUICK_SECONDS", 0.0)
     low = product("measured", gates__metric="f1", predict__threshold=0.3)
     said = export(low, AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())

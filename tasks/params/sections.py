@@ -217,7 +217,8 @@ class Model:
     a clock before the first: the stage prints how many, and `training.json` beside the weights says with which
     `train.epochs` the same bytes come again. Default: no limit, and no clock has a part in the weights."""
     engine: Annotated[str, OneOf(ENGINES)] = MEASURED
-    """The engine that scores: measured when the model is exported, or the one named, such as onnxruntime-fp32."""
+    """The engine that scores: measured when the model is exported (unless the simplest scores all rows of the splits
+    within two seconds of one core), or the one named, such as onnxruntime-fp32."""
 
     @property
     def is_imported(self) -> bool:

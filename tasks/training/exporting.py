@@ -12,6 +12,7 @@ from model.heads import LOWER_IS_BETTER, head_of
 from model.heads.prediction_rule import MeasuredThresholds
 from tasks.params import MEASURED, Product
 from tasks.rows import model_inputs
+from tasks.rows.partitions import n_rows
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256
 from tasks.runtime.paths import Paths
@@ -21,6 +22,7 @@ from tasks.training.predictions import measured_thresholds
 if TYPE_CHECKING:
     from model.scoring.choice import Measurement
     from model.scoring.engines import Engine
+    from model.scoring.scorer import Scorer
 
 TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target (on its scale)."""
@@ -30,6 +32,8 @@ N_CALIBRATION_ROWS = 128
 CALIBRATION_TOKENS = 1024
 N_TIMED_ROWS = 2_000
 """Held-out rows on which the cost of each part of the blend is measured."""
+QUICK_SECONDS = 2.0
+"""Where one core scores all rows of the splits within this by the simplest engine, another one would save nothing."""
 N_MEASURED_ROWS = 20_000
 """Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
 
@@ -173,8 +177,10 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
     from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, SIMPLEST, Engine
     from model.scoring.scorer import Scorer
 
-    _write_networks(product, splits, folder, engines)
     exact: Scorer = Scorer(folder, engine=SIMPLEST)
+    if product.model.engine == MEASURED and seconds_of_all_rows(exact, product, splits) < QUICK_SECONDS:
+        engines = [SIMPLEST]
+    _write_networks(product, splits, folder, engines)
     val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
     val, y_val = val.with_known_labels(exact.classes)
     classes = model_inputs.all_classes(test.labels, product, exact.classes)
@@ -204,6 +210,17 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
         (folder / unused).unlink(missing_ok=True)
     confirmed = {engine: held_out(engine) for engine in dict.fromkeys([SIMPLEST, chosen])}
     return Choice(engine=chosen, metric=metric, candidates=measurements, held_out=confirmed)
+
+
+def seconds_of_all_rows(scorer: "Scorer", product: Product, splits: Path) -> float:
+    """Return about how long one core would score all rows of the splits, by a sample of the held-out ones."""
+    sample = model_inputs.split_part(splits, "test", product).sample(N_TIMED_ROWS)
+    encoded = scorer.features.encode(sample.read_all())
+    scorer.score_encoded(encoded)  # what is loaded at first is no part of a row's cost
+    began = time.process_time()
+    scorer.score_encoded(encoded)
+    n_known = sum(n_rows(splits / f"{part}.parquet") for part in ("train", "val", "test"))
+    return (time.process_time() - began) * n_known / max(1, len(sample))
 
 
 def _write_networks(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> None:
