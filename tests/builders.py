@@ -45,11 +45,10 @@ products:
       train: {epochs: 8, batch_tokens: 512, learning_rate: 0.003, keep: last, refit: true}
       companion: none
       engine: onnxruntime-fp32
-    gates: {metric: auc, limit: 0.5, max_behind_baseline: 0.5, max_behind_champion: 0.5, champion_lead: any,
-      calibration: any, min_positives: 0, min_days_between: 0}
+    gates: {metric: auc, limit: 0.5, max_behind_baseline: 0.5, max_behind_champion: 0.5, champion_lead: any, calibration: any, min_positives: 0, min_days_between: 0}
     schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}
     publish: {url: "s3://lamplighter/predictions"}
-"""
+"""  # noqa: E501
 
 
 def declared(**changes: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_threshold_moves_the_decisions_and_nothing_else():
     low, usual = (evaluate_scores("binary", *BINARY, ("no", "yes"), threshold) for threshold in (0.3, 0.5))
     assert (low["precision"], low["recall"], low["accuracy"]) == (2 / 3, 1.0, 3 / 4)
     moved = {name for name in low if low[name] != usual[name]}
-    assert moved == {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}
+    assert moved == {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "expected_cost"}
     single = (np.array([[1.0], [0.0]]), np.array([[0.4], [0.2]], np.float32), ("x",))
     low, usual = (evaluate_scores("multilabel", *single, threshold) for threshold in (0.3, 0.5))
     assert (low["macro_recall"], low["per_class"]["x"]["recall"]) == (1.0, 1.0)

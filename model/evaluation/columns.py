@@ -70,8 +70,10 @@ def _standardised(column: np.ndarray) -> np.ndarray | None:
     if len(known) < MIN_ROWS or known.std() == 0:
         return None
     standard = (column - known.mean()) / known.std()
-    sign = np.sign(standard[np.isfinite(standard) & (np.abs(standard) > 1e-3)][0])
-    return np.round(standard * sign, DIGITS) + 0.0
+    clear = standard[np.isfinite(standard) & (np.abs(standard) > 1e-3)]
+    if not len(clear):  # numbers beyond what their spread can be told in
+        return None
+    return np.round(standard * np.sign(clear[0]), DIGITS) + 0.0
 
 
 def _row_names(kinds: dict[str, str], table: Table, n_rows: int) -> Iterator[Finding]:
