@@ -51,6 +51,8 @@ PRELOADED = (
 
 Not what starts threads as it is imported, as onnxruntime does: a copy of a process has one of its threads alone.
 """
+OF_MONITOR = ("sklearn.metrics",)
+"""What measures a night whose labels have come imports besides: the last of all, since it is needed last."""
 OF_VALIDATE = ("great_expectations",)
 """What one stage alone imports, and what takes longest: a second server does so, and nobody else waits for it."""
 MAX_DESCRIPTORS = 64
@@ -70,7 +72,7 @@ def start(place: str, *, while_asked: bool) -> None:
         serve(of_validate, f"{place}.validate", (*PRELOADED, *OF_VALIDATE), while_asked=while_asked)
         os._exit(0)
     of_validate.close()
-    serve(listener, place, PRELOADED, while_asked=while_asked)
+    serve(listener, place, (*PRELOADED, *OF_MONITOR), while_asked=while_asked)
 
 
 def serve(listener: socket.socket, place: str, preloaded: tuple[str, ...], *, while_asked: bool) -> None:
