@@ -157,6 +157,7 @@ SLOW = {
     "test_pii",
     "test_postgres",
     "test_predict",
+    "test_predictions",
     "test_pretrain",
     "test_product",
     "test_promote",
@@ -175,6 +176,7 @@ SLOW = {
     "test_unseen",
     "test_validate",
     "test_verdicts",
+    "test_versions",
     "test_workspace",
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
