@@ -1,19 +1,21 @@
 """Measure the trained model on the held-out rows, beside a baseline that learns from training and validation rows.
 
 The baseline is scikit-learn's: histogram gradient boosting on tables, TF-IDF with a linear model on text. What the
-model's probabilities were before their calibration is measured as well. Writes metrics.json (for `dvc metrics`),
-evaluation.json (with intervals and per class) and evaluation.png, with the reliability of probabilities. Whether
-the model may predict is decided later, by `tasks.promote`. With `split.folds` the same is measured on as many splits,
-each with a training of its own (see tasks/training/cross_validation.py).
+model's probabilities were before their calibration is measured as well, and each slice that the product declares by
+itself. Writes metrics.json (for `dvc metrics`), evaluation.json (with intervals and per class) and evaluation.png, with
+the reliability of probabilities. Whether the model may predict is decided later, by `tasks.promote`. With `split.folds`
+the same is measured on as many splits, each with a training of its own (see tasks/training/cross_validation.py).
 """
 
 from datetime import date
 
 from tasks import stage
 from tasks.params import Product
+from tasks.rows import model_inputs
 from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
 from tasks.training.cross_validation import cross_validate
+from tasks.training.held_out.slices import measure_slices
 from tasks.training.measuring import measure
 from tasks.training.plots import plot_evaluation
 
@@ -24,6 +26,11 @@ def evaluate(product: Product, as_of: date) -> str:
     measured = measure(product, paths)
     report = {"as_of": as_of.isoformat(), **measured.report()}
     metrics, summary = measured.metrics(), measured.summary
+    rows = model_inputs.split_part(paths.splits, "test", product)
+    slices = measure_slices(product, rows, measured.y, measured.scores["model"], measured.rule)
+    if slices:
+        report["slices"], metrics["slices"] = slices.to_json(), slices.metrics()
+        summary = f"{summary}; {slices.summary}"
     if product.split.folds:
         folds = cross_validate(product, as_of, measured)
         report["folds"], metrics["folds"] = folds.report(), folds.metrics()

@@ -7,11 +7,13 @@ Not a stage of dvc.yaml, because it changes the registry. Works in a run's works
 """
 
 from datetime import date
+from functools import partial
 
 from tasks import stage
 from tasks.params import Product
 from tasks.runs.experiments import Run
 from tasks.runs.gates.comparison import compare
+from tasks.runs.gates.figures import figures_of
 from tasks.runs.gates.verdict import Verdict, judge
 from tasks.runs.registry import champions
 from tasks.runtime.errors import UserError
@@ -28,31 +30,35 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     admission = champions.admission(product.name, run.commit, as_of)
     champion, of_its_time = admission.champion, admission.of_its_time
     if admission.exclusion:
-        return Verdict(decision="withdrawn", line=f"not promoted: {admission.exclusion}")
+        line = f"not promoted: {admission.exclusion}"
+        return Verdict(decision="withdrawn", line=line, figures=figures_of(product))
     # The very same bytes need no comparison: they fill the gap where those of the champion are lost.
     comparison = None if admission.is_of_its_time else compare(product, as_of, run.commit, of_its_time)
     if comparison is None:
         assert of_its_time is not None
         champions.mirror(product)
         line = f"{of_its_time.version} is this very model and stays the champion"
-        return Verdict(decision="champion already", line=line)
-    gates = judge(product, comparison)
+        return Verdict(decision="champion already", line=line, figures=figures_of(product))
+    figures = figures_of(product, comparison)
+    gates = judge(product, comparison, figures)
+    verdict = partial(Verdict, gates=gates, figures=figures)
     if failures := [str(gate) for gate in gates if not gate.passed]:
-        return Verdict(decision="rejected", line=f"not promoted ({comparison}): " + "; ".join(failures), gates=gates)
+        return verdict(decision="rejected", line=f"not promoted ({comparison}): " + "; ".join(failures))
     if admission.hold:
         line = f"passes the gates, and is not promoted: {admission.hold} ({comparison})"
-        return Verdict(decision="held", line=line, gates=gates)
+        return verdict(decision="held", line=line)
     if product.gates.approval == "human" and not run.approver:
-        line = f"passes the gates, and waits for a human's approval ({comparison})"
-        return Verdict(decision="needs approval", line=line, gates=gates)
+        return verdict(
+            decision="needs approval", line=f"passes the gates, and waits for a human's approval ({comparison})"
+        )
     judges = f"{run.approver} and the gates" if run.approver else "the gates"
     reason = f"approved by {judges} of params.yaml: {comparison}"
     new = champions.promote(product.name, run.commit, as_of, champion, reason)
     champions.mirror(product)
     if champion and champion.trained_after(as_of):
         line = f"{new.version} predicts nights up to {as_of}; {champion.version} knows later data and goes on"
-        return Verdict(decision="promoted", line=f"{line} ({comparison})", gates=gates)
-    return Verdict(decision="promoted", line=f"{new.version} is the champion now ({comparison})", gates=gates)
+        return verdict(decision="promoted", line=f"{line} ({comparison})")
+    return verdict(decision="promoted", line=f"{new.version} is the champion now ({comparison})")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_model_export import TASKS, mixed, random_model
 from model.evaluation.metrics import evaluate_scores
 from model.scoring.scorer import TorchScorer
 from tasks.evaluate import evaluate
+from tasks.params import SliceGates
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
 from tasks.runtime.paths import Paths
@@ -42,10 +44,13 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     threshold = {"predict__threshold": 0.3} if task in ("binary", "multilabel") else {}
     product = a_product(columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], **threshold)
+    half = {"gates": replace(product.gates, slices=SliceGates(min_rows=10)), "slices": {"big": "size > 1000"}}
+    product = replace(product, **half)
     random = np.random.default_rng(0)
     for name, n in (("train", 80), ("val", 40), ("test", 60)):
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})
-        write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random)))
+        day = pd.Timestamp("2024-02-01") + pd.to_timedelta(np.arange(n) % 4, "D")
+        write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random), day=day))
     random_model(PATHS.trained, task, KINDS)
     monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
     told = evaluate(product, date(2024, 2, 10))
@@ -66,6 +71,9 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
         assert full[UNCALIBRATED]["log_loss"] != full["model"]["log_loss"]
         assert f"({full[UNCALIBRATED]['ece']:.3f} before calibration)" in told
     assert PATHS.report("evaluation.png").read_bytes().startswith(b"\x89PNG")
+    assert set(metrics["slices"]) == {"big", "not big"}
+    sizes = frame["size"]
+    assert [each["rows"] for each in full["slices"]["slices"]] == [sum(sizes > 1000), sum(sizes <= 1000)]
 
 
 def splits_with_unseen_classes(task, unseen):

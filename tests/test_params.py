@@ -45,7 +45,7 @@ def test_shipped_file_is_right():
 def test_tiny_file_is_read_as_it_is_written():
     tiny = params.parse(yaml.safe_load(TINY)).product("tiny")
     assert tiny.key == ("parcel_id",)
-    assert tiny.input_columns == ["parcel_id", "day", "depot", "weight_kg", "handed_in"]
+    assert tiny.stored_columns == ["parcel_id", "day", "depot", "weight_kg", "handed_in"]
     assert tiny.scored_day(date(2024, 2, 28)) == date(2024, 2, 29)
     assert tiny.model.network_settings().d_model == 16
     with pytest.raises(FrozenInstanceError):
@@ -539,7 +539,7 @@ def test_metric_without_a_scale_that_is_known_needs_a_limit():
 def test_product_without_key_and_time_has_columns_that_are_added():
     product = params.parse({"as_of": "2024-01-01", "products": {"tiny": SHORTEST}}).product("tiny")
     assert (product.key, product.time, product.has_key, product.has_time) == (("row_id",), "arrived", False, False)
-    assert product.input_columns == ["row_id", "arrived", "weight_kg"]
+    assert product.stored_columns == ["row_id", "arrived", "weight_kg"]
     with_both = params.parse(declared()).product("tiny")
     assert (with_both.has_key, with_both.has_time, replace(with_both, name="x").key) == (True, True, ("parcel_id",))
 

@@ -1,5 +1,6 @@
 """Oracle: gates worked by hand, for metrics that should rise and for metrics that should fall."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -19,12 +20,15 @@ from tasks import params
 from tasks.publication.scoring import load_scorer
 from tasks.rows import model_inputs
 from tasks.rows.partitions import write_table
+from tasks.rows.slices.declared import Slice
 from tasks.runs.gates.comparison import Comparison, HeldOut, incompatibility, measure_lead, score_both
+from tasks.runs.gates.figures import Figures
 from tasks.runs.gates.verdict import judge
 from tasks.runs.registry.tags import Champion
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.slices import Gap, MeasuredSlices
 
 PATHS = Paths("tiny")
 KINDS = {"colour": "category", "size": "number", "when": "time"}
@@ -172,6 +176,66 @@ def test_champion_that_has_learnt_nearly_all_held_out_rows_is_not_compared():
     found = measure_lead(Comparison(metric="auc", challenger=0.8, baseline=0.7), rows, kept, "", champion, date.max)
     assert found.champion is None
     assert found.about_champion.endswith("has learnt from all but 0 of the 280 held-out rows")
+
+
+def halves(rows, gain):
+    """The held-out rows in two slices by turns; on the second the challenger is worse by `gain`."""
+    second = np.arange(len(rows.y)) % 2 == 1
+    worse = np.where(second, 0.5 + (rows.challenger - 0.5) * (1 - gain), rows.challenger)
+    slices = [Slice(declaration="by_half", name=f"by_half={i}", rows=second == bool(i)) for i in (0, 1)]
+    return dataclasses.replace(
+        rows, challenger=np.where(second & (gain > 1), 1 - rows.challenger, worse), slices=(*slices,)
+    )
+
+
+def test_slice_where_the_champion_is_surely_better_stops_a_challenger():
+    champion = Champion(version="v1.0.0", commit="c", as_of="2024-02-03")
+    rows, kept = held_out(7, 7, 3.0, np.random.default_rng(0))
+    worse = dataclasses.replace(halves(rows, 2.0), product=product("auc", slices={"min_rows": 50}))
+    alone = Comparison(metric="auc", challenger=0.8, baseline=0.7)
+    found = measure_lead(alone, worse, kept, "", champion, date(2024, 2, 10))
+    for each, half in zip(found.slices, worse.slices, strict=True):
+        y, challenger, of_champion = (values[half.rows] for values in (worse.y, worse.challenger, worse.champion))
+        assert each.rows == 140
+        assert each.lead.value == pytest.approx(roc_auc_score(y, challenger) - roc_auc_score(y, of_champion))
+    gates = [gate for gate in judge(worse.product, found) if gate.name == "slices.max_behind_champion"]
+    assert [(gate.about, gate.passed) for gate in gates] == [("by_half=0", True), ("by_half=1", False)]
+    assert gates[1].interval_95[1] < gates[1].threshold == 0.0
+    assert "on by_half=1 (140 rows), and it is -" in str(gates[1])
+    for off in ({"min_rows": 50, "max_behind_champion": 0.9}, {"max_behind_champion": None}):
+        assert all(gate.passed for gate in judge(product("auc", slices=off), found) if gate.about)
+    few = dataclasses.replace(worse, product=product("auc", slices={"min_rows": 141}))
+    assert measure_lead(alone, few, kept, "", champion, date(2024, 2, 10)).slices == ()
+
+
+def test_noise_on_twenty_slices_seldom_stops_a_challenger_that_is_as_good():
+    random, stopped = np.random.default_rng(1), 0
+    for _ in range(40):
+        rows, _ = held_out(7, 7, 0.0, random)
+        noise = random.normal(scale=0.05, size=len(rows.y))
+        part = random.integers(0, 4, len(rows.y))
+        slices = tuple(Slice(declaration="part", name=f"part={i}", rows=part == i) for i in range(4))
+        given = {"challenger": rows.champion + noise, "champion": rows.champion + random.permutation(noise)}
+        rows = dataclasses.replace(rows, slices=slices, product=product("auc", slices={"min_rows": 20}), **given)
+        stopped += any(each.lead.high < 0 for each in rows.slice_leads())
+    assert stopped <= 4
+
+
+def test_gap_between_slices_of_one_entry_is_a_gate_where_a_limit_is_given():
+    gap = Gap(declaration="by_half", value=0.2, interval_95=(0.1, 0.3), highest="by_half=0", lowest="by_half=1")
+    figures = Figures(metric="auc", slices=MeasuredSlices(metric="auc", min_rows=50, slices=(), gaps=(gap,)))
+    compared_with_none = compared(0.9, 0.7, None)
+    for limit, passed in ((0.1, [False]), (0.2, [True]), (None, [])):
+        gates = judge(product("auc", slices={"max_gap": limit}), compared_with_none, figures)
+        assert [gate.passed for gate in gates if gate.name == "slices.max_gap"] == passed
+    (gate,) = (
+        gate for gate in judge(product("auc", slices={"max_gap": 0.1}), compared_with_none, figures) if gate.about
+    )
+    assert (gate.value, gate.threshold, gate.interval_95) == (0.2, 0.1, (0.1, 0.3))
+    assert str(gate) == (
+        "gates.slices.max_gap wants slices of by_half at most 0.1000 apart in auc, and it is 0.2000 between by_half=0 "
+        "and by_half=1"
+    )
 
 
 def test_every_metric_has_a_direction():

@@ -18,10 +18,13 @@ from tasks.commands import versions as commands
 from tasks.publish import publish
 from tasks.runs.experiments import Run, experiments
 from tasks.runs.gates.comparison import Comparison
+from tasks.runs.gates.verdict import Verdict
 from tasks.runs.registry import champions, versions
 from tasks.runs.registry.tags import Champion
 from tasks.runtime import git
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import write_json
+from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
 DAY, LATER = date(2024, 2, 10), date(2024, 2, 20)
@@ -200,12 +203,18 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     monkeypatch.setattr(
         door, "compare", lambda product, as_of, commit, champion: comparison if commit == better else 1 / 0
     )
+    metrics = {"model": {"auc": 0.9}, "baseline": {"auc": 0.6}}
+    write_json(Paths("tiny").report("metrics.json"), metrics)
+    write_json(Paths("tiny").report("evaluation.json"), {**metrics, "rows_test": 40})
     run = Run(name="x", product="tiny", as_of=str(DAY), revision="x", shards=1, approver="whoever typed make run")
     verdicts = [door.promote(a_product(), DAY, dataclasses.replace(run, commit=commit)) for commit in (bad, better)]
     assert [each.decision for each in verdicts] == ["withdrawn", "held"]
     assert "not promoted: it is the model of v2.0.0, which was withdrawn on" in verdicts[0].line
     assert "by Grace: rolled back to v1.0.0: late on holidays; make release" in verdicts[0].line
     assert "passes the gates, and is not promoted: v1.0.0 is held" in verdicts[1].line
+    kept = [Verdict.from_json(each.to_json()).figures for each in verdicts]
+    assert [each.metrics for each in kept] == [metrics, metrics]
+    assert (kept[1].rows, kept[1].value) == (40, 0.9)
     assert champions.champion("tiny") == first
 
 

@@ -38,12 +38,14 @@ class Difference:
         return f"{self.value:+.4f} (95% interval {self.low:+.4f} to {self.high:+.4f}, {self.n_blocks} blocks of rows)"
 
 
-def paired_difference(difference: Callable[[np.ndarray], float | None], block: np.ndarray) -> Difference | None:
+def paired_difference(
+    difference: Callable[[np.ndarray], float | None], block: np.ndarray, confidence: float = CONFIDENCE
+) -> Difference | None:
     """Return the difference of two models on all rows, with the interval that leaving out each block gives.
 
     `difference` returns it on the rows that are chosen, bool [n], or None where these do not define it. None where
-    there are fewer than two blocks, or a choice of rows does not define it.
-    Shapes: block int [n], 0 to the number of blocks less 1.
+    there are fewer than two blocks, or a choice of rows does not define it. The interval covers the share `confidence`.
+    Shapes: block int [n], 0 to the number of blocks less 1; below 0 where a row is in none.
 
     >>> leads = np.array([1.0, 2.0, 3.0, 6.0])
     >>> print(paired_difference(lambda kept: leads[kept].mean(), np.arange(4)))
@@ -60,7 +62,7 @@ def paired_difference(difference: Callable[[np.ndarray], float | None], block: n
     if value is None or len(left) < n_blocks:
         return None
     deviation = np.sqrt((n_blocks - 1) / n_blocks * np.square(left - left.mean()).sum())
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n_blocks - 1) * deviation)
+    margin = float(stats.t.ppf((1 + confidence) / 2, n_blocks - 1) * deviation)
     return Difference(value=float(value), low=float(value) - margin, high=float(value) + margin, n_blocks=n_blocks)
 
 

@@ -7,13 +7,13 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 from model.heads import LOWER_IS_BETTER, METRICS
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
 from tasks.params.fields import parse_date
+from tasks.params.gates import Gates, SliceGates
 from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
 from tasks.params.sections import (
     ENGINES,
     MAX_SHARDS,
     MEASURED,
     DriftLimits,
-    Gates,
     HashSplit,
     Model,
     Predict,
@@ -24,6 +24,7 @@ from tasks.params.sections import (
     Target,
     TimeSplit,
 )
+from tasks.params.slices import SliceRule, slice_rule
 from tasks.params.source import (
     EPOCH_UNITS,
     UNREADABLE_COLUMNS,
@@ -70,6 +71,8 @@ __all__ = [
     "PythonSource",
     "Retention",
     "Schedule",
+    "SliceGates",
+    "SliceRule",
     "Source",
     "Split",
     "SqlSource",
@@ -81,4 +84,5 @@ __all__ = [
     "parse",
     "parse_date",
     "raw",
+    "slice_rule",
 ]

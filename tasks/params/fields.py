@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import re
 import zoneinfo
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -160,6 +161,18 @@ Costs = Annotated[
     dict[str, float | dict[str, float]],
     BeforeValidator(_to_costs, json_schema_input_type=dict[str, Cost | dict[str, Cost]]),
 ]
+
+
+def mistakes_of_costs(given: Mapping[str, float | dict[str, float]]) -> Iterator[str]:
+    """Yield what is wrong with costs by true and then predicted class."""
+    for name, row in given.items():
+        if not isinstance(row, dict):
+            use = "use for example {spam: {mail: 1}, mail: {spam: 10}}"
+            yield f"predict.costs.{name} must give costs by predicted class, got {row}; {use}"
+        elif row.get(name):
+            yield f"predict.costs.{name}.{name} must be 0, since that is no error, got {row[name]}; delete it"
+    if not any(cost for row in given.values() if isinstance(row, dict) for cost in row.values()):
+        yield f"predict.costs must have one above 0, got {given}; add it, or leave costs out"
 
 
 def _to_threshold(value: Any) -> Any:

@@ -5,7 +5,7 @@ be read is None, and so is a wrong kind of a column, an expectation or a way wit
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
+from tasks.params.fields import mistakes_of_costs
+from tasks.params.gates import Gates
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
-from tasks.params.sections import MEASURED, Gates, Model, Predict, Split, Target
+from tasks.params.sections import MEASURED, Model, Predict, Split, Target
+from tasks.params.slices import columns_of_slices, mistakes_of_slices
 from tasks.params.source import UNREADABLE_COLUMNS, Source
 
 STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
@@ -44,19 +47,29 @@ class Parts:
     pii: dict[str, str | None] | None
     split: Split | None
     model: Model | None
+    slices: dict[str, str] | None
     gates: Gates | None
     source: Source | None
 
     @property
     def named(self) -> list[str]:
         """Return the declared columns of a row, each once."""
-        return list(dict.fromkeys([*(self.key or ()), *([self.time] if self.time else []), *(self.columns or {})]))
+        time = [self.time] if self.time else []
+        return list(dict.fromkeys([*(self.key or ()), *time, *(self.columns or {}), *self.of_slices]))
+
+    @property
+    def of_slices(self) -> list[str]:
+        """Return the columns that `slices` names, without the target."""
+        return [
+            name for name in columns_of_slices(self.slices or {}) if self.target is None or name != self.target.name
+        ]
 
     @property
     def places(self) -> list[tuple[str, str]]:
         """Return every declared column with the place where it is declared."""
         places = [("key", name) for name in self.key or ()] + [("columns", name) for name in self.columns or {}]
         places += [("time", self.time)] if self.time else []
+        places += [("slices", name) for name in self.of_slices if name not in {name for _, name in places}]
         return places + ([("target.name", self.target.name)] if self.target else [])
 
 
@@ -74,6 +87,7 @@ def parts_of(product: Product) -> Parts:
         pii=dict(product.pii),
         split=product.split,
         model=product.model,
+        slices=dict(product.slices),
         gates=product.gates,
         source=product.source,
     )
@@ -195,7 +209,8 @@ def personal_data(parts: Parts) -> Iterator[str]:
     """Refuse to drop what is used, and to hash or redact what is no text."""
     columns, texts = parts.columns or {}, [name for name, kind in KINDS.items() if kind.cells == "str"]
     used = [*parts.named, *([parts.target.name] if parts.target else [])]
-    named = [name for name in [*(parts.key or ()), *columns] if name != parts.time]
+    columns = {**columns_of_slices(parts.slices or {}), **columns}
+    named = [name for name in [*(parts.key or ()), *columns] if name in parts.named and name != parts.time]
     hashable = [name for name in named if columns.get(name, CATEGORY) in texts]
     for name, way in (parts.pii or {}).items():
         if way == "drop" and name in used:
@@ -203,6 +218,17 @@ def personal_data(parts: Parts) -> Iterator[str]:
         elif way in ("hash", "redact") and name not in hashable:
             use = f"use one of {', '.join(hashable)}, or drop" if hashable else "use drop"
             yield f"pii.{name} must be a category or text of key or columns, got {way}; {use}"
+
+
+def slices(parts: Parts) -> Iterator[str]:
+    """Refuse slices of the target, and those that the kind of their column does not fit."""
+    if parts.slices and parts.target and parts.columns is not None:
+        kinds = {
+            **dict.fromkeys(parts.key or (), CATEGORY),
+            **parts.columns,
+            **({parts.time: TIME} if parts.time else {}),
+        }
+        yield from mistakes_of_slices(parts.slices, kinds, parts.target.name)
 
 
 def gate_metric(parts: Parts) -> Iterator[str]:
@@ -235,18 +261,7 @@ def costs(parts: Parts) -> Iterator[str]:
         elif not all(given.values()):
             yield f"predict.costs must be above 0, got {given}, by which all rows would get one answer; correct them"
     else:
-        yield from _costs_of_classes(given)
-
-
-def _costs_of_classes(given: Mapping[str, float | dict[str, float]]) -> Iterator[str]:
-    for name, row in given.items():
-        if not isinstance(row, dict):
-            use = "use for example {spam: {mail: 1}, mail: {spam: 10}}"
-            yield f"predict.costs.{name} must give costs by predicted class, got {row}; {use}"
-        elif row.get(name):
-            yield f"predict.costs.{name}.{name} must be 0, since that is no error, got {row[name]}; delete it"
-    if not any(cost for row in given.values() if isinstance(row, dict) for cost in row.values()):
-        yield f"predict.costs must have one above 0, got {given}; add it, or leave costs out"
+        yield from mistakes_of_costs(given)
 
 
 def engine(parts: Parts) -> Iterator[str]:
@@ -313,6 +328,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     group,
     expectations,
     personal_data,
+    slices,
     gate_metric,
     threshold,
     costs,

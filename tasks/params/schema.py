@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
@@ -17,7 +17,9 @@ from model.features.kinds import CATEGORY, KINDS, TIME
 from model.settings import STRICT
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
-from tasks.params.sections import DriftLimits, Gates, Model, Predict, Publish, Retention, Schedule, Split, Target
+from tasks.params.gates import Gates
+from tasks.params.sections import DriftLimits, Model, Predict, Publish, Retention, Schedule, Split, Target
+from tasks.params.slices import checked_slices, columns_of_slices
 from tasks.params.source import Source
 from tasks.runtime.errors import UserError
 
@@ -69,6 +71,14 @@ class Product:
     """How labelled rows are parted. Default: by time where there is a time, else by hash."""
     model: Model = Field(default_factory=Model)
     """The network and its trainings."""
+    slices: Annotated[
+        dict[str, str],
+        AfterValidator(checked_slices),
+        Field(examples=[{"by_depot": "depot", "heavy": "weight_kg > 20"}]),
+    ] = Field(default_factory=dict)
+    """Parts of the rows on which a model is measured by itself, by name: `by_depot: depot` is a slice for each of the
+    column's 20 most frequent values, `heavy: "weight_kg > 20"` one for the rows of which that is true and one for the
+    others. A column that is no input is read from the source and stored for this alone."""
     gates: Gates
     """What a challenger must show."""
     schedule: Schedule = Field(default_factory=Schedule)
@@ -101,14 +111,20 @@ class Product:
         return self.declared_time is not None
 
     @property
-    def input_columns(self) -> list[str]:
-        """Return key, time and inputs, each once: what a row is stored with."""
-        return list(dict.fromkeys([*self.key, self.time, *self.columns]))
+    def slice_columns(self) -> dict[str, str]:
+        """Return the columns that nothing but `slices` names, with their kinds."""
+        declared = {*self.key, self.time, *self.columns}
+        return {name: kind for name, kind in columns_of_slices(self.slices).items() if name not in declared}
+
+    @property
+    def stored_columns(self) -> list[str]:
+        """Return key, time, inputs and what slices name besides, each once: what a row is stored with."""
+        return list(dict.fromkeys([*self.key, self.time, *self.columns, *self.slice_columns]))
 
     @property
     def kinds(self) -> dict[str, str]:
         """Return the kind of each column of a row: a key is a category, where nothing else is declared of it."""
-        return {**dict.fromkeys(self.key, CATEGORY), self.time: TIME, **self.columns}
+        return {**dict.fromkeys(self.key, CATEGORY), self.time: TIME, **self.columns, **self.slice_columns}
 
     @property
     def last_as_of(self) -> date | None:

@@ -5,13 +5,12 @@
 
 import re
 from dataclasses import replace
-from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from model.heads import METRICS, TASKS
+from model.heads import TASKS
 from model.settings import (
     PRESETS,
     STRICT,
@@ -21,7 +20,7 @@ from model.settings import (
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import MEASURED, Costs, Cron, Finite, Hour, OneOf, S3Url, Threshold
+from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, S3Url, Threshold
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 
@@ -239,40 +238,6 @@ class Model:
     def network_settings(self) -> NetworkSettings:
         """Return the preset with this product's changes."""
         return _with_changes(self.preset, self.network)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Gates:
-    """What a challenger must show on held-out rows before it may predict."""
-
-    metric: Annotated[str, Field(examples=["auc"], json_schema_extra={"enum": sorted({*chain(*METRICS.values())})})]
-    """The metric that decides; it is also the one `make run` prints first. Default: auc (binary), macro_f1 (multiclass,
-    multilabel), r2 (regression)."""
-    limit: Annotated[Finite, Field(examples=[0.5])]
-    """At least this much; at most, for errors and losses, where it must be given. Default: 0.5 for auc, else 0."""
-    max_behind_baseline: Annotated[Finite, Field(examples=[0.01])] = 0.02
-    """How far it may fall behind the baseline."""
-    max_behind_champion: Annotated[Finite, Field(examples=[0.01])] = 0.0
-    """How far it may fall behind the champion, scored on the same rows, from which neither has learnt."""
-    champion_lead: Literal["any", "significant"] | None = None
-    """any: its lead over the champion need only be more than -max_behind_champion. significant: the whole 95 % interval
-    of the lead must be, with days as observations (groups where the split is by hash). Default: significant with
-    approval: human, else any."""
-    calibration: Literal["not_worse", "any"] = "not_worse"
-    """not_worse: where its calibration error (ece) is larger than the champion's by more than chance explains, the
-    champion stays. any: it is not looked at."""
-    min_positives: Annotated[int, Field(ge=0)] = 10
-    """Held-out rows of the rarer answer of a binary target; with fewer nothing is decided, and the champion stays."""
-    min_days_between: Annotated[int, Field(ge=0)] = 7
-    """Days from the as_of of one champion to that of the next, so that a model is not exchanged for every day's
-    noise. Another model of the same as_of waits for nothing."""
-    approval: Literal["none", "human"] = "none"
-    """none: passing the gates is enough. human: someone must approve as well, in Airflow; silence rejects."""
-
-    @property
-    def wants_significant_lead(self) -> bool:
-        """Return whether the lead over the champion must be above what chance explains."""
-        return (self.champion_lead or ("significant" if self.approval == "human" else "any")) == "significant"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -51,7 +51,7 @@ class RowsTable(RawTable):
     def checked(self, days: Sequence[date]) -> CheckedTable:
         """Return the rows as a typed table."""
         product, kinds = self.product, self.product.kinds
-        delivered = self.delivered.read(days, [*product.input_columns, *UNREADABLE_COLUMNS])
+        delivered = self.delivered.read(days, [*product.stored_columns, *UNREADABLE_COLUMNS])
         typed = delivered.drop(columns=[*UNREADABLE_COLUMNS, RAW_ROW])
         misfits = {}
         for name, kind in kinds.items():

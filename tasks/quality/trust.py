@@ -33,6 +33,8 @@ def rules_of(product: Product) -> str:
     settings = asdict(product)
     about = {name: settings[name] for name in JUDGING_SETTINGS}
     about["predict"] = product.predict.horizon_days
+    if product.slice_columns:
+        about["slice_columns"] = product.slice_columns
     versions = {name: importlib.metadata.version(name) for name in JUDGING_LIBRARIES}
     return json_sha256({"settings": about, "code": code_sha256(*JUDGING_CODE), "versions": versions})
 

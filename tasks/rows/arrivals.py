@@ -26,7 +26,7 @@ def source_columns(product: Product) -> list[str]:
     """Return the columns of a row that the source must deliver, without the target."""
     added = [*([] if product.has_key else [ROW_ID]), *([] if product.has_time else [ARRIVED])]
     latest_by = [product.source.latest_by] if product.source.latest_by else []
-    return list(dict.fromkeys(name for name in [*product.input_columns, *latest_by] if name not in added))
+    return list(dict.fromkeys(name for name in [*product.stored_columns, *latest_by] if name not in added))
 
 
 def with_row_ids(rows: pd.DataFrame, product: Product) -> pd.DataFrame:

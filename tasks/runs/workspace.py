@@ -268,7 +268,8 @@ def _reads(run: Run, command: str) -> list[str]:
     if command in ("gc", "ready"):
         return []
     if command == "promote":
-        return [str(paths.report("metrics.json")), str(paths.splits), str(paths.onnx)]
+        reports = [str(paths.report(name)) for name in ("metrics.json", "evaluation.json", "export.json")]
+        return [*reports, str(paths.splits), str(paths.onnx)]
     declared = declared_stages(run)[command]
     kept = [path for out in declared["outs"] if isinstance(out, dict) for path in out]
     deps = [path for path in declared["deps"] if isinstance(path, str)]

@@ -92,6 +92,7 @@ PLACES = {
     "PretrainingSettings": "`model.pretrain`",
     "TrainingSettings": "`model.train`",
     "Gates": "`gates`",
+    "SliceGates": "`gates.slices`",
     "Schedule": "`schedule`",
     "Ready": "`schedule.ready`",
     "Publish": "`publish`",

@@ -79,7 +79,7 @@ class Beside:
         delivered = {day.isoformat() for day in self.delivered.days}
         absent = sorted(day for day in self.refetched if day not in delivered)
         if absent:
-            columns = [*self.product.input_columns, *UNREADABLE_COLUMNS, "dt"]
+            columns = [*self.product.stored_columns, *UNREADABLE_COLUMNS, "dt"]
             self._compare_rows(pd.DataFrame({name: pd.Series(dtype="str") for name in columns}), absent)
 
     def compare_labels(self, labels: pd.DataFrame) -> None:
@@ -102,7 +102,7 @@ class Beside:
 
     def _compare_rows(self, rows: pd.DataFrame, days: list[str]) -> None:
         product = self.product
-        names = [*product.input_columns, *(name for name in UNREADABLE_COLUMNS if name in rows)]
+        names = [*product.stored_columns, *(name for name in UNREADABLE_COLUMNS if name in rows)]
         stored = self.history.slots([date.fromisoformat(day) for day in days], names)
         n_slots = stored.groupby("dt")[SLOT].max().add(1)
         found = compare(rows[[*names, "dt"]], stored, product, self)
@@ -183,7 +183,7 @@ class Beside:
     def of_day(self, day: str) -> list[str]:
         """Return the columns of the rows of an event date that came on time; as declared where there are none."""
         files = self.index.partitions("rows")
-        return files.columns(date.fromisoformat(day)) if day in self.index.rows else self.product.input_columns
+        return files.columns(date.fromisoformat(day)) if day in self.index.rows else self.product.stored_columns
 
     def of_changes(self, known: str) -> list[str]:
         """Return the columns of the versions that became known on a date."""

@@ -73,7 +73,7 @@ def compare(now: pd.DataFrame, stored: pd.DataFrame, product: Product, layouts: 
 
 def marks(rows: pd.DataFrame, product: Product) -> np.ndarray:
     """Return what identifies each row of a date, by key and cells. Shapes: uint64 [n]."""
-    names = [name for name in [*product.input_columns, *UNREADABLE_COLUMNS] if name in rows]
+    names = [name for name in [*product.stored_columns, *UNREADABLE_COLUMNS] if name in rows]
     return _pairs(*_identified(rows, product, names))
 
 
@@ -89,7 +89,7 @@ def _by_layout(
     by_layout: dict[tuple[str, ...], list[str]] = {}
     for day in sorted({*now["dt"].unique(), *stored["dt"].unique()}):
         names = layouts.of_day(day)
-        by_layout.setdefault(tuple(name for name in product.input_columns if name in names), []).append(day)
+        by_layout.setdefault(tuple(name for name in product.stored_columns if name in names), []).append(day)
     texts = [name for name in UNREADABLE_COLUMNS if name in now or name in stored]
     for shared, days in by_layout.items():
         yield [*shared, *texts], now[now["dt"].isin(days)], stored[stored["dt"].isin(days)]

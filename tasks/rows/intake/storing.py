@@ -251,7 +251,7 @@ def _is_flat(column: pa.ChunkedArray) -> bool:
 def _row_columns(names: list[str], product: Product) -> list[str]:
     """Return the columns with which a row is stored."""
     added = {product.target.name, LABELLED, DAY, ORDER}
-    if product.source.latest_by not in product.input_columns:
+    if product.source.latest_by not in product.stored_columns:
         added.add(str(product.source.latest_by))
     return [name for name in names if name not in added]
 

@@ -17,14 +17,14 @@ from model.heads import head_of
 from model.heads.prediction_rule import MeasuredThresholds, PredictionRule
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.rows import model_inputs
-from tasks.rows.keys import digests, key_text
-from tasks.rows.splitting import group_codes
+from tasks.rows.slices.declared import Slice, declared_slices, slice_columns
 from tasks.runs import remote
 from tasks.runs.gates.unseen import learnt_by, unseen
 from tasks.runs.registry.tags import Champion
 from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.blocks import blocks_of
 
 if TYPE_CHECKING:
     from model.evaluation.paired import Difference
@@ -46,12 +46,20 @@ class Comparison:
     """On all held-out rows; NaN where they do not define it."""
     champion: float | None = None
     """On the rows that neither has learnt from; None where there is no champion to compare with."""
+    champion_version: str | None = None
+    """Its version; None where there is none to compare with."""
+    challenger_beside: float = math.nan
+    """The challenger's metric on the same rows as the champion's."""
+    n_compared: int = 0
+    """How many rows these are."""
     about_champion: str = "none yet"
     """The champion's version with its metric, or the reason why it has none."""
     lead: "Difference | None" = None
     """How much better the challenger is than the champion on those rows; None where they do not define it."""
     calibration: "Difference | None" = None
     """By how much its calibration error is smaller; None without probabilities."""
+    slices: tuple["SliceLead", ...] = ()
+    """The lead on each declared slice with enough of those rows."""
     n_positives: int | None = None
     """Rows of the rarer answer among those rows; None unless the target is binary."""
     days_since: int | None = None
@@ -62,6 +70,18 @@ class Comparison:
             f"{self.metric}: challenger {self.challenger:.4f}, baseline {self.baseline:.4f}, "
             f"champion {self.about_champion}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceLead:
+    """The lead of the challenger over the champion on one declared slice."""
+
+    name: str
+    """The slice's name."""
+    rows: int
+    """Rows of it that neither has learnt from."""
+    lead: "Difference"
+    """Its interval holds together with those of the other slices in 95 of 100 cases (Bonferroni)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +97,8 @@ class HeldOut:
     """Scores [n, ...]; of a class that it does not know 0."""
     block: np.ndarray
     """int [n]: day or group of each row."""
+    slices: tuple[Slice, ...] = ()
+    """The declared slices of the rows."""
     challenger_rule: PredictionRule | None = None
     """How its scores become predictions; None as where nothing is declared."""
     champion_rule: PredictionRule | None = None
@@ -86,9 +108,10 @@ class HeldOut:
         """Return the rows that are chosen. Shapes: bool [n]."""
         _, block = np.unique(self.block[kept], return_inverse=True)
         scores = {"challenger": self.challenger[kept], "champion": self.champion[kept]}
-        return replace(self, y=self.y[kept], block=block, **scores)
+        slices = tuple(replace(each, rows=each.rows[kept]) for each in self.slices)
+        return replace(self, y=self.y[kept], block=block, slices=slices, **scores)
 
-    def lead(self, metric: str) -> "Difference | None":
+    def lead(self, metric: str, confidence: float = 0.95) -> "Difference | None":
         """Return how much better the challenger is by a metric of the task, such that more is better."""
         from model.evaluation.paired import paired_difference
 
@@ -104,7 +127,17 @@ class HeldOut:
             )
             return None if challenger is None or champion is None else sign * (challenger - champion)
 
-        return paired_difference(difference, self.block)
+        return paired_difference(difference, self.block, confidence)
+
+    def slice_leads(self) -> tuple[SliceLead, ...]:
+        """Return the lead on each declared slice with enough rows, where these define it."""
+        least = self.product.gates.slices.min_rows
+        slices = [each for each in self.slices if each.rows.sum() >= least]
+        confidence = 1 - 0.05 / max(1, len(slices))
+        leads = ((each, self.only(each.rows).lead(self.product.gates.metric, confidence)) for each in slices)
+        return tuple(
+            SliceLead(name=each.name, rows=int(each.rows.sum()), lead=lead) for each, lead in leads if lead is not None
+        )
 
     @property
     def n_positives(self) -> int | None:
@@ -155,6 +188,10 @@ def measure_lead(
     return replace(
         alone,
         champion=champion_metric,
+        champion_version=champion.version,
+        challenger_beside=challenger_metric,
+        n_compared=n,
+        slices=common.slice_leads(),
         about_champion=f"{champion.version} {champion_metric:.4f}{beside}{note}",
         lead=common.lead(alone.metric),
         calibration=common.lead(CALIBRATION)
@@ -202,7 +239,6 @@ def score_both(champion: Path, product: Product) -> HeldOut:
 
     Classes are those of the challenger, of the held-out rows and of the champion itself: an answer counts as it was.
     """
-    from model.evaluation.paired import blocks_of_days, blocks_of_groups
     from model.scoring.scorer import Scorer
 
     paths = Paths(product.name)
@@ -214,11 +250,6 @@ def score_both(champion: Path, product: Product) -> HeldOut:
         name: model_inputs.scores_of_classes(model_inputs.scores(scorer, rows), scorer.classes, classes)
         for name, scorer in (("challenger", challenger), ("champion", other))
     }
-    if product.split.by == "time":
-        block = blocks_of_days(rows.times.astype("datetime64[D]"))
-    else:
-        named = rows.columns([*product.key, *filter(None, [product.split.group])])
-        block = blocks_of_groups(digests(group_codes(named, key_text(named, list(product.key)), product))[:, 0])
     y = model_inputs.targets(rows.labels, product, classes)
     challenger_rule, champion_rule = (
         model_inputs.prediction_rule(product, MeasuredThresholds.load(folder), scorer.classes, classes)
@@ -227,7 +258,8 @@ def score_both(champion: Path, product: Product) -> HeldOut:
     return HeldOut(
         product=product,
         y=y,
-        block=block,
+        block=blocks_of(rows, product),
+        slices=tuple(declared_slices(rows.columns(slice_columns(product)), product)) if product.slices else (),
         challenger_rule=challenger_rule,
         champion_rule=champion_rule,
         **scores,

@@ -5,8 +5,10 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from tasks.params import LOWER_IS_BETTER, Product
-from tasks.runs.gates.comparison import Comparison
+from tasks.runs.gates.comparison import Comparison, SliceLead
+from tasks.runs.gates.figures import Figures, finite
 from tasks.runtime.records import RECORD, Record
+from tasks.training.held_out.slices import MeasuredSlices
 
 Decision = Literal["promoted", "champion already", "rejected", "withdrawn", "held", "needs approval"]
 
@@ -25,6 +27,10 @@ class Gate(Record):
     """What the gate asks for, for a person to read."""
     interval_95: tuple[float, float] | None = None
     """Of the value, with days or groups as observations; None where none was measured."""
+    threshold: float | None = None
+    """The number that the value, or an end of its interval, is held against."""
+    about: str | None = None
+    """What the gate looks at, where it is not all held-out rows: the name of a slice, or of an entry of `slices`."""
 
     def __str__(self) -> str:
         """Return the gate and what it wants."""
@@ -43,29 +49,35 @@ class Verdict(Record):
     """The metrics, and the gates that the challenger does not pass."""
     gates: tuple[Gate, ...] = ()
     """Every gate that was looked at; none where the model was not compared."""
+    figures: Figures | None = None
+    """What was measured; None where that is not the run's own, since the champion is this very model."""
 
     def __str__(self) -> str:
         return self.line
 
 
-def judge(product: Product, comparison: Comparison) -> tuple[Gate, ...]:
+def judge(product: Product, comparison: Comparison, figures: Figures | None = None) -> tuple[Gate, ...]:
     """Return every gate of the product with its outcome; those about the champion only where there is one."""
     gates, challenger = product.gates, comparison.challenger
     found = [
         _distance(product, "limit", challenger, gates.limit, 0.0),
         _distance(product, "max_behind_baseline", challenger, comparison.baseline, gates.max_behind_baseline),
     ]
+    if figures and figures.slices:
+        found += _gaps(product, figures.slices)
     if comparison.champion is None:
         return tuple(found)
     found.append(_lead(product, comparison))
     if comparison.calibration is not None and gates.calibration == "not_worse":
         found.append(_calibration(comparison))
+    found += _slices(product, comparison.slices)
     if comparison.n_positives is not None:
         found.append(
             Gate(
                 name="min_positives",
                 passed=comparison.n_positives >= gates.min_positives,
                 value=comparison.n_positives,
+                threshold=gates.min_positives,
                 wanted=f"at least {gates.min_positives} held-out rows of the rarer answer, and there are "
                 f"{comparison.n_positives}: too few to decide anything, so the champion stays",
             )
@@ -76,6 +88,7 @@ def judge(product: Product, comparison: Comparison) -> tuple[Gate, ...]:
                 name="min_days_between",
                 passed=not 0 < comparison.days_since < gates.min_days_between,
                 value=comparison.days_since,
+                threshold=gates.min_days_between,
                 wanted=f"{gates.min_days_between} days from one champion's as_of to the next one's, and there are "
                 f"{comparison.days_since}",
             )
@@ -89,8 +102,9 @@ def _distance(product: Product, name: str, challenger: float, reference: float, 
     return Gate(
         name=name,
         passed=sign * (challenger - reference) >= -slack,  # NaN passes none
-        value=_finite(challenger),
+        value=finite(challenger),
         wanted=f"{'at most' if sign < 0 else 'at least'} {reference - sign * slack:.4f}",
+        threshold=finite(reference - sign * slack),
     )
 
 
@@ -103,6 +117,7 @@ def _lead(product: Product, comparison: Comparison) -> Gate:
             passed=False,
             value=None,
             wanted=f"a lead over the champion of at least {least:.4f}, which the held-out rows do not define",
+            threshold=least,
         )
     significant = gates.wants_significant_lead
     surely = " with 95% confidence" if significant else ""
@@ -112,6 +127,7 @@ def _lead(product: Product, comparison: Comparison) -> Gate:
         value=lead.value,
         wanted=f"a lead over the champion of {'more than' if significant else 'at least'} {least + 0.0:.4f}{surely}, "
         f"and it is {lead}",
+        threshold=least,
         interval_95=(lead.low, lead.high),
     )
 
@@ -126,9 +142,45 @@ def _calibration(comparison: Comparison) -> Gate:
         value=lead.value,
         wanted="probabilities that come true as the champion's do, and its calibration error is larger "
         f"by {-lead.value:.4f} (95% interval {-lead.high:.4f} to {-lead.low:.4f})",
+        threshold=0.0,
         interval_95=(lead.low, lead.high),
     )
 
 
-def _finite(value: float) -> float | None:
-    return value if value == value else None
+def _slices(product: Product, leads: tuple[SliceLead, ...]) -> list[Gate]:
+    """Return a gate for each slice: the champion must not be better there by more than chance explains."""
+    allowed = product.gates.slices.max_behind_champion
+    if allowed is None:
+        return []
+    return [
+        Gate(
+            name="slices.max_behind_champion",
+            passed=each.lead.high >= -allowed,
+            value=each.lead.value,
+            wanted=f"a lead over the champion that may be {-allowed + 0.0:.4f} or more on {each.name} "
+            f"({each.rows:,} rows), and it is {each.lead}",
+            threshold=-allowed + 0.0,
+            interval_95=(each.lead.low, each.lead.high),
+            about=each.name,
+        )
+        for each in leads
+    ]
+
+
+def _gaps(product: Product, measured: MeasuredSlices) -> list[Gate]:
+    """Return a gate for each entry of `slices`: how far apart its slices may lie."""
+    most = product.gates.slices.max_gap
+    if most is None:
+        return []
+    return [
+        Gate(
+            name="slices.max_gap",
+            passed=gap.value <= most,
+            value=gap.value,
+            wanted=f"slices of {gap.declaration} at most {most:.4f} apart in {measured.metric}, and it is {gap}",
+            threshold=most,
+            interval_95=gap.interval_95,
+            about=gap.declaration,
+        )
+        for gap in measured.gaps
+    ]

@@ -35,7 +35,7 @@ def names_in_source(product: Product) -> dict[str, str]:
     """Return the name that each declared column has in the source."""
     target = [product.target.name] if product.target.source is None else []
     latest_by = [product.source.latest_by] if product.source.latest_by else []
-    declared = dict.fromkeys([*product.input_columns, *target, *product.pii, *latest_by])
+    declared = dict.fromkeys([*product.stored_columns, *target, *product.pii, *latest_by])
     return {name: product.source.names.get(name, name) for name in declared}
 
 

@@ -38,7 +38,7 @@ def mark_containers(frame: pd.DataFrame, product: Product) -> tuple[pd.DataFrame
     Beside them come the counts by which `Evidence` finds a column that holds nothing else: no row would be left.
     """
     counts: dict[str, int] = {}
-    for name in product.input_columns:
+    for name in product.stored_columns:
         if name not in frame:
             continue
         counts |= containers(frame[name], name)

@@ -1,0 +1,1 @@
+"""Part rows into the slices on which a model is measured by itself."""
