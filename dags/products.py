@@ -34,6 +34,9 @@ NAMED = "{{ params.approver }}"
 """The person whom the run's parameter names, or None."""
 ASKED = "{{ params.approver or ((ti.xcom_pull(task_ids='approve') or {}).get('responded_by_user') or {}).get('name') }}"
 """The same, or else the person who has answered the task `approve`."""
+SHOWN = """{{ None if params.approver
+    else ((ti.xcom_pull(task_ids='approve') or {}).get('params_input') or {}).get('figures', 'not named') }}"""
+"""The name of the figures that this person was shown; None where nobody was asked."""
 Json = dict[str, Any]
 """What XCom carries."""
 T = TypeVar("T")
@@ -94,12 +97,12 @@ def start(product: str, kind: str, time_zone: str) -> Json:
 
 
 @task
-def step(run: Json | None, stage: str, approver: str | None = None) -> None:
+def step(run: Json | None, stage: str, approver: str | None = None, approved: str | None = None) -> None:
     """Do one stage, or publish, monitor, gc or promote."""
     from tasks.runs import steps
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
-    classify_failure(lambda: steps.check_answered(steps.step(steps.opened_run(run), stage, name)))
+    classify_failure(lambda: steps.check_answered(steps.step(steps.opened_run(run), stage, name, approved)))
 
 
 @task.sensor(mode="reschedule", poke_interval=LOOK_AGAIN.total_seconds(), timeout=TASK_TIMEOUT.total_seconds() * 2)
@@ -124,7 +127,8 @@ def evaluate_gates(run: Json | None) -> list[str]:
     if context["params"]["approver"]:
         return ["promote"]
     verdict = Verdict.from_json(classify_failure(lambda: steps.step(steps.opened_run(run), "promote")).fields)
-    context["ti"].xcom_push(key="verdict", value=verdict.line)
+    context["ti"].xcom_push(key="verdict", value=verdict.page)
+    context["ti"].xcom_push(key="figures", value=verdict.figures and verdict.figures.called)
     return ["approve"] if verdict.decision == "needs approval" else []
 
 
@@ -237,13 +241,14 @@ def dates(product: params.Product) -> str:
 
 def approval(product: params.Product) -> Any:
     """Return the task in which a person lets a model through: no worker waits for it, and silence rejects."""
-    from airflow.providers.standard.operators.hitl import ApprovalOperator
+    from dags.approval import ApproveFigures
 
-    return ApprovalOperator(
+    return ApproveFigures(
         task_id="approve",
+        figures="{{ ti.xcom_pull(task_ids='evaluate_gates', key='figures') }}",
         subject=f"Shall this model predict {product.name} from now on?",
         body="{{ ti.xcom_pull(task_ids='evaluate_gates', key='verdict') }}",
-        defaults=ApprovalOperator.REJECT,
+        defaults=ApproveFigures.REJECT,
         response_timeout=APPROVAL_TIMEOUT,
     )
 
@@ -274,7 +279,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
             promote = step.override(task_id="promote", trigger_rule="none_failed_min_one_success")
-            promoted, gates = promote(run, "promote", ASKED), evaluate_gates(run)
+            promoted, gates = promote(run, "promote", ASKED, SHOWN), evaluate_gates(run)
             chain(run, *steps.values(), gates, approval(product), promoted)
             chain(gates, promoted)
         elif kind == "train":

@@ -13,7 +13,7 @@ from tasks import stage
 from tasks.params import Product
 from tasks.runs.experiments import Run
 from tasks.runs.gates.comparison import compare
-from tasks.runs.gates.figures import figures_of
+from tasks.runs.gates.figures import Figures, figures_of
 from tasks.runs.gates.verdict import Verdict, judge
 from tasks.runs.registry import champions
 from tasks.runtime.errors import UserError
@@ -22,7 +22,8 @@ from tasks.runtime.errors import UserError
 def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     """Judge the challenger; if it passes, tag it and mirror the champion beside the predictions.
 
-    Raises UserError outside of a run, TransientError where another model has become the champion meanwhile.
+    Raises UserError outside of a run and where a person has approved other figures, TransientError where another model
+    has become the champion meanwhile.
     """
     if run is None or run.commit is None:
         raise UserError("promote must run as a task of train__<product>: it promotes an experiment, not a folder")
@@ -51,6 +52,7 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
         return verdict(
             decision="needs approval", line=f"passes the gates, and waits for a human's approval ({comparison})"
         )
+    _check_approved(run, figures)
     judges = f"{run.approver} and the gates" if run.approver else "the gates"
     reason = f"approved by {judges} of params.yaml: {comparison}"
     new = champions.promote(product.name, run.commit, as_of, champion, reason)
@@ -59,6 +61,16 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
         line = f"{new.version} predicts nights up to {as_of}; {champion.version} knows later data and goes on"
         return verdict(decision="promoted", line=f"{line} ({comparison})")
     return verdict(decision="promoted", line=f"{new.version} is the champion now ({comparison})")
+
+
+def _check_approved(run: Run, figures: Figures) -> None:
+    """Raise UserError where a person has approved other figures than those of this run."""
+    if run.approver and run.approved not in (None, figures.called):
+        raise UserError(
+            f"{run.name}: the figures that {run.approver} approves must be those of this run, {figures.called}, and "
+            f"are {run.approved}: something was measured anew since they were shown. Look at the verdict in the log of "
+            f"evaluate_gates, then clear approve and write {figures.called} into its field, or trigger the run anew"
+        )
 
 
 if __name__ == "__main__":

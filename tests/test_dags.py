@@ -152,6 +152,22 @@ def test_person_who_approves_is_named_or_nobody_is(module, approver, answer, nam
     assert template.render(params=SimpleNamespace(approver=approver), ti=ti) == named
 
 
+@pytest.mark.parametrize(
+    ("approver", "answer", "shown"),
+    [
+        ("Ada", None, None),
+        (None, {"params_input": {"figures": "figures-0123456789ab"}}, "figures-0123456789ab"),
+        (None, {"params_input": {"figures": "figures-123456789012"}}, "figures-123456789012"),  # no number
+        (None, {"params_input": {}}, "not named"),  # an answer by Airflow's API alone
+        (None, None, "not named"),
+    ],
+)
+def test_answer_names_the_figures_that_a_person_was_shown(module, approver, answer, shown):
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: answer)
+    template = NativeEnvironment().from_string(module.SHOWN)
+    assert template.render(params=SimpleNamespace(approver=approver), ti=ti) == shown
+
+
 def test_shape_of_a_dag_follows_from_params_alone(module, asking, monkeypatch):
     monkeypatch.setenv("LAMPLIGHTER_APPROVER", "whoever runs it by hand")
     product = DECLARED["flight-delays"]
@@ -179,7 +195,7 @@ def test_next_task_is_chosen_by_the_fields_of_a_result(module, monkeypatch, appr
     monkeypatch.setattr("tasks.runs.steps.step", lambda run, name: result)
     run = Run(name="tiny-2024-02-10-train-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3)
     assert module.evaluate_gates.function(run.to_json()) == chosen
-    assert pushed == ({} if approver else {"verdict": "auc"})
+    assert pushed == ({} if approver else {"verdict": "auc", "figures": None})
 
 
 def test_shards_are_mapped_when_the_dag_runs(module):

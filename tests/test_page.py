@@ -2,7 +2,10 @@
 
 import json
 import sys
+import time
+import urllib.parse
 import urllib.request
+from datetime import UTC, datetime
 
 import pytest
 from browser import needs_browser, signed_in
@@ -11,10 +14,43 @@ from conftest import call, environment, free_port, make_project
 pytestmark = needs_browser()
 
 
+ASKING = """
+from datetime import timedelta
+from pathlib import Path
+from airflow.sdk import DAG, Param, chain, get_current_context, task
+from dags import products
+from tasks import params
+
+HOME = Path(__file__).resolve().parent.parent
+
+@task
+def evaluate_gates():
+    name = (HOME / "measured").read_text()
+    get_current_context()["ti"].xcom_push(key="verdict", value=f"auc 0.8, called {name}")
+    get_current_context()["ti"].xcom_push(key="figures", value=name)
+
+@task(trigger_rule="none_failed_min_one_success")
+def promote(approver, approved):
+    with (HOME / "promoted").open("a") as file:
+        file.write(f"{approver} {approved}\\n")
+
+for name, patience in (("asking", timedelta(days=2)), ("silent", timedelta(seconds=3))):
+    approver = Param(None, type=["null", "string"])
+    options = {"params": {"approver": approver}, "render_template_as_native_obj": True}
+    with DAG(name, schedule=None, is_paused_upon_creation=False, **options) as dag:
+        approve = products.approval(next(iter(params.load(HOME / "params.yaml").products.values())))
+        approve.response_timeout = patience
+        chain(evaluate_gates(), approve, promote(products.ASKED, products.SHOWN))
+    globals()[name] = dag
+"""
+"""DAGs that ask as train__<product> does, with a file in place of a training."""
+
+
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
     """The embedded Airflow of a tiny project: its address and home; its DAGs are paused."""
     project = make_project(tmp_path_factory.mktemp("page") / "für morgen")
+    (project / "dags" / "asking.py").write_text(ASKING)
     ports = {"LAMPLIGHTER_S3_PORT": str(free_port()), "LAMPLIGHTER_UI_PORT": str(free_port() + 5)}
     env = environment(project / ".lamplighter", **ports)
     call([sys.executable, "-m", "tasks.commands", "up"], project, env)
@@ -60,3 +96,65 @@ def test_days_picked_on_the_page_become_runs_of_these_days(airflow):
     listed = asked(address, "/api/v2/dags/predict__tiny/dagRuns", token_of(address, home))["dag_runs"]
     days = sorted(each["logical_date"][:10] for each in listed if each["run_type"] == "backfill")
     assert days == ["2024-02-02", "2024-02-03", "2024-02-04", "2024-02-05"]
+
+
+def wait_for(found, what):
+    """The first answer that is not empty; Airflow's scheduler may take its time."""
+    deadline = time.monotonic() + 120
+    while not (answer := found()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)
+    return answer
+
+
+def state_of(address, token, dag, run, task):
+    path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"
+    return asked(address, path, token)["state"]
+
+
+def trigger(address, token, dag):
+    logical = {"logical_date": datetime.now(UTC).isoformat()}
+    run = asked(address, f"/api/v2/dags/{dag}/dagRuns", token, logical)["dag_run_id"]
+    return urllib.parse.quote(run)
+
+
+def answer_with_yes(page, address, run):
+    """Approve on the page that Airflow shows of the question; return what the figures are called there."""
+    page.goto(f"{address}/dags/asking/runs/{run}/tasks/approve/required_actions")
+    shown = page.get_by_text("auc 0.8, called").inner_text()
+    page.get_by_role("button", name="Approve").click()
+    return shown.removeprefix("auc 0.8, called ")
+
+
+def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflow):
+    address, home = airflow
+    token, project = token_of(address, home), home.parent
+    (project / "measured").write_text("figures-1")
+    run, shown = trigger(address, token, "asking"), []
+    again = {"dry_run": False, "only_failed": False, "include_downstream": True, "task_ids": ["evaluate_gates"]}
+    with signed_in(address, home) as page:
+        for n_answers in (1, 2):
+            wait_for(lambda: state_of(address, token, "asking", run, "approve") == "awaiting_input", "approve asks")
+            shown.append(answer_with_yes(page, address, run))
+            wait_for(lambda n=n_answers: told(project).count("\n") == n, "promote is told")
+            (project / "measured").write_text("figures-2")
+            if n_answers == 1:
+                body = again | {"dag_run_id": urllib.parse.unquote(run)}
+                asked(address, "/api/v2/dags/asking/clearTaskInstances", token, body)
+    assert told(project).splitlines() == [f"admin {name}" for name in shown]
+    assert shown[0] == "figures-1"
+
+
+def told(project):
+    file = project / "promoted"
+    return file.read_text() if file.exists() else ""
+
+
+def test_silence_rejects(airflow):
+    address, home = airflow
+    token = token_of(address, home)
+    (home.parent / "measured").write_text("figures-3")
+    run = trigger(address, token, "silent")
+    wait_for(lambda: state_of(address, token, "silent", run, "promote") == "skipped", "promote is skipped")
+    assert state_of(address, token, "silent", run, "approve") == "success"
+    assert "figures-3" not in told(home.parent)

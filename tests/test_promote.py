@@ -23,7 +23,7 @@ from tasks.rows.partitions import write_table
 from tasks.rows.slices.declared import Slice
 from tasks.runs.gates.comparison import Comparison, HeldOut, incompatibility, measure_lead, score_both
 from tasks.runs.gates.figures import Figures
-from tasks.runs.gates.verdict import judge
+from tasks.runs.gates.verdict import Verdict, judge
 from tasks.runs.registry.tags import Champion
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
@@ -236,6 +236,20 @@ def test_gap_between_slices_of_one_entry_is_a_gate_where_a_limit_is_given():
         "gates.slices.max_gap wants slices of by_half at most 0.1000 apart in auc, and it is 0.2000 between by_half=0 "
         "and by_half=1"
     )
+
+
+def test_page_for_who_decides_has_every_gate_and_reads_no_data_as_markdown():
+    evil = Gap(declaration="by", value=0.2, interval_95=(0.1, 0.3), highest="by=[x](http://e)|", lowest="by=<b>")
+    figures = Figures(metric="auc", slices=MeasuredSlices(metric="auc", min_rows=1, slices=(), gaps=(evil,)))
+    gates = judge(product("auc", slices={"max_gap": 0.1}), compared(0.9, 0.7, 0.8), figures)
+    line = "; ".join(map(str, gates))
+    page = Verdict(decision="rejected", line=line, gates=gates, figures=figures).page
+    assert page.count("\n| ") == len(gates) + 1
+    assert "| slices.max\\_gap | by | 0.2000 | 0.1000 | 0.1000 to 0.3000 | NOT PASSED |" in page
+    assert "| limit |  | 0.9000 | 0.7000 |  | passed |" in page
+    assert "](http" not in page
+    assert "<b>" not in page
+    assert page.endswith(f"These figures are called {figures.called}.")
 
 
 def test_every_metric_has_a_direction():

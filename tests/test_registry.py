@@ -218,6 +218,34 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     assert champions.champion("tiny") == first
 
 
+def test_approval_of_other_figures_promotes_nothing(url, origin, monkeypatch):  # noqa: F811
+    commit = experiment(origin, DAY, "asks")
+    metrics = {"model": {"auc": 0.9}, "baseline": {"auc": 0.6}}
+    write_json(Paths("tiny").report("metrics.json"), metrics)
+    write_json(Paths("tiny").report("evaluation.json"), metrics)
+    comparison = Comparison(metric="auc", challenger=0.9, baseline=0.6)
+    monkeypatch.setattr(door, "compare", lambda *asked: comparison)
+    product = a_product(gates__approval="human", publish={"url": url})
+    run = Run(name="x", product="tiny", as_of=str(DAY), revision="x", shards=1, commit=commit)
+    asked = door.promote(product, DAY, run)
+    assert asked.decision == "needs approval"
+    shown = asked.figures.called
+    assert f"These figures are called {shown}." in asked.page
+    write_json(Paths("tiny").report("metrics.json"), {**metrics, "model": {"auc": 0.8}})
+    answered = dataclasses.replace(run, approver="Grace", approved=shown)
+    now = door.promote(product, DAY, run).figures.called
+    assert now != shown
+    with pytest.raises(UserError, match=rf"that Grace approves must be those of this run, {now}, and are {shown}: .*"):
+        door.promote(product, DAY, answered)
+    with pytest.raises(UserError, match=r"and are not named: "):
+        door.promote(product, DAY, dataclasses.replace(answered, approved="not named"))
+    assert champions.champion("tiny") is None
+    write_json(Paths("tiny").report("metrics.json"), metrics)
+    promoted = door.promote(product, DAY, answered)
+    assert (promoted.decision, promoted.figures.called) == ("promoted", shown)
+    assert "approved by Grace and the gates" in champions.approval(origin, "tiny", commit)
+
+
 def test_all_that_stood_above_the_version_rolled_back_to_is_withdrawn(origin):
     first = promote(experiment(origin, DAY, "one"), None)
     second = promote(experiment(origin, DAY, "two"), first)

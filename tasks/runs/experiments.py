@@ -47,6 +47,8 @@ class Run(Record):
     """The experiment's commit as the run's newest stage saved it; known to the commands that a step starts."""
     approver: str | None = None
     """The person who lets the model predict; known to promote."""
+    approved: str | None = None
+    """The name of the figures that this person has approved; None where the person was named before there were any."""
 
     @property
     def workspace(self) -> Path:

@@ -140,17 +140,18 @@ def _check_data_go_on(product: params.Product, as_of: date) -> None:
         )
 
 
-def step(run: Run, name: str, approver: str | None = None) -> Result:
+def step(run: Run, name: str, approver: str | None = None, approved: str | None = None) -> Result:
     """Restore the workspace, do one stage (or publish, monitor, gc or promote) in it, save it, and return its result.
 
-    `approver` is the person who lets a model through, where gates.approval asks for a human.
+    `approver` is the person who lets a model through, where gates.approval asks for a human, and `approved` the name of
+    the figures that this person was shown.
     """
     if name == "ingest" and run.backfill is not None:
         run = replace(run, raw_commit=raw_data_of_backfill(run))
     print(f"\n{run.name} ▸ {name}", flush=True)
     with exclusive_workspace(run, name):
         if name not in STAGES:
-            return _command(run, name, approver)
+            return _command(run, name, approver, approved)
         result = _stage(run, name)
         save_and_push(run, name)
         return result
@@ -208,7 +209,7 @@ def night(run: Run) -> None:
         save_and_push(run, *done)
         for name in ("publish", "monitor"):
             print(f"\n{run.name} ▸ {name}", flush=True)
-            _command(run, name, None)
+            _command(run, name)
 
 
 def _stage(run: Run, name: str) -> Result:
@@ -218,10 +219,10 @@ def _stage(run: Run, name: str) -> Result:
     return result
 
 
-def _command(run: Run, name: str, approver: str | None) -> Result:
+def _command(run: Run, name: str, approver: str | None = None, approved: str | None = None) -> Result:
     command = [sys.executable, "-m", f"tasks.{name}", run.product]
     if name in COMMANDS_OF_RUN:
-        facts = replace(run, commit=saved_commit(run), approver=approver or None)
+        facts = replace(run, commit=saved_commit(run), approver=approver or None, approved=approved)
         write_json(run.workspace / RUN_FILE, facts.to_json())
         command += ["--run", str(RUN_FILE)]
     return run_command(run, name, command)

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from tasks.params import Product
 from tasks.runs.gates.comparison import Comparison
-from tasks.runtime.files import read_json
+from tasks.runtime.files import folder_sha256, read_json
+from tasks.runtime.fingerprints import json_sha256
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
 from tasks.training.held_out.slices import Interval, MeasuredSlices
@@ -41,6 +42,8 @@ class Figures(Record):
 
     metric: str
     """The gates' metric."""
+    model_sha256: str = ""
+    """Of the exported model that was measured."""
     rows: int | None = None
     """Held-out rows; None where the run does not say it."""
     value: float | None = None
@@ -54,6 +57,16 @@ class Figures(Record):
     champion: ComparedChampion | None = None
     """None where there is none, or none to be compared with."""
 
+    @property
+    def called(self) -> str:
+        """Return the name of these figures, by which a person approves them and no others.
+
+        It names the model, what its run measured and the champion's version, all of which are kept in files. What is
+        computed anew at each look, such as the champion's metric, follows from these.
+        """
+        decides = [self.model_sha256, self.to_json()["metrics"], self.champion and self.champion.version]
+        return f"figures-{json_sha256(decides)[:12]}"
+
 
 def figures_of(product: Product, comparison: Comparison | None = None) -> Figures:
     """Return what the run in this folder measured, and how it compares."""
@@ -63,6 +76,7 @@ def figures_of(product: Product, comparison: Comparison | None = None) -> Figure
     slices = evaluation.get("slices")
     return Figures(
         metric=metric,
+        model_sha256=folder_sha256(paths.onnx),
         rows=evaluation.get("rows_test"),
         value=model.get(metric),
         interval_95=model.get(f"{metric}_interval_95") and tuple(model[f"{metric}_interval_95"]),

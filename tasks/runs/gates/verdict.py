@@ -1,5 +1,6 @@
 """Judge a challenger by each gate of params.yaml, with the figure, what is wanted of it, and its interval."""
 
+import re
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
@@ -54,6 +55,35 @@ class Verdict(Record):
 
     def __str__(self) -> str:
         return self.line
+
+    @property
+    def page(self) -> str:
+        """Return the verdict as Markdown, for the person who decides; no text of the data is read as Markdown."""
+        rows = [
+            f"| {_plain(each.name)} | {_plain(each.about or '')} | {_number(each.value)} | {_number(each.threshold)} "
+            f"| {_interval(each.interval_95)} | {'passed' if each.passed else 'NOT PASSED'} |"
+            for each in self.gates
+        ]
+        head = ["", "| gate | of | figure | threshold | 95% interval | |", "|---|---|---|---|---|---|"]
+        called = ["", f"These figures are called {self.figures.called}."] if self.figures else []
+        return "\n".join([_plain(self.line), *(head if rows else []), *rows, *called])
+
+
+def _plain(text: str) -> str:
+    """Return text in which Markdown finds nothing to read.
+
+    >>> _plain("carrier=*A|B*")
+    'carrier=\\\\*A\\\\|B\\\\*'
+    """
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&-])", r"\\\1", " ".join(text.split()))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def judge(product: Product, comparison: Comparison, figures: Figures | None = None) -> tuple[Gate, ...]:
