@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ ban: .venv/ready-demo  ## let VERSION of PRODUCT never predict again, under any 
 
 release: .venv/ready-demo  ## end hold, ban and withdrawal of VERSION of PRODUCT, with REASON="..."
 	@$(BIN)/python -m tasks.commands release $(PRODUCT) "$(VERSION)" "$$REASON"
+
+report: .venv/ready-demo  ## the report of the newest training of PRODUCT, or of AS_OF; LOCAL=1: of what dvc repro made in this folder
+	@$(BIN)/python -m tasks.commands report $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF)) $(if $(LOCAL),--local)
 
 champion: .venv/ready-demo  ## which model of PRODUCT predicts, or predicted the night ON=2013-07-04, and who let it
 	@$(BIN)/python -m tasks.commands champion $(PRODUCT) $(if $(ON),--on "$(ON)")

@@ -11,6 +11,7 @@ from functools import partial
 
 from tasks import stage
 from tasks.params import Product
+from tasks.reports.making import report_training
 from tasks.runs.experiments import Run
 from tasks.runs.gates.comparison import compare
 from tasks.runs.gates.figures import Figures, figures_of
@@ -29,6 +30,14 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
         raise UserError("promote must run as a task of train__<product>: it promotes an experiment, not a folder")
     # Compare with the newest champion trained up to as_of: a later one was trained on these held-out rows.
     admission = champions.admission(product.name, run.commit, as_of)
+    verdict = decide(product, as_of, run, admission)
+    print(report_training(product, as_of, run, verdict, admission.of_its_time), flush=True)
+    return verdict
+
+
+def decide(product: Product, as_of: date, run: Run, admission: champions.Admission) -> Verdict:
+    """Judge the challenger of a run as `promote` does."""
+    assert run.commit is not None
     champion, of_its_time = admission.champion, admission.of_its_time
     if admission.exclusion:
         line = f"not promoted: {admission.exclusion}"

@@ -62,9 +62,10 @@ def run(name: str, product: str, stage: Stage) -> NoReturn:
         started = time.monotonic()
         write_result(file, Result(status="started"))
         outcome = stage(*load_product(product))
-        print(f"{name}: {outcome} ({time.monotonic() - started:.1f} s)", flush=True)
+        seconds = time.monotonic() - started
+        print(f"{name}: {outcome} ({seconds:.1f} s)", flush=True)
         fields = outcome.to_json() if isinstance(outcome, Record) else {}
-        write_result(file, Result(status="done", message=str(outcome), fields=fields))
+        write_result(file, Result(status="done", message=str(outcome), fields=fields, seconds=round(seconds, 3)))
 
     sys.exit(exit_code_of(name, work, file))
 

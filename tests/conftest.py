@@ -165,6 +165,7 @@ SLOW = {
     "test_recreate",
     "test_registry",
     "test_remote",
+    "test_reports",
     "test_requeue",
     "test_retention",
     "test_run",

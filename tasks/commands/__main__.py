@@ -234,6 +234,19 @@ def champion(
 
 
 @app.command()
+def report(
+    product: Product,
+    as_of: AsOf = None,
+    local: Annotated[bool, typer.Option("--local", help="of what dvc repro has made in this folder")] = False,
+) -> None:
+    """Bring the newest report of a training of PRODUCT, and open it where there is a browser."""
+    from tasks.commands.report import report
+
+    declared, known = load_product(product)
+    print(report(declared, as_of, known, local=local))
+
+
+@app.command()
 def withdraw(
     product: Product,
     night: Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the night's as_of, YYYY-MM-DD")],

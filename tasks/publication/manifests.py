@@ -6,6 +6,7 @@
     <url>/<product>/dt=D/_history/<generation>.json    immutable: every manifest that was replaced
     <url>/<product>/_latest.json                       pointer to the newest night; only a withdrawal moves it back
     <url>/<product>/_claims/dt=D.json                  the generations that were given out
+    <url>/<product>/_trainings/<year>.json             what each training reached and what was decided: `tasks.reports`
     <url>/<product>/_past/<year>.json                  what each night predicted and what came true: `tasks.monitoring`
 
 D is as_of. `run` is the hash of all that decides the night's bytes. A *generation* is a fencing token: a number that a

@@ -31,6 +31,8 @@ MAX_CAS_ROUNDS = 25
 T = TypeVar("T")
 _CHUNK_BYTES = 1 << 20
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
+_PLAIN = "text/plain; charset=utf-8"
+"""Of a page too: an answer of type text/html is taken for that of a proxy, not of a store."""
 _LOST_RACE = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 _ABSENT = ("NoSuchKey", "404", "NotFound")
 MULTIPART_FROM_BYTES, PIECE_BYTES = 1 << 30, 128 << 20
@@ -221,9 +223,9 @@ class Store:
         wrote, so manifests carry a writer's name.
         """
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected.etag}
-        failure, outcome = None, None
+        failure, outcome, kept = None, None, {"ContentType": _JSON if key.endswith(".json") else _PLAIN}
         try:
-            outcome = self._put(key, body, hashlib.sha256(body).hexdigest(), {"ContentType": _JSON}, **condition)
+            outcome = self._put(key, body, hashlib.sha256(body).hexdigest(), kept, **condition)
             if outcome == "won":
                 return True
         except TransientError as error:

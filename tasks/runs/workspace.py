@@ -268,8 +268,9 @@ def _reads(run: Run, command: str) -> list[str]:
     if command in ("gc", "ready"):
         return []
     if command == "promote":
-        reports = [str(paths.report(name)) for name in ("metrics.json", "evaluation.json", "export.json")]
-        return [*reports, str(paths.splits), str(paths.onnx)]
+        judged = ("metrics.json", "evaluation.json", "export.json")
+        shown = ("training.csv", "split.json", "validation.json")
+        return [*(str(paths.report(name)) for name in (*judged, *shown)), str(paths.splits), str(paths.onnx)]
     declared = declared_stages(run)[command]
     kept = [path for out in declared["outs"] if isinstance(out, dict) for path in out]
     deps = [path for path in declared["deps"] if isinstance(path, str)]

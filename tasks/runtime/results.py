@@ -33,6 +33,8 @@ class Result(Record):
     """The line that the command printed when it was done, or the error's text."""
     fields: Mapping[str, JsonValue] = field(default_factory=dict)
     """Facts for the next task, by name: all that a program may branch on."""
+    seconds: float | None = None
+    """What a command took that is done, of wall time."""
 
 
 def result_file(product: str, command: str, root: Path = Path()) -> Path | None:

@@ -93,8 +93,6 @@ PLACES = {
     "TrainingSettings": "`model.train`",
     "Gates": "`gates`",
     "SliceGates": "`gates.slices`",
-    "ExportGates": "`gates.export`",
-    "BehaviourTest": "`behaviour`, each",
     "Schedule": "`schedule`",
     "Ready": "`schedule.ready`",
     "Publish": "`publish`",

@@ -1,0 +1,96 @@
+"""Keep records and pages of trainings beside the nights, and find them again."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from tasks.publication.manifests import decode_record, encode_checked, read_checked
+from tasks.publication.object_store import Store, StoredObject
+from tasks.reports.contracts import Training, Trainings
+from tasks.runtime.files import atomic_file
+
+TRAININGS, REPORTS = "_trainings", "_reports"
+
+
+def key_of_year(product: str, year: int) -> str:
+    """Return the key of the object with the trainings of a year."""
+    return f"{product}/{TRAININGS}/{year}.json"
+
+
+def key_of_page(product: str, run: str, as_of: date) -> str:
+    """Return the key of a training's page.
+
+    >>> key_of_page("flight-delays", "flight-delays-2013-06-30-train-6862ea31", date(2013, 6, 30))
+    'flight-delays/_reports/2013-06-30-6862ea31.html'
+    """
+    return f"{product}/{REPORTS}/{as_of.isoformat()}-{run.rpartition('-')[2]}.html"
+
+
+def keep_page(store: Store, product: str, training: Training, page: str) -> str:
+    """Put a training's page into the store, in place of the one before; return its address."""
+    key, body = key_of_page(product, training.run, training.as_of), page.encode()
+    store.update(key, lambda current: None if current and current.body == body else body)
+    return store.uri(key)
+
+
+def keep_training(store: Store, product: str, training: Training) -> Training:
+    """Put a training on record, and return it as it is there.
+
+    Promote may run again, after a crash or for a person's answer. Where its model is the champion by then it is not
+    measured again: the gates that were judged before stay.
+    """
+    kept = training
+
+    def add(current: StoredObject | None) -> bytes | None:
+        nonlocal kept
+        known = decode_record(current, Trainings) if current else Trainings()
+        kept = with_gates_of(known.trainings.get(training.run), training)
+        merged = {**known.trainings, training.run: kept}
+        ordered = sorted(merged.values(), key=lambda each: (each.as_of, each.run))
+        added = Trainings(trainings={each.run: each for each in ordered})
+        return None if added == known else encode_checked(added.to_json())
+
+    store.update(key_of_year(product, training.as_of.year), add)
+    return kept
+
+
+def with_gates_of(before: Training | None, training: Training) -> Training:
+    """Return a training with what an earlier look at the same model has left, where less was looked at now."""
+    if before is None:
+        return training
+    training = replace(training, report=training.report or before.report)  # its page is at the same address
+    is_champion = training.verdict.decision in ("promoted", "champion already")
+    if not is_champion or len(training.verdict.gates) >= len(before.verdict.gates):
+        return training
+    verdict = replace(training.verdict, gates=before.verdict.gates)
+    known = {name: getattr(training, name) or getattr(before, name) for name in ("version", "champion", "seconds")}
+    return replace(training, verdict=verdict, **known)
+
+
+def trainings(store: Store, product: str, first: date, last: date) -> list[Training]:
+    """Return the trainings from one as_of to another, in order.
+
+    Raises UserError where an object is damaged, TransientError where the store does not answer.
+    """
+    years = (read_checked(store, key_of_year(product, year), Trainings)[0] for year in range(first.year, last.year + 1))
+    known = [each for year in years if year for each in year.trainings.values()]
+    return sorted((each for each in known if first <= each.as_of <= last), key=lambda each: (each.as_of, each.run))
+
+
+def all_trainings(store: Store, product: str) -> list[Training]:
+    """Return every training on record, in order. Raises as `trainings`."""
+    found = [read_checked(store, key, Trainings)[0] for key in store.list(f"{product}/{TRAININGS}/")]
+    known = [each for year in found if year for each in year.trainings.values()]
+    return sorted(known, key=lambda each: (each.as_of, each.run))
+
+
+def fetch_page(store: Store, product: str, training: Training, folder: Path) -> Path | None:
+    """Bring a training's page to a file of `folder`; return None where the store has none."""
+    key = key_of_page(product, training.run, training.as_of)
+    stored = store.read(key)
+    if stored is None:
+        return None
+    file = folder / key
+    with atomic_file(file) as temporary:
+        temporary.write_bytes(stored.body)
+    return file

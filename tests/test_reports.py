@@ -1,0 +1,331 @@
+"""Oracle: Python's own parser of HTML; scikit-learn's permutation importance; a real S3 server and a real registry."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from datetime import date, timedelta
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import a_product
+from conftest import ROOT, environment
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.inspection import permutation_importance as of_scikit_learn
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+from test_model_export import TASKS, mixed, random_model
+from test_registry import DAY, experiment, origin, promote  # noqa: F401 (origin is a fixture)
+
+from model.evaluation import importance
+from model.scoring.export import export_onnx
+from tasks.evaluate import evaluate
+from tasks.monitoring.contracts import NightRecord, Predictions, Truth
+from tasks.params import effective
+from tasks.publication.object_store import Store
+from tasks.reports import making
+from tasks.reports.changes import changed_settings
+from tasks.reports.facts import gather, trained
+from tasks.reports.kept import all_trainings
+from tasks.reports.page import MAX_BYTES, render
+from tasks.rows.partitions import write_table
+from tasks.runs.experiments import Run
+from tasks.runs.gates.figures import figures_of
+from tasks.runs.gates.verdict import Gate, Verdict
+from tasks.runs.registry import champions
+from tasks.runtime.files import write_json
+from tasks.runtime.paths import Paths
+
+PATHS = Paths("tiny")
+KINDS = {"colour": "category", "size": "number", "when": "time"}
+METRIC = {"binary": "auc", "multiclass": "macro_f1", "multilabel": "macro_f1", "regression": "rmse"}
+HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>&amp;'
+FILES = {}
+"""The folder of this session with the files of a training of each task, which take seconds to make."""
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Elements(HTMLParser):
+    """What a browser makes of a page: its elements with their attributes, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.text, self.open = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, "elements are closed in order"
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def measured(task, url="s3://lamplighter/predictions", **changes):
+    """A product, and the files of a training of it: a random network, exported and measured."""
+    product = a_product(
+        columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], publish={"url": url}, **changes
+    )
+    kept = FILES["folder"] / task
+    if not kept.exists():
+        train_and_measure(product, task)
+        shutil.copytree("data", kept)
+    shutil.copytree(kept, "data", dirs_exist_ok=True)
+    return product
+
+
+def train_and_measure(product, task):
+    random = np.random.default_rng(0)
+    labels = {
+        "binary": lambda n: random.integers(0, 2, n),
+        "multiclass": lambda n: random.choice(np.array(["a", HOSTILE, "b"], object), n),
+        "multilabel": lambda n: random.choice(["", "x", "y", "x|y"], n),
+        "regression": lambda n: random.normal(size=n),
+    }[task]
+    for name, n in (("train", 60), ("val", 30), ("test", 60)):
+        days = pd.to_datetime("2024-02-01") + pd.to_timedelta(np.arange(n) // 20, "D")
+        frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS}).assign(late=labels(n), day=days)
+        write_table(PATHS.splits / f"{name}.parquet", frame)
+    random_model(PATHS.trained, task, KINDS)
+    PATHS.onnx.mkdir(parents=True, exist_ok=True)
+    export_onnx(PATHS.trained, PATHS.onnx)
+    evaluate(product, DAY)
+    days = {"train": ["2024-01-01", "2024-01-25"], "val": ["2024-01-26", "2024-01-31"], "test": []}
+    write_json(PATHS.report("split.json"), {"rows": {"train": 60, "val": 30, "test": 60}, "days": days, "columns": []})
+    PATHS.report("training.csv").write_text("epoch,train_loss,val_loss\n1.0,0.7,0.71\n2.0,0.6,0.65\n")
+
+
+def gate(name, *, passed, **more):
+    return Gate(name=name, passed=passed, value=0.5, wanted=f"at least 0.4 {HOSTILE}", **more)
+
+
+def facts_of(product, decision="rejected", gates=(), nights=(), changes=()):
+    verdict = Verdict(decision=decision, line=f"as it is {HOSTILE}", gates=gates, figures=figures_of(product))
+    training = trained(product, PATHS, DAY, "tiny-2024-02-10-train-0a1b2c3d", "c0ffee", verdict, champion="v1.0.0")
+    return gather(product, PATHS, training, nights, changes, is_judged=True)
+
+
+def night(i, value):
+    day = DAY - timedelta(days=20 - i)
+    truth = None if value is None else Truth(as_of=DAY, labelled=20, metric="auc", value=value)
+    return NightRecord(
+        as_of=day,
+        scored_day=day,
+        run="x",
+        rows_in=20,
+        quarantined=1,
+        published=19,
+        model_version="v1.0.0",
+        predictions=Predictions(mean=0.5, deciles=(), shares={}),
+        truth=truth,
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def files(tmp_path_factory):
+    FILES["folder"] = tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, task):
+    product = measured(task, description=HOSTILE)
+    nights = [night(i, None if i > 17 else 0.5 + i / 100) for i in range(20)]
+    found = facts_of(
+        product, gates=(gate("limit", passed=False), gate("slices", passed=True, about=HOSTILE)), nights=nights
+    )
+    page = render(found)
+    assert len(page.encode()) < MAX_BYTES
+    elements = Elements(page)
+    assert not elements.open
+    tags = {tag for tag, _ in elements.found}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "link", "form"}
+    for tag, attributes in elements.found:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            # Namespaces are names; whatever else an attribute refers to is on the page.
+            assert name.startswith("xmlns") or "//" not in (value or ""), (tag, name, value)
+            assert name not in ("href", "src") or value.startswith("#"), (tag, value)
+    policies = [attributes["content"] for tag, attributes in elements.found if "http-equiv" in attributes]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert HOSTILE in "".join(elements.text), "what data say is shown as it is"
+    assert [attributes["role"] for tag, attributes in elements.found if tag == "svg"].count("img") >= 2
+    assert all(attributes["aria-label"] for tag, attributes in elements.found if tag == "svg")
+    ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(f"{value:.4f}" in page for value in (found.training.value, found.training.baseline))
+    assert "Not promoted: limit is not passed. The champion goes on." in page
+
+
+def test_same_facts_give_the_same_bytes_in_any_process(workspace):
+    product = measured("binary")
+    page = render(facts_of(product))
+    assert render(facts_of(product)) == page
+    asked = """
+from test_reports import DAY, a_product, facts_of, KINDS, render
+product = a_product(columns=KINDS, expectations=[], gates__metric="auc")
+print(render(facts_of(product)), end="")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(workspace, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}", PYTHONHASHSEED="7", TZ="Asia/Tokyo"),
+    )
+    assert done.stdout == page
+
+
+def test_training_without_champion_nights_curve_or_reports_still_has_its_page(workspace):
+    product = measured("regression")
+    for name in ("split.json", "training.csv"):
+        PATHS.report(name).unlink()
+    page = render(dataclasses.replace(facts_of(product), is_judged=False))
+    assert "Not judged: made outside of a run" in page
+    assert "<svg" not in page
+
+
+def run_of(commit):
+    return Run(
+        name="tiny-2024-02-10-train-0a1b2c3d",
+        product="tiny",
+        as_of=str(DAY),
+        revision="c0ffee",
+        shards=1,
+        commit=commit,
+    )
+
+
+def test_training_is_on_record_with_its_page_also_where_it_was_rejected(origin, s3_here, tmp_path):  # noqa: F811
+    url = f"s3://lamplighter/{tmp_path.name}"
+    product, store = measured("binary", url), Store(url)
+    leader = promote(experiment(origin, DAY, "first"), None)
+    run = run_of(experiment(origin, DAY, "second"))
+    shut = Verdict(decision="rejected", line="x", gates=(gate("limit", passed=False),), figures=figures_of(product))
+    line = making.report_training(product, DAY, run, shut, leader)
+    key = "tiny/_reports/2024-02-10-0a1b2c3d.html"
+    assert line == f"report: {url}/{key} (make report PRODUCT=tiny AS_OF=2024-02-10)"
+    (kept,) = all_trainings(store, "tiny")
+    assert (kept.verdict, kept.version, kept.champion, kept.report) == (shut, None, "v1.0.0", f"{url}/{key}")
+    assert kept.value == shut.figures.value
+    before = store.head(key).etag, store.list("tiny/")
+    assert making.report_training(product, DAY, run, shut, leader) == line
+    assert (store.head(key).etag, store.list("tiny/")) == before, "a retry writes nothing"
+
+
+def test_gates_stay_on_record_when_promote_finds_its_own_model_the_champion(origin, s3_here, tmp_path):  # noqa: F811
+    url = f"s3://lamplighter/{tmp_path.name}"
+    product, run = measured("binary", url), run_of(experiment(origin, DAY, "first"))
+    leader = promote(run.commit, None)
+    gates = (gate("limit", passed=True), gate("max_behind_champion", passed=True))
+    first = Verdict(decision="promoted", line="x", gates=gates, figures=figures_of(product))
+    making.report_training(product, DAY, run, first, None)
+    assert champions.champion("tiny") == leader
+    again = dataclasses.replace(first, gates=gates[:1])
+    making.report_training(product, DAY, run, again, leader)
+    (kept,) = all_trainings(Store(url), "tiny")
+    assert (kept.verdict.gates, kept.version) == (gates, "v1.0.0")
+
+
+def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, monkeypatch):  # noqa: F811
+    url = f"s3://lamplighter/{tmp_path.name}"
+    product, run = measured("binary", url), run_of(experiment(origin, DAY, "first"))
+    verdict = Verdict(decision="rejected", line="x", figures=figures_of(product))
+    (PATHS.onnx / "network.onnx").write_bytes(b"no network")
+    line = making.report_training(product, DAY, run, verdict, None)
+    assert line.startswith("the report could not be made, and nothing depends on it: ")
+    (kept,) = all_trainings(Store(url), "tiny")
+    assert kept.report is None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr("tasks.publication.store_client.MAX_REQUEST_ATTEMPTS", 1)
+    assert "nothing depends on it" in making.report_training(product, DAY, run, verdict, None)
+
+
+def test_settings_that_differ_are_told_by_their_place_and_without_passwords():
+    one = effective.effective(a_product())
+    other = effective.effective(a_product(model__train__learning_rate=0.1))
+    assert [(each.name, each.now) for each in changed_settings(one, other)] == [("model.train.learning_rate", "0.1")]
+    assert changed_settings(one, one) == []
+    (told,) = changed_settings({"url": "postgresql://me:secret@host/x"}, {"url": "postgresql://host/x"})
+    assert (told.before, told.now) == ("postgresql://…@host/x", "postgresql://host/x")
+
+
+DAYS = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda days: np.unique(days, return_inverse=True)[1])
+
+
+@given(DAYS, st.integers(0, 99))
+def test_cells_change_places_within_their_day_or_whole_days_do(day, seed):
+    order = importance.within_days(day, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(day)))
+    assert (day[order] == day).all()
+    order = importance.whole_days(day, np.random.default_rng(seed))
+    of_day = {one: set(day[order][day == one]) for one in set(day)}
+    assert all(len(given) == 1 for given in of_day.values()), "a day gets the cells of one other day"
+    assert {each for given in of_day.values() for each in given} == set(day)
+
+
+def linear_rows(n=4_000):
+    random = np.random.default_rng(1)
+    table = {name: random.normal(size=n) for name in ("strong", "weak", "unread")}
+    y = 3 * table["strong"] + table["weak"] + random.normal(size=n)
+    model = LinearRegression().fit(np.stack([table["strong"], table["weak"]], axis=1), y)
+    return table, y, model
+
+
+def test_importance_is_that_of_scikit_learn_where_there_are_no_days():
+    table, y, model = linear_rows()
+    days = np.full(len(y), "2024-01-01", "datetime64[D]")
+
+    def score(rows):
+        return model.predict(np.stack([rows["strong"], rows["weak"]], axis=1))
+
+    found = {
+        each.column: each
+        for each in importance.permutation_importance(table, days, score, lambda scores: r2_score(y, scores), 5)
+    }
+    inputs = np.stack([table["strong"], table["weak"]], axis=1)
+    wanted = of_scikit_learn(model, inputs, y, scoring="r2", n_repeats=20, random_state=0).importances_mean
+    assert [found["strong"].loss, found["weak"].loss] == pytest.approx(wanted, rel=0.05)
+    for each, value in zip(("strong", "weak"), wanted, strict=True):
+        low, high = found[each].interval_95
+        assert low - 0.05 < value < high + 0.05
+    assert (found["unread"].loss, found["unread"].movement, found["unread"].interval_95) == (0.0, 0.0, (0.0, 0.0))
+
+
+def test_column_of_the_day_is_worth_what_whole_days_are():
+    random = np.random.default_rng(0)
+    day = np.repeat(np.arange(50), 40)
+    table = {"of_day": random.normal(size=50)[day], "of_row": random.normal(size=len(day)) + 100 * day}
+    y = table["of_day"] + (table["of_row"] - 100 * day)
+    days = np.datetime64("2024-01-01") + day
+
+    def score(rows):
+        return rows["of_day"] + rows["of_row"] - 100 * day
+
+    of_day, of_row = importance.permutation_importance(table, days, score, lambda scores: r2_score(y, scores), 5)
+    assert (of_day.by_days, of_row.by_days) == (True, False)
+    # Each is half of the variance; cells of two rows differ by twice theirs. Among all days `of_row` would be all.
+    assert of_day.loss == pytest.approx(1.0, abs=0.35)
+    assert of_row.loss == pytest.approx(1.0, abs=0.1)
+
+
+def test_importance_is_none_where_rows_do_not_define_the_metric():
+    table, y, _ = linear_rows(n=20)
+    days = np.full(len(y), date(2024, 1, 1), "datetime64[D]")
+    (found, *_) = importance.permutation_importance(table, days, lambda rows: rows["strong"], lambda scores: None, 2)
+    assert (found.loss, found.interval_95) == (None, None)
+    assert found.movement > 0
