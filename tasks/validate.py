@@ -46,7 +46,7 @@ def validate(product: Product, as_of: date) -> str:
     about_rows = [e for e in product.expectations if e not in about_target]
     index = RawIndex.load(paths.raw)
     first_load = date.fromisoformat(index.first_as_of) if index.first_as_of else as_of
-    rows_table, labels_table = _tables(product, as_of, paths)
+    rows_table, labels_table = _tables(product, as_of, paths, index)
     days, accepted = rows_table.delivered.days(scored_day), accepted_days(product.name)
     judge = DayJudge(product, scored_day, product.scored_day(first_load), days, accepted, about_rows)
     # The ledger, among the valid rows, says which files of both folders count: so they take their places last.
@@ -79,9 +79,9 @@ def validate(product: Product, as_of: date) -> str:
     return report.summary
 
 
-def _tables(product: Product, as_of: date, paths: Paths) -> tuple[RowsTable, LabelsTable]:
+def _tables(product: Product, as_of: date, paths: Paths, index: RawIndex) -> tuple[RowsTable, LabelsTable]:
     """Return raw rows and labels as they are known on as_of, with the corrections that are."""
-    history, corrections = History(paths.raw, as_of), known_corrections(product.name, as_of)
+    history, corrections = History(paths.raw, as_of, index), known_corrections(product.name, as_of)
     rows, labels = (Delivered(name, paths.raw, history, corrections) for name in TABLES)
     return RowsTable(product, rows), LabelsTable(product, labels)
 

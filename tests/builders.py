@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -17,8 +18,9 @@ from tasks.params import Product
 from tasks.publication.contracts import NightInputs, RecordedEngine
 from tasks.rows.decisions import Accepted, file_of, write_decisions
 from tasks.rows.partitions import partition, write_table
+from tasks.rows.raw_archive import RawIndex, StoredDay, content_digest
 from tasks.runtime.errors import UserError
-from tasks.runtime.paths import Paths
+from tasks.runtime.paths import Paths, Table
 
 TINY = """
 as_of: "2024-02-10"
@@ -79,12 +81,22 @@ def mistakes(content: dict[str, Any]) -> list[str]:
 
 def raw_rows(rows: pd.DataFrame, day: str | date) -> None:
     """Write raw rows of the tiny product that arrived with `day`, as `ingest` does."""
-    write_table(partition(Paths("tiny").raw / "rows", date.fromisoformat(str(day))), rows)
+    raw_day("rows", date.fromisoformat(str(day)), rows)
 
 
 def raw_labels(labels: pd.DataFrame, day: str | date) -> None:
     """Write raw labels of the tiny product that became known on `day`, as `ingest` does."""
-    write_table(partition(Paths("tiny").raw / "labels", date.fromisoformat(str(day))), labels)
+    raw_day("labels", date.fromisoformat(str(day)), labels)
+
+
+def raw_day(kind: Table, day: date, frame: pd.DataFrame | pa.Table) -> None:
+    """Write raw rows or labels of the tiny product under a date, and note them in the index."""
+    index = RawIndex.load(Paths("tiny").raw)
+    index.partitions(kind).write(day, frame)
+    table = index.partitions(kind).table(day)
+    stored = StoredDay(rows=len(table), digest=content_digest(table))
+    (index.rows if kind == "rows" else index.labels)[day.isoformat()] = stored
+    index.save()
 
 
 def accept_days(*days: date) -> None:

@@ -19,6 +19,7 @@ from tasks.quality.ledger import JudgedDay
 from tasks.quality.verdicts import Figure
 from tasks.rows.partitions import read_tables
 from tasks.rows.raw_archive import RawIndex
+from tasks.rows.versions import DaysByYear
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -197,7 +198,9 @@ def judged(counts, loaded=0, scored=None, accepted=(), **cells):
     days = [DAY + timedelta(days=i) for i in range(len(counts))]
     stored = [day for day, n in zip(days, counts, strict=True) if n]
     reasons = {(DAY + timedelta(days=i)).isoformat(): "right (Ann)" for i in accepted}
-    judge = DayJudge(tiny(**cells), days[-1] if scored is None else days[scored], days[loaded], stored, reasons)
+    judge = DayJudge(
+        tiny(**cells), days[-1] if scored is None else days[scored], days[loaded], DaysByYear.of(stored), reasons
+    )
     for day, n in zip(days, counts, strict=True):
         if day <= judge.scored_day and day >= judge.first:
             name = day.isoformat()
@@ -279,7 +282,7 @@ def test_many_categories_are_counted_up_to_a_number_and_the_rest_together():
 
 def first_load(as_of):
     """An index that says when the first load was; the rows are what `deliver` wrote."""
-    index = RawIndex(folder=PATHS.raw)
+    index = RawIndex.load(PATHS.raw)
     index.note_run(as_of)
     index.save()
 

@@ -24,8 +24,11 @@ from tasks.runtime.paths import TABLES, Paths
 pytestmark = pytest.mark.usefixtures("workspace")
 
 RAW = Paths("tiny").raw
-NOTES = ("index.json", "seen.json")
-"""What a run may write anew; all else stays as it was."""
+
+
+def is_note(name):
+    """Whether a run may write a file anew; all else stays as it was."""
+    return name in ("index.json", "seen.json") or name.startswith("index/")
 
 
 def tiny(**changes):
@@ -90,6 +93,28 @@ def all_bytes():
     return {file.relative_to(RAW).as_posix(): file.read_bytes() for file in RAW.rglob("*") if file.is_file()}
 
 
+def but_notes():
+    return {name: content for name, content in all_bytes().items() if not is_note(name)}
+
+
+def run_killed_before_the_index(as_of):
+    """All files but index.json are written, those of its years, too."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tasks.rows.raw_archive.index.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(as_of)
+
+
+def index_in_one_file():
+    """Write the index as it was before its dates lay in a file for each year."""
+    index, content = RawIndex.load(RAW), json.loads((RAW / "index.json").read_text())
+    del content["years"]
+    for kind in ("rows", "labels", "changes"):
+        content[kind] = {day: entry.to_json() for day, entry in getattr(index, kind).items()}
+    (RAW / "index.json").write_text(json.dumps(content))
+    shutil.rmtree(RAW / "index")
+
+
 @pytest.mark.parametrize(("horizon", "delay"), [(0, 0), (1, 1), (0, 2), (3, 0)])
 def test_nothing_is_stored_that_was_not_known_on_as_of(horizon, delay):
     frame = parcels()
@@ -113,10 +138,10 @@ def test_history_fetched_at_once_is_history_fetched_night_by_night():
     deliver(parcels())
     for day in range(1, 9):
         run(f"2024-01-{day:02d}")
-    nightly = {name: content for name, content in all_bytes().items() if name not in NOTES}
+    nightly = but_notes()
     shutil.rmtree("data")
     run("2024-01-08")
-    assert nightly == {name: content for name, content in all_bytes().items() if name not in NOTES}
+    assert nightly == but_notes()
 
 
 def test_second_run_changes_nothing_and_reports_nothing():
@@ -146,8 +171,8 @@ def test_stored_dates_stay_as_they_are_and_a_changed_past_is_counted():
     assert "1 stored rows of 2024-01-02 are delivered no longer (kept; told once)" in line
     assert told["days_new"] == ["2024-01-04"]
     after = all_bytes()
-    assert {name: after[name] for name in before if name not in NOTES} == {
-        name: content for name, content in before.items() if name not in NOTES
+    assert {name: after[name] for name in before if not is_note(name)} == {
+        name: content for name, content in before.items() if not is_note(name)
     }
     assert known("2024-01-02")["weight_kg"].to_dict() == {f"0{day}{i}": "1.50" for day in (1, 2, 3) for i in range(2)}
     assert known("2024-01-03")["weight_kg"]["010"] == "9"
@@ -309,7 +334,7 @@ def test_day_is_fetched_again_once_for_each_reason_and_every_other_stays():
     }
     deliver(rows(days=days))
     assert run("2024-01-04", **old)["days_refetched"] == {}
-    assert {**all_bytes(), **{name: after[name] for name in NOTES}} == after
+    assert but_notes() == {name: content for name, content in after.items() if not is_note(name)}
     refetch("2024-01-03", "and once more")
     run("2024-01-04", **old)
     assert known("2024-01-04")["weight_kg"][["030", "031"]].tolist() == ["1.50", "1.50"]
@@ -322,6 +347,7 @@ def test_day_is_fetched_again_once_for_each_reason_and_every_other_stays():
 def test_index_of_before_says_which_days_were_fetched_again():
     deliver(rows())
     run("2024-01-02")
+    index_in_one_file()
     content = json.loads((RAW / "index.json").read_text())
     before = {
         kind: {day: {"rows": each["rows"], "sha256": "x"} for day, each in content[kind].items()} for kind in TABLES
@@ -389,17 +415,53 @@ def test_first_run_that_was_killed_is_made_good_by_the_next(kept):
 def test_later_run_that_was_killed_is_made_good_by_the_next():
     deliver(rows())
     run("2024-01-02")
-    index = (RAW / "index.json").read_bytes()
+    shutil.copytree(RAW, "before")
     run("2024-01-03")
     whole = all_bytes()
-    (RAW / "index.json").write_bytes(index)  # killed after all partitions, before the index
+    shutil.rmtree(RAW)
+    shutil.copytree("before", RAW)
+    run_killed_before_the_index("2024-01-03")
     (RAW / "rows" / ".dt=2024-01-04.parquet.tmp-1").write_bytes(b"half")
     run("2024-01-03")
     assert all_bytes() == whole
-    (RAW / "index.json").write_bytes(index)
+    shutil.rmtree(RAW)
+    shutil.copytree("before", RAW)
+    run_killed_before_the_index("2024-01-03")
     (RAW / "labels" / "dt=2024-01-03.parquet").unlink()
     run("2024-01-03")
     assert all_bytes() == whole
+
+
+def test_index_in_one_file_is_read_once_and_parted_by_year():
+    """Late rows, labels and a year's end; the nights after it leave the bytes that nights leave which never had one."""
+    days = [f"2023-12-{day}" for day in range(25, 32)] + [f"2024-01-0{day}" for day in range(1, 5)]
+    found = []
+    for before in (False, True):
+        shutil.rmtree(RAW, ignore_errors=True)
+        deliver(rows(days=days))
+        run("2023-12-30")
+        deliver(rows(row("x", "2023-12-28"), days=days))
+        run("2023-12-31")
+        if before:
+            index_in_one_file()
+        run("2024-01-01")
+        run("2024-01-03")
+        found.append(all_bytes())
+    assert found[0] == found[1]
+    assert {name[:11] for name in found[0] if name.startswith("index/")} == {"index/2023-", "index/2024-"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_year_of_the_index_that_is_damaged_is_told_with_the_remedy(damage):
+    deliver(rows())
+    run("2024-01-02")
+    (file,) = (RAW / "index").iterdir()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"index/2024-\w+.json: must be .*; restore it: dvc checkout --force"):
+        run("2024-01-03")
 
 
 def test_declared_column_that_is_missing_is_told_and_nothing_is_written(workspace):
@@ -533,7 +595,7 @@ def test_every_night_adds_and_none_takes_away(workspace, events, nights):
         if not any(day <= night + 1 for day, _, _ in events):
             continue
         run(as_of.isoformat())
-        after = {name: content for name, content in all_bytes().items() if name not in NOTES}
+        after = but_notes()
         assert before.items() <= after.items()
         new = {name.split("dt=")[1][:10] for name in set(after) - set(before) if name.startswith("labels")}
         if before:
@@ -569,7 +631,7 @@ def test_label_that_becomes_readable_is_taken_at_the_same_as_of():
         file.write("one cell alone\n")
     before = all_bytes()
     assert run("2024-01-05", target__delay_days=1)["labels_new"] == 0
-    assert {**all_bytes(), **{name: before[name] for name in NOTES}} == before
+    assert but_notes() == {name: content for name, content in before.items() if not is_note(name)}
     deliver(rows(row("a", "2024-01-02", late="1")))
     assert run("2024-01-05", target__delay_days=1)["labels_late"] == 1
     assert stored("labels")["2024-01-05"]["parcel_id"].tolist() == ["040", "041", "a"]
@@ -582,10 +644,12 @@ def test_label_that_becomes_readable_is_taken_at_the_same_as_of():
 def test_labels_added_by_a_run_that_was_killed_are_counted_by_the_next():
     deliver(rows(row("a", "2024-01-02", late="?")))
     run("2024-01-05")
-    index = (RAW / "index.json").read_bytes()
+    shutil.copytree(RAW, "before")
     deliver(rows(row("a", "2024-01-02", late="1")))
     total = run("2024-01-05")["labels_total"]
-    (RAW / "index.json").write_bytes(index)
+    shutil.rmtree(RAW)
+    shutil.copytree("before", RAW)
+    run_killed_before_the_index("2024-01-05")
     assert run("2024-01-05")["labels_total"] == total
     assert sum(map(len, stored("labels").values())) == total
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.rows.partitions import partition, read_tables, write_table
+from tasks.rows.partitions import partition, read_tables
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -125,7 +125,7 @@ def test_key_of_several_columns_is_judged_as_a_whole():
 def test_key_that_is_a_time_or_a_number_joins_rows_to_labels():
     deliver([row("1.0"), row("2")])
     table = pd.DataFrame({"weight_kg": ["2"], "day": ["2024-01-01"], "late": ["1"]})
-    write_table(partition(PATHS.raw / "labels", AS_OF), table)
+    raw_labels(table, AS_OF)
     validate(tiny(key=["day", "weight_kg"]), AS_OF)
     rows, labels = (read_tables(PATHS.valid / kind).drop(columns="dt") for kind in ("rows", "labels"))
     assert len(rows.merge(labels, on=["day", "weight_kg"], validate="one_to_one")) == 1
@@ -432,7 +432,7 @@ def test_judging_a_few_dates_at_a_time_gives_what_judging_all_at_once_gives(monk
 def test_date_stored_before_a_column_was_declared_has_it_empty():
     deliver([row("a")])
     file = partition(PATHS.raw / "rows", date(2024, 1, 1))
-    write_table(file, pd.read_parquet(file).drop(columns="weight_kg"))
+    raw_rows(pd.read_parquet(file).drop(columns="weight_kg"), "2024-01-01")
     deliver([row("b")], day="2024-01-02")
     validate(tiny(), AS_OF)
     assert read_tables(PATHS.valid / "rows")["weight_kg"].isna().tolist() == [True, False]
@@ -451,7 +451,7 @@ def test_dates_stored_with_other_columns_become_one_table(n_rows, monkeypatch):
         day = f"2024-01-0{i}"
         table = pd.DataFrame([row(f"a{i}", day=day, colour="red"), row(None, day=day, weight_kg=None, colour="red")])
         table["depot"] = [7, 8] if i == 2 else ["A", "B"]
-        write_table(partition(PATHS.raw / "rows", date.fromisoformat(day)), table[columns])
+        raw_rows(table[columns], day)
     validate(tiny(POSITIVE | {"severity": "warning"}), AS_OF)
     files = sorted((PATHS.valid / "rows").glob("*.parquet"))
     assert [pq.read_schema(file).names for file in files] == [stored[2]] * 3
@@ -474,7 +474,7 @@ def test_long_integers_with_gaps_stay_exact():
             "handed_in": pd.to_datetime(["2024-01-01T09:00", None]),
         }
     )
-    write_table(partition(PATHS.raw / "rows", date(2024, 1, 1)), table)
+    raw_rows(table, "2024-01-01")
     validate(tiny(), AS_OF)
     typed = read_tables(PATHS.valid / "rows")
     assert (typed.loc[0, "parcel_id"], typed.loc[0, "depot"]) == (str(2**60 + 1), "7")

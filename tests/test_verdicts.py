@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from builders import a_product, accept_days
+from builders import a_product, accept_days, raw_day, raw_labels, raw_rows
 
 from tasks.quality.checks import Check
 from tasks.quality.duplicates.key_index import KeyIndex, distinct, is_repeated
+from tasks.quality.ledger import JudgedDays
 from tasks.rows.corrections import Delivered
 from tasks.rows.decisions import Correction, file_of, read_decisions, write_decisions
 from tasks.rows.keys import key_digests
 from tasks.rows.partitions import Partitions, read_tables
 from tasks.rows.raw_archive import RawIndex
+from tasks.rows.raw_archive.years import Years
 from tasks.rows.versions import History
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
@@ -57,14 +59,14 @@ def store(number, keys, weight="1", late=()):
     at = day(number).isoformat()
     table = pd.DataFrame({"parcel_id": keys, "day": at, "depot": "A", "weight_kg": weight}, dtype="str")
     table["handed_in"] = [f"{at}T{place % 24:02d}:{place // 24 % 60:02d}" for place in range(len(table))]
-    Partitions(PATHS.raw / "rows").write(day(number), table)
+    raw_rows(table, day(number))
     if len(late):
         labels = pd.DataFrame({"parcel_id": late, "late": "1"}, dtype="str")
-        Partitions(PATHS.raw / "labels").write(day(number), labels)
+        raw_labels(labels, day(number))
 
 
 def first_load(number):
-    index = RawIndex(folder=PATHS.raw)
+    index = RawIndex.load(PATHS.raw)
     index.note_run(day(number))
     index.save()
 
@@ -72,6 +74,12 @@ def first_load(number):
 def state():
     report = PATHS.report("validation.json").read_bytes()
     return folder_sha256(PATHS.valid), folder_sha256(PATHS.quarantine), report
+
+
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch):
+    """No test here loses power."""
+    monkeypatch.setattr("tasks.runtime.files._fsync", lambda _: None)
 
 
 @pytest.fixture
@@ -153,6 +161,27 @@ def test_night_reads_the_days_that_are_new_or_changed_and_no_other(judged):
     store(3, [f"3-{i}" for i in range(19)])
     assert run(tiny(), 11) is None
     assert judged == ["01-04", "01-12"]
+
+
+def test_night_reads_no_file_about_days_of_years_that_stand(monkeypatch):
+    """Neither of the index nor of the ledger; a late row has its own year and month read, and no other."""
+    last = 800
+    for number in (*range(0, last - 30, 45), *range(last - 30, last)):
+        store(number, [f"{number}-{i}" for i in range(20)], ["-1", *["1"] * 19], [f"{number}-0"])
+    first_load(last - 2)
+    assert run(tiny(RULES[:1]), last - 2) is None
+    years, months = set(), set()
+    of_year, of_month = Years._content, JudgedDays._file
+    monkeypatch.setattr(Years, "_content", lambda self, year: years.add(year) or of_year(self, year))
+    monkeypatch.setattr(JudgedDays, "_file", lambda self, month: months.add(month) or of_month(self, month))
+    assert run(tiny(RULES[:1]), last - 1) is None
+    assert (years, {month[:4] for month in months}) == ({"2024", "2026"}, {"2026"})  # the first day, and this year
+    store(405, [f"405-{i}" for i in range(21)])
+    years.clear()
+    months.clear()
+    assert run(tiny(RULES[:1]), last - 1) is None
+    assert (years, {month[:4] for month in months}) == ({"2024", "2025", "2026"}, {"2025", "2026"})
+    assert anew(tiny(RULES[:1]), last - 1) == (None, state())
 
 
 def test_late_row_with_the_key_of_a_later_day_has_it_judged_again(judged):
@@ -289,7 +318,7 @@ def test_expectation_for_some_rows_alone_judges_each_day_as_all_days(judged):
     for number in (1, 3):
         rows = Partitions(PATHS.raw / "rows").read([day(number)]).drop(columns="dt")
         rows.loc[7, "depot"] = "B"
-        Partitions(PATHS.raw / "rows").write(day(number), rows)
+        raw_rows(rows, day(number))
     first_load(3)
     for number in (3, 4):
         assert run(tiny([rule]), number) is None
@@ -342,7 +371,7 @@ def test_ids_of_rows_of_many_days_are_those_of_each_day_alone():
         rows = pd.DataFrame(kinds[number % 3]).assign(day=day(number).isoformat())
         table = pa.Table.from_pandas(rows, preserve_index=False)
         for kind in ("rows", "labels"):
-            Partitions(PATHS.raw / kind).write(day(number), table.replace_schema_metadata())
+            raw_day(kind, day(number), table.replace_schema_metadata())
     Partitions(PATHS.raw / "rows").compact(day(100))
     days, history = [day(number) for number in range(9)], History(PATHS.raw, day(9))
     for kind in ("rows", "labels"):

@@ -4,7 +4,7 @@ What was found of the other days is in the ledger, and their rows are not read. 
 is held depends on those before it.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -56,16 +56,14 @@ class Check:
         self.whole = [each for each in self.expectations if not each.is_row_by_row]
         self.kind = self.table.delivered.table
         self.found = self.ledger.days[self.kind]
-        self.inputs = {day: self.table.delivered.digest(day) for day in self.table.delivered.days(self.last)}
-        """What identifies the rows of each day."""
+        self.days = self.table.delivered.days(self.last)
 
-    def run(self, distrusted: Container[str] = ()) -> None:
+    def run(self, distrusted: Iterable[str] = ()) -> None:
         """Judge the days that are new or changed, or in `distrusted`: ledger, rows and keys follow."""
-        changed = {day for day, text in self.inputs.items() if self._is_new(day, text) or day.isoformat() in distrusted}
-        gone = [day for day in map(date.fromisoformat, sorted(self.found)) if day not in self.inputs]
+        changed, gone = self._new_and_gone(distrusted)
         if self.judge:
             changed |= self.judge.not_summed_up(self.ledger) if self.ledger.compared_since else set()
-        queue = sorted(changed | (self.repeats.update(sorted(changed), gone) & self.inputs.keys()))
+        queue = sorted(changed | {day for day in self.repeats.update(sorted(changed), gone) if day in self.days})
         for day in gone:
             self.ledger.forget(self.kind, day.isoformat())
         self.valid.remove(gone)
@@ -84,9 +82,29 @@ class Check:
                 start = batch[-1] + ONE_DAY
             self._go_on(start, self.last + ONE_DAY)
 
-    def _is_new(self, day: date, text: str) -> bool:
+    def _new_and_gone(self, distrusted: Iterable[str]) -> tuple[set[date], list[date]]:
+        """Return the days whose rows are not those that were judged, and those that have none any more.
+
+        A year of which all that is stored is as it was when its days were judged is not looked into.
+        """
+        changed, gone, inputs = set[date](), list[date](), dict[str, str]()
+        for year in sorted({*self.days.years, *(month[:4] for month in self.found.months())}):
+            identified = self.table.delivered.inputs_of(year, self.last)
+            if identified:
+                inputs[year] = identified
+            if identified is None or self.ledger.inputs[self.kind].get(year) != identified:
+                changed |= {day for day in self.days.of_year(year) if self._is_new(day)}
+                gone += [day for day in map(date.fromisoformat, self.found.of_year(year)) if day not in self.days]
+        self.ledger.inputs[self.kind] = inputs
+        return changed | {day for day in map(date.fromisoformat, distrusted) if day in self.days}, gone
+
+    def _is_new(self, day: date) -> bool:
         found = self.found.get(day.isoformat())
-        return found is None or found.input != text
+        return found is None or found.input != self._input(day)
+
+    def _input(self, day: date) -> str:
+        """Return what identifies the rows of a day that has some."""
+        return self.table.delivered.digest(day)
 
     def _go_on(self, start: date, end: date, judged: Container[date] = ()) -> None:
         """Give the days from `start` until before `end` their verdicts.
@@ -130,7 +148,7 @@ class Check:
         findings, tallies = evaluate_by_day(table.typed, self.by_row, by_day)
         add_findings(table, findings)
         outcomes = self._judge_whole(table, days)
-        found = sum_up(table, by_day, tallies, [self.inputs[day] for day in days])
+        found = sum_up(table, by_day, tallies, [self._input(day) for day in days])
         for day, each in zip(days, found, strict=True):
             noted = replace(each, window=self._window(day), whole=outcomes)
             self.ledger.note(self.kind, day.isoformat(), noted)
@@ -175,14 +193,14 @@ class Check:
         if not self.whole or day < self.first_whole:
             return None
         days = self._days_in(day, max(map(days_of, self.whole)))
-        return json_sha256([[each.isoformat(), self.inputs[each]] for each in days])
+        return json_sha256([[each.isoformat(), self._input(each)] for each in days])
 
     def _days_in(self, day: date, window: int) -> list[date]:
         """Return the days of a window that ends with a day, without those before it that are held."""
         found = []
         for each in (day - timedelta(days=i) for i in reversed(range(window))):
             judged = self.found.get(each.isoformat())
-            if each in self.inputs and (each == day or (judged and judged.held is None)):
+            if each in self.days and (each == day or (judged and judged.held is None)):
                 found.append(each)
         return found
 

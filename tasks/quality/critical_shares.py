@@ -7,14 +7,14 @@ more rows: so each day is judged with the rows up to it, and stays held.
 from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.params import Expectation, columns_named
-from tasks.quality.ledger import JudgedDay
+from tasks.quality.ledger import DaysTogether, JudgedDay
 from tasks.quality.verdicts import Figure
 
 Share = tuple[int, int]
 """Rows that break the expectation, and rows with a cell to judge."""
 
 
-def shares_of(day: JudgedDay | None, expectations: Sequence[Expectation]) -> dict[int, Share]:
+def shares_of(day: JudgedDay | DaysTogether | None, expectations: Sequence[Expectation]) -> dict[int, Share]:
     """Return the shares of the critical ones among the expectations that judge each row by itself, by their place."""
     return {
         place: (tally.unexpected, tally.seen - tally.missing)

@@ -19,6 +19,7 @@ from tasks.quality.day_summaries import DaySummary
 from tasks.quality.drift import compare
 from tasks.quality.ledger import JudgedDay, Ledger
 from tasks.quality.verdicts import Drift
+from tasks.rows.versions import DaysByYear
 
 WINDOW_DAYS = 28
 ONE_DAY = timedelta(days=1)
@@ -32,7 +33,7 @@ class DayJudge:
         product: Product,
         scored_day: date,
         first_judged: date | None,
-        stored: Sequence[date],
+        stored: DaysByYear,
         accepted: Mapping[str, str],
         expectations: Sequence[Expectation] = (),
     ) -> None:
@@ -47,15 +48,15 @@ class DayJudge:
         self.accepted = accepted
         self.by_row = [each for each in expectations if each.is_row_by_row]
         self.whole = [each for each in expectations if not each.is_row_by_row]
-        history = [day for day in stored if day < self.first_judged]
-        self.compared_since = max(history) - WINDOW_DAYS * ONE_DAY if history else self.first_judged
+        before = stored.newest(self.first_judged - ONE_DAY)
+        self.compared_since = before - WINDOW_DAYS * ONE_DAY if before else self.first_judged
         """From this day on days are judged or compared with."""
-        self.first = min([*stored[:1], self.first_judged])
+        self.first = min(stored.first or self.first_judged, self.first_judged)
         """The day from which on days are judged, or compared with."""
         self.verdicts: dict[str, Drift] = {}
         """By judged day; of those before the day that was judged first only the held and the accepted ones."""
         self._stored = stored
-        self._last_of_history = max((day for day in stored if day <= self.first_judged), default=self.first)
+        self._last_of_history = stored.newest(self.first_judged) or self.first
         self._shares: dict[int, Share] = {}
         self._passed: deque[DaySummary] = deque(maxlen=WINDOW_DAYS)
         self._newest_row: str | None = None
@@ -64,7 +65,7 @@ class DayJudge:
 
     def not_summed_up(self, ledger: Ledger) -> set[date]:
         """Return the days with rows that are compared with now, and were not."""
-        return {day for day in self._stored if self.compared_since <= day < date.fromisoformat(ledger.compared_since)}
+        return {*self._stored.between(self.compared_since, date.fromisoformat(ledger.compared_since))}
 
     def first_changed(self, ledger: Ledger) -> date:
         """Return the first day whose verdict does not follow from the ledger, apart from days that are new or changed.
@@ -81,23 +82,22 @@ class DayJudge:
 
     def start(self, day: date, ledger: Ledger) -> None:
         """Go on at a day: all before it are taken from the ledger."""
-        before = [each for each in self._stored if each < day]
         self.verdicts = {name: each for name, each in ledger.verdicts.items() if name < day.isoformat()}
         held = {name for name, each in self.verdicts.items() if each.is_held}
         passed: list[DaySummary] = []
-        with_rows, at = {*before}, day - ONE_DAY
+        at = day - ONE_DAY
         while at >= self.first and len(passed) < WINDOW_DAYS:
             name = at.isoformat()
             summary = ledger.summary(name)
-            is_gap = at not in with_rows and (self.first_judged <= at or at < self._last_of_history)
+            is_gap = at not in self._stored and (self.first_judged <= at or at < self._last_of_history)
             if name not in held and (summary or is_gap):
                 passed.append(summary or DaySummary(date=name))
             at -= ONE_DAY
         self._passed.extend(reversed(passed))
-        days = ledger.days["rows"]
-        counted = (name for name in map(date.isoformat, before) if name not in held)
-        self._shares = add_shares(shares_of(days.get(name), self.by_row) for name in counted)
-        self._newest_row = before[-1].isoformat() if before else None
+        counted = ledger.days["rows"].sums_before(day.isoformat(), held)
+        self._shares = add_shares(shares_of(found, self.by_row) for found in counted)
+        newest = self._stored.newest(day - ONE_DAY)
+        self._newest_row = newest.isoformat() if newest else None
         accepted = (name for name, each in self.verdicts.items() if each.accepted is not None)
         self._fresh_until = max([*accepted, *([self._newest_row] if self._newest_row else [])], default=None)
 

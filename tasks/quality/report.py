@@ -1,14 +1,14 @@
 """Put together what validate found: validation.json and the stage's line."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
 
 from tasks.params import Expectation
-from tasks.quality.checked_table import HELD, Counts, Outcome
+from tasks.quality.checked_table import Counts, Outcome
 from tasks.quality.expectations import columns_of
-from tasks.quality.ledger import JudgedDay
+from tasks.quality.ledger import DaysTogether, JudgedDay, JudgedDays, together
 from tasks.quality.tallies import total
 from tasks.quality.verdicts import Drift
 from tasks.rows.losses import Losses
@@ -21,8 +21,8 @@ DAYS_SHOWN = 3
 class ValidationSummary:
     """Counts, reasons and outcomes of all rows, or of all labels."""
 
-    by_date: dict[str, Counts]
-    """Rows in, valid and quarantined, by day."""
+    by_period: dict[str, Counts]
+    """Rows in, valid and quarantined, by day and, of months that have ended long before the last day, by month."""
     outcomes: list[Outcome]
     """The outcome of each expectation, in the order declared."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -35,11 +35,15 @@ class ValidationSummary:
     """How many of these are in quarantine because of each column."""
     examples: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Day and place in it, from 0, of the first row that breaks each rule."""
+    last: Counts = field(default_factory=Counts)
+    """Rows in, valid and quarantined of the last day."""
+    without_valid: list[str] = field(default_factory=list)
+    """Days of which every row is in quarantine."""
 
     @classmethod
     def of(
         cls,
-        days: Mapping[str, JudgedDay],
+        days: JudgedDays,
         expectations: Sequence[Expectation],
         last: date,
         left_behind: Collection[str] = (),
@@ -48,50 +52,60 @@ class ValidationSummary:
 
         Outcomes are about the days that the run goes on with; those about a whole table are about the last day.
         """
-        ordered = dict(sorted(days.items()))
-        going_on = [found for day, found in ordered.items() if day not in left_behind]
+        sums = days.sums()
+        going_on = [_but(days, month, left_behind) or found for month, found in sums.items()]
         reasons, by_column, examples = Counter[str](), Counter[str](), dict[str, tuple[str, int]]()
-        for day, found in ordered.items():
+        for found in sums.values():
             reasons.update(found.reasons)
-            if found.held is not None and found.rows_fit:
-                reasons[f"{HELD}: {found.held}"] += found.rows_fit
-            for rule, place in found.examples.items():
-                examples.setdefault(rule, (day, place))
+            examples = {**found.examples, **examples}
         for found in going_on:
             by_column.update(found.columns)
+        of_last = days.get(last.isoformat())
         return cls(
-            by_date={day: found.counts for day, found in ordered.items()},
-            outcomes=list(_outcomes(going_on, expectations, days.get(last.isoformat()))),
+            by_period=_by_period(days, last),
+            outcomes=list(_outcomes(going_on, expectations, of_last)),
             reasons=reasons,
-            n_corrected=sum(found.corrected for found in ordered.values()),
+            n_corrected=sum(found.corrected for found in sums.values()),
             n_judged=sum(found.rows_in for found in going_on),
             by_column=by_column,
             examples=examples,
+            last=of_last.counts if of_last else Counts(),
+            without_valid=[day for found in sums.values() for day in found.without_valid],
         )
 
     @property
     def totals(self) -> Counts:
         """Return the sums over the dates."""
         names = ("rows_in", "rows_valid", "rows_quarantined")
-        return Counts(**{name: sum(getattr(each, name) for each in self.by_date.values()) for name in names})
+        return Counts(**{name: sum(getattr(each, name) for each in self.by_period.values()) for name in names})
 
-    def by_period(self, last: date) -> dict[str, Counts]:
-        """Return the counts by day and, of months that have ended long before the last day, by month."""
-        found: dict[str, Counts] = {}
-        oldest = (last - timedelta(days=KEPT_AS_DAYS)).isoformat()
-        for day, counts in self.by_date.items():
-            period = day if day >= f"{oldest[:7]}-01" else day[:7]
-            found[period] = found.get(period, Counts()) + counts
-        return found
+
+def _but(days: JudgedDays, month: str, left_behind: Collection[str]) -> DaysTogether | None:
+    """Return what was found of a month without some days; None where it has none of them."""
+    if not any(day.startswith(month) for day in left_behind):
+        return None
+    return together({day: found for day, found in days.of_month(month).items() if day not in left_behind})
+
+
+def _by_period(days: JudgedDays, last: date) -> dict[str, Counts]:
+    """Return the counts by day and, of months that have ended long before the last day, by month."""
+    oldest = (last - timedelta(days=KEPT_AS_DAYS)).isoformat()[:7]
+    found: dict[str, Counts] = {}
+    for month in days.months():
+        if month < oldest:
+            found[month] = days.sum_of(month).counts
+        else:
+            found |= {day: each.counts for day, each in sorted(days.of_month(month).items())}
+    return found
 
 
 def _outcomes(
-    days: Sequence[JudgedDay], expectations: Sequence[Expectation], last: JudgedDay | None
+    days: Sequence[DaysTogether], expectations: Sequence[Expectation], last: JudgedDay | None
 ) -> Iterator[Outcome]:
     n_by_row = n_whole = 0
     for each in expectations:
         if each.is_row_by_row:
-            yield total(each, [day.by_row[n_by_row] for day in days])
+            yield total(each, [found.by_row[n_by_row] for found in days if found.by_row])
             n_by_row += 1
         else:
             yield replace(last.whole[n_whole], kwargs=each.kwargs) if last and last.whole else _not_judged(each)
@@ -183,28 +197,30 @@ class ValidationReport:
         history_anew: str | None,
     ) -> "ValidationReport":
         """Put the parts together."""
-        emptied = {day for day, counts in rows.by_date.items() if not counts.rows_valid}
         return cls(
             as_of=as_of.isoformat(),
             rows=rows.totals,
             labels=labels.totals,
-            scored_day=ScoredDay(date=drift.date, **asdict(rows.by_date.get(drift.date, Counts()))),
+            scored_day=ScoredDay(date=drift.date, **asdict(rows.last)),
             corrected=Corrected(rows=rows.n_corrected, labels=labels.n_corrected),
             drift=drift,
             held_days=[replace(each, figures=each.beyond) for each in held],
             history_anew=history_anew,
             reasons=dict(sorted((rows.reasons + labels.reasons).items())),
             expectations=rows.outcomes + labels.outcomes,
-            rows_by_date=rows.by_period(date.fromisoformat(drift.date)),
-            labels_by_date=labels.by_period(as_of),
-            days_without_a_valid_row=sorted(emptied - {each.date for each in held}),
+            rows_by_date=rows.by_period,
+            labels_by_date=labels.by_period,
+            days_without_a_valid_row=sorted({*rows.without_valid} - {each.date for each in held}),
         )
 
     def to_json(self) -> dict[str, object]:
         """Return the file's content."""
         scored_day = {"date": self.scored_day.date} | asdict(self.scored_day)  # the date first
         outcomes = [outcome.to_json() for outcome in self.expectations]
-        return asdict(self) | {"scored_day": scored_day, "expectations": outcomes}
+        parts: dict[str, object] = {"scored_day": scored_day, "expectations": outcomes}
+        for name in ("rows_by_date", "labels_by_date"):  # years of months: copied one by one they take a while
+            parts[name] = {period: {**vars(counts)} for period, counts in getattr(self, name).items()}
+        return asdict(replace(self, rows_by_date={}, labels_by_date={})) | parts
 
     @property
     def summary(self) -> str:

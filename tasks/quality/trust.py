@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from tasks.params import Product
-from tasks.quality.ledger import FOLDER, Ledger, link_files, marks_of
+from tasks.quality.ledger import FOLDER, PLACE, JudgedDays, Ledger, link_files
 from tasks.runtime.fingerprints import code_sha256, json_sha256
 from tasks.runtime.paths import TABLES, Paths, Table
 
@@ -58,7 +58,7 @@ def carry_on(
         return _anew(new, none, "expectations, columns or code are others than those by which days were judged")
     if ledger.as_of > as_of.isoformat():
         return _anew(new, none, f"{paths.valid} knows what became known later, up to {ledger.as_of}")
-    marks = marks_of(paths.valid, paths.quarantine)
+    marks = ledger.marks.of(paths.valid, paths.quarantine, PLACE)
     wrong = sorted(place for place, mark in {*marks.items()} ^ {*ledger.files.items()})
     if any(_table_of(place) is None for place in wrong):
         return _anew(new, none, f"{wrong[0]} is not as it was left")
@@ -82,7 +82,7 @@ def _table_of(place: str) -> Table | None:
     return next((table for table in TABLES if folder == table and rest and rest[-1].endswith(".parquet")), None)
 
 
-def _days_of(places: Iterable[str], table: Table, days: Iterable[str]) -> set[str]:
+def _days_of(places: Iterable[str], table: Table, days: JudgedDays) -> set[str]:
     """Return those of the days whose rows lie, or should, in files of a day or of a month."""
     periods = {Path(place).stem.removeprefix("dt=") for place in places if _table_of(place) == table}
-    return {day for day in days if day in periods or day[:7] in periods}
+    return {day for period in periods for day in days.of_month(period[:7]) if period in (day, day[:7])}

@@ -100,9 +100,9 @@ class Arrivals:
     def _keys_of_newest_day(self) -> dict[str, pd.Series]:
         product = self.product
         names = [name for name in product.key if product.has_key and KINDS[product.kinds[name]].cells == "str"]
-        if not self.index.rows or not names:
+        if not self.index.rows.newest or not names:
             return {}
-        stored = self.index.read("rows", [max(self.index.rows)], names)
+        stored = self.index.read("rows", [self.index.rows.newest], names)
         return {name: stored[name] for name in names}
 
     @cached_property

@@ -21,7 +21,7 @@ from tasks.rows.decisions import FOLDER, Corrections
 from tasks.rows.keys import row_ids
 from tasks.rows.partitions import Partitions
 from tasks.rows.raw_archive import CHANGE, SLOT, WITHDRAWN
-from tasks.rows.versions import KNOWN, History
+from tasks.rows.versions import KNOWN, DaysByYear, History
 from tasks.runtime.errors import UserError
 from tasks.runtime.fingerprints import json_sha256
 from tasks.runtime.paths import Table
@@ -40,9 +40,20 @@ class Delivered:
     corrections: Corrections = field(default_factory=dict)
     """The corrected cells."""
 
-    def days(self, last: date) -> list[date]:
+    def days(self, last: date) -> DaysByYear:
         """Return the dates up to `last`: event dates of rows, for labels those on which they became known."""
-        return self.history.days(last) if self.table == "rows" else self._stored.days(last)
+        return self.history.event_days(last) if self.table == "rows" else self.history.label_days(last)
+
+    def inputs_of(self, year: str, last: date) -> str | None:
+        """Return what identifies all rows of a year's dates with their corrections, without reading the year.
+
+        None for one that is not over on `last`, or of which more is stored than is known.
+        """
+        stored = self.history.inputs_of(self.table, year) if f"{year}-12-31" <= last.isoformat() else None
+        if stored is None:
+            return None
+        corrected = {day: each for (table, day), each in self.corrections.items() if table == self.table}
+        return json_sha256([stored, {day: each for day, each in sorted(corrected.items()) if day.startswith(year)}])
 
     def digest(self, day: date) -> str:
         """Return what identifies a date's rows with their corrections: with others it is another one."""
@@ -52,7 +63,7 @@ class Delivered:
 
     def n_rows(self, day: date) -> int:
         """Return about how many rows a date has: those that came on time."""
-        return self._stored.n_rows(day) if day in self._stored else 0
+        return self.history.n_rows(day) if self.table == "rows" else self.history.n_labels(day)
 
     def batches(self, days: Sequence[date], n_rows: int) -> Iterator[list[date]]:
         """Yield dates in order, as many together as have at most so many rows, and one at least."""

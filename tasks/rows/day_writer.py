@@ -34,7 +34,7 @@ class DayWriter:
     def __init__(self, folder: Partitions, newest: date | None) -> None:
         """Take the folder, and the newest date that it will have."""
         self._folder, self._newest = folder, newest
-        self._last = newest or max(folder.days(), default=date.min)
+        self._last = newest or folder.newest() or date.min
         self._held: dict[date, dict[date, pa.Table]] = {}
         self._n_bytes: Counter[date] = Counter()
 

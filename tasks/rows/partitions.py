@@ -119,6 +119,15 @@ class Partitions:
         months = (f"{file.stem.removeprefix('dt=')}-01" for file in self.folder.glob("dt=????-??.parquet"))
         return min([*self._files_of_days(), *map(date.fromisoformat, months)], default=None)
 
+    def newest(self) -> date | None:
+        """Return the newest stored date; at most one file is opened."""
+        newest = max(self._files_of_days(), default=date.min)
+        months = (f"{file.stem.removeprefix('dt=')}-01" for file in self.folder.glob("dt=????-??.parquet"))
+        month = max(map(date.fromisoformat, months), default=None)
+        if month and _last_day(month) > newest:
+            newest = max([newest, *self._in_month(month)])
+        return None if newest == date.min else newest
+
     def __contains__(self, day: date) -> bool:
         """Return whether rows of a date are stored."""
         return partition(self.folder, day).exists() or day in self._in_month(day)

@@ -49,7 +49,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for item in [*temporary.rglob("*"), temporary]:
-            _fsync(item)
+            if item.is_dir() or item.stat().st_nlink == 1:  # one of another name was put on the disk when it was made
+                _fsync(item)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.rename(old)

@@ -77,8 +77,8 @@ class Taken:
         n, rest = divmod(file.stat().st_size, _BYTES)
         if rest or not n:
             raise ValueError("its length is none that an index of keys has")
-        parts = (("<u8", 0), ("<u8", 8 * n), ("<i4", 16 * n))
-        return cls(*(np.memmap(file, dtype, mode="r", offset=offset, shape=(n,)) for dtype, offset in parts))
+        mapped = np.asarray(np.memmap(file, np.uint8, mode="r"))
+        return cls(mapped[: 8 * n].view("<u8"), mapped[8 * n : 16 * n].view("<u8"), mapped[16 * n :].view("<i4"))
 
     def write(self, file: Path) -> None:
         """Write a file, whole or not at all."""
@@ -103,6 +103,7 @@ class KeyIndex:
     def __init__(self, folder: Path) -> None:
         """Take a folder, which may not be there yet."""
         self.folder = folder
+        self._read: dict[Path, Taken] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -114,14 +115,15 @@ class KeyIndex:
         file = self._file(f"{day:%Y-%m}")
         if not file.exists():
             return NO_KEYS
-        month = Taken.read(file)
-        return month[np.asarray(month.day) == day_number(day)].keys
+        month = self._month(file)
+        return month[month.day == day_number(day)].keys
 
     def replace(self, month: str, taken: Mapping[date, Keys]) -> None:
         """Let days of one month take these keys, each given once, and no others."""
         file = self._file(month)
         numbers = np.array([day_number(day) for day in taken], np.int32)
-        before = [Taken.read(file)] if file.exists() else []
+        before = [self._month(file)] if file.exists() else []
+        self._read.pop(file, None)
         kept = [each[~np.isin(each.day, numbers)] for each in before]
         found = Taken.joined([*kept, *(Taken.on(keys, day) for day, keys in taken.items())]).ordered
         if len(found):
@@ -140,7 +142,7 @@ class KeyIndex:
 
     def _pieces(self) -> Iterator[Taken]:
         """Yield what all days take, in pieces of near keys."""
-        months = [Taken.read(file) for file in self._files()]
+        months = [self._month(file) for file in self._files()]
         n_pieces = 1 + sum(map(len, months)) // KEYS_AT_ONCE
         limits = np.array([(i << 64) // n_pieces for i in range(1, n_pieces)], np.uint64)
         ends = [[0, *np.searchsorted(month.high, limits).tolist(), len(month)] for month in months]
@@ -151,13 +153,21 @@ class KeyIndex:
         """Yield, month by month, what is taken of some keys."""
         high = np.unique(keys[:, 0])
         for file in self._files() if len(high) else ():
-            month = Taken.read(file)
-            first, last = (np.searchsorted(month.high, high, side) for side in ("left", "right"))
-            n = last - first
-            if n.any():
+            month = self._month(file)
+            first = np.searchsorted(month.high, high)
+            is_there = month.high[np.minimum(first, len(month) - 1)] == high
+            first = first[is_there]
+            n = np.searchsorted(month.high, high[is_there], "right") - first
+            if len(n):
                 at = np.repeat(first - np.concatenate([[0], n.cumsum()[:-1]]), n) + np.arange(n.sum())
                 found = month[at]
                 yield found[is_among(found.keys, keys)]
+
+    def _month(self, file: Path) -> Taken:
+        """Return what is taken in a month; each file is mapped once."""
+        if file not in self._read:
+            self._read[file] = Taken.read(file)
+        return self._read[file]
 
     def _file(self, month: str) -> Path:
         return self.folder / f"{month}.keys"

@@ -46,7 +46,8 @@ class Beside:
         """Begin with none."""
         self.product, self.window, self.index, self.delivered = product, window, index, delivered
         self.refetched = refetched
-        self.history = History(index.folder, window.as_of, index)
+        stored = index.copy()
+        self.history = History(index.folder, window.as_of, stored)
         self.counts: Counter[str] = Counter()
         self.taken: ByDay = defaultdict(Counter)
         self.left: ByDay = defaultdict(Counter)
@@ -54,7 +55,7 @@ class Beside:
         """Labels that become known on this as_of, with their event dates as `dt`."""
         self.unsettled: set[str] = set()
         """Event dates of which a label waits for the next as_of."""
-        self._label_files = LabelFiles(index, product)
+        self._label_files = LabelFiles(stored, product)
         self._marks: dict[str, list[np.ndarray]] = defaultdict(list)
         self._versions: list[pd.DataFrame] = []
 

@@ -43,11 +43,11 @@ class Storing:
         self.product, self.window, self.index, self.delivered = product, window, index, delivered
         self.refetched = refetched
         self.beside = Beside(product, window, index, delivered, refetched)
-        self.stored_before = index.event_days()
+        self.stored_before = index.copy()
         self.new_days = sorted(day for day in delivered.days if self._is_new(day))
         self.counts: Counter[str] = Counter()
         rows, labels = (index.partitions(kind) for kind in TABLES)
-        newest_row = max(map(date.fromisoformat, index.rows), default=date.min)
+        newest_row = date.fromisoformat(index.rows.newest) if index.rows.newest else date.min
         self._rows = DayWriter(rows, max([newest_row, *self.new_days[-1:]]))
         self._labels = DayWriter(labels, None)
         self.closed: list[pd.DataFrame] = []
@@ -81,12 +81,12 @@ class Storing:
         return self._commit(seen, n_waiting)
 
     def _is_new(self, day: date) -> bool:
-        return self.window.is_new(day) and day.isoformat() not in self.stored_before
+        return self.window.is_new(day) and not self.stored_before.has_rows_of(day.isoformat())
 
     def raise_if_nothing(self) -> None:
         """Raise UserError where nothing is stored, and the delivery has no row that is due."""
         last = self.window.last.isoformat()
-        if not self.delivered.days and not any(day <= last for day in self.stored_before):
+        if not self.delivered.days and not self.stored_before.has_rows_until(last):
             raise UserError(_nothing_to_store(self.delivered, self.product, last))
 
     def _undated(self) -> tuple[pd.DataFrame, int]:

@@ -3,6 +3,7 @@
 A stored label that cannot be read is none: one that can be is new. One that cannot be read takes the place of none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 
@@ -78,17 +79,31 @@ class LabelFiles:
     """The files of labels that are stored, by the event dates of which they may hold some."""
 
     def __init__(self, index: RawIndex, product: Product) -> None:
-        """Take those that are stored now: later ones are not among them."""
-        stored = sorted(index.labels.items())
-        spans = [_span(known, each, product) for known, each in stored]
-        self._stored = [each for _, each in stored]
-        self._known = [known for known, _ in stored]
-        self._since, self._until = (np.array([span[i].toordinal() for span in spans], np.int64) for i in (0, 1))
+        """Take the index: what a run adds to it later, of years that were asked for, is not among them."""
+        self._labels, self._product = index.labels, product
+        self._years: dict[str, _FilesOfYear] = {}
 
     def of(self, first: date, last: date) -> dict[str, StoredDay]:
         """Return the files that may hold some of the event dates from `first` to `last`, by the date that is known."""
+        found: dict[str, StoredDay] = {}
+        for year in self._labels.years_about(first.isoformat(), last.isoformat()):
+            if year not in self._years:
+                self._years[year] = _FilesOfYear(self._labels.of_year(year), self._product)
+            found |= self._years[year].of(first, last)
+        return found
+
+
+class _FilesOfYear:
+    """The files of labels that became known in one year."""
+
+    def __init__(self, stored: Mapping[str, StoredDay], product: Product) -> None:
+        spans = [_span(known, each, product) for known, each in sorted(stored.items())]
+        self._stored = sorted(stored.items())
+        self._since, self._until = (np.array([span[i].toordinal() for span in spans], np.int64) for i in (0, 1))
+
+    def of(self, first: date, last: date) -> dict[str, StoredDay]:
         places = np.flatnonzero((self._since <= last.toordinal()) & (first.toordinal() <= self._until))
-        return {self._known[place]: self._stored[place] for place in places}
+        return dict(self._stored[place] for place in places)
 
 
 def _span(known: str, stored: StoredDay, product: Product) -> tuple[date, date]:
