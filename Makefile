@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ up: .venv/ready-demo  ## start Airflow and the object store on loopback; prints 
 
 down: .venv/ready-demo  ## stop them
 	@$(BIN)/python -m tasks.commands down
+
+watch: .venv/ready-demo  ## look once whether each night that must be there by schedule.ready_by is; tells those that are not
+	@$(BIN)/python -m tasks.watch
 
 gc: .venv/ready-demo  ## show which experiments and data nobody needs any more; YES=1 removes them
 	@$(BIN)/python -m tasks.commands gc $(if $(YES),--yes)

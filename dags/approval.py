@@ -11,6 +11,8 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Context, Param
 from airflow.sdk.definitions.param import ParamsDict
 
+from dags.messages import tell_rejection
+
 
 class ApproveFigures(ApprovalOperator):
     """Ask whether to approve figures; their name comes back in the answer's `params_input`."""
@@ -35,3 +37,10 @@ class ApproveFigures(ApprovalOperator):
         )
         self.params = ParamsDict({"figures": field})
         super().execute(context)
+
+    def execute_complete(self, context: Context, event: Any) -> Any:
+        """Go on with the answer; a rejection is told, and so is silence."""
+        answer = super().execute_complete(context, event)
+        if self.REJECT in answer["chosen_options"]:
+            tell_rejection(context, (answer.get("responded_by_user") or {}).get("name"))
+        return answer

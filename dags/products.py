@@ -6,20 +6,18 @@ waiting can mend it, and fails at once where only a person can. The shape of a D
 environment, no setting of Airflow's and no parameter of a run changes it. Which date a run is of: `tasks.runs.dates`.
 """
 
-import sys
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow.sdk import DAG, Param, chain, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
+from dags.failures import classify_failure
+from dags.messages import tell_decision, tell_failure
 from dags.nights import NightTimetable
 from tasks import STAGES, params
-from tasks.runtime.errors import TransientError, UserError
-from tasks.runtime.surroundings import explained
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_STAGES = STAGES[:-1]
@@ -39,28 +37,11 @@ SHOWN = """{{ None if params.approver
 """The name of the figures that this person was shown; None where nobody was asked."""
 Json = dict[str, Any]
 """What XCom carries."""
-T = TypeVar("T")
 
 
 def needs_approval(product: params.Product) -> bool:
     """Return whether a person must let a model of the product predict."""
     return product.gates.approval == "human"
-
-
-def classify_failure(work: Callable[[], T]) -> T:
-    """Return the value of `work`; mark a failure that no retry can mend as final."""
-    try:
-        return work()
-    except Exception as error:
-        known = error if isinstance(error, UserError | TransientError) else explained(error)
-        if isinstance(known, UserError):
-            print(known, flush=True)
-            raise AirflowFailException(str(known)) from None
-        if isinstance(known, TransientError):
-            print(f"this may pass; waiting before another try: {known}", flush=True)
-            raise known from None
-        traceback.print_exc(file=sys.stdout)
-        raise AirflowFailException(repr(error)) from None
 
 
 @task
@@ -102,7 +83,10 @@ def step(run: Json | None, stage: str, approver: str | None = None, approved: st
     from tasks.runs import steps
 
     name = None if approver is None else str(approver)  # a name of digits is rendered as a number
-    classify_failure(lambda: steps.check_answered(steps.step(steps.opened_run(run), stage, name, approved)))
+    result = classify_failure(lambda: steps.step(steps.opened_run(run), stage, name, approved))
+    classify_failure(lambda: steps.check_answered(result))
+    if stage == "promote":
+        tell_decision(run, result.fields)
 
 
 @task.sensor(mode="reschedule", poke_interval=LOOK_AGAIN.total_seconds(), timeout=TASK_TIMEOUT.total_seconds() * 2)
@@ -126,7 +110,9 @@ def evaluate_gates(run: Json | None) -> list[str]:
     context = get_current_context()
     if context["params"]["approver"]:
         return ["promote"]
-    verdict = Verdict.from_json(classify_failure(lambda: steps.step(steps.opened_run(run), "promote")).fields)
+    result = classify_failure(lambda: steps.step(steps.opened_run(run), "promote"))
+    tell_decision(run, result.fields)
+    verdict = Verdict.from_json(result.fields)
     context["ti"].xcom_push(key="verdict", value=verdict.page)
     context["ti"].xcom_push(key="figures", value=verdict.figures and verdict.figures.called)
     return ["approve"] if verdict.decision == "needs approval" else []
@@ -271,6 +257,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
             "retry_delay": timedelta(minutes=1),
             "retry_exponential_backoff": True,
             "execution_timeout": TASK_TIMEOUT,
+            "on_failure_callback": tell_failure,
         },
     ) as dag:
         run = start(product.name, kind, product.time_zone)

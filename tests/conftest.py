@@ -117,7 +117,7 @@ def free_port() -> int:
     raise AssertionError("no free ports")
 
 
-AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_page", "test_pipeline"}
+AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_page", "test_pipeline", "test_watch"}
 """Files whose tests need Airflow."""
 SLOW = {
     "test_arrivals",
@@ -141,6 +141,7 @@ SLOW = {
     "test_hostile",
     "test_ingest",
     "test_lint",
+    "test_messages",
     "test_model_bert",
     "test_model_calibration",
     "test_model_companion",
@@ -178,6 +179,7 @@ SLOW = {
     "test_validate",
     "test_verdicts",
     "test_versions",
+    "test_watch",
     "test_workspace",
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""

@@ -11,16 +11,19 @@ Each takes effect at once, at the origin.
 A night that is published stays as it is: run predict__<product> with its as_of to replace it.
 """
 
+import uuid
 from datetime import date
 
 from tasks.commands.decide import git_user
 from tasks.commands.embedded.store import enter_with_store
+from tasks.monitoring.messages.outbox import leave
+from tasks.monitoring.messages.wording import champion_changed
 from tasks.params import Product
 from tasks.publication.manifests import NightPlace, current_manifest
 from tasks.publication.object_store import Store
 from tasks.runs.registry import versions
 from tasks.runs.registry.champions import approval, mirror
-from tasks.runs.registry.tags import registry_of
+from tasks.runs.registry.tags import Champion, registry_of
 from tasks.runs.registry.versions import Person
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
@@ -30,7 +33,8 @@ def roll_back(product: Product, version: str, reason: str) -> str:
     """Make another version the champion; return a line. Raises UserError as `registry.versions` does."""
     before, now = versions.roll_back(product.name, version, _reason(reason), _person())
     withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
-    return _mirrored(product, f"{now.version} predicts {product.name} from the next night on{withdrawn}")
+    line = f"{now.version} predicts {product.name} from the next night on{withdrawn}"
+    return _mirrored(product, line, f"{_reason(reason)}. It was assigned by: {_approval(product, now)}")
 
 
 def hold(product: Product, version: str, reason: str) -> str:
@@ -44,7 +48,7 @@ def ban(product: Product, version: str, reason: str) -> str:
     """Let a version never predict again; return a line. Raises UserError as `registry.versions` does."""
     banned, now = versions.ban(product.name, version, _reason(reason), _person())
     after = f"{now.version} predicts" if now else f"no model predicts until train__{product.name} promotes one"
-    return _mirrored(product, f"{banned.version} of {product.name} never predicts again; {after}")
+    return _mirrored(product, f"{banned.version} of {product.name} never predicts again; {after}", _reason(reason))
 
 
 def release(product: Product, version: str, reason: str) -> str:
@@ -92,11 +96,18 @@ def _person() -> Person:
     return git_user(), git("config", "--default", "", "--get", "user.email").strip() or "unknown"
 
 
-def _mirrored(product: Product, line: str) -> str:
-    """Bring the champion's mirror in the store up to date; the decision stands without it."""
+def _approval(product: Product, version: Champion) -> str:
+    with registry_of(product.name) as registry:
+        return approval(registry.repository, product.name, version.commit)
+
+
+def _mirrored(product: Product, line: str, why: str) -> str:
+    """Bring the champion's mirror in the store up to date, and leave a message; the decision stands without them."""
     try:
         enter_with_store()
         mirror(product)
+        text = f"{line}. {_person()[0]} has decided so: {why}"
+        leave(product, champion_changed(product, f"decision {uuid.uuid4()}", text))
     except (TransientError, UserError) as error:
         return f"{line}\nnote: its mirror in the store follows with the next night; {error}"
     return line

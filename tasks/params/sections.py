@@ -252,6 +252,16 @@ class Ready:
     Older nights, such as those of a backfill, wait for nothing."""
 
 
+def _has_nights(hour: str | None, info: ValidationInfo) -> str | None:
+    """Check that what must be ready by an hour is made by a schedule."""
+    if hour is not None and "predict" in info.data and info.data["predict"] is None:
+        raise ValueError(
+            'must have nights that are due by a schedule, and schedule.predict is null; add predict: "0 2 * * *", or '
+            "delete ready_by"
+        )
+    return hour
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Schedule:
     """When the two DAGs run: cron expressions, read in the product's time zone, or null for by hand only."""
@@ -262,6 +272,9 @@ class Schedule:
     """When predict__<product> runs."""
     ready: Ready | None = None
     """What predict__<product> waits for before it fetches; null: for nothing."""
+    ready_by: Annotated[Hour | None, AfterValidator(_has_nights), Field(examples=["06:30"])] = None
+    """HH:MM in the product's time zone: a night that its schedule makes and that is not published by the next such hour
+    is told, once, also where its run never began (`make watch`). null: nobody is told."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

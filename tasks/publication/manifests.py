@@ -8,6 +8,7 @@
     <url>/<product>/_claims/dt=D.json                  the generations that were given out
     <url>/<product>/_trainings/<year>.json             what each training reached and what was decided: `tasks.reports`
     <url>/<product>/_past/<year>.json                  what each night predicted and what came true: `tasks.monitoring`
+    <url>/<product>/_messages/<kind>/<identity>.json   what people were told: `tasks.monitoring.messages`
 
 D is as_of. `run` is the hash of all that decides the night's bytes. A *generation* is a fencing token: a number that a
 run acquires when it is opened, so that a run opened later has a higher one. The manifest carries the generation of the

@@ -1,0 +1,30 @@
+"""Tell Airflow which failures no retry can mend."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from dags.messages import UnknownFailure
+from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.surroundings import explained
+
+T = TypeVar("T")
+
+
+def classify_failure(work: Callable[[], T]) -> T:
+    """Return the value of `work`; mark a failure that no retry can mend as final."""
+    try:
+        return work()
+    except Exception as error:
+        known = error if isinstance(error, UserError | TransientError) else explained(error)
+        if isinstance(known, UserError):
+            print(known, flush=True)
+            raise AirflowFailException(str(known)) from None
+        if isinstance(known, TransientError):
+            print(f"this may pass; waiting before another try: {known}", flush=True)
+            raise known from None
+        traceback.print_exc(file=sys.stdout)
+        raise UnknownFailure(repr(error)) from None
