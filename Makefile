@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ run: .venv/ready-demo  ## train PRODUCT and publish its night of AS_OF, through 
 
 backfill: .venv/ready-demo  ## make the nights of PRODUCT that are missing FROM=... TO=...; FORCE=1: all anew, DRY=1: only show, AT_ONCE=1: one by one
 	@$(BIN)/python -m tasks.commands backfill $(PRODUCT) --from "$(FROM)" --to "$(TO)" $(if $(FORCE),--force) $(if $(DRY),--dry) $(if $(AT_ONCE),--at-once "$(AT_ONCE)")
+
+simulate: .venv/ready-demo  ## replay nights and retrains of PRODUCT FROM=... TO=... apart from the real ones; FAULT=feed, labels, poison or shift; LEAKS=5
+	@$(BIN)/python -m tasks.commands simulate $(PRODUCT) --from "$(FROM)" --to "$(TO)" $(if $(FAULT),--fault "$(FAULT)") $(if $(COLUMN),--column "$(COLUMN)") $(if $(LEAKS),--leaks "$(LEAKS)") $(if $(SAVE),--save "$(SAVE)")
 
 tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRIALS trials; writes a patch for review
 	@$(BIN)/python -m tasks.commands tune $(PRODUCT) --trials $(TRIALS) $(if $(KNOBS),--knobs $(KNOBS))

@@ -170,6 +170,7 @@ SLOW = {
     "test_requeue",
     "test_retention",
     "test_run",
+    "test_simulate",
     "test_split",
     "test_surroundings",
     "test_target_scale",

@@ -5,7 +5,9 @@ is quick. Exit codes are those of the stages: 65 for a mistake that a person men
 """
 
 import sys
+from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -22,52 +24,30 @@ app = typer.Typer(
 )
 
 
-def _day(text: str) -> date:
-    """Return the day that a person typed. Raises UserError where it is none."""
-    from tasks.commands.decide import given_date
+def _date(name: str) -> Callable[[str], date]:
+    """Return what reads the date that a person typed under a name, and raises UserError where that is none."""
 
-    return given_date(text, "DT")
+    def read(text: str) -> date:
+        from tasks.commands.decide import given_date
 
+        return given_date(text, name)
 
-def _as_of(text: str) -> date:
-    """Return the as_of that a person typed. Raises UserError where it is none."""
-    from tasks.commands.decide import given_date
-
-    return given_date(text, "AS_OF")
-
-
-def _on(text: str) -> date:
-    """Return the night that a person asks about. Raises UserError where it is no date."""
-    from tasks.commands.decide import given_date
-
-    return given_date(text, "ON")
-
-
-def _from(text: str) -> date:
-    """Return the first date of a range. Raises UserError where it is none."""
-    from tasks.commands.decide import given_date
-
-    return given_date(text, "FROM")
-
-
-def _to(text: str) -> date:
-    """Return the last date of a range. Raises UserError where it is none."""
-    from tasks.commands.decide import given_date
-
-    return given_date(text, "TO")
+    return read
 
 
 Product = Annotated[str, typer.Argument(help="a product of params.yaml")]
 Uri = Annotated[str, typer.Argument(help="the s3:// address of a manifest or a part")]
-Day = Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
-OptionalDay = Annotated[date | None, typer.Argument(parser=_day, metavar="DAY", help="YYYY-MM-DD; default: all days")]
-RunDate = Annotated[date, typer.Argument(parser=_as_of, metavar="DATE", help="the as_of of a run, YYYY-MM-DD")]
+Day = Annotated[date, typer.Argument(parser=_date("DT"), metavar="DAY", help="the day of the rows, YYYY-MM-DD")]
+OptionalDay = Annotated[
+    date | None, typer.Argument(parser=_date("DT"), metavar="DAY", help="YYYY-MM-DD; default: all days")
+]
+RunDate = Annotated[date, typer.Argument(parser=_date("AS_OF"), metavar="DATE", help="the as_of of a run, YYYY-MM-DD")]
 Why = Annotated[str, typer.Argument(help="the reason, for those who read the decision")]
 Version = Annotated[str, typer.Argument(help="a version of the registry, such as v2.0.0")]
 OptionalVersion = Annotated[str, typer.Option(help="the version that must be the champion")]
 OptionalWhy = Annotated[str, typer.Option(help="the reason; default: why the row was in quarantine")]
 AsOf = Annotated[
-    date | None, typer.Option(parser=_as_of, metavar="DATE", help="YYYY-MM-DD; default: as_of of params.yaml")
+    date | None, typer.Option(parser=_date("AS_OF"), metavar="DATE", help="YYYY-MM-DD; default: as_of of params.yaml")
 ]
 
 
@@ -82,8 +62,10 @@ def run(product: Product, as_of: AsOf = None) -> None:
 @app.command()
 def backfill(
     product: Product,
-    first: Annotated[date, typer.Option("--from", parser=_from, metavar="DATE", help="the first night's as_of")],
-    last: Annotated[date, typer.Option("--to", parser=_to, metavar="DATE", help="the last night's as_of")],
+    first: Annotated[
+        date, typer.Option("--from", parser=_date("FROM"), metavar="DATE", help="the first night's as_of")
+    ],
+    last: Annotated[date, typer.Option("--to", parser=_date("TO"), metavar="DATE", help="the last night's as_of")],
     force: Annotated[bool, typer.Option("--force", help="make nights anew that are there")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="show what stands, and make nothing")] = False,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="how many nights are made at a time")] = 2,
@@ -92,6 +74,34 @@ def backfill(
     from tasks.commands.backfill import backfill
 
     print(f"\n{backfill(product, first, last, force=force, dry=dry, at_once=at_once)}")
+
+
+@app.command()
+def simulate(
+    product: Product,
+    first: Annotated[
+        date, typer.Option("--from", parser=_date("FROM"), metavar="DATE", help="the first night's as_of")
+    ],
+    last: Annotated[date, typer.Option("--to", parser=_date("TO"), metavar="DATE", help="the last night's as_of")],
+    fault: Annotated[
+        Literal["", "feed", "labels", "poison", "shift"], typer.Option(help="what goes wrong with the source meanwhile")
+    ] = "",
+    column: Annotated[str, typer.Option(help="the number that --fault shift has in another unit")] = "",
+    leaks: Annotated[int, typer.Option(min=0, help="random nights to make again from a source that ends there")] = 0,
+    save: Annotated[str, typer.Option(help="where picture and figures go, without an ending")] = "",
+) -> None:
+    """Replay nights and retrains of PRODUCT apart from the real ones, and compare policies of promotion."""
+    from tasks.commands.simulation.simulate import simulate
+
+    print(f"\n{simulate(product, first, last, fault=fault, column=column, leaks=leaks, save=save)}")
+
+
+@app.command()
+def draw(figures: Annotated[Path, typer.Argument(help="the JSON of a simulation")]) -> None:
+    """Draw the picture of a simulation again from its figures, and print its table."""
+    from tasks.commands.simulation.simulate import draw_again
+
+    print(draw_again(figures))
 
 
 @app.command()
@@ -222,7 +232,9 @@ def release(product: Product, version: Version, why: Why) -> None:
 @app.command()
 def champion(
     product: Product,
-    on: Annotated[date | None, typer.Option(parser=_on, metavar="DATE", help="the night's as_of; default: now")] = None,
+    on: Annotated[
+        date | None, typer.Option(parser=_date("ON"), metavar="DATE", help="the night's as_of; default: now")
+    ] = None,
 ) -> None:
     """Say which model of PRODUCT predicts, or predicted the night of a date, and who let it."""
     from tasks.commands import versions
@@ -249,7 +261,7 @@ def report(
 @app.command()
 def withdraw(
     product: Product,
-    night: Annotated[date, typer.Argument(parser=_day, metavar="DAY", help="the night's as_of, YYYY-MM-DD")],
+    night: Annotated[date, typer.Argument(parser=_date("DT"), metavar="DAY", help="the night's as_of, YYYY-MM-DD")],
     why: Why,
 ) -> None:
     """Withdraw the published night of an as_of: its readers are told, and _latest goes back."""

@@ -237,13 +237,17 @@ def _print_wait(state: RetryCallState) -> None:
     print(f"this may pass; waiting before another try: {state.outcome.exception()}", flush=True)
 
 
-@retry(
+tried_again = retry(
     retry=retry_if_exception_type(TransientError),
     stop=stop_after_attempt(TRIES),
     wait=wait_exponential(FIRST_WAIT_SECONDS),
     reraise=True,
     before_sleep=_print_wait,
 )
+"""Do again what waiting may mend, as often and as late as a task of the DAG."""
+
+
+@tried_again
 def make_night(asked: Asked) -> None:
     """Run the steps of one night, as predict__<product> does. Raises UserError, and TransientError after some tries."""
     run = replace(
@@ -290,11 +294,11 @@ def table(lines: list[Line]) -> str:
     return "\n".join(line.rstrip() for line in shown)
 
 
-def shortened(message: str) -> str:
-    """Return the beginning of a message on one line.
+def shortened(message: str, most: int = REASON_LENGTH) -> str:
+    """Return the beginning of a message on one line, of at most so many characters.
 
     >>> shortened("validate stopped:\\n0 rows, and 3.7 to 63 may be")
     'validate stopped: 0 rows, and 3.7 to 63 may be'
     """
     line = " ".join(message.split())
-    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1].rstrip() + "…"
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -176,7 +176,7 @@ def measure(product: Product, paths: Paths) -> Measured:
     model_inputs.check_costs(product, classes)
     thresholds = measured_thresholds(product, paths.trained)
     rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
-    baseline = _baseline(product, paths.splits, model.classes)
+    baseline = fitted_baseline(product, paths.splits, model.classes)
     # scikit-learn takes no table without rows.
     by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
     scores = {"model": model_inputs.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}
@@ -217,7 +217,7 @@ def _measure_parts(
     return parts
 
 
-def _baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline":
+def fitted_baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline":
     """Fit the baseline to training and validation rows."""
     from model.evaluation.baseline import fit_baseline
 
