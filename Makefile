@@ -99,6 +99,9 @@ release: .venv/ready-demo  ## end hold, ban and withdrawal of VERSION of PRODUCT
 report: .venv/ready-demo  ## the report of the newest training of PRODUCT, or of AS_OF; LOCAL=1: of what dvc repro made in this folder
 	@$(BIN)/python -m tasks.commands report $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF)) $(if $(LOCAL),--local)
 
+runs: .venv/ready-demo  ## the last trainings and nights of PRODUCT, or of all products; LAST=50, JSON=1
+	@$(BIN)/python -m tasks.commands runs $(if $(filter file,$(origin PRODUCT)),,$(PRODUCT)) $(if $(LAST),--last $(LAST)) $(if $(JSON),--json)
+
 champion: .venv/ready-demo  ## which model of PRODUCT predicts, or predicted the night ON=2013-07-04, and who let it
 	@$(BIN)/python -m tasks.commands champion $(PRODUCT) $(if $(ON),--on "$(ON)")
 

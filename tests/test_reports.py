@@ -1,6 +1,7 @@
 """Oracle: Python's own parser of HTML; scikit-learn's permutation importance; a real S3 server and a real registry."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -22,14 +23,16 @@ from test_registry import DAY, experiment, origin, promote  # noqa: F401 (origin
 
 from model.evaluation import importance
 from model.scoring.export import export_onnx
+from tasks.commands.runs import show_runs
 from tasks.evaluate import evaluate
 from tasks.monitoring.contracts import NightRecord, Predictions, Truth
+from tasks.monitoring.past import keep
 from tasks.params import effective
 from tasks.publication.object_store import Store
 from tasks.reports import making
 from tasks.reports.changes import changed_settings
 from tasks.reports.facts import gather, trained
-from tasks.reports.kept import all_trainings
+from tasks.reports.kept import all_trainings, keep_training
 from tasks.reports.page import MAX_BYTES, render
 from tasks.rows.partitions import write_table
 from tasks.runs.experiments import Run
@@ -37,6 +40,7 @@ from tasks.runs.gates.figures import figures_of
 from tasks.runs.gates.verdict import Gate, Verdict
 from tasks.runs.registry import champions
 from tasks.runtime.files import write_json
+from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 
 PATHS = Paths("tiny")
@@ -253,6 +257,29 @@ def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, monk
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setattr("tasks.publication.store_client.MAX_REQUEST_ATTEMPTS", 1)
     assert "nothing depends on it" in making.report_training(product, DAY, run, verdict, None)
+
+
+def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s3_here, tmp_path):  # noqa: F811
+    url = f"s3://lamplighter/{tmp_path.name}"
+    product, run = a_product(publish={"url": url}), run_of("c" * 40)
+    assert "no training on record" in show_runs([product], 5, as_json=False)
+    other = f"refs/exps/aa/{'b' * 38}/tiny-2024-02-03-train-00ff00ff"
+    git("push", "--quiet", str(origin), f"{experiment(origin, DAY, 'old')}:{other}")
+    lead = dataclasses.replace(gate("max_behind_champion", passed=False), value=-0.0319, interval_95=(-0.0391, -0.0247))
+    verdict = Verdict(decision="needs approval", line="x", gates=(lead,))
+    kept = trained(product, PATHS, DAY, run.name, run.revision, verdict, version="v10.0.0", seconds=1234.5)
+    keep_training(Store(url), "tiny", dataclasses.replace(kept, metric="average_precision", value=0.45678))
+    keep(Store(url), "tiny", [night(18, 0.61), night(20, None)])
+    shown = show_runs([product], 5, as_json=False)
+    assert max(map(len, shown.splitlines())) <= 100
+    words = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "2024-02-03 00ff00ff not on record – – – – –" in words
+    assert "2024-02-10 0a1b2c3d needs approval 0.4568 -0.0319 ±0.0072 v10.0.0 20.6 average_precision" in words
+    assert "2024-02-08 v1.0.0 19 1 0.5000 0.6100 20 auc" in words
+    assert "2024-02-10 v1.0.0 19 1 0.5000 – – not measured yet" in words
+    whole = json.loads(show_runs([product], 1, as_json=True))["tiny"]
+    assert [each["run"] for each in whole["trainings"]] == [run.name]
+    assert [NightRecord.from_json(each) for each in whole["nights"]] == [night(20, None)]
 
 
 def test_settings_that_differ_are_told_by_their_place_and_without_passwords():

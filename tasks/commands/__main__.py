@@ -259,6 +259,23 @@ def report(
 
 
 @app.command()
+def runs(
+    product: Annotated[str | None, typer.Argument(help="a product of params.yaml; default: all")] = None,
+    last: Annotated[int, typer.Option(min=1, help="how many trainings and nights are listed")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="the records in full")] = False,
+) -> None:
+    """List the last trainings and nights of PRODUCT, or of all, in a table of 100 columns."""
+    from tasks import params
+    from tasks.commands.embedded.store import enter_with_store
+    from tasks.commands.runs import show_runs
+
+    everything = params.load()
+    named = [everything.product(product)] if product else list(everything.products.values())
+    enter_with_store()
+    print(show_runs(named, last, as_json=as_json))
+
+
+@app.command()
 def withdraw(
     product: Product,
     night: Annotated[date, typer.Argument(parser=_date("DT"), metavar="DAY", help="the night's as_of, YYYY-MM-DD")],
