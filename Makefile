@@ -47,7 +47,7 @@ test: .venv/ready-test  ## lint, types and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, pretraining, scale or night
-	@$(BIN)/python -m benchmarks $(BENCH)
+	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROWS),--rows $(ROWS))
 
 chaos: .venv/ready-test  ## break every request, kill at every label, feed hostile input; PART=publication: one part
 	@$(BIN)/python tests/chaos.py $(PART)

@@ -26,7 +26,11 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="name", help=f"{', '.join(NAMES)} (default: all of these), {', '.join(BY_NAME)}"
     )
-    names = parser.parse_args().names
+    parser.add_argument("--rows", nargs="+", type=int, metavar="ROWS", help="of night alone: histories of these sizes")
+    given = parser.parse_args()
+    names = given.names
+    if given.rows and names != ["night"]:
+        parser.error("--rows must go with the benchmark night alone; name it, or leave --rows out")
     if unknown := set(names) - {*NAMES, *BY_NAME}:
         parser.error(
             f"name must be one of {', '.join((*NAMES, *BY_NAME))}, got {', '.join(sorted(unknown))}; correct it"
@@ -34,7 +38,8 @@ def main() -> None:
     if GPU not in names:  # the peers compute on the processor, and so do we beside them
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for name in names or NAMES:
-        result = importlib.import_module(f"benchmarks.{name}").run()
+        arguments = {"sizes": tuple(given.rows)} if given.rows else {}
+        result = importlib.import_module(f"benchmarks.{name}").run(**arguments)
         show(result)
         if not result.kept:
             continue

@@ -5,7 +5,8 @@ night, as an export is. The stages ingest, validate and split each run in a proc
 history and then for one night after another. pandas, Great Expectations, DuckDB and Polars do the same on that file.
 Then whole nights of a product go through the runs, from the trigger to the manifest.
 
-    python -m benchmarks night                                 all of it
+    python -m benchmarks night                                 all of it; stopped, it goes on where it stopped
+    python -m benchmarks night --rows 200000 2000000           histories of these sizes, which are not kept
     python -m benchmarks.night 200000 2000000                  the stages on histories of these sizes
     python -m benchmarks.night 200000 --tree ../other          of another revision, with this one's measure
     python -m benchmarks.night 200000 --peers pandas --write   beside a peer, kept as the result
@@ -17,7 +18,6 @@ are those of the process. The peak is the process's largest resident set, files 
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nights import orders, whole
+from benchmarks.nights.progress import Progress, code_digest
 from benchmarks.nights.whole import WholeNights
+from benchmarks.nights.work import Work
 from benchmarks.page import write_page
 from benchmarks.peers import HOME, SCRIPTS
 from benchmarks.report import Result, Target, show, write
@@ -38,8 +40,8 @@ STAGES = ("ingest", "validate", "split")
 PEERS = ("pandas", "great_expectations", "duckdb", "polars")
 SIZES = (200_000, 2_000_000, 20_000_000)
 NIGHTS = 3
-SIZES_OF_PEERS = {"great_expectations": (200_000, 1_000_000), "pandas": (200_000, 2_000_000)}
-"""With more rows a peer that holds them takes more memory than a machine of 24 GiB may have to spare."""
+SIZES_OF_PEERS = (200_000, 2_000_000)
+"""pandas, and Great Expectations on it, hold all rows: more may be too many for a machine of 24 GiB."""
 NIGHTS_OF_PEERS = 1
 MAX_RATIO = 1.2
 MAX_WORK_SECONDS = 5.0
@@ -48,34 +50,6 @@ MAX_FIRST_LOAD_MIB = 1_500
 MIN_ROWS_A_SECOND = 91_000
 """Ten times what revision 834b4ba loaded in a second."""
 MAX_EMBEDDED_SECONDS, MAX_SCHEDULER_SECONDS, MAX_BACKFILL_SECONDS = 15, 20, 300
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one process, or several one after another, took."""
-
-    seconds: float
-    """From its start to its end."""
-    work: float
-    """Of that, the stage itself."""
-    work_cpu: float
-    """CPU seconds of the work, of all threads."""
-    cpu_seconds: float
-    """CPU seconds of the whole process."""
-    peak_mib: float
-    """The largest resident set."""
-    own_mib: float
-    """The most memory without mapped files."""
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
-            seconds=self.seconds + other.seconds,
-            work=self.work + other.work,
-            work_cpu=self.work_cpu + other.work_cpu,
-            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
-            peak_mib=max(self.peak_mib, other.peak_mib),
-            own_mib=max(self.own_mib, other.own_mib),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +88,7 @@ def run(
     """Measure growing histories, the peers on the same rows, and whole nights."""
     ours = [_measure(rows, tree, n_nights) for rows in sizes]
     beside = {
-        name: [
-            _measure_peer(name, rows)
-            for rows in SIZES_OF_PEERS.get(name, sizes)
-            if rows <= min(sizes[-1], most_rows_of_peers)
-        ]
+        name: [_measure_peer(name, rows) for rows in SIZES_OF_PEERS if rows in sizes and rows <= most_rows_of_peers]
         for name in peers
     }
     tables = {
@@ -137,50 +107,50 @@ def run(
             {"task": name, "seconds": seconds} for name, seconds in nights.tasks.items()
         ]
         targets += _targets_of_whole(nights)
-    return Result(name="night", tables=tables, targets=targets, notes=_notes(ours))
+    is_all = sizes == SIZES
+    return Result(name="night", tables=tables, targets=targets, notes=_notes(ours), kept=is_all)
 
 
 def _measure(rows: int, tree: Path, n_nights: int) -> Measured:
-    folder = _fresh_folder("ours", rows)
-    first: dict[str, Work] = {}
-    nights = []
-    for night in range(n_nights + 1):
-        _lay_out(folder, rows, night)
-        done = {stage: _stage(stage, folder, tree) for stage in STAGES}
-        if night:
-            nights.append(done)
-        else:
-            first = done
-    shutil.rmtree(folder)
-    return Measured(rows=rows, first=first, nights=nights)
-
-
-def _measure_peer(name: str, rows: int) -> Measured:
-    folder = _fresh_folder(name, rows)
-    done = []
-    for night in range(NIGHTS_OF_PEERS + 1):
-        _lay_out(folder, rows, night)
-        command = [sys.executable, SCRIPTS / "peer_night.py", name, orders.as_of_night(night).isoformat()]
-        done.append({"all": _process(f"{name}, night {night}", command, folder, ROOT)})
-    shutil.rmtree(folder)
+    progress = Progress(HOME / "night" / f"ours-{rows}", code_digest(tree / "tasks", tree / "model"))
+    done = [_measure_night(progress, rows, night, tree) for night in range(n_nights + 1)]
+    progress.remove_files()
     return Measured(rows=rows, first=done[0], nights=done[1:])
 
 
-def _fresh_folder(name: str, rows: int) -> Path:
-    folder = HOME / "night" / f"{name}-{rows}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _measure_night(progress: Progress, rows: int, night: int, tree: Path) -> dict[str, Work]:
+    done = {stage: progress.work(night, stage) for stage in STAGES}
+    for stage in STAGES:
+        if done[stage] is None:
+            _lay_out(progress, rows, night)
+            command = [sys.executable, MEASURED, stage, orders.PRODUCT]
+            done[stage] = _process(stage, command, progress.folder, tree)
+            progress.note(night, stage, done[stage])
+    return {stage: work for stage, work in done.items() if work}
 
 
-def _lay_out(folder: Path, rows: int, night: int) -> None:
-    print(f"\n{folder.name}, night {night}", flush=True)
-    orders.write_orders(folder, rows // orders.ROWS_A_DAY, night)
-    orders.write_params(folder, orders.as_of_night(night))
+def _measure_peer(name: str, rows: int) -> Measured:
+    script = SCRIPTS / "peer_night.py"
+    progress = Progress(HOME / "night" / f"{name}-{rows}", code_digest(script))
+    nights = range(NIGHTS_OF_PEERS + 1)
+    if any(progress.work(night, "all") is None for night in nights):  # what a peer has half stored it does not mend
+        progress.begin_anew()
+        for night in nights:
+            _lay_out(progress, rows, night)
+            command = [sys.executable, script, name, orders.as_of_night(night).isoformat()]
+            progress.note(night, "all", _process(f"{name}, night {night}", command, progress.folder, ROOT))
+        progress.remove_files()
+    done = [{"all": work} for night in nights if (work := progress.work(night, "all"))]
+    return Measured(rows=rows, first=done[0], nights=done[1:])
 
 
-def _stage(name: str, folder: Path, tree: Path) -> Work:
-    return _process(name, [sys.executable, MEASURED, name, orders.PRODUCT], folder, tree)
+def _lay_out(progress: Progress, rows: int, night: int) -> None:
+    """Write the source as it is on a night, unless it lies there."""
+    if progress.laid_out != night:
+        print(f"\n{progress.folder.name}, night {night}", flush=True)
+        orders.write_orders(progress.folder, rows // orders.ROWS_A_DAY, night)
+        orders.write_params(progress.folder, orders.as_of_night(night))
+        progress.note_laid_out(night)
 
 
 def _process(name: str, command: list[str | Path], folder: Path, tree: Path) -> Work:
