@@ -29,8 +29,8 @@ INTRODUCTION = """\
 
 Lamplighter beside its peers, each comparison within one run of its benchmark, on the same rows and in turns. Ratios
 travel to other machines, absolute figures do not. `make bench BENCH=quality` measures one of them again (it installs
-the peers in an environment of their own), `make bench` all: 100 min on two cores, without `breadth`, which takes many
-hours of one core, can be stopped, and goes on where it stopped.
+the peers in an environment of their own), `make bench` all but `breadth`, which takes many hours of one core. `breadth`
+and `night` can be stopped, and go on where they stopped; `make bench BENCH=night ROWS=200000` measures less of it.
 
 A target that is not met stays in the table. An interval is a 95 % interval."""
 

@@ -25,7 +25,7 @@ class Paths:
 
     @property
     def raw(self) -> Path:
-        """Return the raw data: rows/dt=D.parquet, labels/dt=D.parquet and index.json. Append-only."""
+        """Return the raw data: rows/dt=D.parquet, labels/dt=D.parquet, index.json and index/. Append-only."""
         return self.root / "raw" / self.product
 
     @property
