@@ -35,6 +35,7 @@ from tasks.publication import manifests
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
+from tasks.runs.experiments import Run
 from tasks.runs.programs import run_environment
 from tasks.runs.readiness import is_ready
 from tasks.runs.steps import night, open_run, parse_as_of, step
@@ -248,8 +249,11 @@ tried_again = retry(
 
 
 @tried_again
-def make_night(asked: Asked) -> None:
-    """Run the steps of one night, as predict__<product> does. Raises UserError, and TransientError after some tries."""
+def make_night(asked: Asked) -> Run:
+    """Run the steps of one night, as predict__<product> does; return its run.
+
+    Raises UserError, and TransientError after some tries.
+    """
     run = replace(
         open_run(asked.product, "predict", asked.as_of.isoformat(), asked.unique), raw_commit=asked.raw_commit
     )
@@ -260,6 +264,7 @@ def make_night(asked: Asked) -> None:
     night(run)
     if asked.tidies:
         step(run, "gc")
+    return run
 
 
 def raw_data_of(product: str, as_of: date, unique: str) -> str | None:

@@ -73,7 +73,9 @@ class Outcome(Record):
     seconds: float
     """How long it took, the last try alone where it was killed before."""
     reason: str = ""
-    """Why a night was stopped, or what the gates said of a model."""
+    """Why a night was stopped, or what it said of a rollback; what the gates said of a model."""
+    decay: str = ""
+    """Why a night asks for a training out of turn, since labels show that the champion has become worse."""
     commit: str | None = None
     """Of a retrain the commit of its experiment; of a night that of the model that scored it."""
     scored_day: date | None = None

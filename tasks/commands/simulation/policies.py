@@ -112,8 +112,13 @@ def rollbacks(replay: Replay) -> list[Outcome]:
     return [now for before, now in pairs if now.kind == "night" and now.champion != before.champion]
 
 
+def decays(replay: Replay) -> list[Outcome]:
+    """Return the nights that asked for a training out of turn."""
+    return [each for each in replay.of_kind("night") if each.decay]
+
+
 def false_alarms(replay: Replay) -> list[Outcome]:
-    """Return the nights that were stopped, or rolled back, on days on which nothing was wrong with the source."""
+    """Return the nights that were stopped on days on which nothing was wrong with the source."""
     fault = replay.plan.fault
-    alarms = [*(each for each in replay.of_kind("night") if each.state == "stopped"), *rollbacks(replay)]
+    alarms = [each for each in replay.of_kind("night") if each.state == "stopped"]
     return [each for each in alarms if fault is None or not fault.first <= each.as_of <= fault.last]

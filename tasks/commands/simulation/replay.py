@@ -24,6 +24,7 @@ from tasks.runs.steps import open_run, step
 from tasks.runs.workspace import saved_commit
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
+from tasks.runtime.results import Result, read_result, result_file
 
 UNIQUE = "simulation"
 """What distinguishes the runs of a simulation from others of their date: all are in a repository of their own."""
@@ -35,7 +36,8 @@ def replay(home: Home, plan: Plan) -> None:
     """Do all steps that have not been done. Raises TransientError where the store or git does not answer for long."""
     product, done = head()[1].product(plan.product), home.outcomes()
     clock = Clock(plan, done)
-    for each in plan.steps[len(done) :]:
+    while rest := steps_left(plan, clock.done):
+        each = rest[0]
         with logged(home):
             outcome = do_step(product, each)
         faults.failpoint(f"simulate: the {each.kind} of {each.as_of} is done")
@@ -46,6 +48,21 @@ def replay(home: Home, plan: Plan) -> None:
                 f"the model of {each.as_of} must be promoted to be the first champion, and is not: {outcome.reason}; "
                 f"see {home.log}, mend it, and delete {home.folder} to begin anew"
             )
+
+
+def steps_left(plan: Plan, done: list[Outcome]) -> list[Step]:
+    """Return the steps that are to be done: those planned, and after a night that asks for it a training of its as_of.
+
+    A training that is due by the schedule with this as_of is that training.
+    """
+    planned = {step.as_of for step in plan.steps if step.kind == "retrain"}
+    asked = {each.as_of for each in done if each.kind == "night" and each.decay} - planned
+    steps = []
+    for each in plan.steps:
+        steps.append(each)
+        if each.kind == "night" and each.as_of in asked:
+            steps.append(Step(kind="retrain", as_of=each.as_of))
+    return steps[len(done) :]
 
 
 def do_step(product: Product, asked: Step) -> Outcome:
@@ -80,15 +97,19 @@ def retrain(product: Product, as_of: date) -> Outcome:
 
 def night(product: Product, as_of: date) -> Outcome:
     """Make a night, as predict__<product> does. Raises as a stage of it does."""
-    make_night(Asked(product=product.name, as_of=as_of, unique=UNIQUE, tidies=False))
+    run = make_night(Asked(product=product.name, as_of=as_of, unique=UNIQUE, tidies=False))
     manifest = current_manifest(NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of))
     assert manifest is not None
+    place = result_file(product.name, "monitor", run.workspace)
+    observed = (read_result(place) if place else None) or Result(status="done")
+    held = [f"held: {', '.join(map(str, manifest.held))}"] if manifest.held else []
     return Outcome(
         kind="night",
         as_of=as_of,
         state="published",
         seconds=0,
-        reason=f"held: {', '.join(map(str, manifest.held))}" if manifest.held else "",
+        reason="; ".join([*held, *[str(observed.fields["rollback"])] * bool(observed.fields.get("rollback"))]),
+        decay=str(observed.fields.get("retrain") or ""),
         commit=manifest.model.commit,
         scored_day=manifest.scored_day,
         rows=manifest.rows.published,
@@ -118,14 +139,15 @@ class Clock:
         total = 0.0
         for kind in ("retrain", "night"):
             seconds = [each.seconds for each in self.done if each.kind == kind][-10:]
-            n_left = sum(each.kind == kind for each in self.plan.steps[len(self.done) :])
+            n_left = sum(each.kind == kind for each in steps_left(self.plan, self.done))
             total += n_left * (sum(seconds) / len(seconds) if seconds else 0)
         return total
 
     def show(self, outcome: Outcome) -> None:
         """Print a line about a step: in place of the one before it where a person looks on."""
         self.done.append(outcome)
-        n, of = len(self.done), len(self.plan.steps)
+        n = len(self.done)
+        of = n + len(steps_left(self.plan, self.done))
         bar = ("#" * (n * self.WIDTH // of)).ljust(self.WIDTH, ".")
         came_to = (
             f"{outcome.kind} {outcome.as_of} {outcome.state}, champion {outcome.champion}, {outcome.seconds:.0f} s"

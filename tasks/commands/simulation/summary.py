@@ -6,6 +6,7 @@ from model.evaluation.paired import Difference
 from tasks.commands.simulation.contracts import Outcome, Replay
 from tasks.commands.simulation.policies import (
     CHAMPION,
+    decays,
     false_alarms,
     judged,
     lead,
@@ -46,7 +47,8 @@ def counts(replay: Replay) -> list[str]:
         f"retrains            {len(retrains)}: {states.count('promoted')} promoted, {states.count('rejected')} "
         f"refused, {len(states) - states.count('promoted') - states.count('rejected')} other",
         f"rollbacks           {len(rollbacks(replay))}",
-        f"false alarms        {len(false_alarms(replay))}",
+        f"decay               {len(decays(replay))} nights asked for a training out of turn",
+        f"false alarms        {len(false_alarms(replay))} nights stopped though nothing was wrong with the source",
         f"seconds of a night  {seconds(nights)}",
         f"seconds of a train  {seconds(retrains)}",
         f"minutes in all      {sum(each.seconds for each in replay.outcomes) / 60:.1f}",
