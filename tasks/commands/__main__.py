@@ -7,7 +7,6 @@ is quick. Exit codes are those of the stages: 65 for a mistake that a person men
 import sys
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -94,14 +93,6 @@ def simulate(
     from tasks.commands.simulation.simulate import simulate
 
     print(f"\n{simulate(product, first, last, fault=fault, column=column, leaks=leaks, save=save)}")
-
-
-@app.command()
-def draw(figures: Annotated[Path, typer.Argument(help="the JSON of a simulation")]) -> None:
-    """Draw the picture of a simulation again from its figures, and print its table."""
-    from tasks.commands.simulation.simulate import draw_again
-
-    print(draw_again(figures))
 
 
 @app.command()
