@@ -7,7 +7,7 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 from model.heads import LOWER_IS_BETTER, METRICS
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
 from tasks.params.fields import parse_date
-from tasks.params.gates import Gates, SliceGates
+from tasks.params.gates import BehaviourTest, ExportGates, Gates, SliceGates
 from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
 from tasks.params.sections import (
     ENGINES,
@@ -53,11 +53,13 @@ __all__ = [
     "ROW_ID",
     "SEVERITIES",
     "UNREADABLE_COLUMNS",
+    "BehaviourTest",
     "ColumnForm",
     "CsvSource",
     "DriftLimits",
     "ExcelSource",
     "Expectation",
+    "ExportGates",
     "FileSource",
     "Gates",
     "HashSplit",

@@ -1,12 +1,15 @@
 """What a challenger must show before it may predict, as frozen dataclasses; field texts are the reference."""
 
+from collections.abc import Iterator, Mapping
+from datetime import date
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from model.heads import METRICS
+from model.features.kinds import KINDS
+from model.heads import METRICS, head_of
 from model.settings import STRICT, Count
 from tasks.params.fields import Finite
 
@@ -23,6 +26,56 @@ class SliceGates:
     reported, and stops nothing."""
     min_rows: Count = 200
     """Held-out rows of a slice; with fewer it is counted, and neither measured nor judged."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExportGates:
+    """What the exported files must show, with the engine that will score; without a limit a figure is only reported."""
+
+    limit: Annotated[float | None, Field(allow_inf_nan=False, examples=[0.5])] = None
+    """The gates' metric of the exported files on held-out rows: at least this much; at most, for errors and losses."""
+    min_rows_per_second: Annotated[float | None, Field(ge=0, allow_inf_nan=False, examples=[1000])] = None
+    """Rows that they score in a second of one core's time, or of a GPU's."""
+    max_megabytes: Annotated[float | None, Field(ge=0, allow_inf_nan=False, examples=[50])] = None
+    """Size of all exported files, of 1,000,000 bytes each."""
+    max_memory_megabytes: Annotated[float | None, Field(ge=0, allow_inf_nan=False, examples=[1000])] = None
+    """The most memory that a process of its own holds which loads the files and scores held-out rows; measured where
+    there is a limit."""
+
+
+def _to_change(value: Any) -> Any:
+    """Return a new value, or how much is added. Raises ValueError for what is neither."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, str) or is_number:
+        return value
+    if isinstance(value, dict) and set(value) == {"add"}:
+        added = value["add"]
+        if isinstance(added, int | float) and not isinstance(added, bool) and added:
+            return {"add": float(added)}
+    raise ValueError(f"must be a value or {{add: number}} with a number other than 0, got {value!r}; use {{add: 10}}")
+
+
+Change = Annotated[
+    str | float | dict[Literal["add"], float],
+    BeforeValidator(_to_change, json_schema_input_type=str | float | dict[Literal["add"], float]),
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BehaviourTest:
+    """What a change of a row must do to its prediction, on held-out rows, by the exported files that will score."""
+
+    change: Annotated[dict[str, Change], Field(min_length=1, examples=[{"weight_kg": {"add": 10}}])]
+    """Inputs with their new value, or with what is added to a number (to a time: days). Rows that it leaves as they are
+    are not counted, nor are missing cells to which something would be added."""
+    must: Annotated[Literal["not_move", "increase", "decrease"], Field(examples=["increase"])]
+    """What the prediction must do: the probability of a yes, the number, or the probability of the class `of`."""
+    by: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    """not_move: by no more than this; else by at least this. In the unit of the prediction."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The share of changed rows of which that must be true."""
+    of: Annotated[str | None, Field(examples=["sports"])] = None
+    """multiclass, multilabel: the class that is looked at; not_move without it: all classes."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -52,6 +105,8 @@ class Gates:
     noise. Another model of the same as_of waits for nothing."""
     slices: SliceGates = Field(default_factory=SliceGates)
     """What it must show on each of the declared `slices`."""
+    export: ExportGates = Field(default_factory=ExportGates)
+    """What the files that will score must show."""
     approval: Literal["none", "human"] = "none"
     """none: passing the gates is enough. human: someone must approve as well, in Airflow; silence rejects."""
 
@@ -59,3 +114,37 @@ class Gates:
     def wants_significant_lead(self) -> bool:
         """Return whether the lead over the champion must be above what chance explains."""
         return (self.champion_lead or ("significant" if self.approval == "human" else "any")) == "significant"
+
+
+def mistakes_of_behaviour(
+    tests: tuple[BehaviourTest, ...], kinds: Mapping[str, str | None], task: str
+) -> Iterator[str]:
+    """Yield the changes that no input of their kind can have; `kinds` are those of the inputs."""
+    has_classes = head_of(task).max_classes != 2 and head_of(task).has_classes
+    for i, test in enumerate(tests):
+        place = f"behaviour.{i}"
+        if test.of is not None and not has_classes:
+            yield f"{place}.of must not be given for a {task} target, got {test.of!r}; delete it"
+        elif test.of is None and has_classes and test.must != "not_move":
+            yield f"{place}.of must name the class whose probability must {test.must}, and is not given; add it"
+        for name, value in test.change.items():
+            kind = kinds.get(name)
+            cells = KINDS[kind].cells if kind in KINDS else None
+            if name not in kinds:
+                yield f"{place}.change must name inputs, got {name!r}; use one of {', '.join(kinds)}"
+            elif isinstance(value, dict):
+                if cells == "str":
+                    yield f"{place}.change.{name} must be a value, since nothing can be added to a {kind}; write one"
+            elif cells == "str" and not isinstance(value, str):
+                yield f"{place}.change.{name} must be text for a {kind}, got {value:g}; write it in quotes"
+            elif cells == "float64" and isinstance(value, str):
+                yield f"{place}.change.{name} must be a number for a {kind}, got {value!r}; correct it"
+            elif cells == "datetime64[s]" and not _is_day(value):
+                yield f"{place}.change.{name} must be a date or {{add: days}} for a {kind}, got {value!r}; correct it"
+
+
+def _is_day(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(date.fromisoformat(value))
+    except ValueError:
+        return False

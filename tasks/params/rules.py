@@ -6,7 +6,7 @@ be read is None, and so is a wrong kind of a column, an expectation or a way wit
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
@@ -14,7 +14,7 @@ from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.fields import mistakes_of_costs
-from tasks.params.gates import Gates
+from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Model, Predict, Split, Target
 from tasks.params.slices import columns_of_slices, mistakes_of_slices
@@ -49,6 +49,7 @@ class Parts:
     model: Model | None
     slices: dict[str, str] | None
     gates: Gates | None
+    behaviour: tuple[BehaviourTest, ...] | None
     source: Source | None
 
     @property
@@ -75,22 +76,8 @@ class Parts:
 
 def parts_of(product: Product) -> Parts:
     """Return the parts of a product all of which could be read."""
-    return Parts(
-        key=product.declared_key,
-        has_key=product.has_key,
-        time=product.declared_time,
-        has_time=product.has_time,
-        columns=dict(product.columns),
-        target=product.target,
-        predict=product.predict,
-        expectations=product.expectations,
-        pii=dict(product.pii),
-        split=product.split,
-        model=product.model,
-        slices=dict(product.slices),
-        gates=product.gates,
-        source=product.source,
-    )
+    same = {field.name: getattr(product, field.name) for field in fields(Parts) if field.name not in ("key", "time")}
+    return Parts(key=product.declared_key, time=product.declared_time, **same)
 
 
 def column_names(parts: Parts) -> Iterator[str]:
@@ -231,6 +218,12 @@ def slices(parts: Parts) -> Iterator[str]:
         yield from mistakes_of_slices(parts.slices, kinds, parts.target.name)
 
 
+def behaviour(parts: Parts) -> Iterator[str]:
+    """Refuse changes of what is no input, and those that the kind of an input does not fit."""
+    if parts.behaviour and parts.target and parts.columns:
+        yield from mistakes_of_behaviour(parts.behaviour, parts.columns, parts.target.task)
+
+
 def gate_metric(parts: Parts) -> Iterator[str]:
     """Refuse a metric that the task does not have."""
     if parts.target and parts.gates and parts.gates.metric not in METRICS[parts.target.task]:
@@ -329,6 +322,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     expectations,
     personal_data,
     slices,
+    behaviour,
     gate_metric,
     threshold,
     costs,

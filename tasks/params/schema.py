@@ -17,7 +17,7 @@ from model.features.kinds import CATEGORY, KINDS, TIME
 from model.settings import STRICT
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
-from tasks.params.gates import Gates
+from tasks.params.gates import BehaviourTest, Gates
 from tasks.params.sections import DriftLimits, Model, Predict, Publish, Retention, Schedule, Split, Target
 from tasks.params.slices import checked_slices, columns_of_slices
 from tasks.params.source import Source
@@ -81,6 +81,8 @@ class Product:
     others. A column that is no input is read from the source and stored for this alone."""
     gates: Gates
     """What a challenger must show."""
+    behaviour: tuple[BehaviourTest, ...] = ()
+    """What a change of a row must do to its prediction; a challenger that does otherwise is stopped."""
     schedule: Schedule = Field(default_factory=Schedule)
     """When the DAGs run; by default by hand only."""
     publish: Publish = Field(default_factory=Publish)

@@ -17,6 +17,7 @@ from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.exported import MeasuredFiles, measure_files
 from tasks.training.predictions import measured_thresholds
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Exported:
     bytes: int
     """Of the network in fp32."""
     choice: Choice
+    files: MeasuredFiles
+    """What the exported files showed, as they will score."""
     part_rows_per_cpu_second: dict[str, int]
     """By the parts of the blend: the held-out rows that torch scores with that part alone, on one core."""
 
@@ -91,13 +94,16 @@ class Exported:
             "bytes": self.bytes,
             "part_rows_per_cpu_second": self.part_rows_per_cpu_second,
             **self.choice.report(),
+            "files": self.files.to_json(),
         }
 
     @property
     def summary(self) -> str:
         """Return the line that the stage prints."""
         difference = f"ONNX differs from torch by at most {self.max_difference:.1e} on {self.rows:,} held-out rows"
-        return f"{difference}; {self.choice.summary}"
+        did = [each.passed for each in self.files.behaviour]
+        behaviour = f"; {sum(did)} of {len(did)} tests of behaviour are passed" if did else ""
+        return f"{difference}; {self.choice.summary}{behaviour}"
 
 
 def export_model(product: Product, paths: Paths) -> Exported:
@@ -133,6 +139,7 @@ def export_model(product: Product, paths: Paths) -> Exported:
         rows=len(rows),
         bytes=(paths.onnx / NETWORK).stat().st_size,
         choice=choice,
+        files=measure_files(product, paths.onnx, rows, choice),
         part_rows_per_cpu_second=_part_speeds(paths.trained, rows.sample(N_TIMED_ROWS)),
     )
 

@@ -93,6 +93,8 @@ PLACES = {
     "TrainingSettings": "`model.train`",
     "Gates": "`gates`",
     "SliceGates": "`gates.slices`",
+    "ExportGates": "`gates.export`",
+    "BehaviourTest": "`behaviour`, each",
     "Schedule": "`schedule`",
     "Ready": "`schedule.ready`",
     "Publish": "`publish`",

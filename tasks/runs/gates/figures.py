@@ -15,6 +15,7 @@ from tasks.runtime.files import folder_sha256, read_json
 from tasks.runtime.fingerprints import json_sha256
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
+from tasks.training.held_out.exported import MeasuredFiles
 from tasks.training.held_out.slices import Interval, MeasuredSlices
 
 
@@ -54,6 +55,8 @@ class Figures(Record):
     """The content of metrics.json: every metric by its name, of model, baseline and what else was measured."""
     slices: MeasuredSlices | None = None
     """Declared slices; None where there are none."""
+    files: MeasuredFiles | None = None
+    """The exported files; None where the run does not say it."""
     champion: ComparedChampion | None = None
     """None where there is none, or none to be compared with."""
 
@@ -64,7 +67,9 @@ class Figures(Record):
         It names the model, what its run measured and the champion's version, all of which are kept in files. What is
         computed anew at each look, such as the champion's metric, follows from these.
         """
-        decides = [self.model_sha256, self.to_json()["metrics"], self.champion and self.champion.version]
+        content = self.to_json()
+        champion = self.champion and self.champion.version
+        decides = [self.model_sha256, content["metrics"], content["files"], champion]
         return f"figures-{json_sha256(decides)[:12]}"
 
 
@@ -74,6 +79,8 @@ def figures_of(product: Product, comparison: Comparison | None = None) -> Figure
     evaluation = read_json(paths.report("evaluation.json"))
     model = evaluation["model"]
     slices = evaluation.get("slices")
+    exported = paths.report("export.json")
+    files = read_json(exported).get("files") if exported.exists() else None
     return Figures(
         metric=metric,
         model_sha256=folder_sha256(paths.onnx),
@@ -82,6 +89,7 @@ def figures_of(product: Product, comparison: Comparison | None = None) -> Figure
         interval_95=model.get(f"{metric}_interval_95") and tuple(model[f"{metric}_interval_95"]),
         metrics=read_json(paths.report("metrics.json")),
         slices=slices and MeasuredSlices.from_json(slices),
+        files=files and MeasuredFiles.from_json(files),
         champion=None if comparison is None else _champion(comparison),
     )
 

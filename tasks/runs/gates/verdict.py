@@ -8,34 +8,12 @@ from pydantic.dataclasses import dataclass
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.runs.gates.comparison import Comparison, SliceLead
 from tasks.runs.gates.figures import Figures, finite
+from tasks.runs.gates.files import judge_behaviour, judge_files
+from tasks.runs.gates.gate import Gate
 from tasks.runtime.records import RECORD, Record
 from tasks.training.held_out.slices import MeasuredSlices
 
 Decision = Literal["promoted", "champion already", "rejected", "withdrawn", "held", "needs approval"]
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD)
-class Gate(Record):
-    """One gate, and how the challenger stands at it."""
-
-    name: str
-    """The key in params.yaml: limit, max_behind_baseline, ..."""
-    passed: bool
-    """Whether the challenger passes."""
-    value: float | None
-    """What was measured; None where the held-out rows do not define it."""
-    wanted: str
-    """What the gate asks for, for a person to read."""
-    interval_95: tuple[float, float] | None = None
-    """Of the value, with days or groups as observations; None where none was measured."""
-    threshold: float | None = None
-    """The number that the value, or an end of its interval, is held against."""
-    about: str | None = None
-    """What the gate looks at, where it is not all held-out rows: the name of a slice, or of an entry of `slices`."""
-
-    def __str__(self) -> str:
-        """Return the gate and what it wants."""
-        return f"gates.{self.name} wants {self.wanted}"
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -95,6 +73,8 @@ def judge(product: Product, comparison: Comparison, figures: Figures | None = No
     ]
     if figures and figures.slices:
         found += _gaps(product, figures.slices)
+    if figures:
+        found += [*judge_files(product, figures.files), *judge_behaviour(product, figures.files)]
     if comparison.champion is None:
         return tuple(found)
     found.append(_lead(product, comparison))
