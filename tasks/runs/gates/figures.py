@@ -16,6 +16,7 @@ from tasks.runtime.fingerprints import json_sha256
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
 from tasks.training.held_out.exported import MeasuredFiles
+from tasks.training.held_out.search import FoundSlice
 from tasks.training.held_out.slices import Interval, MeasuredSlices
 
 
@@ -55,6 +56,8 @@ class Figures(Record):
     """The content of metrics.json: every metric by its name, of model, baseline and what else was measured."""
     slices: MeasuredSlices | None = None
     """Declared slices; None where there are none."""
+    look_here: tuple[FoundSlice, ...] = ()
+    """Slices that nobody declared, on which the model errs more than elsewhere; no gate looks at them."""
     files: MeasuredFiles | None = None
     """The exported files; None where the run does not say it."""
     champion: ComparedChampion | None = None
@@ -89,6 +92,7 @@ def figures_of(product: Product, comparison: Comparison | None = None) -> Figure
         interval_95=model.get(f"{metric}_interval_95") and tuple(model[f"{metric}_interval_95"]),
         metrics=read_json(paths.report("metrics.json")),
         slices=slices and MeasuredSlices.from_json(slices),
+        look_here=tuple(FoundSlice.from_json(each) for each in evaluation.get("look_here", ())),
         files=files and MeasuredFiles.from_json(files),
         champion=None if comparison is None else _champion(comparison),
     )
