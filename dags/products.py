@@ -14,6 +14,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, chain, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from dags.assets import asset, note, of_stage
 from dags.failures import classify_failure
 from dags.messages import tell_decision, tell_failure
 from dags.nights import NightTimetable
@@ -87,6 +88,7 @@ def step(run: Json | None, stage: str, approver: str | None = None, approved: st
     classify_failure(lambda: steps.check_answered(result))
     if stage == "promote":
         tell_decision(run, result.fields)
+    note(run, stage, result.fields, result.message)
 
 
 @task.sensor(mode="reschedule", poke_interval=LOOK_AGAIN.total_seconds(), timeout=TASK_TIMEOUT.total_seconds() * 2)
@@ -201,8 +203,15 @@ def explanation(product: params.Product, kind: str) -> str:
         "predict": f"Score the rows of as_of + {product.predict.horizon_days} days with the champion; publish to "
         f"`{product.publish.url}/{product.name}/`.",
     }[kind]
+    asks = "the task `approve` asks a person, for two days; silence rejects. Then " if needs_approval(product) else ""
+    then = {
+        "train": f"{asks}a model that is let through predicts from the next night on; one that is not stays as an "
+        "experiment, and the champion goes on. A message tells of either, where one is declared.",
+        "predict": "readers see the night when `publish` has ended, whole or not at all; `monitor` measures it when "
+        "its labels have come. A task that fails changes nothing for them; its log says in one message what to do.",
+    }[kind]
     return (
-        f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n{dates(product)}\n\n"
+        f"**{product.description}**\n\n{purpose}\n\n{flow}\n\n**What happens next**: {then}\n\n{dates(product)}\n\n"
         "Every task restores the run's workspace from git and the DVC remote, does one stage with "
         "`dvc repro --single-item`, and saves it. The run stays as a DVC experiment: `dvc exp show -A`."
     )
@@ -262,17 +271,21 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
     ) as dag:
         run = start(product.name, kind, product.time_zone)
         names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "monitor", "gc")
-        steps = {name: step.override(task_id=name)(run, name) for name in names}
+        steps = {name: step.override(task_id=name, **of_stage(product.name, name))(run, name) for name in names}
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
-            promote = step.override(task_id="promote", trigger_rule="none_failed_min_one_success")
+            promote = step.override(
+                task_id="promote", trigger_rule="none_failed_min_one_success", **of_stage(product.name, "promote")
+            )
             promoted, gates = promote(run, "promote", ASKED, SHOWN), evaluate_gates(run)
             chain(run, *steps.values(), gates, approval(product), promoted)
             chain(gates, promoted)
         elif kind == "train":
-            chain(run, *steps.values(), step.override(task_id="promote")(run, "promote", NAMED))
+            promote = step.override(task_id="promote", **of_stage(product.name, "promote"))
+            chain(run, *steps.values(), promote(run, "promote", NAMED))
         else:
-            numbers = validate(run)
+            scored_by = {"inlets": [asset(product.name, "model"), asset(product.name, "raw")]}
+            numbers = validate.override(**scored_by)(run)
             night = collect(run, predict.partial(run=run).expand(number=numbers))
             waits = [ready(run)] if product.schedule.ready else []
             chain(run, *waits, steps["ingest"], numbers)

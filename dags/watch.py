@@ -14,7 +14,7 @@ from tasks.runtime.settings import ROOT
 
 @task
 def watch() -> str:
-    """Look at every product once; the next look is the retry."""
+    """Look at every product once. It is retried soon: a fresh Airflow's first run may come before its API answers."""
     from tasks import params
     from tasks.watch import watch as look
 
@@ -38,6 +38,6 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["lamplighter"],
-    default_args={"retries": 0, "execution_timeout": timedelta(minutes=9)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "execution_timeout": timedelta(minutes=3)},
 ) as dag:
     watch()

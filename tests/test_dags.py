@@ -217,6 +217,7 @@ def test_every_dag_explains_itself_and_has_a_form(module):
         train, predict = getattr(module, f"train__{name}"), getattr(module, f"predict__{name}")
         assert product.description in train.doc_md
         assert "→" in predict.doc_md
+        assert all("**What happens next**" in dag.doc_md for dag in (train, predict))
         assert set(train.params) == {"as_of", "force", "approver"}
         assert set(predict.params) == {"as_of", "force", "shards"}
         assert predict.params["shards"] is None, "what is committed decides, not what this parse has read"
@@ -348,3 +349,45 @@ def test_what_may_pass_is_left_to_a_retry(module):
 
     with pytest.raises(TransientError):
         module.classify_failure(fail)
+
+
+def test_assets_tell_what_each_dag_takes_and_makes(dags):
+    """As Airflow stores them; an alias, since a training that is not promoted makes no model that predicts."""
+    made = {
+        kind: {
+            (task["__var"]["task_id"], outlet["__var"].get("uri") or outlet["__var"]["name"])
+            for task in dags[f"{kind}__parcels"]["dag"]["tasks"]
+            for outlet in task["__var"].get("outlets", [])
+        }
+        for kind in ("train", "predict")
+    }
+    raw = ("ingest", "lamplighter://parcels/raw")
+    assert made == {
+        "train": {raw, ("promote", "parcels/champions")},
+        "predict": {raw, ("publish", "lamplighter://parcels/predictions")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "noted"),
+    [
+        ("ingest", {}, "tiny/raw"),
+        ("promote", {"decision": "promoted"}, "tiny/champions"),
+        ("promote", {"decision": "rejected"}, None),
+        ("monitor", {}, None),
+    ],
+)
+def test_event_of_an_asset_says_what_was_made(monkeypatch, stage, fields, noted):
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+
+    import dags.assets
+
+    events = OutletEventAccessors()
+    monkeypatch.setattr(dags.assets, "get_current_context", lambda: {"outlet_events": events})
+    run = {"product": "tiny", "as_of": "2024-02-10", "name": "tiny-2024-02-10-train-00000000"}
+    dags.assets.note(run, stage, fields, "20 rows")
+    assert [each.name for each in events] == ([noted] if noted else [])
+    facts = {"as_of": "2024-02-10", "experiment": run["name"], "line": "20 rows"}
+    for each in events:
+        accessor = events[each]
+        assert facts in [accessor.extra, *(event.extra for event in accessor.asset_alias_events)]
