@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import uuid
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from test_publish import make_night, tiny, url  # noqa: F401 (url is a fixture)
 import tasks.promote as door
 from model.evaluation.paired import Difference
 from tasks.commands import versions as commands
+from tasks.monitoring.status import read_status
+from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.runs.experiments import Run, experiments
 from tasks.runs.gates.comparison import Comparison
@@ -189,7 +192,7 @@ def test_what_was_withdrawn_stays_out_by_its_content_until_it_is_let_in(origin, 
     assert promote(copy, first, as_of=LATER).version == "v3.0.0"
 
 
-def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch):
+def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch, s3_here):
     first = promote(experiment(origin, DAY, "good"), None)
     bad, better = experiment(origin, DAY, "bad"), experiment(origin, DAY, "better")
     promote(bad, first)
@@ -207,7 +210,8 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     write_json(Paths("tiny").report("metrics.json"), metrics)
     write_json(Paths("tiny").report("evaluation.json"), {**metrics, "rows_test": 40})
     run = Run(name="x", product="tiny", as_of=str(DAY), revision="x", shards=1, approver="whoever typed make run")
-    verdicts = [door.promote(a_product(), DAY, dataclasses.replace(run, commit=commit)) for commit in (bad, better)]
+    product = a_product(publish={"url": f"s3://lamplighter/registry-{uuid.uuid4().hex}"})
+    verdicts = [door.promote(product, DAY, dataclasses.replace(run, commit=commit)) for commit in (bad, better)]
     assert [each.decision for each in verdicts] == ["withdrawn", "held"]
     assert "not promoted: it is the model of v2.0.0, which was withdrawn on" in verdicts[0].line
     assert "by Grace: rolled back to v1.0.0: late on holidays; make release" in verdicts[0].line
@@ -215,6 +219,10 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch)
     kept = [Verdict.from_json(each.to_json()).figures for each in verdicts]
     assert [each.metrics for each in kept] == [metrics, metrics]
     assert (kept[1].rows, kept[1].value) == (40, 0.9)
+    shown = read_status(Store(product.publish.url), "tiny").trainings
+    assert [(each.decision, each.line) for each in shown] == [("held", verdicts[1].line)]  # of the same run
+    assert [gate.name for gate in shown[0].gates] == [gate.name for gate in verdicts[1].gates]
+    assert (shown[0].metric, shown[0].value, shown[0].baseline, shown[0].rows) == ("auc", 0.9, 0.6, 40)
     assert champions.champion("tiny") == first
 
 
@@ -363,3 +371,25 @@ def test_a_person_is_told_which_model_predicts_and_who_let_it(url, origin):  # n
     assert (
         told(product, DAY).splitlines()[2] == f"night of 2024-02-10 published by a model without a version ({address})"
     )
+
+
+def test_page_shows_versions_as_people_have_left_them(url, origin):  # noqa: F811
+    first = promote(experiment(origin, DAY, "one"), None, "approved by Ada")
+    promote(experiment(origin, LATER, "two"), first, as_of=LATER)
+    product = tiny(url)
+
+    def shown():
+        champions.mirror(product)
+        status = read_status(Store(url), "tiny")
+        return {each.version: each.state for each in status.versions}, status.held
+
+    assert shown() == ({"v1.0.0": "earlier champion", "v2.0.0": "champion"}, "")
+    versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE)
+    versions.hold("tiny", None, "audit", GRACE)
+    states, held = shown()
+    assert states == {"v1.0.0": "champion", "v2.0.0": "withdrawn"}
+    assert held.startswith("v1.0.0 is held on")
+    versions.ban("tiny", "v2.0.0", "leaked rows", GRACE)
+    assert shown()[0] == {"v1.0.0": "champion", "v2.0.0": "banned"}
+    version = read_status(Store(url), "tiny").versions[1]
+    assert (version.person, version.reason, version.trained_until) == ("Grace", "leaked rows", LATER)

@@ -41,7 +41,8 @@ def hold(product: Product, version: str, reason: str) -> str:
     """Let the champion stay; return a line. Raises UserError as `registry.versions` does."""
     held = versions.hold(product.name, version or None, _reason(reason), _person())
     release = f"make release PRODUCT={product.name} VERSION={held.version} REASON=..."
-    return f"{held.version} of {product.name} is held: it predicts, whatever passes the gates, until {release}"
+    line = f"{held.version} of {product.name} is held: it predicts, whatever passes the gates, until {release}"
+    return _mirrored(product, line)
 
 
 def ban(product: Product, version: str, reason: str) -> str:
@@ -54,7 +55,8 @@ def ban(product: Product, version: str, reason: str) -> str:
 def release(product: Product, version: str, reason: str) -> str:
     """End hold, ban and withdrawal of a version; return a line. Raises UserError as `registry.versions` does."""
     ended = versions.release(product.name, version, _reason(reason), _person())
-    return f"{version} of {product.name} is no longer {ended}; a training whose model passes the gates is promoted"
+    line = f"{version} of {product.name} is no longer {ended}; a training whose model passes the gates is promoted"
+    return _mirrored(product, line)
 
 
 def champion_on(product: Product, on: date | None) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from tasks.publication.store_answers import store_errors, unproven
-from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS, connect
+from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS, OF_A_TASK, Patience, connect
 from tasks.runtime.errors import StoreUnavailable, TransientError, UserError
 from tasks.runtime.files import file_sha256
 
@@ -81,6 +81,8 @@ class Store:
 
     url: str
     """s3://bucket/prefix."""
+    patience: Patience = OF_A_TASK
+    """How long to wait for it."""
 
     @property
     def bucket(self) -> str:
@@ -319,7 +321,7 @@ class Store:
 
     @cached_property
     def _client(self) -> Any:
-        return connect(self.url)
+        return connect(self.url, self.patience)
 
 
 def _status(error: Any) -> int:

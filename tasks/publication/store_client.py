@@ -1,5 +1,6 @@
 """Make the S3 client by which everything here talks to a store: how long it waits, and how often it asks."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,24 @@ MAX_REQUEST_ATTEMPTS = 5
 """The number of times a request is sent where the store answers with a failure of its own, or not at all."""
 
 
-def connect(url: str) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a caller can wait for a store."""
+
+    connect_seconds: float = CONNECT_SECONDS
+    """For a connection."""
+    read_seconds: float = READ_SECONDS
+    """For a response."""
+    attempts: int = MAX_REQUEST_ATTEMPTS
+    """The number of times a request is sent."""
+
+
+OF_A_TASK = Patience()
+OF_A_PAGE = Patience(connect_seconds=2, read_seconds=5, attempts=1)
+"""A person waits, and can load the page again."""
+
+
+def connect(url: str, patience: Patience = OF_A_TASK) -> Any:
     """Return a client by the environment's address and credentials; `url` is what errors name.
 
     Raises UserError where AWS's own variables or profile are not as they must be.
@@ -25,10 +43,10 @@ def connect(url: str) -> Any:
     session = botocore.session.Session()
     session.register_component("data_loader", _service_descriptions())
     config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
+        connect_timeout=patience.connect_seconds,
+        read_timeout=patience.read_seconds,
         max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": MAX_REQUEST_ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": patience.attempts},
         s3={"addressing_style": "path"},
     )
     try:

@@ -9,14 +9,17 @@ beside the predictions.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tasks.monitoring.showing import show_versions
 from tasks.params import Product
 from tasks.publication.contracts import ChampionMirror
 from tasks.publication.manifests import decode_record, encode_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.runs.experiments import experiments
+from tasks.runs.registry.shown import look_at_versions
 from tasks.runs.registry.tags import STAGE, Champion, Registry, registry_of
 from tasks.runtime import faults
 from tasks.runtime.errors import GitTimeout, TransientError, UserError
@@ -163,7 +166,8 @@ def promote(product: str, commit: str, as_of: date, expected_champion: Champion 
 def mirror(product: Product) -> None:
     """Write the champion as a small object beside the predictions, where the store has another one.
 
-    Where no model predicts any more, the object says so; a product that never had one gets none.
+    Where no model predicts any more, the object says so; a product that never had one gets none. The page of the
+    products shows every version.
     """
 
     def follow(current: StoredObject | None) -> bytes | None:
@@ -181,7 +185,9 @@ def mirror(product: Product) -> None:
         is_equal = current is not None and decode_record(current, ChampionMirror) == wanted
         return None if is_equal else encode_checked(wanted.to_json())
 
-    Store(product.publish.url).update(f"{product.name}/{MIRROR}", follow)
+    store = Store(product.publish.url)
+    store.update(f"{product.name}/{MIRROR}", follow)
+    show_versions(store, product.name, partial(look_at_versions, product.name))
 
 
 def approval(repository: Path, product: str, commit: str) -> str:

@@ -1,0 +1,266 @@
+"""Oracle: what was written into statuses by hand, an HTML parser, and a real S3 server."""
+
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+from builders import a_product
+from conftest import ROOT, environment
+from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
+
+from dags.plugins.page import app as page
+from dags.plugins.page.airflow_runs import Seen, SeenDag, SeenRun
+from dags.plugins.page.cards import make_cards
+from dags.plugins.page.charts import HEIGHT, MARGIN, bar_chart, line_chart
+from dags.plugins.page.freshness import state_of
+from dags.plugins.page.products import read_statuses
+from tasks.monitoring.status import ShownGate, ShownNight, ShownTraining, ShownVersion, Status, key_of_status
+from tasks.publication.manifests import encode_checked
+from tasks.publication.object_store import Store
+
+DAY = timedelta(days=1)
+NOW = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
+LAST = date(2026, 6, 30)
+HOSTILE = "<script>alert(1)</script>'\"&{{ 7 * 7 }}"
+
+
+def a_night(as_of, number=0, **changes):
+    facts = {
+        "as_of": as_of,
+        "scored_day": as_of + DAY,
+        "run": f"{number:012x}",
+        "rows_in": 900 + 37 * (number % 7),
+        "quarantined": 25 if number % 9 == 4 else 0,
+        "published": 900 + 37 * (number % 7) - (25 if number % 9 == 4 else 0),
+        "model_version": "v2.0.0",
+        "mean": 0.2 + 0.01 * (number % 5),
+        "change": None if number < 7 else 0.05 + 0.02 * (number % 4),
+        "metric": "auc" if number < 50 else None,
+        "value": 0.78 + 0.013 * ((number * 7) % 5 - 2) if number < 50 else None,
+        "labelled": 850 if number < 50 else None,
+        "airflow_run": f"scheduled__{as_of}T02:00:00+00:00",
+    }
+    return ShownNight(**facts | changes)
+
+
+def a_gate(name, **changes):
+    facts = {"passed": True, "value": 0.7936, "threshold": 0.5, "interval_95": None, "wanted": "more", "about": None}
+    return ShownGate(**facts | {"name": name} | changes)
+
+
+def a_training(as_of, decision="promoted", **changes):
+    gates = (
+        a_gate("limit"),
+        a_gate("max_behind_champion", value=0.0123, threshold=0.0, interval_95=(-0.004, 0.03)),
+        a_gate("slices.max_behind_champion", about="carrier=AA", passed=decision != "rejected", value=-0.02),
+    )
+    facts = {
+        "name": f"tiny-{as_of}-train-6862ea31",
+        "as_of": as_of,
+        "decided_at": NOW - timedelta(days=3),
+        "decision": decision,
+        "line": "v2.0.0 is the champion now (auc 0.7936, baseline 0.7702)",
+        "metric": "auc",
+        "value": 0.7936,
+        "interval_95": (0.7819, 0.8049),
+        "baseline": 0.7702,
+        "rows": 6216,
+        "compared_with": "v1.0.0",
+        "lead": 0.0123,
+        "gates": gates,
+        "airflow_run": "manual__2026-06-28T03:00:00+00:00",
+    }
+    return ShownTraining(**facts | changes)
+
+
+def a_status(product="tiny", last=LAST, n=53, **changes):
+    """A status of n nights and two trainings, the second of which made the champion."""
+    first = last - (n - 1) * DAY
+    made = f"{product}-{last - 3 * DAY}-train-6862ea31"
+    facts = {
+        "product": product,
+        "nights": tuple(a_night(first + i * DAY, i) for i in range(n)),
+        "trainings": (
+            a_training(last - 10 * DAY, "rejected", name=f"{product}-{last - 10 * DAY}-train-1b2c3d4e", value=0.771),
+            a_training(last - 3 * DAY, name=made),
+        ),
+        "versions": (
+            ShownVersion(
+                version="v1.0.0",
+                trained_until=last - 40 * DAY,
+                experiment=None,
+                state="withdrawn",
+                decided_on=str(last - 3 * DAY),
+                person="Grace",
+                reason="late on holidays",
+            ),
+            ShownVersion(version="v2.0.0", trained_until=last - 3 * DAY, experiment=made, state="champion"),
+        ),
+    }
+    return Status(**facts | changes)
+
+
+def seen(state="success", *, is_paused=False, waiting=()):
+    last = SeenRun(name="scheduled__2026-07-01", state=state, began=NOW - timedelta(hours=7))
+    return Seen(
+        dags={
+            "predict": SeenDag(is_paused=is_paused, next_run=NOW + DAY, last=last),
+            "train": SeenDag(is_paused=False, next_run=None, waiting=waiting),
+        }
+    )
+
+
+def drawn(template, status, known=None, product=None):
+    """The bare page of one product."""
+    product = product or a_product()
+    cards = make_cards([product], {product.name: status}, {product.name: known or seen()}, NOW)
+    values = {"cards": cards} if template == "overview.html" else {"card": cards[0]}
+    places = {"airflow": "/base", "own": "/base/lamplighter", "home": "/base/lamplighter/", "now": NOW}
+    return page.templates.get_template(template).render(
+        **values, **places, product_page="/base/lamplighter/products/", is_bare=True
+    )
+
+
+class Read(HTMLParser):
+    """The tags, links and text of a page, as a browser's parser sees them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.links, self.words = [], set(), [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.links += [value for name, value in attributes if name == "href"]
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join(filter(None, self.words))
+
+
+@pytest.mark.parametrize("template", ["overview.html", "product.html"])
+def test_page_shows_night_champion_verdict_and_where_they_lead(template):
+    read = Read(drawn(template, a_status(), seen(waiting=("manual__1+00:00",))))
+    for words in ("fresh", "2026-06-30", "v2.0.0", "auc 0.7936", "baseline 0.7702", "promoted", "auc by night"):
+        assert words in read.text
+    assert "A new model waits for a person." in read.text
+    assert "/base/dags/train__tiny/runs/manual__1%2B00%3A00/tasks/approve/required_actions" in read.links
+    assert "/base/lamplighter/products/tiny/nights/2026-06-30/manifest" in read.links
+    assert "/base/dags/predict__tiny/runs/scheduled__2026-06-30T02%3A00%3A00%2B00%3A00" in read.links
+    if template == "product.html":
+        for words in ("carrier=AA", "-0.0040 to 0.0300", "not promoted", "withdrawn", "late on holidays", "Grace"):
+            assert words in read.text
+        assert "/base/lamplighter/products/tiny/reports/2026-06-27-6862ea31.html" in read.links
+
+
+@pytest.mark.parametrize("template", ["overview.html", "product.html"])
+def test_text_of_data_stays_text_and_pages_hold_no_script_or_style(template):
+    status = a_status(
+        trainings=(a_training(LAST, HOSTILE, line=HOSTILE, gates=(a_gate(HOSTILE, about=HOSTILE, wanted=HOSTILE),)),),
+        versions=(ShownVersion(version=HOSTILE, trained_until=None, experiment=HOSTILE, state="champion"),),
+        nights=(a_night(LAST, model_version=HOSTILE, airflow_run=HOSTILE),),
+        held=HOSTILE,
+    )
+    read = Read(drawn(template, status))
+    assert HOSTILE in read.text
+    assert not {"script", "iframe", "style", "form"} & set(read.tags)
+    assert not [name for name in read.attributes if name.startswith("on") or name == "style"]
+    assert all(link.startswith("/base/") for link in read.links)
+    assert "default-src 'none'" in page.CONTENT_POLICY
+    assert "unsafe" not in page.CONTENT_POLICY
+
+
+def test_status_that_cannot_be_read_says_so_and_the_others_stand(url, monkeypatch):  # noqa: F811
+    whole, damaged, empty = (a_product(publish={"url": f"{url}/{name}"}) for name in ("whole", "damaged", "empty"))
+    content = encode_checked(a_status().to_json())
+    Store(whole.publish.url).update(key_of_status("tiny"), lambda _: content)
+    Store(damaged.publish.url).update(key_of_status("tiny"), lambda _: content.replace(b"0.79", b"0.89"))
+    found = [read_statuses([each])["tiny"] for each in (whole, damaged, empty)]
+    assert found[0] == a_status()
+    assert "arrived damaged" in found[1]
+    assert found[2] is None
+    texts = [Read(drawn("overview.html", each)).text for each in found]
+    assert "fresh" in texts[0]
+    assert "unknown" in texts[1]
+    assert "Its status cannot be read." in texts[1]
+    assert "no night yet" in texts[2]
+
+
+def test_store_that_does_not_answer_takes_seconds_and_says_so(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    found = read_statuses([a_product(publish={"url": "s3://nowhere/at-all"})])["tiny"]
+    assert "the store did not answer" in found
+
+
+@pytest.mark.parametrize(
+    ("last", "known", "word"),
+    [
+        pytest.param(LAST, seen(), "fresh", id="the night that was due"),
+        pytest.param(LAST - DAY, seen(), "late", id="a night behind"),
+        pytest.param(LAST - DAY, seen(is_paused=True), "paused", id="a paused DAG"),
+        pytest.param(LAST, seen("failed"), "stopped", id="a failed run"),
+        pytest.param(LAST - DAY, seen("running"), "at work", id="a run at work"),
+        pytest.param(None, seen(), "no night yet", id="no night"),
+        pytest.param(LAST - DAY, Seen(), "late", id="a DAG that Airflow does not know yet"),
+    ],
+)
+def test_state_follows_from_schedule_night_and_last_run(last, known, word):
+    night = a_night(last) if last else None
+    assert state_of(a_product(), night, known.dags, NOW).word == word
+
+
+def test_night_is_called_late_only_after_the_time_it_takes():
+    due = datetime(2026, 7, 1, 2, 0, tzinfo=UTC)
+    states = [state_of(a_product(), a_night(LAST - DAY), seen().dags, due + timedelta(hours=h)) for h in (-1, 1, 4)]
+    assert [each.word for each in states] == ["fresh", "due", "late"]
+
+
+def test_charts_hold_every_night_within_their_frame():
+    nights = [(LAST + i * DAY, value, str(i)) for i, value in enumerate([0.5, None, 0.7, 0.6])]
+    chart = line_chart("auc", nights, level=0.8)
+    assert [point.text for point in chart.points] == ["0", "2", "3"]
+    heights = [point.y for point in chart.points]
+    assert heights[0] == HEIGHT - MARGIN > heights[2] > heights[1] > chart.level == MARGIN
+    assert line_chart("auc", nights[:2]) is None
+    bars = bar_chart("rows", [(LAST, 30, 10, "a"), (LAST + DAY, 20, 0, "b")])
+    assert bars.points[0].height == pytest.approx(3 * bars.points[0].top, abs=0.02)
+    assert bars.points[0].y - bars.points[0].top == pytest.approx(MARGIN)
+    assert line_chart("auc", [(LAST, 0.5, ""), (LAST + DAY, 0.5, "")]).points[0].y == HEIGHT - MARGIN
+
+
+def test_line_breaks_where_nights_are_missing_for_more_than_a_week():
+    days = [LAST, LAST + DAY, LAST + 20 * DAY, LAST + 21 * DAY]
+    assert len(line_chart("auc", [(day, float(i), "") for i, day in enumerate(days)]).paths) == 2
+
+
+def test_page_imports_neither_git_nor_models_nor_tables(tmp_path):
+    heavy = ("torch", "pandas", "numpy", "pyarrow", "git", "gto", "dvc", "sklearn", "great_expectations", "onnxruntime")
+    code = f"""
+import sys, json
+sys.path.insert(0, {str(ROOT / "dags" / "plugins")!r})
+import products_page
+early = [name for name in sys.modules if name.startswith(("fastapi", "dags.plugins.page"))]
+import dags.plugins.page.app as page
+from tasks.monitoring.status import Status
+print(json.dumps([early, [name for name in {heavy} if name in sys.modules]]))
+"""
+    env = environment(tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"), PYTHONPATH=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], []]
+
+
+def test_script_of_the_page_is_small_and_sets_only_the_server_s_html():
+    script = (page.FOLDER / "static" / "page.js").read_text("utf-8")
+    assert len(script) < 4000
+    assert re.findall(r"innerHTML = (.+);", script) == ["shown.html"]
+    assert "eval" not in script
