@@ -13,6 +13,7 @@ from model.heads import head_of
 from tasks.monitor import monitor
 from tasks.monitoring.contracts import NightRecord, Predictions
 from tasks.monitoring.past import is_due, nights
+from tasks.monitoring.status import read_status
 from tasks.publication.contracts import Part
 from tasks.publication.manifests import NightPlace
 from tasks.publication.night import part_name, write_night
@@ -56,7 +57,7 @@ def scored(n=40, seed=0):
     return pd.DataFrame({"parcel_id": keys, "prediction": probability >= 0.5, "probability": probability})
 
 
-def test_night_is_recorded_and_measured_when_its_labels_have_come(url):  # noqa: F811
+def test_night_is_recorded_and_measured_when_its_labels_have_come(url, monkeypatch):  # noqa: F811
     described, table = product(url), scored()
     published(described, AS_OF, table)
     mean = table["probability"].mean()
@@ -71,7 +72,14 @@ def test_night_is_recorded_and_measured_when_its_labels_have_come(url):  # noqa:
     later = AS_OF + 2 * DAY
     published(described, later, scored(seed=2))
     auc = roc_auc_score(truth[:30], table["probability"][:30])
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "scheduled__2")
     assert monitor(described, later).endswith(f"; night of {AS_OF}: auc {auc:.4f} on 30 labelled rows")
+    shown = read_status(Store(url), "tiny").nights
+    assert [(each.as_of, each.published, each.airflow_run) for each in shown] == [
+        (AS_OF, 40, None),
+        (later, 40, "scheduled__2"),
+    ]
+    assert (shown[0].value, shown[0].labelled) == (pytest.approx(auc, abs=1e-6), 30)
     assert nights(Store(url), "tiny", AS_OF, later)[AS_OF].truth.value == pytest.approx(auc, abs=1e-6)
 
 

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -18,9 +20,19 @@ from dags.plugins.page.cards import make_cards
 from dags.plugins.page.charts import HEIGHT, MARGIN, bar_chart, line_chart
 from dags.plugins.page.freshness import state_of
 from dags.plugins.page.products import read_statuses
-from tasks.monitoring.status import ShownGate, ShownNight, ShownTraining, ShownVersion, Status, key_of_status
+from tasks.monitoring.showing import show_training
+from tasks.monitoring.status import (
+    ShownGate,
+    ShownNight,
+    ShownTraining,
+    ShownVersion,
+    Status,
+    key_of_status,
+    read_status,
+)
 from tasks.publication.manifests import encode_checked
 from tasks.publication.object_store import Store
+from tasks.runtime.errors import UserError
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
@@ -192,6 +204,25 @@ def test_status_that_cannot_be_read_says_so_and_the_others_stand(url, monkeypatc
     assert "unknown" in texts[1]
     assert "Its status cannot be read." in texts[1]
     assert "no night yet" in texts[2]
+
+
+def test_runs_that_end_at_once_are_both_shown(url):  # noqa: F811
+    store, runs = Store(url), [f"tiny-{LAST}-train-{i:08x}" for i in range(6)]
+    with ThreadPoolExecutor(len(runs)) as at_once:
+        list(at_once.map(lambda name: show_training(store, "tiny", a_training(LAST, name=name)), runs))
+    assert sorted(each.name for each in read_status(store, "tiny").trainings) == runs
+
+
+def test_later_verdict_replaces_that_of_its_run_and_damage_is_mended(url):  # noqa: F811
+    store, asked = Store(url), a_training(LAST, "needs approval")
+    show_training(store, "tiny", asked)
+    show_training(store, "tiny", replace(asked, decision="promoted", gates=()))
+    assert read_status(store, "tiny").trainings == (replace(asked, decision="promoted"),)
+    store.update(key_of_status("tiny"), lambda current: current.body[:-40])
+    with pytest.raises(UserError, match="arrived damaged"):
+        read_status(store, "tiny")
+    show_training(store, "tiny", asked)
+    assert read_status(store, "tiny").trainings == (asked,)
 
 
 def test_store_that_does_not_answer_takes_seconds_and_says_so(monkeypatch):
