@@ -103,13 +103,17 @@ def _approval(product: Product, version: Champion) -> str:
         return approval(registry.repository, product.name, version.commit)
 
 
-def _mirrored(product: Product, line: str, why: str) -> str:
-    """Bring the champion's mirror in the store up to date, and leave a message; the decision stands without them."""
+def _mirrored(product: Product, line: str, why: str | None = None) -> str:
+    """Bring the champion's mirror and the page up to date, and leave a message where the champion is another one.
+
+    The decision stands without them.
+    """
     try:
         enter_with_store()
         mirror(product)
-        text = f"{line}. {_person()[0]} has decided so: {why}"
-        leave(product, champion_changed(product, f"decision {uuid.uuid4()}", text))
+        if why is not None:
+            text = f"{line}. {_person()[0]} has decided so: {why}"
+            leave(product, champion_changed(product, f"decision {uuid.uuid4()}", text))
     except (TransientError, UserError) as error:
         return f"{line}\nnote: its mirror in the store follows with the next night; {error}"
     return line
