@@ -1,6 +1,7 @@
 """Oracle: each row scored alone by the same engine; the whole night for its shards; sets of keys counted by hand."""
 
 import json
+import re
 import shutil
 import uuid
 from datetime import date
@@ -16,7 +17,7 @@ from test_model_export import TASKS, mixed, random_model
 
 from model.network.store import load_model, save_model
 from model.scoring.export import export_onnx
-from model.scoring.scorer import Scorer
+from model.scoring.scorer import Scorer, TorchScorer
 from tasks.predict import predict, predict_shard
 from tasks.publication import scoring
 from tasks.publication.night import part_name, read_night, run_of, write_night
@@ -36,11 +37,17 @@ AS_OF, SCORED = date(2024, 2, 10), date(2024, 2, 11)
 N_ROWS = 30
 
 
-def product(task="binary", shards=3, url="s3://lamplighter/predictions", threshold=0.5):
+def product(task="binary", shards=3, url="s3://lamplighter/predictions", threshold=0.5, explain=0):
     return a_product(
         columns=KINDS,
         expectations=[],
-        predict={"horizon_days": 1, "shards": shards, "rows_per_shard": 1, "threshold": threshold},
+        predict={
+            "horizon_days": 1,
+            "shards": shards,
+            "rows_per_shard": 1,
+            "threshold": threshold,
+            "explain": explain,
+        },
         target__task=task,
         gates__metric=METRIC[task],
         publish__url=url,
@@ -213,8 +220,53 @@ def test_shard_alone_gives_the_same_bytes_as_the_whole_night(night):
     assert told() == said
 
 
-def test_same_inputs_give_the_same_bytes(night):
+@pytest.mark.parametrize("task", TASKS)
+def test_reasons_are_what_the_torch_network_says_without_the_column(night, models, task):
+    wanted, rows = night(task, explain=2)
+    predict(wanted, AS_OF)
+    assert told()["inputs"]["explain"] == 2
+    model = TorchScorer(models / task / "trained")
+    table = model_inputs.inputs(rows.sort_values("parcel_id"), wanted)
+    scores = model.score(table)
+    answer = scores.argmax(1) if scores.ndim > 1 else None
+
+    def of_answer(found):
+        return found if answer is None else found[np.arange(len(found)), answer]
+
+    moved = {}
+    for name, column in table.items():
+        missing = {"O": None, "M": np.datetime64("NaT"), "f": np.nan}[column.dtype.kind]
+        without = {**table, name: np.full(len(column), missing, column.dtype)}
+        moved[name] = of_answer(scores) - of_answer(model.score(without))
+    strongest = np.sort(np.abs(np.stack(list(moved.values()))), axis=0)[::-1]
+    found = whole_night()
+    for place in (0, 1):
+        for row, text in enumerate(found[f"reason_{place + 1}"]):
+            if pd.isna(text):
+                assert strongest[place, row] < 0.0051
+                continue
+            name, value = re.fullmatch(r"(\w+) \(([+-].*)\)", text).groups()
+            assert float(value) == pytest.approx(moved[name][row], abs=0.0051, rel=0.006)
+            assert abs(float(value)) == pytest.approx(strongest[place, row], abs=0.0101, rel=0.006)
+    assert found["reason_1"].notna().any()
+
+
+def test_night_without_reasons_has_the_name_that_it_had_before_there_were_any(night):
     wanted, _ = night()
+    predict(wanted, AS_OF)
+    assert "explain" not in told()["inputs"]
+    assert not [name for name in whole_night() if name.startswith("reason")]
+
+
+def test_empty_night_has_the_columns_of_its_reasons(night):
+    wanted, _ = night(n_rows=0, explain=1)
+    shutil.rmtree(PATHS.valid)
+    predict(wanted, AS_OF)
+    assert list(whole_night(1).columns)[-2:] == ["probability", "reason_1"]
+
+
+def test_same_inputs_give_the_same_bytes(night):
+    wanted, _ = night(explain=2)
     hashes = []
     for _ in range(2):
         predict(wanted, AS_OF)

@@ -24,7 +24,7 @@ STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP = "use another, and say under source.names which column of the source it is"
-_PREDICTED = re.compile(r"prediction$|probability($|_)")
+_PREDICTED = re.compile(r"prediction$|probability($|_)|reason_\d+$")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,11 @@ class Predict:
     class of least expected cost is predicted. Their mean over the rows is the metric expected_cost. Default: every
     error costs 1."""
 
+    explain: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
+    most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that
+    of the likeliest one. A night then takes as many scorings more as there are columns. 0: none."""
+
     def n_shards(self, n_rows: int) -> int:
         """Return the number of part files of a night of so many rows; a night without rows has one, which is empty."""
         return max(1, min(self.shards, -(-n_rows // self.rows_per_shard)))

@@ -121,6 +121,8 @@ class NightInputs(Record):
     costs: Mapping[str, float | Mapping[str, float]] | None = Field(None, exclude_if=lambda costs: costs is None)
     """What an error costs, by true and predicted class, where the class of least expected cost is predicted; else it is
     absent."""
+    explain: int = Field(0, exclude_if=lambda n_reasons: n_reasons == 0)
+    """How many reasons each row has; absent where it has none."""
     rows_sha256: str | None
     """The SHA-256 of the file of valid rows; null where the day has none."""
     model_sha256: str

@@ -44,6 +44,7 @@ CODE = (
     "model/heads",
     "model/network",
     "model/scoring/engines.py",
+    "model/scoring/reasons.py",
     "model/scoring/scorer.py",
     "model/scoring/trees.py",
     "model/settings.py",
@@ -86,6 +87,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> Night
         shards=n_shards(product, as_of),
         threshold=_recorded(rule, classes),
         costs=product.predict.costs if rule.least_cost else None,
+        explain=product.predict.explain,
         rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
         engine=RecordedEngine(**engine, processor=processor.name()),
@@ -118,12 +120,13 @@ def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFra
 
 def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, folder: Path) -> Part:
     """Write one part file and return its description. Raises UserError for a score that is not finite."""
-    unscored: deque[pd.DataFrame] = deque()
+    unscored: deque[tuple[pd.DataFrame, dict[str, np.ndarray]]] = deque()
 
     def inputs() -> Iterator[dict[str, np.ndarray]]:
         for rows in shard_rows(product, as_of, shard):
-            unscored.append(rows[list(dict.fromkeys([*product.key, product.time]))])
-            yield model_inputs.inputs(rows, product)
+            table = model_inputs.inputs(rows, product)
+            unscored.append((rows[list(dict.fromkeys([*product.key, product.time]))], table))
+            yield table
 
     file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
     with table_writer(file) as write:
@@ -134,9 +137,24 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
                     f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
                 )
             # The scores of the pieces come out in the order in which their rows went in.
-            write(unscored.popleft().assign(**prediction_columns(product, scores, scorer.classes, rule)))
+            rows, table = unscored.popleft()
+            answers = prediction_columns(product, scores, scorer.classes, rule)
+            write(rows.assign(**answers, **reason_columns(product, scorer, table, scores)))
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
+
+
+def reason_columns(
+    product: Product, scorer: "Scorer", table: dict[str, np.ndarray], scores: np.ndarray
+) -> dict[str, ExtensionArray]:
+    """Return the columns with each row's reasons; none where `predict.explain` asks for none."""
+    if not product.predict.explain:
+        return {}
+    from model.scoring.reasons import reasons
+
+    are_shares = head_of(product.target.task).has_probabilities
+    found = reasons(scorer, table, scores, product.predict.explain, are_shares=are_shares)
+    return {name: pd.array(texts, dtype="str") for name, texts in found.items()}
 
 
 def n_shards(product: Product, as_of: date, paths: Paths | None = None) -> int:
