@@ -68,9 +68,10 @@ def _tell_stopped(context: Context, reason: str) -> None:
         product = params.load(ROOT / params.PARAMS_FILE).product(name)
         as_of = run_date(context["params"]["as_of"], dag_run, product.time_zone).as_of
         backfill = backfill_of(dag_run.conf, dag_run)
-        times = getattr(dag_run, "clear_number", 0) or 0  # cleared by a person, it may stop anew
-        about = f"backfill {backfill.number}" if backfill else f"{kind} {dag_run.run_id}"
+        # A run that a person has cleared may stop anew; a backfill itself clears the runs of dates that have failed.
+        anew = f", cleared {dag_run.clear_number} times" if getattr(dag_run, "clear_number", 0) else ""
+        about = f"backfill {backfill.number}" if backfill else f"{kind} {dag_run.run_id}{anew}"
         work = f"the {WORK[kind]} of {as_of}"
-        tell(product, stopped(product, work, f"{about}, {times}" if times else about, reason, link_of(context)))
+        tell(product, stopped(product, work, about, reason, link_of(context)))
     except Exception as error:
         print(f"no message could be made of the failure: {type(error).__name__}", flush=True)

@@ -16,7 +16,9 @@ from test_publish import make_night, tiny, url  # noqa: F401 (url is a fixture)
 import tasks.promote as door
 from model.evaluation.paired import Difference
 from tasks.commands import versions as commands
+from tasks.monitoring.messages.contracts import Outgoing
 from tasks.monitoring.status import read_status
+from tasks.publication.manifests import read_checked
 from tasks.publication.object_store import Store
 from tasks.publish import publish
 from tasks.runs.experiments import Run, experiments
@@ -393,3 +395,19 @@ def test_page_shows_versions_as_people_have_left_them(url, origin):  # noqa: F81
     assert shown()[0] == {"v1.0.0": "champion", "v2.0.0": "banned"}
     version = read_status(Store(url), "tiny").versions[1]
     assert (version.person, version.reason, version.trained_until) == ("Grace", "leaked rows", LATER)
+
+
+def test_rollback_leaves_a_message_with_its_reason_and_figures(url, origin, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(commands, "enter_with_store", dict)  # the store of the tests is there
+    product = tiny(url)
+    first = promote(experiment(origin, DAY, "one"), None, "approved by the gates: auc 0.8")
+    promote(experiment(origin, LATER, "two"), first, as_of=LATER)
+    line = commands.roll_back(product, "v1.0.0", "late on holidays")
+    assert "note:" not in line
+    store = Store(url)
+    [kept] = [read_checked(store, key, Outgoing)[0] for key in store.list("tiny/_messages/")]
+    assert kept.message.kind == "champion-changed"
+    assert kept.message.text.startswith(line)
+    assert "late on holidays" in kept.message.text
+    assert "approved by the gates: auc 0.8" in kept.message.text
+    assert kept.deliveries == {}, "whoever watches sends it"

@@ -165,7 +165,9 @@ def test_shards_that_fail_together_tell_one_reason(failing, hook):  # noqa: F811
 def test_backfill_that_cannot_go_on_is_told_once(failing, hook):  # noqa: F811
     conf = {"backfill": {"number": 7, "until": "2024-02-20"}}
     for day in range(10):
-        tell_failure(failing(TransientError("no answer"), run_id=f"backfill-{day}", run_type="backfill", conf=conf))
+        tell_failure(
+            failing(TransientError("no answer"), run_id=f"{day}", run_type="backfill", conf=conf, clear_number=day % 2)
+        )
     assert [body["about"] for body in hook.bodies] == ["backfill 7"]
 
 
