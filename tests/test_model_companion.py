@@ -21,7 +21,8 @@ from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend
 from model.training.boosting import as_arrays, fit_trees
-from model.training.companion import fit_line, fold_numbers
+from model.training.closed_forms import fit_line
+from model.training.companion import fold_numbers
 from model.training.fit import LabelledRows
 from model.training.train import train, train_again, train_by_folds
 

@@ -69,18 +69,20 @@ def test_the_linear_model_is_ridge_regression_on_tf_idf(weighted):
     weigh = np.random.default_rng(0).random(len(y)) * 2 if weighted else np.ones(len(y))
     features = fitted(table)
     encoded, n_subwords = features.encode(table), features.sizes.n_subwords
-    wide, outputs = Wide(n_subwords, 3), np.eye(3)[y]
+    n_groups = features.sizes.n_letter_groups
+    wide, outputs = Wide(n_subwords, 3, n_groups), np.eye(3)[y]
     fit_wide(wide, [encoded], outputs, penalty=0.5, scale=8.0, row_weights=weigh if weighted else None)
-    counts = np.zeros((len(y), 2 * n_subwords))
+    counts = np.zeros((len(y), 2 * n_subwords + n_groups))
     for row in range(len(y)):
         at = slice(encoded["bag_offsets"][row], encoded["bag_offsets"][row + 1])
         counts[row, encoded["bag"][at]] = encoded["bag_weights"][at]
     rarity = np.log((1 + len(y)) / (1 + (counts > 0).sum(0))) + 1
     rows = counts * rarity
-    for field in (rows[:, :n_subwords], rows[:, n_subwords:]):
-        field /= np.linalg.norm(field, axis=1, keepdims=True) * 2**0.5
+    for field in (rows[:, :n_subwords], rows[:, n_subwords : 2 * n_subwords], rows[:, 2 * n_subwords :]):
+        field /= np.linalg.norm(field, axis=1, keepdims=True) * 3**0.5
+    rows = rows[:, rows.any(axis=0)]  # what no row has gets no weight
     centred, wanted = (part - np.average(part, axis=0, weights=weigh) for part in (rows, outputs))
-    squares = centred.T @ (weigh[:, None] * centred) + 0.5 * np.eye(2 * n_subwords)
+    squares = centred.T @ (weigh[:, None] * centred) + 0.5 * np.eye(rows.shape[1])
     weights = np.linalg.solve(squares, centred.T @ (weigh[:, None] * wanted))
     batch = {name: torch.from_numpy(column) for name, column in collate(encoded, np.arange(len(y)), 0).items()}
     got = wide(batch["bag"], batch["bag_weights"]).numpy()

@@ -22,6 +22,8 @@ class Sizes:
     """Subword vocabulary; 1 (for [CLS] alone) without text."""
     max_tokens: int
     """Text tokens per window at most."""
+    n_letter_groups: int = 0
+    """Numbers of groups of letters; 0 where bags hold none."""
     cls_id: int = 0
     """Subword id of [CLS]."""
     sep_id: int = 0

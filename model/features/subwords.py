@@ -3,13 +3,15 @@
 Holds rows as ragged arrays (ids end to end, plus offsets), so that nothing is padded before a batch is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from model.features.letters import N_SLOTS, letter_groups
 
 BERT = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"pad": "<pad>", "unknown": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
@@ -136,19 +138,26 @@ def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.nd
     return kept[row] // of[:, None] + (turn < left_over[row])
 
 
-def bags(columns: list[Pieces], max_tokens: int, n_subwords: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bags(
+    columns: list[Pieces], max_tokens: int, n_subwords: int, texts: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the different subwords of every row with 1 + log of their number, and where each row's begin.
 
     The beginnings, what `join` keeps for one window, are a field of their own beside the whole: that is where a text
-    says what it is about. Its subwords have their id + n_subwords.
-    Shapes: returns ids int32 and weights float32 [sum of sizes], offsets int64 [n + 1].
+    says what it is about. Its subwords have their id + n_subwords. The groups of letters of `texts` are a third, from
+    2 * n_subwords on.
+    Shapes: texts object [n] each; returns ids int32 and weights float32 [sum of sizes], offsets int64 [n + 1].
     """
-    n, n_ids = len(columns[0].lengths), 2 * n_subwords
+    n, n_ids = len(columns[0].lengths), 2 * n_subwords + (N_SLOTS if texts else 0)
     row = np.concatenate([np.repeat(np.arange(n), column.lengths) for column in columns])
     whole = row * n_ids + np.concatenate([column.ids for column in columns])
     kept = _kept(columns, max_tokens)
     leads = [column.positions < np.repeat(keep, column.lengths) for column, keep in zip(columns, kept.T, strict=True)]
-    slots, counts = np.unique(np.r_[whole, whole[np.concatenate(leads)] + n_subwords], return_counts=True)
+    parts = [whole, whole[np.concatenate(leads)] + n_subwords]
+    for text in texts:
+        rows, groups = letter_groups(text)
+        parts.append(rows * n_ids + 2 * n_subwords + groups)
+    slots, counts = np.unique(np.concatenate(parts), return_counts=True)
     offsets = np.searchsorted(slots, np.arange(n + 1) * n_ids)
     return (slots % n_ids).astype(np.int32), (1 + np.log(counts)).astype(np.float32), offsets.astype(np.int64)
 

@@ -26,6 +26,8 @@ class Shape:
     """Steps from a root to the deepest leaf."""
     n_encoded: int = 1
     """Numbers that stand for a category before the trees."""
+    n_letter_groups: int = 0
+    """Numbers of groups of letters, where the line reads these; 0 where it reads what the subwords say."""
     n_rounds: int = 0
     """Rounds of boosting, as chosen on rows that the trees were not fitted to."""
     strength: float = 0.0

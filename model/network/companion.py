@@ -19,6 +19,7 @@ from model.features.encoded import Sizes
 from model.features.kinds import CATEGORY, NUMBER, TIME
 from model.features.kinds.modules.time import TREND, TimeEncoding
 from model.network.blend import PARTS, TREE_LOGITS, Shape
+from model.network.wide import weighted_sum
 
 
 class Columns(nn.Module):
@@ -102,21 +103,29 @@ def _by_row(batch: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 class Line(nn.Module):
-    """A linear model: a weight for each slot of a category, and for each number."""
+    """A linear model: a weight for each slot of a category, for each number, and for each group of letters."""
 
     by_slot: Tensor
+    by_letters: Tensor
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, n_slots: int, n_plain: int, n_outputs: int) -> None:
+    def __init__(self, n_slots: int, n_plain: int, n_outputs: int, n_letter_groups: int = 0) -> None:
         super().__init__()
+        self.n_letter_groups = n_letter_groups
+        if n_letter_groups:
+            self.register_buffer("by_letters", torch.zeros(n_letter_groups, n_outputs))
         self.register_buffer("by_slot", torch.zeros(n_slots, n_outputs))
         self.register_buffer("weight", torch.zeros(n_plain, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
 
-    def forward(self, slots: Tensor | None, numbers: Tensor | None) -> Tensor:
-        """Shapes: int64 [b, c], [b, k] -> [b, o]."""
+    def forward(
+        self, slots: Tensor | None, numbers: Tensor | None, letters: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Shapes: int64 [b, c], [b, k]; letters as of `Wide.letters` -> [b, o]."""
         logits = self.bias
+        if letters is not None:
+            logits = logits + weighted_sum(self.by_letters, *letters)
         if slots is not None:
             logits = logits + self.by_slot[slots].sum(1)
         if numbers is not None:
@@ -175,7 +184,7 @@ class Companion(nn.Module):
         super().__init__()
         self.shape = shape
         self.columns = Columns(sizes, n_outputs, shape.n_encoded, reads_text=reads_text)
-        self.line = Line(self.columns.n_slots, self.columns.n_plain, n_outputs)
+        self.line = Line(self.columns.n_slots, self.columns.n_plain, n_outputs, shape.n_letter_groups)
         self.trees = Trees(shape, n_outputs) if shape.n_trees else None
         self.register_buffer("mix", torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
@@ -185,12 +194,14 @@ class Companion(nn.Module):
         used = tuple(part for part, weight in zip(PARTS, weights, strict=True) if weight)
         self.shape = replace(self.shape, parts=used)
 
-    def line_logits(self, batch: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
-        """Return what the line says, which reads what the subwords say. Shapes: [b, o] -> [b, o]."""
+    def line_logits(
+        self, batch: Mapping[str, Tensor], logits: Tensor | None, letters: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return what the line says, which reads what the subwords say, or `letters`. Shapes: [b, o] -> [b, o]."""
         columns = self.columns
         slots = columns.slots(batch) if columns.n_categories else None
         numbers = columns.standardised(columns.plain(batch, logits)) if columns.n_plain else None
-        return self.line(slots, numbers)
+        return self.line(slots, numbers, letters)
 
     def tree_logits(self, batch: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
         """Return what the trees say, which read what the subwords say. Shapes: [b, o] -> [b, o]."""

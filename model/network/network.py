@@ -66,7 +66,7 @@ class Network(nn.Module):
         self.encoder = Encoder(settings, norm_epsilon)
         self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
         is_wide = target and sizes.n_texts and settings.wide_tokens
-        self.wide = Wide(sizes.n_subwords, target.n_outputs) if target and is_wide else None
+        self.wide = Wide(sizes.n_subwords, target.n_outputs, sizes.n_letter_groups) if target and is_wide else None
         self.companion: Companion | None = None
         if target and companion:
             self.companion = Companion(sizes, target.n_outputs, companion, reads_text=self.wide is not None)
@@ -147,11 +147,17 @@ class Network(nn.Module):
         said_by: dict[str, Callable[[], Tensor | None]] = {
             DEEP: lambda: self.deep(batch).float(),
             TEXT: lambda: text,
-            LINE: lambda: None if companion is None else companion.line_logits(batch, text),
+            LINE: lambda: None if companion is None else companion.line_logits(batch, text, self._letters(batch)),
             TREES: lambda: None if companion is None else companion.tree_logits(batch, text),
         }
         logits = {name: said_by[name]() for name in names}
         return {name: each for name, each in logits.items() if each is not None}
+
+    def _letters(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return what the line reads of letters, if it does: as of `Wide.letters`."""
+        if self.wide is None or self.companion is None or not self.companion.line.n_letter_groups:
+            return None
+        return self.wide.letters(batch["bag"], batch["bag_weights"])
 
     def alone(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
         """Return the logits of one part of the blend, and of the context as it is for that part. Shapes: [b, o]."""

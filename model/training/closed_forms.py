@@ -1,8 +1,9 @@
-"""Fits to the optimum, once the encoder is trained: head of a probe, linear model of subwords, context.
+"""Fits to the optimum, once the encoder is trained: head of a probe, linear models of subwords and columns, context.
 
 Shape legend: n rows, d width, o outputs, k context columns, g contexts.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from model.features.encoded import Encoded
+from model.heads.base import Head
 from model.network.context import Context
-from model.network.network import Head
-from model.network.wide import N_FIELDS, Wide
+from model.network.network import Head as NetworkHead
+from model.network.wide import Wide
+from model.training.boosting import LOGIT_OF_NONE
 from model.training.optimum import minimise
 
 TANH_INPUT_RMS = 0.25
@@ -22,7 +25,9 @@ PRIOR_WEIGHT = 10.0
 """Weight of a row of length 1 against the ridge penalty on the weights of the head, where nothing chooses another."""
 
 
-def fit_probe(head: Head, pooled: Tensor, loss: Callable[[Tensor], Tensor], strength: float = PRIOR_WEIGHT) -> None:
+def fit_probe(
+    head: NetworkHead, pooled: Tensor, loss: Callable[[Tensor], Tensor], strength: float = PRIOR_WEIGHT
+) -> None:
     """Fit `head` by a loss of its logits: its first map only scales, its second is a regression with a ridge penalty.
 
     `strength` is the weight of a row of length 1 against that penalty.
@@ -106,20 +111,84 @@ def wide_out_of_fold(
 def unit_bags(wide: Wide, parts: Sequence[Encoded]) -> tuple[Any, np.ndarray]:
     """Return the bags of all rows as vectors of one length, a sparse matrix, and the rarity of each subword."""
     from scipy import sparse
+
+    n_rows = sum(map(len, parts))
+    n_with = sum(np.bincount(part["bag"], minlength=len(wide.rarity)) for part in parts)
+    rarity = np.where(n_with > 0, np.log((1 + n_rows) / (1 + n_with)) + 1, 0.0)
+    fields = _unit_fields(wide, parts, rarity)
+    return sparse.hstack(fields, format="csr") / len(fields) ** 0.5, rarity
+
+
+def units_of(wide: Wide, parts: Sequence[Encoded]) -> list[Any]:
+    """Return the fields of the bags of all rows, each of length 1, by the rarity that was fitted.
+
+    Shapes: sparse float64 [n, ids of the field] each.
+    """
+    return _unit_fields(wide, parts, wide.rarity.double().cpu().numpy())
+
+
+def _unit_fields(wide: Wide, parts: Sequence[Encoded], rarity: np.ndarray) -> list[Any]:
+    from scipy import sparse
     from sklearn.preprocessing import normalize
 
-    n_ids, n_rows = len(wide.rarity), sum(map(len, parts))
+    n_ids = len(rarity)
     rows = sparse.vstack([sparse.csr_matrix(bags_of_subwords(part), shape=(len(part), n_ids)) for part in parts])
-    n_with = sum(np.bincount(part["bag"], minlength=n_ids) for part in parts)
-    rarity = np.where(n_with > 0, np.log((1 + n_rows) / (1 + n_with)) + 1, 0.0)
     columns = (rows @ sparse.diags_array(rarity)).tocsc()
-    fields = [normalize(field.tocsr()) for field in (columns[:, : wide.n_subwords], columns[:, wide.n_subwords :])]
-    return sparse.hstack(fields, format="csr") / N_FIELDS**0.5, rarity
+    bounds = [*wide.starts, len(rarity)]
+    return [normalize(columns[:, start:end].tocsr()) for start, end in itertools.pairwise(bounds)]
 
 
 def bags_of_subwords(part: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, subwords and offsets of the bags of a part."""
     return part["bag_weights"].astype(np.float64), part["bag"], part["bag_offsets"]
+
+
+def fit_line(
+    head: Head, inputs: Any, y: np.ndarray, n_outputs: int, strength: float, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights and bias of a regression with a ridge penalty, logistic where labels are classes.
+
+    Shapes: inputs sparse [n, k]; y [n] or [n, o]; returns float64 [k, o], [o].
+    """
+    from scipy import sparse
+
+    inputs = sparse.csr_matrix(inputs)
+    # What no row has gets no weight; of groups of letters that is most.
+    used = np.unique(inputs.indices)
+    full, inputs = np.zeros((inputs.shape[1], n_outputs)), inputs[:, used]
+    full[used], bias = _fit_used(head, inputs, y, n_outputs, strength, weights)
+    return full, bias
+
+
+def _fit_used(
+    head: Head, inputs: Any, y: np.ndarray, n_outputs: int, strength: float, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Do what `fit_line` does, of inputs that rows have."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    weight, bias = np.zeros((inputs.shape[1], n_outputs)), np.zeros(n_outputs)
+    if not head.has_classes:
+        ridge = Ridge(alpha=strength, solver="lsqr", tol=1e-6).fit(inputs, y.reshape(len(y), -1), weights)
+        return ridge.coef_.reshape(n_outputs, -1).T, ridge.intercept_.reshape(-1)
+    columns = [y] if y.ndim == 1 else list(y.T)
+    is_of_several = len(columns) == 1 and n_outputs > 1
+    if is_of_several:
+        bias -= LOGIT_OF_NONE  # of a class that these rows do not hold
+    for at, column in enumerate(columns):
+        known = np.unique(column.astype(np.int64))
+        if len(known) == 1:
+            bias[known[0] if is_of_several else at] = LOGIT_OF_NONE if is_of_several or known[0] else -LOGIT_OF_NONE
+            continue
+        model = LogisticRegression(C=1 / strength, max_iter=300, tol=1e-3)
+        model.fit(inputs, column.astype(np.int64), sample_weight=weights)
+        found, start = model.coef_.T, model.intercept_
+        if is_of_several:
+            if len(known) == 2:
+                found, start = np.hstack([-found / 2, found / 2]), np.r_[-start / 2, start / 2]
+            weight[:, known], bias[known] = found, start
+        else:
+            weight[:, at], bias[at] = found[:, 0], start[0]
+    return weight, bias
 
 
 def fit_mix(wide: Wide, deep: Tensor, flat: Tensor, loss: Callable[[Tensor], Tensor], prior: float = 1.0) -> None:

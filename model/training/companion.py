@@ -19,11 +19,12 @@ from torch import Tensor
 from model.features.encoded import Encoded
 from model.features.fitting import chosen_rows
 from model.features.kinds import CATEGORY, CONTEXT, NUMBER, TIME
-from model.heads.base import Head
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
-from model.training.boosting import LOGIT_OF_NONE, Boosted, as_arrays, choose_rounds, fit_trees
+from model.network.wide import Wide
+from model.training.boosting import Boosted, as_arrays, choose_rounds, fit_trees
+from model.training.closed_forms import fit_line, units_of
 from model.training.columns import N_FOLDS, Inputs, fit_columns, read_columns
 from model.training.loss import Loss
 
@@ -35,6 +36,9 @@ MAX_ENCODED_OUTPUTS = 20
 """A category is a number for each output: how often its rows have it. Of more outputs it is its place by frequency."""
 FOLDED_LABELS = 40_000
 """Rows, times outputs, of which the rows of all folds together are at most so many, unless there are but two."""
+MAX_LETTERED = 3_000_000
+"""Groups of letters, times outputs, up to which the line reads these beside the columns. It then tells more of few
+rows than with what the linear model of subwords says, and takes longer."""
 STRENGTHS = (0.03, 0.3, 3.0, 30.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
 CHUNK_ROWS = 8192
@@ -52,6 +56,8 @@ class Rows:
     """float32 [n, o]: what the linear model of subwords says."""
     labels: Tensor
     """As of `Head.loss_labels`."""
+    letters: Any | None = None
+    """Sparse float64 [n, groups]: what groups of letters count (see `Wide.letters`), where the line reads them."""
     weights: np.ndarray | None = None
     """float64 [n]: what each weighs."""
 
@@ -64,6 +70,7 @@ class Rows:
             batch={name: array[at] for name, array in self.batch.items()},
             text=None if self.text is None else self.text[at],
             labels=self.labels[at],
+            letters=None if self.letters is None else self.letters[chosen],
             weights=None if self.weights is None else self.weights[chosen],
         )
 
@@ -74,8 +81,25 @@ def can_have_companion(network: Network) -> bool:
     return network.target.head.has_companion and any(network.sizes.of(kind) for kind in (CATEGORY, NUMBER, TIME))
 
 
-def rows_of(parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weights: np.ndarray | None) -> Rows:
-    """Return the rows of encoded parts, or of more than MAX_ROWS a sample. Shapes: text [n, o]; labels [n, ...]."""
+def read_letters(network: Network, parts: Sequence[Encoded]) -> Wide | None:
+    """Return what says how groups of letters count, where the line reads them: if that does not take long."""
+    wide, companion = network.wide, network.companion
+    if wide is None or not wide.n_letter_groups:
+        return None
+    if companion is not None:
+        return wide if companion.line.n_letter_groups else None
+    assert network.target is not None
+    n_groups = sum(int((part["bag"] >= wide.starts[-1]).sum()) for part in parts)
+    return wide if n_groups * network.target.n_outputs <= MAX_LETTERED else None
+
+
+def rows_of(
+    parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weights: np.ndarray | None, wide: Wide | None = None
+) -> Rows:
+    """Return the rows of encoded parts, or of more than MAX_ROWS a sample; with letters, if `wide` is given.
+
+    Shapes: text [n, o]; labels [n, ...].
+    """
     chosen = chosen_rows(len(labels), MAX_ROWS)
     starts = np.cumsum([0, *map(len, parts)])
     inside = [chosen[(chosen >= start) & (chosen < end)] - start for start, end in itertools.pairwise(starts)]
@@ -88,6 +112,7 @@ def rows_of(parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weigh
         },
         text=None if text is None else text[at],
         labels=labels[at],
+        letters=None if wide is None else units_of(wide, parts)[-1][chosen],
         weights=None if weights is None else weights[chosen],
     )
 
@@ -105,14 +130,24 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     columns = fit.columns()
     inputs = fit.fit_columns(columns, rows)
     arrays = as_arrays(fit.trees(rows, inputs, shape.n_rounds))
-    shape = replace(shape, n_encoded=fit.n_encoded, n_nodes=arrays.n_nodes, n_trees=arrays.n_trees, depth=arrays.depth)
+    shape = replace(
+        shape,
+        n_encoded=fit.n_encoded,
+        n_letter_groups=0 if rows.letters is None else rows.letters.shape[1],
+        n_nodes=arrays.n_nodes,
+        n_trees=arrays.n_trees,
+        depth=arrays.depth,
+    )
     companion = Companion(network.sizes, network.target.n_outputs, shape, reads_text=network.wide is not None)
     companion.columns.load_state_dict(columns.state_dict())
     if companion.trees is not None:
         companion.trees.load_state_dict(arrays.tensors)
     weight, bias = fit.line(rows, inputs, shape.strength)
-    companion.line.by_slot.copy_(torch.from_numpy(weight[: columns.n_slots]))
-    companion.line.weight.copy_(torch.from_numpy(weight[columns.n_slots :]))
+    n_slots, n_columns = columns.n_slots, columns.n_slots + columns.n_plain
+    companion.line.by_slot.copy_(torch.from_numpy(weight[:n_slots]))
+    companion.line.weight.copy_(torch.from_numpy(weight[n_slots:n_columns]))
+    if companion.line.n_letter_groups:
+        companion.line.by_letters.copy_(torch.from_numpy(weight[n_columns:]))
     companion.line.bias.copy_(torch.from_numpy(bias))
     if before is not None:
         companion.mix.copy_(before.mix)
@@ -167,7 +202,7 @@ class _Fit:
     def fit_columns(self, columns: Columns, rows: Rows) -> Inputs:
         """Fit columns to rows and return what is read of these."""
         outputs = self.head.outputs(rows.labels, self.target.n_outputs).numpy()
-        return fit_columns(columns, rows.batch, rows.text, outputs, self.seed)
+        return _with_letters(fit_columns(columns, rows.batch, rows.text, outputs, self.seed), rows)
 
     def choose(self, later: Rows | None) -> tuple[Shape, Unseen]:
         """Return rounds and strength of least loss on rows that trees and line were not fitted to, and their logits."""
@@ -236,7 +271,7 @@ class _Fit:
             learnt=learnt,
             learnt_inputs=self.fit_columns(columns, learnt),
             judged=judged,
-            judged_inputs=read_columns(columns, judged.batch, judged.text),
+            judged_inputs=_with_letters(read_columns(columns, judged.batch, judged.text), judged),
         )
 
     def trees(self, rows: Rows, inputs: Inputs, n_rounds: int, before: Boosted | None = None) -> Boosted:
@@ -254,6 +289,22 @@ class _Fit:
         return float(Loss(target=self.target)(torch.from_numpy(answers), judged.labels, weights))
 
 
+def _with_letters(inputs: Inputs, rows: Rows) -> Inputs:
+    """Return the inputs with the letters of the rows, if there are such, in what the line reads.
+
+    They take the place of what the linear model of subwords says, whose column stays empty: where that is added, few
+    rows give all weight to it.
+    """
+    from scipy import sparse
+
+    if rows.letters is None or rows.text is None:
+        return inputs
+    n_logits = rows.text.shape[1]
+    columns = inputs.line[:, : inputs.line.shape[1] - n_logits]
+    empty = sparse.csr_matrix((len(rows), n_logits))
+    return replace(inputs, line=sparse.hstack([columns, empty, rows.letters], format="csr"))
+
+
 def n_folds_of(n_rows: int, n_outputs: int) -> int:
     """Return the parts that rows are cut into to judge by: fewer where fits to them take longer.
 
@@ -268,45 +319,14 @@ def fold_numbers(n_rows: int, n_folds: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(n_rows) % n_folds
 
 
-def fit_line(
-    head: Head, inputs: Any, y: np.ndarray, n_outputs: int, strength: float, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights and bias of a regression with a ridge penalty, logistic where labels are classes.
-
-    Shapes: inputs sparse [n, k]; y [n] or [n, o]; returns float64 [k, o], [o].
-    """
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    weight, bias = np.zeros((inputs.shape[1], n_outputs)), np.zeros(n_outputs)
-    if not head.has_classes:
-        ridge = Ridge(alpha=strength, solver="lsqr", tol=1e-6).fit(inputs, y.reshape(len(y), -1), weights)
-        return ridge.coef_.reshape(n_outputs, -1).T, ridge.intercept_.reshape(-1)
-    columns = [y] if y.ndim == 1 else list(y.T)
-    is_of_several = len(columns) == 1 and n_outputs > 1
-    if is_of_several:
-        bias -= LOGIT_OF_NONE  # of a class that these rows do not hold
-    for at, column in enumerate(columns):
-        known = np.unique(column.astype(np.int64))
-        if len(known) == 1:
-            bias[known[0] if is_of_several else at] = LOGIT_OF_NONE if is_of_several or known[0] else -LOGIT_OF_NONE
-            continue
-        model = LogisticRegression(C=1 / strength, max_iter=300, tol=1e-3)
-        model.fit(inputs, column.astype(np.int64), sample_weight=weights)
-        found, start = model.coef_.T, model.intercept_
-        if is_of_several:
-            if len(known) == 2:
-                found, start = np.hstack([-found / 2, found / 2]), np.r_[-start / 2, start / 2]
-            weight[:, known], bias[known] = found, start
-        else:
-            weight[:, at], bias[at] = found[:, 0], start[0]
-    return weight, bias
-
-
 @torch.no_grad()
 def said_by(companion: Companion, rows: Rows) -> dict[str, Tensor]:
     """Return what each part beside the encoder says of rows, by its name. Shapes: float32 [n, o] each."""
     cut = [rows[part] for part in np.array_split(np.arange(len(rows)), range(CHUNK_ROWS, len(rows), CHUNK_ROWS))]
     answers = {LINE: torch.cat([companion.line_logits(part.batch, part.text) for part in cut])}
+    if companion.line.n_letter_groups:
+        assert rows.letters is not None
+        answers[LINE] = answers[LINE] + torch.from_numpy(rows.letters @ companion.line.by_letters.numpy()).float()
     if rows.text is not None:
         answers[TEXT] = rows.text
     if companion.trees is not None:

@@ -27,6 +27,7 @@ from model.training.companion import (
     Unseen,
     can_have_companion,
     fit_companion,
+    read_letters,
     rows_of,
     said_by,
 )
@@ -163,7 +164,7 @@ class Fit:
         if self.network.wide is not None:
             n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
             text = wide_out_of_fold(self.network.wide, self.parts, *self._ridge(), n_folds, self.settings.seed)
-        rows = rows_of(self.parts, text, self.labels, weights)
+        rows = rows_of(self.parts, text, self.labels, weights, read_letters(self.network, self.parts))
         later = None
         if validation is not None and validation.n_later_days is not None:
             later = self._unseen(validation)
@@ -231,7 +232,9 @@ class Fit:
                 encoded,
                 self.settings.batch_tokens,
             )
-        return rows_of([encoded], text, loss_labels(self.target, validation.y), None)
+        return rows_of(
+            [encoded], text, loss_labels(self.target, validation.y), None, read_letters(self.network, self.parts)
+        )
 
     def _companion_weights(self) -> np.ndarray | None:
         """Return what each row weighs by its age and its class. Shapes: float64 [n]."""

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import TEXT
 from model.features.kinds.base import Arrays, Input, Json, Kind
+from model.features.letters import N_SLOTS
 from model.features.ragged import padded, taken_positions
 from model.features.subwords import bags, join, load_tokenizer, special_ids, tokenise, train_tokenizer
 
@@ -30,6 +31,8 @@ class Reading:
     """Windows per row at most."""
     wide_tokens: int = 0
     """Tokens of each text that go into a row's bag; 0 for no bags."""
+    letters: bool = False
+    """Whether groups of letters go into it too."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,12 @@ class Text(Kind[None]):
         """Load the tokenizer that is given, or train one on the texts of all rows."""
         if not names:
             return cls({}, Reading(max_tokens=rows.max_tokens))
-        reading = Reading(max_tokens=rows.max_tokens, max_windows=rows.max_windows, wide_tokens=rows.wide_tokens)
+        reading = Reading(
+            max_tokens=rows.max_tokens,
+            max_windows=rows.max_windows,
+            wide_tokens=rows.wide_tokens,
+            letters=rows.wide_tokens > 0,
+        )
         if rows.tokenizer is not None:
             return cls(dict.fromkeys(names), reading, load_tokenizer(rows.tokenizer))
         texts = (text for name in names for piece in rows for text in piece[name] if text)
@@ -86,7 +94,8 @@ class Text(Kind[None]):
             arrays["window_offsets"] = window_offsets
         if limits.wide_tokens:
             bagged = [column.beginning(max(limits.max_tokens, limits.wide_tokens)) for column in pieces]
-            parts = bags(bagged, limits.max_tokens, self.tokenizer.get_vocab_size())
+            texts = columns if limits.letters else []
+            parts = bags(bagged, limits.max_tokens, self.tokenizer.get_vocab_size(), texts)
             arrays |= zip(("bag", "bag_weights", "bag_offsets"), parts, strict=True)
         return arrays
 
@@ -99,9 +108,10 @@ class Text(Kind[None]):
         """Read back limits and tokenizer."""
         reading = Reading(
             max_tokens=content["max_tokens"],
-            # Older models have neither windows nor the linear model of subwords.
+            # Older models have neither windows nor the linear model of subwords, or one that reads no letters.
             max_windows=content.get("max_windows", 1),
             wide_tokens=content.get("wide_tokens", 0),
+            letters=content.get("letters", False),
         )
         return cls(dict.fromkeys(names), reading, load_tokenizer(folder / "tokenizer.json") if names else None)
 
@@ -118,6 +128,7 @@ class Text(Kind[None]):
         ids = special_ids(self.tokenizer)
         return {
             "n_subwords": self.tokenizer.get_vocab_size(),
+            "n_letter_groups": N_SLOTS if self.reading.letters else 0,
             "max_tokens": self.reading.max_tokens,
             **{f"{name}_id": ids[name] for name in ("cls", "sep", "pad", "mask")},
         }
