@@ -9,7 +9,7 @@ import argparse
 import os
 
 from benchmarks.breadth import lines, measure, report, tables
-from benchmarks.breadth.schedule import AUTOGLUON, OURS, TUNED
+from benchmarks.breadth.schedule import AUTOGLUON, OURS, RUNGS, TUNED
 from benchmarks.breadth.sets import UNSEEN
 from benchmarks.page import write_page
 from benchmarks.report import show, write
@@ -24,6 +24,7 @@ def main() -> None:
     names = (OURS, *TUNED, *AUTOGLUON)
     parser.add_argument("--only", action="append", choices=names, help="a competitor; may be given several times")
     parser.add_argument("--without-export", action="store_true", help="leave out the time of ours to export and score")
+    parser.add_argument("--most-seconds", type=int, default=RUNGS[-1], help="what a peer gets at most")
     parser.add_argument("--page", action="store_true", help="measure nothing; write the page")
     given = parser.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -37,7 +38,7 @@ def main() -> None:
         write(result)
         write_page()
     else:
-        measure(sets, given.splits, tuple(given.only or names), not given.without_export)
+        measure(sets, given.splits, tuple(given.only or names), not given.without_export, given.most_seconds)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class Schedule:
     """Of OURS, TUNED and AUTOGLUON; the own baseline is measured with ours."""
     exports: bool = True
     """Whether ours is exported on split 0, to be timed."""
+    most_seconds: int = RUNGS[-1]
+    """What a peer gets at most, also where ours took longer."""
 
     def __post_init__(self) -> None:
         self.machine = _machine()
@@ -77,6 +79,8 @@ class Schedule:
         wanted = self.seconds(one, split)
         if competitor in AUTOGLUON:
             wanted = max(wanted, LEAST_AUTOGLUON)
+        if competitor != OURS:
+            wanted = min(wanted, self.most_seconds)
         return Job(one=one, split=split, competitor=competitor, rung=rung_of(wanted))
 
     def seconds(self, one: Set, split: int) -> float:

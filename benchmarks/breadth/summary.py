@@ -60,12 +60,12 @@ class Measured:
         found = {peer: each.mean() for peer in PEERS if len(each := self.differences(peer))}
         return min(found, key=lambda peer: found[peer]) if found else None
 
-    def ranks(self) -> dict[str, float] | None:
-        """Return the rank of each competitor's mean, 1 for the best; None before all have been measured on a split."""
-        shared = set.intersection(*(set(self.lines[name]) for name in (OURS, *PEERS)))
+    def ranks(self, competitors: Sequence[str]) -> dict[str, float] | None:
+        """Return the rank of each one's mean, 1 for the best; None before all have been measured on a split."""
+        shared = set.intersection(*(set(self.lines[name]) for name in competitors))
         if not shared:
             return None
-        means = {name: np.mean([self.lines[name][split].value for split in shared]) for name in (OURS, *PEERS)}
+        means = {name: np.mean([self.lines[name][split].value for split in shared]) for name in competitors}
         ranks = rankdata([-self.sign * mean for mean in means.values()])
         return dict(zip(means, map(float, ranks), strict=True))
 
@@ -153,7 +153,9 @@ def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any
 
 
 def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
-    ranks = [found for each in group if (found := each.ranks())]
+    # A peer that has been measured on no set yet must not hide the ranks of the others.
+    competitors = [name for name in (OURS, *PEERS) if any(each.lines[name] for each in group)]
+    ranks = [found for each in group if (found := each.ranks(competitors))]
     if not ranks:
         return None
     means = {competitor: round(float(np.mean([each[competitor] for each in ranks])), 2) for competitor in ranks[0]}
@@ -186,8 +188,9 @@ def _cost(each: Measured) -> dict[str, Any]:
 def _targets(groups: dict[str, list[Measured]]) -> list[Target]:
     ranks = {name: _mean_ranks(name, group) for name, group in groups.items()}
     every, targets = groups["all"], []
-    if found := ranks["all"]:
-        order = sorted((OURS, *PEERS), key=lambda name: found[name])
+    # Being before the own baseline alone is no rank among what a person would have picked.
+    if (found := ranks["all"]) and found.keys() & TUNED.keys():
+        order = sorted((name for name in (OURS, *PEERS) if name in found), key=lambda name: found[name])
         first = f"{order[0]} {found[order[0]]}, {order[1]} {found[order[1]]}"
         measured = first if order[0] == OURS else f"{first}; ours {found[OURS]}"
         met = order[0] == OURS

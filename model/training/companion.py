@@ -326,7 +326,7 @@ def said_by(companion: Companion, rows: Rows) -> dict[str, Tensor]:
     answers = {LINE: torch.cat([companion.line_logits(part.batch, part.text) for part in cut])}
     if companion.line.n_letter_groups:
         assert rows.letters is not None
-        answers[LINE] = answers[LINE] + torch.from_numpy(rows.letters @ companion.line.by_letters.numpy()).float()
+        answers[LINE] = answers[LINE] + torch.from_numpy(rows.letters @ companion.line.by_letters.cpu().numpy()).float()
     if rows.text is not None:
         answers[TEXT] = rows.text
     if companion.trees is not None:
