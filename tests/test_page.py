@@ -1,15 +1,25 @@
-"""Oracle: Airflow's own page in a real browser, and its list of the runs that came of what was clicked."""
+"""Oracle: Airflow's own page and the Products page in a real browser, and Airflow's list of what came of clicks."""
 
 import json
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from browser import needs_browser, signed_in
 from conftest import call, environment, free_port, make_project
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from test_products_page import a_status
+
+from dags.plugins.page.airflow_runs import seen_by_airflow
+from dags.plugins.page.app import app
+from tasks.monitoring.status import key_of_status
+from tasks.publication.manifests import encode_checked
+from tasks.publication.object_store import Store
 
 pytestmark = needs_browser()
 
@@ -34,7 +44,7 @@ def promote(approver, approved):
     with (HOME / "promoted").open("a") as file:
         file.write(f"{approver} {approved}\\n")
 
-for name, patience in (("asking", timedelta(days=2)), ("silent", timedelta(seconds=3))):
+for name, patience in (("train__asking", timedelta(days=2)), ("train__silent", timedelta(seconds=3))):
     approver = Param(None, type=["null", "string"])
     options = {"params": {"approver": approver}, "render_template_as_native_obj": True}
     with DAG(name, schedule=None, is_paused_upon_creation=False, **options) as dag:
@@ -100,7 +110,7 @@ def test_days_picked_on_the_page_become_runs_of_these_days(airflow):
 
 def wait_for(found, what):
     """The first answer that is not empty; Airflow's scheduler may take its time."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (answer := found()):
         assert time.monotonic() < deadline, what
         time.sleep(0.5)
@@ -120,7 +130,7 @@ def trigger(address, token, dag):
 
 def answer_with_yes(page, address, run):
     """Approve on the page that Airflow shows of the question; return what the figures are called there."""
-    page.goto(f"{address}/dags/asking/runs/{run}/tasks/approve/required_actions")
+    page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
     shown = page.get_by_text("auc 0.8, called").inner_text()
     page.get_by_role("button", name="Approve").click()
     return shown.removeprefix("auc 0.8, called ")
@@ -130,19 +140,44 @@ def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflo
     address, home = airflow
     token, project = token_of(address, home), home.parent
     (project / "measured").write_text("figures-1")
-    run, shown = trigger(address, token, "asking"), []
+    run, shown = trigger(address, token, "train__asking"), []
     again = {"dry_run": False, "only_failed": False, "include_downstream": True, "task_ids": ["evaluate_gates"]}
     with signed_in(address, home) as page:
         for n_answers in (1, 2):
-            wait_for(lambda: state_of(address, token, "asking", run, "approve") == "awaiting_input", "approve asks")
+            wait_for(
+                lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks"
+            )
+            assert waiting(home) == (urllib.parse.unquote(run),)
             shown.append(answer_with_yes(page, address, run))
             wait_for(lambda n=n_answers: told(project).count("\n") == n, "promote is told")
             (project / "measured").write_text("figures-2")
             if n_answers == 1:
                 body = again | {"dag_run_id": urllib.parse.unquote(run)}
-                asked(address, "/api/v2/dags/asking/clearTaskInstances", token, body)
+                asked(address, "/api/v2/dags/train__asking/clearTaskInstances", token, body)
+        page.goto(f"{address}/dags/train__asking/runs/{run}")
+        page.get_by_text("Success", exact=True).first.wait_for()
     assert told(project).splitlines() == [f"admin {name}" for name in shown]
     assert shown[0] == "figures-1"
+    assert waiting(home) == ()
+
+
+def test_rejection_on_the_page_promotes_nothing(airflow):
+    address, home = airflow
+    token = token_of(address, home)
+    (home.parent / "measured").write_text("figures-4")
+    run = trigger(address, token, "train__asking")
+    wait_for(lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks")
+    with signed_in(address, home) as page:
+        page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
+        page.get_by_role("button", name="Reject").click()
+        wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "skipped", "promote is skipped")
+    assert "figures-4" not in told(home.parent)
+
+
+def waiting(home):
+    """The runs that wait for a person, as the Products page finds them."""
+    with Session(create_engine(f"sqlite:///{home / 'airflow' / 'airflow.db'}")) as session:
+        return seen_by_airflow(session, ["asking"])["asking"].dags["train"].waiting
 
 
 def told(project):
@@ -154,7 +189,109 @@ def test_silence_rejects(airflow):
     address, home = airflow
     token = token_of(address, home)
     (home.parent / "measured").write_text("figures-3")
-    run = trigger(address, token, "silent")
-    wait_for(lambda: state_of(address, token, "silent", run, "promote") == "skipped", "promote is skipped")
-    assert state_of(address, token, "silent", run, "approve") == "success"
+    run = trigger(address, token, "train__silent")
+    wait_for(lambda: state_of(address, token, "train__silent", run, "promote") == "skipped", "promote is skipped")
+    assert state_of(address, token, "train__silent", run, "approve") == "success"
     assert "figures-3" not in told(home.parent)
+
+
+HURT = "<img src=x onerror='window.hurt = 1'>"
+REPORT = "2024-02-07-6862ea31.html"
+PLACES = (
+    "",
+    "fragment",
+    "products/tiny",
+    "fragment/tiny",
+    "products/tiny/nights/2024-02-10/manifest",
+    f"products/tiny/reports/{REPORT}",
+    "page.js",
+    "style.css",
+)
+
+
+@pytest.fixture(scope="module")
+def shown(airflow):
+    """The embedded Airflow, with a status, a manifest and a report of its product in the store."""
+    address, home = airflow
+    with pytest.MonkeyPatch.context() as patch:
+        for line in (home / "env").read_text().splitlines():
+            patch.setenv(*line.split("=", 1))
+        store = Store("s3://lamplighter/predictions")
+        status = a_status(last=date(2024, 2, 10), held=HURT).to_json()
+        contents = {
+            key_of_status("tiny"): encode_checked(status),
+            "tiny/dt=2024-02-10/_manifest.json": encode_checked({"product": "tiny"}),
+            f"tiny/_reports/{REPORT}": b"<!doctype html><title>r</title><h1>What was measured</h1><script>x</script>",
+        }
+        for key, content in contents.items():
+            store.update(key, lambda _, content=content: content)
+    return address, home
+
+
+def answer(address, place, token=None):
+    """The status and headers with which the page's own server answers."""
+    request = urllib.request.Request(f"{address}/lamplighter/{place}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request) as found:
+            return found.status, found.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers
+
+
+def test_every_address_of_the_page_asks_for_a_login(shown):
+    address, home = shown
+    token = token_of(address, home)
+    for route in app.routes:
+        assert any(route.path_regex.match(f"/{place}") for place in PLACES), f"{route.path} is not tried"
+    for place in (*PLACES, "docs", "openapi.json"):
+        assert answer(address, place)[0] == 401, place
+        assert answer(address, place, "no-token")[0] in (401, 403), place
+    found = {place: answer(address, place, token) for place in PLACES}
+    assert {place: status for place, (status, _) in found.items()} == dict.fromkeys(PLACES, 200)
+    for place in ("", "products/tiny", f"products/tiny/reports/{REPORT}"):
+        assert "default-src 'none'" in found[place][1]["Content-Security-Policy"]
+    for place in (
+        "products/nobody",
+        "products/tiny/reports/..%2f_status.json",
+        "products/tiny/nights/2024-02-11/manifest",
+    ):
+        assert answer(address, place, token)[0] == 404, place
+
+
+def test_products_page_leads_from_airflow_to_product_night_and_report(shown):
+    address, home = shown
+    with signed_in(address, home) as page:
+        page.get_by_text("Products", exact=True).first.click()
+        page.get_by_role("link", name="tiny", exact=True).click()
+        page.get_by_text("The last verdict").wait_for()
+        assert page.url == f"{address}/plugin/products/tiny"
+        page.get_by_text(HURT).wait_for()
+        assert page.evaluate("window.hurt") is None
+        page.get_by_role("link", name="predict__tiny").click()
+        page.wait_for_url(f"{address}/dags/predict__tiny**")
+        page.go_back()
+        page.get_by_role("link", name="Report").first.click()
+        page.get_by_text("What was measured").wait_for()
+        page.go_back()
+        page.get_by_role("link", name="manifest").first.click()
+        page.wait_for_url("**/products/tiny/nights/2024-02-10/manifest")
+
+
+def test_bare_page_fits_a_phone_and_needs_nothing_that_its_policy_forbids(shown):
+    address, home = shown
+    with signed_in(address, home) as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        complaints = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(f"{address}/lamplighter/")
+        page.get_by_role("link", name="tiny", exact=True).click()
+        page.get_by_text("The last verdict").wait_for()
+        assert page.url == f"{address}/lamplighter/products/tiny"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("h1").evaluate("element => getComputedStyle(element).fontSize") == "26px"
+        assert page.locator("svg").count() == 3
+        assert complaints == []
+        page.get_by_role("link", name="Report").first.click()
+        page.get_by_text("What was measured").wait_for()
