@@ -39,7 +39,7 @@ from tasks.runs.experiments import Run
 from tasks.runs.gates.figures import figures_of
 from tasks.runs.gates.verdict import Gate, Verdict
 from tasks.runs.registry import champions
-from tasks.runtime.files import write_json
+from tasks.runtime.files import read_json, write_json
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 
@@ -148,6 +148,9 @@ def few_draws(monkeypatch):
 @pytest.mark.parametrize("task", TASKS)
 def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, task):
     product = measured(task, description=HOSTILE)
+    found_slice = {"name": HOSTILE, "rows": 1234, "loss": 0.3, "loss_elsewhere": 0.2, "baseline_loss": 0.29}
+    slices = [{**found_slice, "excess": 0.1, "excess_interval": [0.01, 0.2]}]
+    write_json(PATHS.report("evaluation.json"), {**read_json(PATHS.report("evaluation.json")), "look_here": slices})
     nights = [night(i, None if i > 17 else 0.5 + i / 100) for i in range(20)]
     found = facts_of(
         product, gates=(gate("limit", passed=False), gate("slices", passed=True, about=HOSTILE)), nights=nights
@@ -166,6 +169,7 @@ def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, task):
             assert name not in ("href", "src") or value.startswith("#"), (tag, value)
     policies = [attributes["content"] for tag, attributes in elements.found if "http-equiv" in attributes]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert "1,234" in page
     assert HOSTILE in "".join(elements.text), "what data say is shown as it is"
     assert [attributes["role"] for tag, attributes in elements.found if tag == "svg"].count("img") >= 2
     assert all(attributes["aria-label"] for tag, attributes in elements.found if tag == "svg")

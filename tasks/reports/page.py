@@ -11,6 +11,7 @@ from model.heads import head_of
 from tasks.params import LOWER_IS_BETTER, effective
 from tasks.reports.charts import calibration_chart, learning_chart, nights_chart
 from tasks.reports.facts import Facts
+from tasks.training.held_out.search import FoundSlice
 from tasks.training.held_out.slices import MeasuredSlices, SliceMetric
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def render(facts: Facts) -> str:
             learning=learning_chart(*zip(*losses, strict=True)) if losses else None,
             most_worth=max([*worth, 0.0]),
             parts=facts.evaluation.get("parts", {}),
+            look_here=[FoundSlice.from_json(each) for each in facts.evaluation.get("look_here", [])],
             slices=_worst_slices(facts),
             metrics=_metrics(facts),
             per_class=list(facts.evaluation.get("model", {}).get("per_class", {}).items())[:CLASSES_LISTED],
