@@ -36,6 +36,9 @@ ASKED = "{{ params.approver or ((ti.xcom_pull(task_ids='approve') or {}).get('re
 SHOWN = """{{ None if params.approver
     else ((ti.xcom_pull(task_ids='approve') or {}).get('params_input') or {}).get('figures', 'not named') }}"""
 """The name of the figures that this person was shown; None where nobody was asked."""
+RETRAIN = "retrain"
+"""The task that starts train__<product> where the champion has become worse."""
+NIGHT_OF_RUN = "{{ ti.xcom_pull(task_ids='start')['as_of'] }}"
 Json = dict[str, Any]
 """What XCom carries."""
 
@@ -128,6 +131,18 @@ def validate(run: Json | None) -> list[int]:
     return classify_failure(lambda: steps.validated_shards(steps.opened_run(run)))
 
 
+@task.branch
+def monitor(run: Json | None) -> list[str]:
+    """Record the night, measure earlier ones, and choose what follows: `retrain` where the champion has become worse.
+
+    What the nights say of the champion before, the command itself does.
+    """
+    from tasks.runs import steps
+
+    observed = classify_failure(lambda: steps.step(steps.opened_run(run), "monitor")).fields
+    return ["gc", RETRAIN] if observed.get("retrain") else ["gc"]
+
+
 @task(map_index_template="shard {{ task.op_kwargs['number'] }}")
 def predict(run: Json | None, number: int) -> Json:
     """Score one shard; return its part's name, rows, hash and key."""
@@ -196,7 +211,10 @@ def explanation(product: params.Product, kind: str) -> str:
     waits = "ready → " * bool(product.schedule.ready)
     flow = {
         "train": " → ".join([*TRAIN_STAGES, *APPROVAL_TASKS * needs_approval(product), "promote"]),
-        "predict": waits + "ingest → validate → predict (sharded) → collect → publish → monitor → gc",
+        "predict": waits + "ingest → validate → predict (sharded) → collect → publish → monitor → gc "
+        "(and → retrain, which starts train__"
+        + product.name
+        + " where labels show that the champion has become worse)",
     }[kind]
     purpose = {
         "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
@@ -248,6 +266,20 @@ def approval(product: params.Product) -> Any:
     )
 
 
+def retraining(product: params.Product) -> Any:
+    """Return the task that starts a training of the night's as_of: one, however often it is tried."""
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    return TriggerDagRunOperator(
+        task_id=RETRAIN,
+        trigger_dag_id=f"train__{product.name}",
+        trigger_run_id=f"decay__{NIGHT_OF_RUN}",
+        conf={"as_of": NIGHT_OF_RUN},
+        logical_date=None,  # a moment of the parse would change the DAG at each
+        skip_when_already_exists=True,
+    )
+
+
 def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
     """Return one DAG of a product."""
     with DAG(
@@ -270,7 +302,7 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         },
     ) as dag:
         run = start(product.name, kind, product.time_zone)
-        names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "monitor", "gc")
+        names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "gc")
         steps = {name: step.override(task_id=name, **of_stage(product.name, name))(run, name) for name in names}
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
@@ -289,7 +321,9 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
             night = collect(run, predict.partial(run=run).expand(number=numbers))
             waits = [ready(run)] if product.schedule.ready else []
             chain(run, *waits, steps["ingest"], numbers)
-            chain(night, steps["publish"], steps["monitor"], steps["gc"])
+            observed = monitor(run)
+            chain(night, steps["publish"], observed, steps["gc"])
+            chain(observed, retraining(product))
     return dag
 
 

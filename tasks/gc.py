@@ -3,12 +3,14 @@
 A part is deleted where all of these hold: the current manifest does not name it; no manifest names it that was replaced
 within publish.keep_days; it was written longer ago than that; and its generation is not above that of the current
 manifest, so that no publisher can name it any more, however late it wakes. Manifests themselves are kept for good: a
-published night can always be traced, and re-created. Runs after publish, for every date of the product.
+published night can always be traced, and re-created. Runs after publish, for every date of the product. So are the
+scores of models beside the champion, once no more labels of their nights are taken.
 """
 
 from datetime import UTC, date, datetime
 
 from tasks import stage
+from tasks.monitoring.shadow import collect_old_scores
 from tasks.params import Product
 from tasks.publication.garbage import collect_garbage
 from tasks.publication.object_store import Store
@@ -16,7 +18,10 @@ from tasks.publication.object_store import Store
 
 def gc(product: Product, as_of: date) -> str:
     """Delete the product's garbage; `as_of` plays no part in it."""
-    return collect_garbage(Store(product.publish.url), product, datetime.now(UTC))
+    store, now = Store(product.publish.url), datetime.now(UTC)
+    n_scores = collect_old_scores(store, product, now)
+    line = collect_garbage(store, product, now)
+    return f"{line}; {n_scores:,} scores of models beside the champion deleted" if n_scores else line
 
 
 if __name__ == "__main__":

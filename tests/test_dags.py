@@ -104,9 +104,33 @@ def test_backfill_takes_the_steps_of_the_dag_in_its_order(module):
 
     dag = module.declare(next(iter(DECLARED.values())), "predict", None)
     order = [task.task_id for task in dag.topological_sort()]
+    order.remove("retrain")
     assert order == ["start", *PREDICT_STAGES, "collect", "publish", "monitor", "gc"]
     retried = dag.default_args
     assert (retried["retries"] + 1, retried["retry_delay"].total_seconds()) == (TRIES, FIRST_WAIT_SECONDS)
+
+
+@pytest.mark.parametrize(("reason", "chosen"), [(None, ["gc"]), ("auc has fallen", ["gc", "retrain"])])
+def test_training_begins_where_the_nights_ask_for_one(module, monkeypatch, reason, chosen):
+    result = Result(status="done", fields={"line": "", "retrain": reason})
+    monkeypatch.setattr("tasks.runs.steps.step", lambda run, name: result)
+    run = Run(name="tiny-2024-02-10-predict-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3)
+    assert module.monitor.function(run.to_json()) == chosen
+
+
+def test_training_that_the_nights_ask_for_has_their_date_and_is_one(module):
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    dag = module.declare(next(iter(DECLARED.values())), "predict", None)
+    retrain = dag.get_task("retrain")
+    assert isinstance(retrain, TriggerDagRunOperator)
+    assert (retrain.logical_date, retrain.skip_when_already_exists) == (None, True)
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: {"start": {"as_of": "2024-10-11"}}[task_ids])
+    rendered = [
+        NativeEnvironment().from_string(text).render(ti=ti) for text in (retrain.trigger_run_id, retrain.conf["as_of"])
+    ]
+    assert rendered == ["decay__2024-10-11", "2024-10-11"]
+    assert retrain.trigger_dag_id == f"train__{next(iter(DECLARED))}"
 
 
 @pytest.mark.parametrize("product", DECLARED)
@@ -117,8 +141,9 @@ def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
     order = ["start", "ingest", "validate", "predict", "collect", "publish", "monitor", "gc"]
     successors = tasks_of(dags[f"predict__{product}"])
-    assert set(successors) == set(order)
+    assert set(successors) == {*order, "retrain"}
     assert all(after in successors[before] for before, after in itertools.pairwise(order))
+    assert successors["monitor"] == {"gc", "retrain"}
 
 
 @pytest.fixture

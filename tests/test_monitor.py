@@ -12,7 +12,8 @@ from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
 from model.heads import head_of
 from tasks.monitor import monitor
 from tasks.monitoring.contracts import NightRecord, Predictions
-from tasks.monitoring.past import is_due, nights
+from tasks.monitoring.nights import is_due
+from tasks.monitoring.past import nights
 from tasks.monitoring.status import read_status
 from tasks.publication.contracts import Part
 from tasks.publication.manifests import NightPlace
@@ -61,7 +62,7 @@ def test_night_is_recorded_and_measured_when_its_labels_have_come(url, monkeypat
     described, table = product(url), scored()
     published(described, AS_OF, table)
     mean = table["probability"].mean()
-    assert monitor(described, AS_OF) == f"40 predictions by a model by hand, mean score {mean:.4f}"
+    assert str(monitor(described, AS_OF)) == f"40 predictions by a model by hand, mean score {mean:.4f}"
     record = nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF]
     assert record.predictions.deciles == pytest.approx(table["probability"].quantile(np.arange(0.1, 0.95, 0.1)))
     assert record.predictions.shares == pytest.approx(table["prediction"].astype(str).value_counts(True).to_dict())
@@ -73,7 +74,7 @@ def test_night_is_recorded_and_measured_when_its_labels_have_come(url, monkeypat
     published(described, later, scored(seed=2))
     auc = roc_auc_score(truth[:30], table["probability"][:30])
     monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "scheduled__2")
-    assert monitor(described, later).endswith(f"; night of {AS_OF}: auc {auc:.4f} on 30 labelled rows")
+    assert str(monitor(described, later)).endswith(f"; night of {AS_OF}: auc {auc:.4f} on 30 labelled rows")
     shown = read_status(Store(url), "tiny").nights
     assert [(each.as_of, each.published, each.airflow_run) for each in shown] == [
         (AS_OF, 40, None),
@@ -106,7 +107,7 @@ def test_night_that_another_replaced_is_recorded_anew(url):  # noqa: F811
     labels_known(AS_OF + 2 * DAY, scored()["parcel_id"], np.arange(40) % 2)
     monitor(described, AS_OF + 2 * DAY)
     published(described, AS_OF, scored(seed=5), model="another")
-    assert monitor(described, AS_OF).startswith("40 predictions")
+    assert str(monitor(described, AS_OF)).startswith("40 predictions")
     record = nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF]
     assert record.predictions.mean == pytest.approx(scored(seed=5)["probability"].mean(), abs=1e-6)
     assert record.truth is None
@@ -128,17 +129,17 @@ def test_nights_are_compared_with_the_same_weekdays_before(url):  # noqa: F811
 
 def test_withdrawn_night_and_one_that_is_not_there_have_no_record(url):  # noqa: F811
     described = product(url)
-    assert monitor(described, AS_OF) == "no night is published"
+    assert str(monitor(described, AS_OF)) == "no night is published"
     published(described, AS_OF, scored())
     withdraw_night(NightPlace(store=Store(url), product="tiny", as_of=AS_OF), Withdrawal(person="Ann", reason="no"))
-    assert monitor(described, AS_OF) == "no night is published"
+    assert str(monitor(described, AS_OF)) == "no night is published"
     assert not Store(url).list("tiny/_past/")
 
 
 def test_empty_night_and_a_year_that_ends_are_recorded(url):  # noqa: F811
     described, last = product(url), date(2023, 12, 31)
     published(described, last, scored(n=0))
-    assert monitor(described, last) == "0 predictions by a model by hand, mean score none"
+    assert str(monitor(described, last)) == "0 predictions by a model by hand, mean score none"
     published(described, last + DAY, scored())
     monitor(described, last + DAY)
     assert [each.published for each in nights(Store(url), "tiny", last, last + DAY).values()] == [0, 40]

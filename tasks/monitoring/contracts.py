@@ -2,7 +2,10 @@
 
     <url>/<product>/_past/2013.json        {"nights": {"2013-06-30": {...}, ...}}
 
-The object carries its checksum and is replaced by conditional PUTs, as the manifests are.
+The object carries its checksum and is replaced by conditional PUTs, as the manifests are. What other models said of a
+night's rows lies apart from what was published, under names that no glob for nights finds:
+
+    <url>/<product>/_shadow/dt=D/run=<run>/<model>     Parquet: the key and the scores of every row; immutable
 """
 
 from collections.abc import Mapping
@@ -11,9 +14,13 @@ from datetime import date
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tasks.publication.contracts import PublishedPart
 from tasks.runtime.records import RECORD, Record
 
-PAST = "_past"
+PAST, SHADOW = "_past", "_shadow"
+PREVIOUS, CHALLENGER, ANCHOR = "previous", "challenger", "anchor"
+"""The roles of a model that scores beside the champion: the champion before it; the model of the newest training, which
+was refused or waits; the first champion that there ever was."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -29,6 +36,37 @@ class Predictions(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
+class Shadow(Record):
+    """A model that scored a night's rows beside the champion, and was not published."""
+
+    roles: tuple[str, ...]
+    """previous, challenger or anchor; one model may be several of them."""
+    version: str | None
+    """Its version in the registry; null for a challenger that has none."""
+    commit: str
+    """The commit of the experiment that made it."""
+    model: str
+    """The hash of its exported files, by which it is known under every version."""
+    part: PublishedPart
+    """Where its scores lie."""
+
+    @property
+    def name(self) -> str:
+        """Return by what people know it: its version, or else the beginning of its commit."""
+        return self.version or self.commit[:12]
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class SliceTruth(Record):
+    """How a night did on some of its rows."""
+
+    labelled: int
+    """Rows of the slice with a label."""
+    value: float | None
+    """The metric on them; null where they do not define it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
 class Truth(Record):
     """How a night did, once its labels had come."""
 
@@ -40,6 +78,60 @@ class Truth(Record):
     """The metric of the product's gates."""
     value: float | None
     """The metric on those rows; null where they do not define it."""
+    slices: Mapping[str, SliceTruth] = Field(default_factory=dict)
+    """The same by declared slice."""
+    shadows: Mapping[str, float | None] = Field(default_factory=dict)
+    """The metric of each model that scored beside the champion, on the same rows, by `Shadow.name`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Distance(Record):
+    """How far the cells of a column are from others: 0 where they are alike. Null where nothing is compared.
+
+    Of classes it is half the sum of the differences of their shares, less what chance explains; of numbers the mean
+    difference of their deciles, in units of the others' range from the first to the last decile; of texts that of their
+    lengths. The difference of the shares of missing cells counts where it is larger.
+    """
+
+    training: float | None
+    """From the rows of the days that the champion was trained and tested on."""
+    weekdays: float | None
+    """From the same weekdays before."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Decay(Record):
+    """How the champion's nights stand to its first ones."""
+
+    nights: int
+    """Nights with a metric, the first ones included."""
+    first_mean: float
+    """The mean metric of its first nights."""
+    first_deviation: float
+    """Their standard deviation; at least half a percent of the mean."""
+    recent_mean: float
+    """The mean metric of the last seven."""
+    evidence: float
+    """How strongly later nights speak for a loss; from `wanted` on it is told, and a training begins."""
+    wanted: float
+    """The evidence from which on chance explains it in few cases."""
+
+    @property
+    def found(self) -> bool:
+        """Return whether the champion has become worse."""
+        return self.evidence >= self.wanted
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class Lead(Record):
+    """How much better another model was than the champion, over the nights that each of them scored."""
+
+    nights: int
+    """Nights with the metric of each."""
+    mean: float
+    """The mean difference, above 0 where the other one was better."""
+    low: float | None
+    """The lower end of its confidence sequence; null while nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -67,6 +159,33 @@ class NightRecord(Record):
     first to the last decile; null where there are none."""
     truth: Truth | None = None
     """How it did; null until labels have come."""
+    model_commit: str | None = None
+    """The commit of the experiment that made the model."""
+    change_since_first: float | None = None
+    """As `change`, from the first nights of the same model."""
+    columns: Mapping[str, Distance] = Field(default_factory=dict)
+    """By column of the model's inputs, how far the night's rows are from others."""
+    drifting: tuple[str, ...] = ()
+    """Columns that have been far from the training rows in three of the last five nights: a warning, no more."""
+    estimate: float | None = None
+    """What the metric of the gates is expected to be if the published probabilities come true: an estimate, made before
+    any label is known; null without probabilities."""
+    shadows: tuple[Shadow, ...] = ()
+    """The models that scored the same rows beside the champion."""
+    not_scored: Mapping[str, str] = Field(default_factory=dict)
+    """By version or commit, why another model has not."""
+    seconds: Mapping[str, float] = Field(default_factory=dict)
+    """How long the steps of the night took that ran on the machine which recorded it."""
+    withdrawn: bool = False
+    """Whether a person has withdrawn the night: then it counts for nothing."""
+    decay: Decay | None = None
+    """How the champion stood to its first nights, as of this night; null while there are too few."""
+    leads: Mapping[str, Lead] = Field(default_factory=dict)
+    """How other models stood to the champion, as of this night, by `Shadow.name`."""
+    retrain: str | None = None
+    """Why a training was asked for; null where none was."""
+    rollback: str | None = None
+    """Why the champion before was asked back; null where it was not."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)

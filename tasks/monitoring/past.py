@@ -1,105 +1,89 @@
-"""Add a night to a product's past, and measure the nights whose labels have come."""
+"""Read and keep the records of a product's nights: the object of a year is read once, and written once."""
 
-from dataclasses import replace
-from datetime import date, timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
 
 from tasks.monitoring.contracts import PAST, NightRecord, Truth, Year
-from tasks.monitoring.performance import change_of, measure_night, sum_up
-from tasks.params import Product
-from tasks.publication.manifests import NightPlace, current_manifest, decode_record, encode_checked, read_checked
+from tasks.publication.manifests import decode_record, encode_checked, read_checked
 from tasks.publication.object_store import Store, StoredObject
-from tasks.rows.partitions import Partitions
-from tasks.rows.splitting import known_labels
-from tasks.runtime.paths import Paths
-
-WEEKS_COMPARED = 4
-LOOK_AGAIN_DAYS = (1, 3, 7, 14)
-"""A night is measured when its labels are due, then after so many days, and last when no more are taken."""
+from tasks.runtime import faults
 
 
-def add_night(product: Product, as_of: date) -> NightRecord | None:
-    """Record the published night of a date, unless it is recorded; return it, or None where none is published."""
-    place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
-    manifest = current_manifest(place)
-    if manifest is None or manifest.withdrawn:
-        return None
-    known = nights(place.store, product.name, as_of - timedelta(weeks=WEEKS_COMPARED), as_of)
-    if as_of in known and known[as_of].run == manifest.run:
-        return known[as_of]
-    predictions = sum_up(product, place, manifest)
-    same_weekday = [known[day].predictions for day in known if day != as_of and (as_of - day).days % 7 == 0]
-    record = NightRecord(
-        as_of=as_of,
-        scored_day=manifest.scored_day,
-        run=manifest.run,
-        rows_in=manifest.rows.rows_in,
-        quarantined=manifest.rows.quarantined,
-        published=manifest.rows.published,
-        model_version=manifest.model.version,
-        predictions=predictions,
-        change=change_of(predictions, same_weekday),
-    )
-    keep(place.store, product.name, [record])
-    return record
+@dataclass
+class Past:
+    """The records of the nights of some years, as they were read, and what is new of them."""
 
+    store: Store
+    """The store below the product's `publish.url`."""
+    product: str
+    """The product's name."""
+    known: dict[date, NightRecord] = field(default_factory=dict)
+    """Every night of these years, in order."""
+    read: dict[int, StoredObject | None] = field(default_factory=dict)
+    """The objects, by year; None where there is none yet."""
+    new: dict[date, NightRecord] = field(default_factory=dict)
+    """Records to be kept."""
 
-def measure_past(product: Product, as_of: date, paths: Paths) -> list[NightRecord]:
-    """Measure the nights whose labels are due at `as_of`, by the valid labels below `paths`; return those measured."""
-    store, target = Store(product.publish.url), product.target
-    waited = target.delay_days + target.late_days + product.predict.horizon_days
-    known = nights(store, product.name, as_of - timedelta(days=waited + 1), as_of)
-    due = [each for each in known.values() if is_due(each, product, as_of)]
-    if not due:
-        return []
-    files = Partitions(paths.valid / "labels")
-    labels = known_labels(files, files.days(as_of, min(each.scored_day for each in due)), product)
-    measured = []
-    for record in due:
-        place = NightPlace(store=store, product=product.name, as_of=record.as_of)
-        manifest = current_manifest(place)
-        if manifest and manifest.run == record.run and not manifest.withdrawn:
-            truth = measure_night(product, place, manifest, labels, as_of)
-            if truth:
-                measured.append(replace(record, truth=truth))
-    keep(store, product.name, measured)
-    return measured
+    @classmethod
+    def of(cls, store: Store, product: str, first: date, last: date) -> "Past":
+        """Read the years from one date to another.
 
+        Raises UserError where an object is damaged, TransientError where the store does not answer.
+        """
+        past = cls(store=store, product=product)
+        for number in range(first.year, last.year + 1):
+            year, past.read[number] = read_checked(store, key_of(product, number), Year)
+            past.known |= {each.as_of: each for each in (year.nights.values() if year else ())}
+        past.known = dict(sorted(past.known.items()))
+        return past
 
-def is_due(record: NightRecord, product: Product, as_of: date) -> bool:
-    """Return whether a night is to be measured at a date: its labels have come, or others since it was measured."""
-    first = record.scored_day + timedelta(days=product.target.delay_days)
-    if record.truth is None:
-        return as_of >= first
-    looks = [first + timedelta(days=days) for days in (*LOOK_AGAIN_DAYS, product.target.late_days)]
-    return any(record.truth.as_of < look <= as_of for look in looks)
+    def nights(self, first: date, last: date) -> dict[date, NightRecord]:
+        """Return the records of the nights from one date to another, in order."""
+        return {day: record for day, record in self.known.items() if first <= day <= last}
+
+    def put(self, records: Iterable[NightRecord]) -> None:
+        """Add records, or put them in place of those of the same nights."""
+        for record in records:
+            if self.known.get(record.as_of) != record:
+                self.new[record.as_of] = self.known[record.as_of] = record
+        self.known = dict(sorted(self.known.items()))
+
+    def keep(self) -> None:
+        """Write the new records into the objects of their years; what another run has learnt meanwhile stays."""
+        for year in sorted({day.year for day in self.new}):
+            of_year = [record for day, record in self.new.items() if day.year == year]
+            body = _with(self.read.get(year), of_year)
+            faults.failpoint("monitor: the past is about to be kept")
+            if body is not None and not self.store.replace(key_of(self.product, year), body, self.read.get(year)):
+                self.store.update(key_of(self.product, year), partial(_with, added=of_year))
+        self.new = {}
 
 
 def nights(store: Store, product: str, first: date, last: date) -> dict[date, NightRecord]:
-    """Return the records of the nights from one date to another, in order.
-
-    Raises UserError where an object is damaged, TransientError where the store does not answer.
-    """
-    years = (read_checked(store, key_of(product, year), Year)[0] for year in range(first.year, last.year + 1))
-    known = (record for year in years if year for record in year.nights.values())
-    return {each.as_of: each for each in sorted(known, key=lambda each: each.as_of) if first <= each.as_of <= last}
+    """Return the records of the nights from one date to another, in order. Raises as `Past.of` does."""
+    return Past.of(store, product, first, last).nights(first, last)
 
 
 def keep(store: Store, product: str, records: list[NightRecord]) -> None:
-    """Write records into the objects of their years; what another run knows later about a night's labels stays."""
-    for year in sorted({each.as_of.year for each in records}):
-        of_year = [each for each in records if each.as_of.year == year]
+    """Write records into the objects of their years, as `Past.keep` does."""
+    days = [each.as_of for each in records]
+    past = Past.of(store, product, min(days), max(days))
+    past.put(records)
+    past.keep()
 
-        def add(current: StoredObject | None, added: list[NightRecord] = of_year) -> bytes | None:
-            known = decode_record(current, Year) if current else Year()
-            merged = dict(known.nights)
-            for record in added:
-                before = merged.get(record.as_of.isoformat())
-                merged[record.as_of.isoformat()] = replace(record, truth=newer_truth(record, before))
-            if merged == known.nights:
-                return None
-            return encode_checked(Year(nights=dict(sorted(merged.items()))).to_json())
 
-        store.update(key_of(product, year), add)
+def _with(current: StoredObject | None, added: list[NightRecord]) -> bytes | None:
+    """Return the object of a year with records in it; None where they are there already."""
+    known = decode_record(current, Year) if current else Year()
+    merged = dict(known.nights)
+    for record in added:
+        before = merged.get(record.as_of.isoformat())
+        merged[record.as_of.isoformat()] = replace(record, truth=newer_truth(record, before))
+    if merged == known.nights:
+        return None
+    return encode_checked(Year(nights=dict(sorted(merged.items()))).to_json())
 
 
 def newer_truth(record: NightRecord, before: NightRecord | None) -> Truth | None:

@@ -1,30 +1,60 @@
-"""Sum up what a night predicted, and measure it where its labels have come.
+"""Sum up what a night predicted, estimate how well, and measure it where its labels have come.
 
 A night is read part by part from the store, each verified; held are the scores of its labelled rows.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import pandas as pd
 
 from model.heads import head_of
-from tasks.monitoring.contracts import Predictions, Truth
+from tasks.monitoring.contracts import Predictions, Shadow, SliceTruth, Truth
 from tasks.params import Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.reading import read_part
 from tasks.rows import model_inputs
 from tasks.rows.keys import key_digests, key_text
+from tasks.rows.partitions import Partitions
+from tasks.rows.slices.declared import declared_slices, slice_columns
 from tasks.rows.splitting import KnownLabels
+from tasks.runtime.errors import UserError
 from tasks.training.gate_metric import gate_metric
 
 DECILES = np.arange(0.1, 0.95, 0.1)
 MAX_SHARES = 20
 MAX_SCORES = 1_000_000
 """Scores of a night that are kept to find its deciles; of more, every so many."""
+N_DRAWS, MAX_DRAWN = 5, 20_000
+"""An estimate is the mean over so many draws of labels, of at most so many rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The rows of a night whose label is known, and what a model says of them."""
+
+    keys: pd.Series
+    """The key of each row, as text."""
+    table: pd.DataFrame
+    """The label of each, in a column of the target's name."""
+    scores: np.ndarray
+    """As `Head.scores_of_night` gives them [n, ...]."""
+    classes: tuple[str, ...]
+    """The classes that these are of."""
+
+    def metric(self, product: Product, kept: np.ndarray | None = None) -> float | None:
+        """Return the metric of the gates on these rows, or on those of them that are kept. Shapes: bool [n]."""
+        table, scores = (self.table, self.scores) if kept is None else (self.table[kept], self.scores[kept])
+        every = model_inputs.all_classes(table, product, self.classes)
+        y = model_inputs.targets(table, product, every)
+        if self.classes:
+            scores = model_inputs.scores_of_classes(scores, self.classes, every)
+        value = gate_metric(product, y, scores)
+        return None if value is None else round(value, 6)
 
 
 def parts_of(place: NightPlace, manifest: Manifest) -> Iterator[pd.DataFrame]:
@@ -33,20 +63,46 @@ def parts_of(place: NightPlace, manifest: Manifest) -> Iterator[pd.DataFrame]:
         yield read_part(place.store, part)
 
 
-def sum_up(product: Product, place: NightPlace, manifest: Manifest) -> Predictions:
-    """Return what a published night predicted."""
-    head, counts, scores = head_of(product.target.task), Counter[str](), [np.empty(0)]
+def sum_up(product: Product, place: NightPlace, manifest: Manifest) -> tuple[Predictions, float | None]:
+    """Return what a published night predicted, and an estimate of the metric of the gates."""
+    head, counts, scores, sample = head_of(product.target.task), Counter[str](), [np.empty(0)], []
     every = -(-manifest.rows.published // MAX_SCORES) or 1
+    every_drawn = -(-manifest.rows.published // MAX_DRAWN) or 1
     for part in parts_of(place, manifest):
         if head.has_classes:
             counts.update(part["prediction"].astype("str"))
-        scores.append(head.night_score({name: part[name].to_numpy() for name in part.columns})[::every])
+        columns = {name: part[name].to_numpy() for name in part.columns}
+        scores.append(head.night_score(columns)[::every])
+        sample.append(head.scores_of_night(columns)[0][::every_drawn])
     found, n = np.concatenate(scores).astype(float), sum(counts.values())
-    return Predictions(
+    predictions = Predictions(
         mean=round(float(found.mean()), 6) if len(found) else None,
         deciles=tuple(round(float(each), 6) for each in np.quantile(found, DECILES)) if len(found) else (),
         shares={name: round(count / n, 6) for name, count in counts.most_common(MAX_SHARES)},
     )
+    return predictions, expected_metric(product, np.concatenate(sample)) if len(found) else None
+
+
+def expected_metric(product: Product, scores: np.ndarray) -> float | None:
+    """Return the metric of the gates that is to be expected where probabilities come true; None without them.
+
+    Labels are drawn from the probabilities. An estimate: where a model is too sure of itself, so is this.
+    Shapes: as of `Head.scores_of_night`.
+
+    Source: confidence-based performance estimation, Guillory et al., "Predicting with Confidence on Unseen
+    Distributions" (2021); by draws, so that it holds for every metric.
+    """
+    head, random, values = head_of(product.target.task), np.random.default_rng(0), []
+    if not head.has_probabilities:
+        return None
+    for _ in range(N_DRAWS):
+        if head.one_class_per_row and scores.ndim == 2:
+            y = (scores.cumsum(axis=1) < random.random((len(scores), 1))).sum(axis=1).clip(max=scores.shape[1] - 1)
+        else:
+            y = (random.random(scores.shape) < scores).astype(np.int64)
+        values.append(gate_metric(product, y, scores))
+    known = [each for each in values if each is not None]
+    return round(float(np.mean(known)), 6) if known else None
 
 
 def change_of(predictions: Predictions, before: list[Predictions]) -> float | None:
@@ -65,24 +121,77 @@ def change_of(predictions: Predictions, before: list[Predictions]) -> float | No
 
 
 def measure_night(
-    product: Product, place: NightPlace, manifest: Manifest, labels: KnownLabels, as_of: date
+    product: Product,
+    place: NightPlace,
+    manifest: Manifest,
+    labels: KnownLabels,
+    as_of: date,
+    shadows: Iterable[Shadow] = (),
+    rows: Partitions | None = None,
 ) -> Truth | None:
-    """Return how a published night did by the labels that are known; None where none of its rows has one."""
-    head = head_of(product.target.task)
-    found, truths, classes = [], [], tuple[str, ...]()
-    for part in parts_of(place, manifest):
-        place_of = labels.places(key_digests(key_text(part, list(product.key))))
+    """Return how a published night did by the labels that are known; None where none of its rows has one.
+
+    So did the models that scored the same rows; `rows` are those of the scored day, by which slices are found.
+    Raises UserError where a part is not as it was written.
+    """
+    found = labelled_rows(product, parts_of(place, manifest), labels)
+    if found is None:
+        return None
+    beside = {each.name: _labelled_beside(product, place, each, labels) for each in shadows}
+    return Truth(
+        as_of=as_of,
+        labelled=len(found.table),
+        metric=product.gates.metric,
+        value=found.metric(product),
+        slices=measure_slices(product, found, rows, manifest.scored_day) if rows and product.slices else {},
+        shadows={
+            # The same rows, or no comparison.
+            name: each.metric(product) if each and len(each.table) == len(found.table) else None
+            for name, each in beside.items()
+        },
+    )
+
+
+def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: KnownLabels) -> Labelled | None:
+    """Return the rows of a night with a label that is known; None where there is none."""
+    head, classes = head_of(product.target.task), tuple[str, ...]()
+    keys, found, truths = [], [], []
+    for part in parts:
+        text = key_text(part, list(product.key))
+        place_of = labels.places(key_digests(text))
         labelled = np.flatnonzero(place_of >= 0)
         labelled = labelled[labels.value.take(place_of[labelled]).notna().to_numpy()]  # a label may be withdrawn
         scores, classes = head.scores_of_night({name: part[name].to_numpy() for name in part.columns})
+        keys.append(text.iloc[labelled])
         found.append(scores[labelled])
         truths.append(labels.value.take(place_of[labelled]))
     table = pd.DataFrame({product.target.name: pd.concat(truths, ignore_index=True)}) if truths else pd.DataFrame()
     if not len(table):
         return None
-    every = model_inputs.all_classes(table, product, classes)
-    y = model_inputs.targets(table, product, every)
-    scores = model_inputs.scores_of_classes(np.concatenate(found), classes, every) if classes else np.concatenate(found)
-    value = gate_metric(product, y, scores)
-    metric = product.gates.metric
-    return Truth(as_of=as_of, labelled=len(y), metric=metric, value=None if value is None else round(value, 6))
+    keys_found = pd.concat(keys, ignore_index=True)
+    return Labelled(keys=keys_found, table=table, scores=np.concatenate(found), classes=classes)
+
+
+def _labelled_beside(product: Product, place: NightPlace, shadow: Shadow, labels: KnownLabels) -> Labelled | None:
+    """Return what another model said of the labelled rows; None where that is gone or damaged, which stops nothing."""
+    try:
+        return labelled_rows(product, [read_part(place.store, shadow.part)], labels)
+    except UserError as error:
+        print(f"{shadow.name} is not measured: {error}", flush=True)
+        return None
+
+
+def measure_slices(product: Product, found: Labelled, rows: Partitions, day: date) -> dict[str, SliceTruth]:
+    """Return how the labelled rows of each declared slice did; small ones are counted only."""
+    if day not in rows:
+        return {}
+    table = rows.read([day], list(dict.fromkeys([*product.key, *slice_columns(product)])))
+    at = pd.Index(key_text(table, list(product.key))).get_indexer(pd.Index(found.keys))
+    if (at < 0).any():  # the day's rows are others now
+        return {}
+    measured = {}
+    for each in declared_slices(table.iloc[at].reset_index(drop=True), product):
+        n = int(each.rows.sum())
+        value = found.metric(product, each.rows) if n >= product.gates.slices.min_rows else None
+        measured[each.name] = SliceTruth(labelled=n, value=value)
+    return measured

@@ -18,6 +18,7 @@ from model.settings import STRICT
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
 from tasks.params.gates import BehaviourTest, Gates
+from tasks.params.monitor import Monitor
 from tasks.params.sections import DriftLimits, Model, Predict, Publish, Retention, Schedule, Split, Target
 from tasks.params.slices import checked_slices, columns_of_slices
 from tasks.params.source import Source
@@ -87,6 +88,8 @@ class Product:
     """When the DAGs run; by default by hand only."""
     publish: Publish = Field(default_factory=Publish)
     """Where the nights go."""
+    monitor: Monitor = Field(default_factory=Monitor)
+    """What follows from published nights."""
     retention: Retention = Field(default_factory=Retention)
     """How long `make gc` keeps runs and their data."""
     name: SkipJsonSchema[str] = ""

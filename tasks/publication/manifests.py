@@ -9,6 +9,8 @@
     <url>/<product>/_trainings/<year>.json             what each training reached and what was decided: `tasks.reports`
     <url>/<product>/_past/<year>.json                  what each night predicted and what came true: `tasks.monitoring`
     <url>/<product>/_messages/<kind>/<identity>.json   what people were told: `tasks.monitoring.messages`
+    <url>/<product>/_shadow/dt=D/run=<run>/<model>     what other models say of the rows: `tasks.monitoring.shadow`
+    <url>/<product>/_columns/<model>.json              quantiles of training rows: `tasks.monitoring.distances`
 
 D is as_of. `run` is the hash of all that decides the night's bytes. A *generation* is a fencing token: a number that a
 run acquires when it is opened, so that a run opened later has a higher one. The manifest carries the generation of the

@@ -23,6 +23,7 @@ from tasks.runs.dates import Backfill
 from tasks.runs.dvc import dvc, run_command, run_stage
 from tasks.runs.experiments import Run, head, saved_in_origin
 from tasks.runs.locks import locked
+from tasks.runs.registry import versions
 from tasks.runs.registry.champions import champion, mirror
 from tasks.runs.upstream import PREDICT_STAGES
 from tasks.runs.workspace import (
@@ -226,6 +227,23 @@ def _command(run: Run, name: str, approver: str | None = None, approved: str | N
         write_json(run.workspace / RUN_FILE, facts.to_json())
         command += ["--run", str(RUN_FILE)]
     return run_command(run, name, command)
+
+
+def roll_back(product: str, version: str, reason: str, person: str) -> str:
+    """Make another version the champion in a person's name, and bring its mirror up to date; return a line.
+
+    Where the very version is the champion already, as after a try that was killed, only its mirror follows.
+    Raises UserError as `tasks.runs.registry.versions.roll_back` does.
+    """
+    declared, leader = head()[1].product(product), champion(product)
+    if leader and leader.version == version:
+        line = f"{version} predicts {product} already"
+    else:
+        before, now = versions.roll_back(product, version, reason, (person, f"{person}@airflow"))
+        withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
+        line = f"{now.version} predicts {product} from the next night on{withdrawn}"
+    mirror(declared)
+    return line
 
 
 def check_answered(result: Result) -> None:

@@ -51,3 +51,13 @@ def write_result(file: Path | None, result: Result) -> None:
 def read_result(file: Path) -> Result | None:
     """Return the result that a command left; None where it left none."""
     return Result.from_json(file.read_bytes()) if file.exists() else None
+
+
+def seconds_of_steps(product: str) -> dict[str, float]:
+    """Return how long the commands took that have ended well in this working directory; shards together."""
+    found: dict[str, float] = {}
+    for file in sorted((FOLDER / product).glob("*.json")):
+        result, name = read_result(file), file.stem.partition("-")[0]
+        if result and result.seconds is not None:
+            found[name] = round(found.get(name, 0.0) + result.seconds, 2)
+    return found

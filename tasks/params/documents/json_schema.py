@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import NetworkSettings
-from tasks.params import gates, schema, sections, source
+from tasks.params import gates, monitor, schema, sections, source
 from tasks.params.defaults import FILLED, RENAMED
 from tasks.params.expectations import Expectation
 from tasks.params.messages import fields_of
@@ -82,7 +82,8 @@ def _texts(cls: type) -> dict[str, str]:
 
 def _class(name: str) -> type:
     found: type | None = {"NetworkSettings": NetworkSettings, "Expectation": Expectation}.get(name)
-    return found or next(vars(module)[name] for module in (schema, sections, gates, source) if name in vars(module))
+    modules = (schema, sections, gates, monitor, source)
+    return found or next(vars(module)[name] for module in modules if name in vars(module))
 
 
 def _describe(cls: type, definition: JsonSchemaValue) -> None:

@@ -98,6 +98,8 @@ PLACES = {
     "Schedule": "`schedule`",
     "Ready": "`schedule.ready`",
     "Publish": "`publish`",
+    "Monitor": "`monitor`",
+    "Rollback": "`monitor.rollback`",
     "Retention": "`retention`",
 }
 """Where the parts of a product are written, in the order of the reference."""

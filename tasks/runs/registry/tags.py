@@ -125,6 +125,10 @@ class Registry:
         """Return the newest champion that has learnt from nothing later. Raises UserError as `champion` does."""
         return next((each for each in self._candidates() if not each.trained_after(trained_until)), None)
 
+    def candidates(self, trained_until: date) -> list[Champion]:
+        """Return the champion of a date and after it those whose place it has taken. Raises as `champion_until`."""
+        return [each for each in self._candidates() if not each.trained_after(trained_until)]
+
     @property
     def hold(self) -> Act | None:
         """Return the act that holds the champion; None where none does."""

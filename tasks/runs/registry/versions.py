@@ -3,9 +3,14 @@
 Each decision is a tag in the origin with its author, date and reason; `tasks.runs.registry.tags` says what it means.
 """
 
-from tasks.runs.registry.champions import Gto, Person, push_act
+import re
+from datetime import date, timedelta
+
+from tasks.runs.registry.champions import MACHINE, Gto, Person, push_act
 from tasks.runs.registry.tags import BANNED, HOLD, RELEASED, STAGE, Champion, Registry
 from tasks.runtime.errors import UserError
+
+_AUTOMATIC = re.compile(r"automatic rollback as of (\d{4}-\d\d-\d\d)")
 
 
 def roll_back(product: str, version: str, reason: str, person: Person) -> tuple[Champion | None, Champion]:
@@ -28,6 +33,35 @@ def roll_back(product: str, version: str, reason: str, person: Person) -> tuple[
         return leader, wanted
 
     return push_act(product, person, act)
+
+
+def roll_back_by_itself(
+    product: str, version: str, instead_of: str, as_of: date, cool_down_days: int, reason: str
+) -> tuple[bool, str]:
+    """Make an earlier version the champion since its nights were better; return whether that was done, and a line.
+
+    Nothing is done where the model at the commit `instead_of` is not the champion any more, as after another try of the
+    same; where the version was withdrawn or banned, or one is held; and within the days after another such rollback.
+    The version that is replaced is withdrawn: no training brings it back.
+    """
+
+    def act(registry: Registry, gto: Gto) -> tuple[bool, str]:
+        leader, wanted = registry.champion, _version(registry, version)
+        if leader is None or leader.commit != instead_of:
+            return False, f"{leader.version if leader else 'no model'} predicts by now, which is left as it is"
+        if registry.hold:
+            return False, registry.about_hold()
+        if exclusion := registry.exclusion_at(wanted.commit):
+            return False, exclusion
+        days = [date.fromisoformat(match[1]) for each in registry.acts if (match := _AUTOMATIC.match(each.reason))]
+        if any(day > as_of - timedelta(days=cool_down_days) for day in days):
+            return False, f"monitor.rollback.cool_down_days: the last one was as of {max(days)}"
+        message = f"automatic rollback as of {as_of}: {reason}"
+        gto.unassign(leader.version, STAGE, message)
+        gto.assign(version, STAGE, message)
+        return True, f"{version} predicts from the next night on, and {leader.version} is withdrawn: {reason}"
+
+    return push_act(product, MACHINE, act)
 
 
 def hold(product: str, version: str | None, reason: str, person: Person) -> Champion:

@@ -1,0 +1,101 @@
+"""Add a night to a product's past, and measure the nights whose labels have come."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+from tasks.monitoring.contracts import NightRecord
+from tasks.monitoring.distances import Window, distances
+from tasks.monitoring.past import Past
+from tasks.monitoring.performance import change_of, measure_night, sum_up
+from tasks.params import Product
+from tasks.publication.contracts import Manifest
+from tasks.publication.manifests import NightPlace, current_manifest
+from tasks.rows.partitions import Partitions
+from tasks.rows.splitting import known_labels
+from tasks.runtime.paths import Paths
+
+WEEKS_COMPARED = 4
+N_FIRST_NIGHTS = 7
+"""First nights of a model, with whose predictions later ones are compared."""
+PAST_DAYS = 365
+"""How far back nights are read."""
+LOOK_AGAIN_DAYS = (1, 3, 7, 14)
+"""A night is measured when its labels are due, then after so many days, and last when no more are taken."""
+
+
+def record_of(
+    product: Product, place: NightPlace, manifest: Manifest, past: Past, paths: Paths, window: Window
+) -> NightRecord:
+    """Return what is seen of a published night: the record that is known, or a new one that is not kept yet.
+
+    `window` returns the training days of its model. Raises UserError where a part is damaged.
+    """
+    known, as_of = past.known.get(place.as_of), place.as_of
+    if known and known.run == manifest.run and not known.withdrawn:
+        return known
+    predictions, estimate = sum_up(product, place, manifest)
+    before = past.nights(as_of - timedelta(weeks=WEEKS_COMPARED), as_of - timedelta(days=1))
+    same_weekday = [each.predictions for day, each in before.items() if (as_of - day).days % 7 == 0]
+    of_model = [
+        each for day, each in past.known.items() if day < as_of and each.model_version == manifest.model.version
+    ]
+    rows = Partitions(paths.valid / "rows")
+    return NightRecord(
+        as_of=as_of,
+        scored_day=manifest.scored_day,
+        run=manifest.run,
+        rows_in=manifest.rows.rows_in,
+        quarantined=manifest.rows.quarantined,
+        published=manifest.rows.published,
+        model_version=manifest.model.version,
+        model_commit=manifest.model.commit,
+        predictions=predictions,
+        estimate=estimate,
+        change=change_of(predictions, same_weekday),
+        change_since_first=change_of(predictions, [each.predictions for each in of_model[:N_FIRST_NIGHTS]]),
+        columns=distances(product, place.store, rows, manifest.scored_day, manifest.model.sha256, window),
+    )
+
+
+def withdrawn_record(past: Past, as_of: date) -> None:
+    """Mark the record of a night that a person has withdrawn, if there is one."""
+    if as_of in past.known:
+        past.put([replace(past.known[as_of], withdrawn=True)])
+
+
+def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> list[NightRecord]:
+    """Measure the nights whose labels are due at `as_of`, by the valid labels below `paths`; return those measured.
+
+    They are put into the past, which is not kept yet.
+    """
+    target = product.target
+    waited = target.delay_days + target.late_days + product.predict.horizon_days
+    known = past.nights(as_of - timedelta(days=waited + 1), as_of)
+    due = [each for each in known.values() if is_due(each, product, as_of)]
+    if not due:
+        return []
+    files = Partitions(paths.valid / "labels")
+    labels = known_labels(files, files.days(as_of, min(each.scored_day for each in due)), product)
+    rows, measured = Partitions(paths.valid / "rows"), []
+    for record in due:
+        place = NightPlace(store=past.store, product=product.name, as_of=record.as_of)
+        manifest = current_manifest(place)
+        if manifest and manifest.withdrawn:
+            withdrawn_record(past, record.as_of)
+        elif manifest and manifest.run == record.run:
+            truth = measure_night(product, place, manifest, labels, as_of, record.shadows, rows)
+            if truth:
+                measured.append(replace(record, truth=truth))
+    past.put(measured)
+    return measured
+
+
+def is_due(record: NightRecord, product: Product, as_of: date) -> bool:
+    """Return whether a night is to be measured at a date: its labels have come, or others since it was measured."""
+    first = record.scored_day + timedelta(days=product.target.delay_days)
+    if record.withdrawn:
+        return False
+    if record.truth is None:
+        return as_of >= first
+    looks = [first + timedelta(days=days) for days in (*LOOK_AGAIN_DAYS, product.target.late_days)]
+    return any(record.truth.as_of < look <= as_of for look in looks)
