@@ -102,13 +102,14 @@ def night(product: Product, as_of: date) -> Outcome:
     assert manifest is not None
     place = result_file(product.name, "monitor", run.workspace)
     observed = (read_result(place) if place else None) or Result(status="done")
+    rollback = observed.fields.get("rollback")
     held = [f"held: {', '.join(map(str, manifest.held))}"] if manifest.held else []
     return Outcome(
         kind="night",
         as_of=as_of,
         state="published",
         seconds=0,
-        reason="; ".join([*held, *[str(observed.fields["rollback"])] * bool(observed.fields.get("rollback"))]),
+        reason="; ".join([*held, *([str(rollback)] if rollback else [])]),
         decay=str(observed.fields.get("retrain") or ""),
         commit=manifest.model.commit,
         scored_day=manifest.scored_day,
