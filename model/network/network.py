@@ -17,6 +17,7 @@ from model.features.batches import collate
 from model.features.encoded import Encoded, Sizes
 from model.features.kinds import CONTEXT, encoder_inputs, sequence_kinds
 from model.features.kinds.modules.columns import ColumnTokens
+from model.features.kinds.modules.image import ImageTokens
 from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
 from model.network.companion import Companion
 from model.network.context import Context
@@ -217,6 +218,10 @@ def initialise(model: nn.Module, seed: int) -> None:
             case nn.Linear():
                 nn.init.xavier_uniform_(module.weight, generator=random)
                 nn.init.zeros_(module.bias)
+            case nn.Conv2d():
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu", generator=random)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
             case nn.LayerNorm():
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
@@ -224,6 +229,9 @@ def initialise(model: nn.Module, seed: int) -> None:
                 nn.init.normal_(module.weight, std=INITIAL_DEVIATION, generator=random)
             case ColumnTokens():
                 for weight in (module.weight, module.bias, module.missing):
+                    nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
+            case ImageTokens():
+                for weight in (module.place, module.unseen):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
             case RowEmbedding():
                 nn.init.normal_(module.column_masks, std=INITIAL_DEVIATION, generator=random)

@@ -281,7 +281,7 @@ class Fit:
         fit_context(network.context, encoded[CONTEXT][chosen], scores.numpy(), informations.numpy())
 
     def _mean_loss(self, rows: np.ndarray) -> Tensor:
-        batch = disturb(self.network.batch_of(self.parts[0], rows))
+        batch = disturb(self.network.batch_of(self.parts[0], rows), self.network.sizes)
         with distributed.shard_batch(batch) as shard:
             logits = self.network(shard.batch)
         chosen = rows[shard.rows]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from model.features.encoded import Sizes
 from model.features.kinds import column_kinds, encoder_inputs, sequence_kinds, token_kinds
 from model.features.kinds.modules.columns import Reconstruction
 from model.network.network import Network, initialise
@@ -81,9 +82,9 @@ def hide(batch: dict[str, Tensor], network: Network, fraction: float) -> Hidden:
     return Hidden(columns=columns, tokens=tokens, seen=seen)
 
 
-def disturb(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the batch as training shows it: a few categories, say, are unknown."""
-    disturbed = {kind.input: kind.disturb(batch[kind.input]) for kind in token_kinds() if kind.input in batch}
+def disturb(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
+    """Return the batch as training shows it: a few categories, say, are unknown, and images moved."""
+    disturbed = {kind.input: kind.disturb(batch[kind.input], sizes) for kind in token_kinds() if kind.input in batch}
     return {**batch, **disturbed}
 
 

@@ -56,9 +56,9 @@ def pretrain(
 
     def loss(rows: np.ndarray) -> Tensor:
         # Each window of a row is guessed by itself.
-        batch = tokens_of(network.batch_of(encoded, rows))
+        batch = disturb(tokens_of(network.batch_of(encoded, rows)), features.sizes)
         hidden = hide(batch, network, settings.mask_fraction)
-        with distributed.shard_batch(disturb(batch)) as shard:
+        with distributed.shard_batch(batch) as shard:
             hidden_part = hidden.of(shard.rows)
             value = model(shard.batch, hidden_part)
         return value if distributed.n_ranks() == 1 else value * (shard.weight * hidden_part.count / hidden.count)

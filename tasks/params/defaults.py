@@ -13,7 +13,7 @@ RENAMED = {"day": "drift"}
 RECHECK_DAYS = "recheck_days"
 """The name that `late_days` of a Python source had before."""
 
-FORMS = ("missing", "decimal", "thousands", "time_format")
+FORMS = ("missing", "decimal", "thousands", "time_format", "pixels")
 """Keys of a column in `columns`, or of `target`, that are kept as those of the column in `source.forms`."""
 
 

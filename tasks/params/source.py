@@ -91,6 +91,7 @@ UrlEnv = Annotated[str | None, Field(examples=["WAREHOUSE_URL"])]
 Missing = Annotated[tuple[str, ...] | None, Field(examples=[["NA", "NULL"]])]
 Decimal = Literal[".", ","]
 Thousands = Literal["", ".", ",", " ", "'", "\u00a0", "\u202f"]
+Pixels = Annotated[int, Field(ge=8, le=128, multiple_of=4)]
 TimeFormat = Annotated[str | None, Field(examples=["%d.%m.%Y"]), AfterValidator(_is_time_format)]
 
 
@@ -106,6 +107,8 @@ class ColumnForm:
     """Between groups of three digits of a number written as text. Default: that of the source."""
     time_format: TimeFormat = None
     """How times are written. Default: that of the source."""
+    pixels: Pixels | None = None
+    """Pixels of a side to which images are fitted. Default: those of the source."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -141,10 +144,12 @@ class AnySource:
     time_format: TimeFormat = None
     """How the columns of times are written, in the letters of Python's strptime, such as "%d.%m.%Y %H:%M"; or s, ms, us
     or ns for a number of those since 1970. Dates as 2024-03-01 are read beside it. Default: ISO 8601 alone."""
+    pixels: Pixels = 32
+    """Pixels of a side to which images are fitted when they come, once: training and nights read the same ones."""
     forms: dict[str, ColumnForm] = Field(default_factory=dict)
-    """Columns, by their names here, that are written otherwise than the others: missing, decimal, thousands and
-    time_format of each. `columns: {revenue: {kind: number, decimal: ","}}` means the same, and so do these keys in
-    `target`."""
+    """Columns, by their names here, that are written otherwise than the others: missing, decimal, thousands,
+    time_format and pixels of each. `columns: {revenue: {kind: number, decimal: ","}}` means the same, and so do these
+    keys in `target`."""
 
     def form_of(self, column: str) -> ColumnForm:
         """Return how a column is written, with the source's form where it has none of its own."""
@@ -154,6 +159,7 @@ class AnySource:
             decimal=self.decimal if own.decimal is None else own.decimal,
             thousands=self.thousands if own.thousands is None else own.thousands,
             time_format=self.time_format if own.time_format is None else own.time_format,
+            pixels=self.pixels if own.pixels is None else own.pixels,
         )
 
 

@@ -92,8 +92,8 @@ def cast_column(values: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
         values = without_nan(values)
     cast = _CASTS[KINDS[kind].cells](values)
     fits = cast.notna()
-    if (misfits := kind_class(kind).misfits) is not None:
-        fits[fits] = ~misfits(cast[fits].to_numpy())
+    if fits.any():
+        fits[fits] = ~kind_class(kind).misfits(cast[fits].to_numpy())
         cast = cast.where(fits)
     return cast, values.notna() & ~fits
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model.features.kinds.base import Kind
 
-CATEGORY, NUMBER, CONTEXT, TIME, TEXT = "category", "number", "context", "time", "text"
+CATEGORY, NUMBER, CONTEXT, TIME, IMAGE, TEXT = "category", "number", "context", "time", "image", "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ KINDS = {
     NUMBER: Declaration(path="model.features.kinds.number:Number", cells="float64"),
     CONTEXT: Declaration(path="model.features.kinds.context:Context", cells="float64", is_token=False),
     TIME: Declaration(path="model.features.kinds.time:Time", cells="datetime64[s]"),
+    IMAGE: Declaration(path="model.features.kinds.image:Image", cells="str"),
     TEXT: Declaration(path="model.features.kinds.text:Text", cells="str"),
 }
 """Every kind by its name. A row's tokens lie in this order, those of sequences last."""

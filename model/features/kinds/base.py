@@ -1,7 +1,7 @@
 """What a column kind says of itself, from the cells of a column to the baseline that reads it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -60,9 +60,23 @@ class Kind(ABC, Generic[Fitted]):
     reads_as: ClassVar[Literal["labels", "numbers", "words"]] = "numbers"
     """How the baseline reads a column: by its different values, as numbers, or by its words."""
 
-    misfits: ClassVar[Callable[[np.ndarray], np.ndarray] | None] = None
-    """Which cells do not fit, though they are of the type that `KINDS` names; None where all of the type fit.
-    Shapes: [n] without missing cells -> bool [n]."""
+    is_converted: ClassVar[bool] = False
+    """Whether a delivered cell is stored in a form of the kind's own, which `stored` makes."""
+
+    # Cells
+
+    @classmethod
+    def misfits(cls, cells: np.ndarray) -> np.ndarray:
+        """Return which cells do not fit, though they are of the type that `KINDS` names.
+
+        Shapes: [n] without missing cells -> bool [n].
+        """
+        return np.zeros(len(cells), bool)
+
+    @classmethod
+    def stored(cls, cell: object, pixels: int) -> str:
+        """Return what is stored of a delivered cell; `pixels` as of `source.pixels`."""
+        raise NotImplementedError
 
     # Fitting and encoding
 
@@ -164,7 +178,7 @@ class Kind(ABC, Generic[Fitted]):
         raise NotImplementedError
 
     @classmethod
-    def disturb(cls, values: "Tensor") -> "Tensor":
+    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
         """Return the input as training shows it. Shapes: unchanged."""
         return values
 

@@ -75,7 +75,7 @@ class Category(Kind[tuple[str, ...]]):
         return CategoryTokens(sizes, d_model)
 
     @classmethod
-    def disturb(cls, values: "Tensor") -> "Tensor":
+    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
         """Return the slots with a few made unknown, so that the unknown slot has a meaning."""
         from model.features.kinds.modules.category import forget
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from model.features.kinds import KINDS
+from model.features.kinds import KINDS, kind_class
 from model.heads import head_of
 from tasks.params import EPOCH_UNITS, ColumnForm, Product, Source
 from tasks.rows.casting import as_text, parse_moment
@@ -67,6 +67,9 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
             frame[name] = frame[name].map(number_form(form), na_action="ignore")
         elif form.decimal is None and source.kind == "csv":
             counts |= evidence.groups_of_digits(frame[name], name)
+    for name, kind in kinds.items():
+        if kind_class(kind).is_converted:
+            frame[name] = _converted(frame[name], kind, forms[name].pixels)
     times = [product.time, *(name for name, kind in product.kinds.items() if kind == "time")]
     if source.latest_by and source.latest_by not in product.kinds:  # most often the time of the last change
         times.append(source.latest_by)
@@ -74,6 +77,14 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
         if name in frame:
             frame[name] = times_as_declared(frame[name], forms[name].time_format, product.time_zone)
     return frame, counts
+
+
+def _converted(cells: pd.Series, kind: str, pixels: int | None) -> pd.Series:
+    """Return cells in the form in which their kind stores them; what is empty is missing."""
+    assert pixels is not None
+    gaps = cells.isna() | cells.eq("")
+    stored = [None if gap else kind_class(kind).stored(cell, pixels) for cell, gap in zip(cells, gaps, strict=True)]
+    return pd.Series(stored, cells.index, dtype="str", name=cells.name)
 
 
 def _has_classes(task: str) -> bool:
