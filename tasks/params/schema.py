@@ -56,8 +56,9 @@ class Product:
     columns: Annotated[
         dict[str, Annotated[str, OneOf(tuple(KINDS))]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
     ]
-    """The model's inputs, each a category, number, time, text or context (a number that many rows share, such as the
-    weather of a day: read by a line of its own beside the encoder); nothing else reaches the model."""
+    """The model's inputs, each a category, number, time, image (PNG, JPEG or WebP, as bytes or base64), text or context
+    (a number that many rows share, such as the weather of a day: read by a line of its own beside the encoder); nothing
+    else reaches the model."""
     target: Annotated[Target, Field(examples=[{"name": "late", "task": "binary"}])]
     """What is predicted."""
     predict: Predict = Field(default_factory=Predict)
