@@ -205,6 +205,8 @@ NAMED_ELSEWHERE = {
     "tasks/params": {"category", "number", "text"},
     "tasks/commands/product.py": {"category", "number", "text"},
     "tasks/commands/source_form.py": {"number"},
+    # A replay doubles the numbers of a column, as a source does that changes its unit.
+    "tasks/commands/simulation/home.py": {"number"},
     # The number of a backfill.
     "dags/plugins/run_notes.py": {"number"},
     # A column of the news themselves.

@@ -38,7 +38,7 @@ def expectation(type_, severity="warning", **kwargs):
 
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
-    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "parcels"]
+    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "digits", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 
@@ -138,7 +138,7 @@ def test_check_of_the_file_imports_nothing_heavy():
         ),
         (
             {"columns__weight_kg": "numer"},
-            "columns.weight_kg must be one of category, number, context, time, text, got 'numer'; use number",
+            "columns.weight_kg must be one of category, number, context, time, image, text, got 'numer'; use number",
         ),
         (
             {"columns__late": "number"},
