@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import BrowserContext
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """A browser of this machine; playwright's own are not on PyPI."""
@@ -24,20 +24,22 @@ def needs_browser() -> pytest.MarkDecorator:
 
 
 @contextmanager
-def signed_in(address: str, home: Path) -> Iterator["Page"]:
-    """Yield a page of the embedded Airflow of a folder, signed in as its administrator."""
+def signed_in(address: str, home: Path) -> Iterator["BrowserContext"]:
+    """Yield a browser whose pages are signed in to the embedded Airflow of a folder, as its administrator."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     passwords = json.loads((home / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, locale="en-GB", timezone_id="UTC")
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, locale="en-GB", timezone_id="UTC")
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page = context.new_page()
         page.goto(f"{address}/auth/login/")
         page.locator("input[name=username]").fill("admin")
         page.locator("input[name=password]").fill(passwords["admin"])
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url(lambda url: "/login" not in url)
+        page.close()
         try:
-            yield page
+            yield context
         finally:
             browser.close()

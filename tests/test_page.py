@@ -68,6 +68,20 @@ def airflow(tmp_path_factory):
     call([sys.executable, "-m", "tasks.commands", "down"], project, env)
 
 
+@pytest.fixture(scope="module")
+def browser(airflow):
+    with signed_in(*airflow) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser):
+    """A new page of the browser that is signed in."""
+    opened = browser.new_page()
+    yield opened
+    opened.close()
+
+
 def asked(address: str, path: str, token: str | None = None, body: object = None) -> dict:
     """What Airflow's API answers."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -90,19 +104,18 @@ def pick(page, day: str) -> None:
     page.keyboard.press("Escape")
 
 
-def test_days_picked_on_the_page_become_runs_of_these_days(airflow):
+def test_days_picked_on_the_page_become_runs_of_these_days(airflow, page):
     address, home = airflow
-    with signed_in(address, home) as page:
-        page.goto(f"{address}/dags/predict__tiny")
-        page.get_by_role("button", name="Trigger").first.click()
-        page.get_by_text("Backfill", exact=True).first.click()
-        pick(page, "2024/02/02")
-        pick(page, "2024/02/05")
-        page.get_by_text("4 runs will be triggered.").wait_for()
-        page.get_by_text("Unpause predict__tiny on trigger").click()  # no model predicts: the runs may wait
-        page.get_by_role("button", name="Run Backfill").click()
-        page.get_by_text("Select date and time").first.wait_for(state="detached")
-        page.wait_for_timeout(2000)
+    page.goto(f"{address}/dags/predict__tiny")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_text("Backfill", exact=True).first.click()
+    pick(page, "2024/02/02")
+    pick(page, "2024/02/05")
+    page.get_by_text("4 runs will be triggered.").wait_for()
+    page.get_by_text("Unpause predict__tiny on trigger").click()  # no model predicts: the runs may wait
+    page.get_by_role("button", name="Run Backfill").click()
+    page.get_by_text("Select date and time").first.wait_for(state="detached")
+    page.wait_for_timeout(2000)
     listed = asked(address, "/api/v2/dags/predict__tiny/dagRuns", token_of(address, home))["dag_runs"]
     days = sorted(each["logical_date"][:10] for each in listed if each["run_type"] == "backfill")
     assert days == ["2024-02-02", "2024-02-03", "2024-02-04", "2024-02-05"]
@@ -136,41 +149,37 @@ def answer_with_yes(page, address, run):
     return shown.removeprefix("auc 0.8, called ")
 
 
-def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflow):
+def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflow, page):
     address, home = airflow
     token, project = token_of(address, home), home.parent
     (project / "measured").write_text("figures-1")
     run, shown = trigger(address, token, "train__asking"), []
     again = {"dry_run": False, "only_failed": False, "include_downstream": True, "task_ids": ["evaluate_gates"]}
-    with signed_in(address, home) as page:
-        for n_answers in (1, 2):
-            wait_for(
-                lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks"
-            )
-            assert waiting(home) == (urllib.parse.unquote(run),)
-            shown.append(answer_with_yes(page, address, run))
-            wait_for(lambda n=n_answers: told(project).count("\n") == n, "promote is told")
-            (project / "measured").write_text("figures-2")
-            if n_answers == 1:
-                body = again | {"dag_run_id": urllib.parse.unquote(run)}
-                asked(address, "/api/v2/dags/train__asking/clearTaskInstances", token, body)
-        page.goto(f"{address}/dags/train__asking/runs/{run}")
-        page.get_by_text("Success", exact=True).first.wait_for()
+    for n_answers in (1, 2):
+        wait_for(lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks")
+        assert waiting(home) == (urllib.parse.unquote(run),)
+        shown.append(answer_with_yes(page, address, run))
+        wait_for(lambda n=n_answers: told(project).count("\n") == n, "promote is told")
+        (project / "measured").write_text("figures-2")
+        if n_answers == 1:
+            body = again | {"dag_run_id": urllib.parse.unquote(run)}
+            asked(address, "/api/v2/dags/train__asking/clearTaskInstances", token, body)
+    page.goto(f"{address}/dags/train__asking/runs/{run}")
+    page.get_by_text("Success", exact=True).first.wait_for()
     assert told(project).splitlines() == [f"admin {name}" for name in shown]
     assert shown[0] == "figures-1"
     assert waiting(home) == ()
 
 
-def test_rejection_on_the_page_promotes_nothing(airflow):
+def test_rejection_on_the_page_promotes_nothing(airflow, page):
     address, home = airflow
     token = token_of(address, home)
     (home.parent / "measured").write_text("figures-4")
     run = trigger(address, token, "train__asking")
     wait_for(lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks")
-    with signed_in(address, home) as page:
-        page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
-        page.get_by_role("button", name="Reject").click()
-        wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "skipped", "promote is skipped")
+    page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
+    page.get_by_role("button", name="Reject").click()
+    wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "skipped", "promote is skipped")
     assert "figures-4" not in told(home.parent)
 
 
@@ -260,38 +269,37 @@ def test_every_address_of_the_page_asks_for_a_login(shown):
         assert answer(address, place, token)[0] == 404, place
 
 
-def test_products_page_leads_from_airflow_to_product_night_and_report(shown):
-    address, home = shown
-    with signed_in(address, home) as page:
-        page.get_by_text("Products", exact=True).first.click()
-        page.get_by_role("link", name="tiny", exact=True).click()
-        page.get_by_text("The last verdict").wait_for()
-        assert page.url == f"{address}/plugin/products/tiny"
-        page.get_by_text(HURT).wait_for()
-        assert page.evaluate("window.hurt") is None
-        page.get_by_role("link", name="predict__tiny").click()
-        page.wait_for_url(f"{address}/dags/predict__tiny**")
-        page.go_back()
-        page.get_by_role("link", name="Report").first.click()
-        page.get_by_text("What was measured").wait_for()
-        page.go_back()
-        page.get_by_role("link", name="manifest").first.click()
-        page.wait_for_url("**/products/tiny/nights/2024-02-10/manifest")
+def test_products_page_leads_from_airflow_to_product_night_and_report(shown, page):
+    address, _ = shown
+    page.goto(address)
+    page.get_by_text("Products", exact=True).first.click()
+    page.get_by_role("link", name="tiny", exact=True).click()
+    page.get_by_text("The last verdict").wait_for()
+    assert page.url == f"{address}/plugin/products/tiny"
+    page.get_by_text(HURT).wait_for()
+    assert page.evaluate("window.hurt") is None
+    page.get_by_role("link", name="predict__tiny").click()
+    page.wait_for_url(f"{address}/dags/predict__tiny**")
+    page.go_back()
+    page.get_by_role("link", name="Report").first.click()
+    page.get_by_text("What was measured").wait_for()
+    page.go_back()
+    page.get_by_role("link", name="manifest").first.click()
+    page.wait_for_url("**/products/tiny/nights/2024-02-10/manifest")
 
 
-def test_bare_page_fits_a_phone_and_needs_nothing_that_its_policy_forbids(shown):
-    address, home = shown
-    with signed_in(address, home) as page:
-        page.set_viewport_size({"width": 390, "height": 844})
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(f"{address}/lamplighter/")
-        page.get_by_role("link", name="tiny", exact=True).click()
-        page.get_by_text("The last verdict").wait_for()
-        assert page.url == f"{address}/lamplighter/products/tiny"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator("h1").evaluate("element => getComputedStyle(element).fontSize") == "26px"
-        assert page.locator("svg").count() == 3
-        assert complaints == []
-        page.get_by_role("link", name="Report").first.click()
-        page.get_by_text("What was measured").wait_for()
+def test_bare_page_fits_a_phone_and_needs_nothing_that_its_policy_forbids(shown, page):
+    address, _ = shown
+    page.set_viewport_size({"width": 390, "height": 844})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(f"{address}/lamplighter/")
+    page.get_by_role("link", name="tiny", exact=True).click()
+    page.get_by_text("The last verdict").wait_for()
+    assert page.url == f"{address}/lamplighter/products/tiny"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("h1").evaluate("element => getComputedStyle(element).fontSize") == "26px"
+    assert page.locator("svg").count() == 3
+    assert complaints == []
+    page.get_by_role("link", name="Report").first.click()
+    page.get_by_text("What was measured").wait_for()
