@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Any
@@ -161,6 +162,9 @@ def _letter(message: Message, sender: str, receivers: list[str]) -> EmailMessage
 
 
 def _apprise(addresses: list[str]) -> Channel:
+    with suppress(ImportError):  # which is told below, where it stops no other channel
+        import apprise  # noqa: F401 (a busy machine loads it for seconds, which are not a receiver's)
+
     def notify(message: Message) -> None:
         try:
             from apprise import Apprise
