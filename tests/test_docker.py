@@ -111,7 +111,7 @@ def test_the_example_names_every_required_variable_and_gives_none_a_value():
 
 
 def test_git_and_the_images_leave_credentials_outside():
-    for file in ("docker/.env", "docker/git_credentials", "docker/worker.env"):
+    for file in ("docker/.env", "docker/git_credentials", "docker/worker.env", "docker/messages.env"):
         assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=ROOT, check=False).returncode == 0, file
     for dockerfile in DOCKERFILES:
         lines = (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines()
@@ -205,8 +205,21 @@ def test_the_workers_hold_no_credentials_of_airflow():
 
 
 def test_secrets_of_products_reach_the_workers_and_no_other_service():
+    of_products, of_messages = ({"path": f"{name}.env", "required": False} for name in ("worker", "messages"))
     given = {name: service["env_file"] for name, service in services().items() if "env_file" in service}
-    assert given == {"worker": [{"path": "worker.env", "required": False}]}
+    assert given == {"worker": [of_products, of_messages], "dag-processor": [of_messages]}
+
+
+def test_dag_processor_can_tell_of_a_killed_task_and_mark_that_in_the_store(tmp_path):
+    code = (
+        "import dags.messages, tasks.monitoring.messages.outbox, tasks.monitoring.messages.wording, tasks.runs.dates\n"
+        "from tasks.publication.object_store import Store\nprint(Store('s3://bucket/prefix').bucket)"
+    )
+    done = run_seeing_only(airflow_image(), code, tmp_path)
+    assert done.stdout.splitlines()[-1:] == ["bucket"], done.stderr[-3000:]
+    of_store = {name for name in settings("worker") if name.startswith("AWS_")}
+    assert of_store <= set(settings("dag-processor"))
+    assert "store" in services()["dag-processor"]["networks"]
 
 
 def test_services_and_workers_agree():
