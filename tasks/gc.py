@@ -4,7 +4,8 @@ A part is deleted where all of these hold: the current manifest does not name it
 within publish.keep_days; it was written longer ago than that; and its generation is not above that of the current
 manifest, so that no publisher can name it any more, however late it wakes. Manifests themselves are kept for good: a
 published night can always be traced, and re-created. Runs after publish, for every date of the product. So are the
-scores of models beside the champion, once no more labels of their nights are taken.
+scores of models beside the champion, once no more labels of their nights are taken, and the pages of trainings whose
+models were not promoted, a year after they were made.
 """
 
 from datetime import UTC, date, datetime
@@ -14,6 +15,7 @@ from tasks.monitoring.shadow import collect_old_scores
 from tasks.params import Product
 from tasks.publication.garbage import collect_garbage
 from tasks.publication.object_store import Store
+from tasks.reports.kept import collect_old_pages
 
 
 def gc(product: Product, as_of: date) -> str:
@@ -21,7 +23,9 @@ def gc(product: Product, as_of: date) -> str:
     store, now = Store(product.publish.url), datetime.now(UTC)
     n_scores = collect_old_scores(store, product, now)
     line = collect_garbage(store, product, now)
-    return f"{line}; {n_scores:,} scores of models beside the champion deleted" if n_scores else line
+    n_pages = collect_old_pages(store, product.name, now)
+    beside = f"; {n_scores:,} scores of models beside the champion deleted" if n_scores else ""
+    return line + beside + (f"; {n_pages:,} pages of trainings deleted" if n_pages else "")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What several tests share: a tiny product, a copy of this project that declares it, a real S3 server."""
 
+import fcntl
+import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -212,6 +214,33 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
     yield {name: value for name, value in kept.items() if name.startswith("AWS_")}
     call([sys.executable, "-m", "tasks.commands", "down"], ROOT, env)
+
+
+@pytest.fixture(scope="session")
+def export_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Path], None]:
+    """`export_onnx` for tests whose subject is not the export, which takes seconds.
+
+    Where a test of this session, in whichever process, has exported a network of the same files, that is copied.
+    """
+    from model.scoring.export import CARRIED, export_onnx
+
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    kept.mkdir(exist_ok=True)
+
+    def export(trained: Path, folder: Path) -> None:
+        read = [trained / name for name in ("network.safetensors", *CARRIED) if (trained / name).exists()]
+        digests = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in read]
+        exported = kept / hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        with exported.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not exported.exists():
+                unfinished = exported.with_suffix(".unfinished")
+                export_onnx(trained, unfinished)
+                unfinished.rename(exported)
+        shutil.copytree(exported, folder, dirs_exist_ok=True)
+
+    return export
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from conftest import ROOT
 from test_model_export import TASKS, mixed, random_model
 
 from model.scoring.engines import SIMPLEST
-from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
 from tasks.export import export
 from tasks.rows import model_inputs
@@ -37,13 +36,13 @@ def a_frame(n, seed=0):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, export_once):
     """Exported models with random weights, one that says yes or no and one of three classes."""
     found = {}
     for task in ("binary", "multiclass"):
         folder = tmp_path_factory.mktemp(task)
-        random_model(folder / "trained", task, KINDS)
-        export_onnx(folder / "trained", folder / "onnx")
+        random_model(folder / "trained", task, KINDS, n_layers=1)
+        export_once(folder / "trained", folder / "onnx")
         SIMPLEST.save(folder / "onnx")
         found[task] = Scorer(folder / "onnx")
     return found
@@ -152,14 +151,15 @@ def test_gates_of_the_files_are_on_their_own_figures():
 
 
 @pytest.mark.slow
-def test_export_measures_its_files_in_a_process_of_their_own(workspace, monkeypatch):
+def test_export_measures_its_files_in_a_process_of_their_own(workspace, export_once, monkeypatch):
+    monkeypatch.setattr("model.scoring.export.export_onnx", export_once)
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     behaviour = [a_test(change={"size": {"add": 1e-9}}), a_test(change={"size": {"add": 1}}, must="increase", by=5)]
     content = declared(columns=KINDS, expectations=[], behaviour=behaviour)
     content["products"]["tiny"]["gates"]["export"] = {"max_memory_megabytes": 1}
     (workspace / "params.yaml").write_text(yaml.safe_dump(content))
-    random_model(PATHS.trained, "binary", KINDS)
+    random_model(PATHS.trained, "binary", KINDS, n_layers=1)
     for seed, part in enumerate(("train", "val", "test")):
         labels = np.random.default_rng(seed).choice(["0", "1"], 120)
         write_table(PATHS.splits / f"{part}.parquet", a_frame(120, seed).assign(late=pd.array(labels, dtype="str")))

@@ -32,7 +32,7 @@ def product(engine, **changes):
 def trained(tmp_path, monkeypatch):
     """A model and a split, as `export` finds them."""
     monkeypatch.chdir(tmp_path)
-    random_model(PATHS.trained, "binary", KINDS)
+    random_model(PATHS.trained, "binary", KINDS, n_layers=1)
     for seed, part in enumerate(("train", "val", "test")):
         rows = pd.DataFrame({name: mixed(120, seed=seed)[name] for name in KINDS})
         rows["when"] = rows["when"].astype("datetime64[s]")

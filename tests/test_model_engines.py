@@ -13,7 +13,6 @@ from model.features.fitted import Features
 from model.network.safety import check_onnx
 from model.scoring.choice import MAX_LOSS, Measurement, choose, measure, within_tolerance
 from model.scoring.engines import INT8_NETWORK, NETWORK, SIMPLEST, Engine, OnnxRuntime, has_cuda, missing_requirement
-from model.scoring.export import export_onnx
 from model.scoring.quantise import convert_to_fp16, quantise
 from model.scoring.scorer import Scorer
 
@@ -37,10 +36,10 @@ def calibrated(folder, n_rows=100):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, export_once):
     folder = tmp_path_factory.mktemp("engines")
     random_model(folder / "trained", "multiclass", max_windows=2, pooling="mean", norm_first=False)
-    export_onnx(folder / "trained", folder / "onnx")
+    export_once(folder / "trained", folder / "onnx")
     calibrated(folder / "onnx")
     return folder / "onnx"
 

@@ -70,7 +70,7 @@ def random_model(folder, task, kinds=KINDS, wide_tokens=0, max_windows=1, n_laye
 
 
 @pytest.fixture(scope="module", params=[*TASKS])
-def exported(request, tmp_path_factory):
+def exported(request, tmp_path_factory, export_once):
     folder = tmp_path_factory.mktemp(request.param)
     pooling, norm_first = ("cls", True) if request.param in ("binary", "regression") else ("mean", False)
     wide_tokens = {"binary": 100, "multilabel": 200}.get(request.param, 0)
@@ -78,7 +78,7 @@ def exported(request, tmp_path_factory):
     random_model(
         folder / "trained", request.param, KINDS, wide_tokens, max_windows, pooling=pooling, norm_first=norm_first
     )
-    export_onnx(folder / "trained", folder / "onnx")
+    export_once(folder / "trained", folder / "onnx")  # at the first time, and what engines are tested with
     return request.param, folder
 
 

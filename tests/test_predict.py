@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from test_model_export import TASKS, mixed, random_model
 
 from model.network.store import load_model, save_model
-from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer, TorchScorer
 from tasks.predict import predict, predict_shard
 from tasks.publication import scoring
@@ -56,12 +55,12 @@ def product(task="binary", shards=3, url="s3://lamplighter/predictions", thresho
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, export_once):
     """An exported model per task, untrained: what it answers does not matter here."""
     folder = tmp_path_factory.mktemp("models")
     for task in TASKS:
         random_model(folder / task / "trained", task, KINDS, n_layers=1)
-        export_onnx(folder / task / "trained", folder / task / "onnx")
+        export_once(folder / task / "trained", folder / task / "onnx")
     return folder
 
 
@@ -330,13 +329,13 @@ def test_rows_that_do_not_add_up_are_refused_and_nothing_is_written(night):
     assert not PATHS.predictions.exists()
 
 
-def test_score_that_is_no_number_stops_the_night(night, models, tmp_path):
+def test_score_that_is_no_number_stops_the_night(night, models, tmp_path, export_once):
     its, _ = night()
     network, features = load_model(models / "binary" / "trained")
     network.head.out.bias.data.fill_(np.nan)
     save_model(tmp_path / "broken", network, features)
     shutil.rmtree(PATHS.onnx)
-    export_onnx(tmp_path / "broken", PATHS.onnx)
+    export_once(tmp_path / "broken", PATHS.onnx)
     with pytest.raises(UserError, match=r"scores must be finite, and \d+ of \d+ are not; export with"):
         predict(its, AS_OF)
     assert not PATHS.predictions.exists()

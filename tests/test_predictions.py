@@ -15,7 +15,6 @@ from model.evaluation.thresholds import choose_threshold, curve
 from model.heads import head_of
 from model.heads.prediction_rule import MeasuredThresholds, PredictionRule
 from model.network.store import save_validation
-from model.scoring.export import export_onnx
 from model.scoring.scorer import TorchScorer
 from tasks import params
 from tasks.evaluate import evaluate
@@ -186,7 +185,7 @@ def laid_out(task, **changes):
     changes = {"gates__metric": "log_loss", "gates__limit": 9.0, "target__task": task, **changes}
     product = a_product(columns=KINDS, expectations=[], **changes)
     random = np.random.default_rng(0)
-    random_model(PATHS.trained, task, KINDS)
+    random_model(PATHS.trained, task, KINDS, n_layers=1)
     for name, n in (("train", 80), ("val", 60), ("test", 90)):
         table = {column: mixed(n, seed=n)[column] for column in KINDS}
         scores = TorchScorer(PATHS.trained).score(table)
@@ -215,7 +214,10 @@ def laid_out(task, **changes):
 @pytest.mark.parametrize(
     ("task", "predicted"), [("binary", COSTS), ("multilabel", None), ("multiclass", {"a": {"b": 9.0}})]
 )
-def test_measured_predictions_agree_from_validation_rows_to_the_night(task, predicted, workspace, monkeypatch):
+def test_measured_predictions_agree_from_validation_rows_to_the_night(
+    task, predicted, workspace, export_once, monkeypatch
+):
+    monkeypatch.setattr("model.scoring.export.export_onnx", export_once)
     monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
     monkeypatch.setattr("tasks.training.predictions.N_RESAMPLES", 20)
     if task == "multiclass":
@@ -261,10 +263,10 @@ def test_measured_predictions_agree_from_validation_rows_to_the_night(task, pred
     assert predict_shard(product, as_of, 0).run == json.loads((PATHS.predictions / "night.json").read_text())["run"]
 
 
-def test_change_of_costs_chooses_anew_without_training(workspace):
+def test_change_of_costs_chooses_anew_without_training(workspace, export_once):
     dear = a_product(predict__costs={"false_positive": 1.0, "false_negative": 50.0})
     cheap = a_product(predict__costs={"false_positive": 50.0, "false_negative": 1.0})
-    random_model(PATHS.trained, "binary", KINDS)
+    random_model(PATHS.trained, "binary", KINDS, n_layers=1)
     y, shares = drawn(500)
     save_validation(PATHS.trained, shares, y)
     low, high = (measured_thresholds(product, PATHS.trained) for product in (dear, cheap))
@@ -272,7 +274,7 @@ def test_change_of_costs_chooses_anew_without_training(workspace):
     assert high is not None
     assert low.thresholds[0] < 0.1 < 0.8 < high.thresholds[0]
     assert measured_thresholds(a_product(), PATHS.trained) is None
-    export_onnx(PATHS.trained, PATHS.onnx)
+    export_once(PATHS.trained, PATHS.onnx)
     before = folder_sha256(PATHS.onnx)
     low.save(PATHS.onnx)
     assert MeasuredThresholds.load(PATHS.onnx) == low

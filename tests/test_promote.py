@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score, roc_auc_score
 from test_model_export import TASKS, mixed, random_model
 
 from model.evaluation.paired import Difference
-from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
 from tasks import params
 from tasks.publication.scoring import load_scorer
@@ -262,11 +261,11 @@ def topics(columns):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, export_once):
     """An exported model of three classes; exporting takes seconds, so that the tests copy it."""
     folder = tmp_path_factory.mktemp("model")
-    random_model(folder / "trained", "multiclass", KINDS)
-    export_onnx(folder / "trained", folder / "onnx")
+    random_model(folder / "trained", "multiclass", KINDS, n_layers=1)
+    export_once(folder / "trained", folder / "onnx")
     return folder / "onnx"
 
 

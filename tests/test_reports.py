@@ -5,7 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -22,7 +23,6 @@ from test_model_export import TASKS, mixed, random_model
 from test_registry import DAY, experiment, origin, promote  # noqa: F401 (origin is a fixture)
 
 from model.evaluation import importance
-from model.scoring.export import export_onnx
 from tasks.commands.runs import show_runs
 from tasks.evaluate import evaluate
 from tasks.monitoring.contracts import NightRecord, Predictions, Truth
@@ -31,8 +31,9 @@ from tasks.params import effective
 from tasks.publication.object_store import Store
 from tasks.reports import making
 from tasks.reports.changes import changed_settings
+from tasks.reports.contracts import Training
 from tasks.reports.facts import gather, trained
-from tasks.reports.kept import all_trainings, keep_training
+from tasks.reports.kept import all_trainings, collect_old_pages, keep_page, keep_training
 from tasks.reports.page import MAX_BYTES, render
 from tasks.rows.partitions import write_table
 from tasks.runs.experiments import Run
@@ -75,20 +76,25 @@ class Elements(HTMLParser):
         self.text.append(data)
 
 
-def measured(task, url="s3://lamplighter/predictions", **changes):
-    """A product, and the files of a training of it: a random network, exported and measured."""
+@pytest.fixture
+def measured(export_once):
+    """A function that lays out the files of a training, a random network exported and measured; its product."""
+    return partial(lay_out, export_once)
+
+
+def lay_out(export_once, task, url="s3://lamplighter/predictions", **changes):
     product = a_product(
         columns=KINDS, expectations=[], target__task=task, gates__metric=METRIC[task], publish={"url": url}, **changes
     )
     kept = FILES["folder"] / task
     if not kept.exists():
-        train_and_measure(product, task)
+        train_and_measure(export_once, product, task)
         shutil.copytree("data", kept)
     shutil.copytree(kept, "data", dirs_exist_ok=True)
     return product
 
 
-def train_and_measure(product, task):
+def train_and_measure(export_once, product, task):
     random = np.random.default_rng(0)
     labels = {
         "binary": lambda n: random.integers(0, 2, n),
@@ -100,9 +106,8 @@ def train_and_measure(product, task):
         days = pd.to_datetime("2024-02-01") + pd.to_timedelta(np.arange(n) // 20, "D")
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS}).assign(late=labels(n), day=days)
         write_table(PATHS.splits / f"{name}.parquet", frame)
-    random_model(PATHS.trained, task, KINDS)
-    PATHS.onnx.mkdir(parents=True, exist_ok=True)
-    export_onnx(PATHS.trained, PATHS.onnx)
+    random_model(PATHS.trained, task, KINDS, n_layers=1)
+    export_once(PATHS.trained, PATHS.onnx)
     evaluate(product, DAY)
     days = {"train": ["2024-01-01", "2024-01-25"], "val": ["2024-01-26", "2024-01-31"], "test": []}
     write_json(PATHS.report("split.json"), {"rows": {"train": 60, "val": 30, "test": 60}, "days": days, "columns": []})
@@ -146,7 +151,7 @@ def few_draws(monkeypatch):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, task):
+def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, measured, task):
     product = measured(task, description=HOSTILE)
     found_slice = {"name": HOSTILE, "rows": 1234, "loss": 0.3, "loss_elsewhere": 0.2, "baseline_loss": 0.29}
     slices = [{**found_slice, "excess": 0.1, "excess_interval": [0.01, 0.2]}]
@@ -179,7 +184,7 @@ def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, task):
     assert "Not promoted: limit is not passed. The champion goes on." in page
 
 
-def test_same_facts_give_the_same_bytes_in_any_process(workspace):
+def test_same_facts_give_the_same_bytes_in_any_process(workspace, measured):
     product = measured("binary")
     page = render(facts_of(product))
     assert render(facts_of(product)) == page
@@ -198,7 +203,7 @@ print(render(facts_of(product)), end="")
     assert done.stdout == page
 
 
-def test_training_without_champion_nights_curve_or_reports_still_has_its_page(workspace):
+def test_training_without_champion_nights_curve_or_reports_still_has_its_page(workspace, measured):
     product = measured("regression")
     for name in ("split.json", "training.csv"):
         PATHS.report(name).unlink()
@@ -218,7 +223,7 @@ def run_of(commit):
     )
 
 
-def test_training_is_on_record_with_its_page_also_where_it_was_rejected(origin, s3_here, tmp_path):  # noqa: F811
+def test_training_is_on_record_with_its_page_also_where_it_was_rejected(origin, s3_here, tmp_path, measured):  # noqa: F811
     url = f"s3://lamplighter/{tmp_path.name}"
     product, store = measured("binary", url), Store(url)
     leader = promote(experiment(origin, DAY, "first"), None)
@@ -235,7 +240,7 @@ def test_training_is_on_record_with_its_page_also_where_it_was_rejected(origin, 
     assert (store.head(key).etag, store.list("tiny/")) == before, "a retry writes nothing"
 
 
-def test_gates_stay_on_record_when_promote_finds_its_own_model_the_champion(origin, s3_here, tmp_path):  # noqa: F811
+def test_gates_stay_on_record_when_promote_finds_its_own_model_the_champion(origin, s3_here, tmp_path, measured):  # noqa: F811
     url = f"s3://lamplighter/{tmp_path.name}"
     product, run = measured("binary", url), run_of(experiment(origin, DAY, "first"))
     leader = promote(run.commit, None)
@@ -249,7 +254,7 @@ def test_gates_stay_on_record_when_promote_finds_its_own_model_the_champion(orig
     assert (kept.verdict.gates, kept.version) == (gates, "v1.0.0")
 
 
-def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, monkeypatch):  # noqa: F811
+def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, measured, monkeypatch):  # noqa: F811
     url = f"s3://lamplighter/{tmp_path.name}"
     product, run = measured("binary", url), run_of(experiment(origin, DAY, "first"))
     verdict = Verdict(decision="rejected", line="x", figures=figures_of(product))
@@ -261,6 +266,31 @@ def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, monk
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setattr("tasks.publication.store_client.MAX_REQUEST_ATTEMPTS", 1)
     assert "nothing depends on it" in making.report_training(product, DAY, run, verdict, None)
+
+
+def test_pages_of_models_that_were_not_promoted_are_deleted_after_a_year(s3_here, tmp_path):
+    store, now = Store(f"s3://lamplighter/{tmp_path.name}"), datetime.now(UTC)
+    rejected = Training(
+        run="tiny-2024-02-10-train-0a1b2c3d",
+        as_of=DAY,
+        revision="c0ffee",
+        verdict=Verdict(decision="rejected", line="x"),
+        metric="auc",
+        value=None,
+        interval_95=None,
+        baseline=None,
+        rows={},
+        days={},
+    )
+    promoted = dataclasses.replace(rejected, run="tiny-2024-02-10-train-00ff00ff", version="v1.0.0")
+    pages = [keep_page(store, "tiny", training, "page") for training in (rejected, promoted)]
+    for training in (rejected, promoted):
+        keep_training(store, "tiny", training)
+    store.update("tiny/_reports/notes.html", lambda _: b"a person's own")
+    assert collect_old_pages(store, "tiny", now + timedelta(days=364.9)) == 0
+    assert [collect_old_pages(store, "tiny", now + timedelta(days=365.1)) for _ in range(2)] == [1, 0]
+    assert {store.uri(key) for key in store.list("tiny/_reports/")} == {pages[1], store.uri("tiny/_reports/notes.html")}
+    assert all_trainings(store, "tiny") == [promoted, rejected], "both stay on record"
 
 
 def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s3_here, tmp_path):  # noqa: F811

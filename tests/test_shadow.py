@@ -16,7 +16,6 @@ from test_model_export import mixed, random_model
 from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
 from test_registry import experiment, origin, promote  # noqa: F401 (origin is a fixture)
 
-from model.scoring.export import export_onnx
 from model.scoring.scorer import Scorer
 from tasks.gc import gc
 from tasks.monitor import monitor
@@ -38,17 +37,17 @@ from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
 
 PATHS = Paths("tiny")
-KINDS = {"colour": "category", "size": "number"}
+KINDS = {"colour": "category", "size": "number", "when": "time"}
 SCORED = AS_OF + timedelta(days=1)
 N = 60
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory, export_once):
     """An exported model, untrained: what it answers does not matter here."""
     folder = tmp_path_factory.mktemp("model")
     random_model(folder / "trained", "binary", KINDS, n_layers=1)
-    export_onnx(folder / "trained", folder / "onnx")
+    export_once(folder / "trained", folder / "onnx")
     return folder / "onnx"
 
 

@@ -1,7 +1,8 @@
 """Keep records and pages of trainings beside the nights, and find them again."""
 
+import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from tasks.publication.manifests import decode_record, encode_checked, read_checked
@@ -10,6 +11,9 @@ from tasks.reports.contracts import Training, Trainings
 from tasks.runtime.files import atomic_file
 
 TRAININGS, REPORTS = "_trainings", "_reports"
+KEPT = timedelta(days=365)
+"""How long the page of a training stays whose model was not promoted."""
+_PAGE = re.compile(r"\d{4}-\d{2}-\d{2}-[0-9a-z]+\.html")
 
 
 def key_of_year(product: str, year: int) -> str:
@@ -82,6 +86,24 @@ def all_trainings(store: Store, product: str) -> list[Training]:
     found = [read_checked(store, key, Trainings)[0] for key in store.list(f"{product}/{TRAININGS}/")]
     known = [each for year in found if year for each in year.trainings.values()]
     return sorted(known, key=lambda each: (each.as_of, each.run))
+
+
+def collect_old_pages(store: Store, product: str, now: datetime) -> int:
+    """Delete the pages of trainings that were written over a year before a moment; return their number.
+
+    Those of trainings whose models were promoted stay: from each published night the way leads to one of them.
+    """
+    before = now - KEPT
+    written = store.list(f"{product}/{REPORTS}/")
+    old = [key for key, moment in written.items() if moment < before and _PAGE.fullmatch(key.rpartition("/")[2])]
+    if not old:
+        return 0
+    known = all_trainings(store, product)
+    promoted = {key_of_page(product, each.run, each.as_of) for each in known if each.version is not None}
+    doomed = [key for key in old if key not in promoted]
+    for key in doomed:
+        store.delete(key)
+    return len(doomed)
 
 
 def fetch_page(store: Store, product: str, training: Training, folder: Path) -> Path | None:
