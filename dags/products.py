@@ -118,9 +118,19 @@ def evaluate_gates(run: Json | None) -> list[str]:
     result = classify_failure(lambda: steps.step(steps.opened_run(run), "promote"))
     tell_decision(run, result.fields)
     verdict = Verdict.from_json(result.fields)
-    context["ti"].xcom_push(key="verdict", value=verdict.page)
+    context["ti"].xcom_push(key="verdict", value=f"{verdict.page}\n\n{report_link(run)}")
     context["ti"].xcom_push(key="figures", value=verdict.figures and verdict.figures.called)
     return ["approve"] if verdict.decision == "needs approval" else []
+
+
+def report_link(run: Json | None) -> str:
+    """Return the link to the report of a training on the Products page, as Markdown."""
+    from tasks.reports.kept import key_of_page
+    from tasks.runs.steps import opened_run
+
+    opened = opened_run(run)
+    page = key_of_page(opened.product, opened.name, datetime.fromisoformat(opened.as_of).date()).rpartition("/")[2]
+    return f"[The report of this training](/lamplighter/products/{opened.product}/reports/{page})"
 
 
 @task

@@ -220,7 +220,8 @@ def test_next_task_is_chosen_by_the_fields_of_a_result(module, monkeypatch, appr
     monkeypatch.setattr("tasks.runs.steps.step", lambda run, name: result)
     run = Run(name="tiny-2024-02-10-train-00000000", product="tiny", as_of="2024-02-10", revision="ab" * 20, shards=3)
     assert module.evaluate_gates.function(run.to_json()) == chosen
-    assert pushed == ({} if approver else {"verdict": "auc", "figures": None})
+    link = "[The report of this training](/lamplighter/products/tiny/reports/2024-02-10-00000000.html)"
+    assert pushed == ({} if approver else {"verdict": f"auc\n\n{link}", "figures": None})
 
 
 def test_shards_are_mapped_when_the_dag_runs(module):
