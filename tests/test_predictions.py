@@ -196,7 +196,8 @@ def laid_out(task, **changes):
             labels = np.array(TASKS[task])[drawn]
         elif task == "multilabel":
             labels = ["|".join(np.array(TASKS[task])[row == 1]) for row in y]
-        write_table(PATHS.splits / f"{name}.parquet", pd.DataFrame(table).assign(late=labels))
+        days = pd.Timestamp("2024-02-01") + pd.to_timedelta(np.arange(n) // 20, "D")
+        write_table(PATHS.splits / f"{name}.parquet", pd.DataFrame(table).assign(late=labels, day=days))
         if name == "val" and task != "multiclass":
             save_validation(PATHS.trained, scores, y)
     rows = pd.DataFrame({name: mixed(40, seed=9)[name] for name in KINDS}).assign(
