@@ -108,7 +108,7 @@ def _night_row(night: NightRecord) -> tuple[str, ...]:
         _figure(night.predictions.mean),
         _figure(truth.value) if truth else NONE,
         f"{truth.labelled:,}" if truth else NONE,
-        truth.metric if truth else "not measured yet",
+        "withdrawn" if night.withdrawn else truth.metric if truth else "not measured yet",
     )
 
 

@@ -1,17 +1,21 @@
 """Withdraw a published night: `make withdraw PRODUCT=flight-delays DT=2013-06-30 REASON="..."`; DT is its as_of.
 
-Readers are told so, and `_latest` goes back to the newest night that stands: see `tasks.publication.withdrawal`. A new
-run of the same as_of publishes the date again.
+Readers are told so, and `_latest` goes back to the newest night that stands: see `tasks.publication.withdrawal`. Its
+record is marked, so that nothing is concluded from it, and the page shows it no more. A new run of the same as_of
+publishes the date again.
 """
 
 from datetime import date
 
 from tasks.commands.decide import check_reason
+from tasks.monitoring.past import mark_withdrawn
+from tasks.monitoring.showing import show_nights
 from tasks.params import Product
 from tasks.publication.contracts import Withdrawal
 from tasks.publication.manifests import NightPlace, latest
 from tasks.publication.object_store import Store
 from tasks.publication.withdrawal import withdraw_night
+from tasks.runtime import faults
 
 
 def withdraw(product: Product, as_of: date, why: str, person: str) -> str:
@@ -19,6 +23,9 @@ def withdraw(product: Product, as_of: date, why: str, person: str) -> str:
     check_reason(why)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     is_new = withdraw_night(place, Withdrawal(person=person.strip(), reason=why.strip()))
+    faults.failpoint("withdraw: the record is about to be marked")
+    mark_withdrawn(place)
+    show_nights(place.store, product.name, as_of)
     newest = latest(place.store, product.name)
     done = "withdrawn" if is_new else "had been withdrawn already, and is so with the reason of then"
     if newest is None or newest.dt == as_of:

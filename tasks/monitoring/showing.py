@@ -18,12 +18,13 @@ TRAININGS_SHOWN, VERSIONS_SHOWN = 26, 26
 
 
 def show_nights(store: Store, product: str, as_of: date) -> None:
-    """Let the page show the nights that are recorded, of which that of `as_of` was published by this run."""
+    """Let the page show the nights that are recorded and stand; that of `as_of` was published by this run."""
 
     def follow(status: Status) -> Status:
         # Read after the status was: where another night is recorded meanwhile, this replacement is refused.
         last = max([as_of, *(each.as_of for each in status.nights)])
-        known = nights(store, product, last - timedelta(days=DAYS_SHOWN - 1), last)
+        recorded = nights(store, product, last - timedelta(days=DAYS_SHOWN - 1), last)
+        known = {day: each for day, each in recorded.items() if not each.withdrawn}
         runs = {(each.as_of, each.run): each.airflow_run for each in status.nights}
         runs.update({(as_of, known[as_of].run): airflow_run()} if as_of in known and airflow_run() else {})
         shown = tuple(_night(each, runs.get((each.as_of, each.run))) for each in known.values())

@@ -63,7 +63,8 @@ def _seconds(product: str) -> float | None:
 
 def render_run(product: Product, as_of: date, store: Store, training: Training, champion: Champion | None) -> str:
     """Return the page of the run in this workspace."""
-    found = tuple(nights(store, product.name, as_of - timedelta(days=DAYS_SHOWN), as_of).values())
+    recorded = nights(store, product.name, as_of - timedelta(days=DAYS_SHOWN), as_of).values()
+    found = tuple(each for each in recorded if not each.withdrawn)
     differing: tuple[Change, ...] = ()
     if champion and training.champion == champion.version and champion.as_of:
         day = date.fromisoformat(champion.as_of)
