@@ -20,6 +20,8 @@ from pydantic.dataclasses import dataclass
 from tasks import stage
 from tasks.monitoring.conclusions import conclude
 from tasks.monitoring.contracts import PREVIOUS, NightRecord
+from tasks.monitoring.messages.outbox import tell
+from tasks.monitoring.messages.wording import champion_changed
 from tasks.monitoring.nights import PAST_DAYS, measure_past, record_of, withdrawn_record
 from tasks.monitoring.past import Past
 from tasks.monitoring.shadow import score_beside
@@ -125,7 +127,10 @@ def _roll_back(product: Product, record: NightRecord) -> str | None:
         product.monitor.rollback.cool_down_days,
         record.rollback,
     )
+    faults.failpoint("monitor: the champion before predicts again")
     champions.mirror(product)
+    if done:  # the same message at each try, so that one that died before it is told once
+        tell(product, champion_changed(product, f"automatic rollback as of {record.as_of}", line))
     return line if done else f"no rollback to {previous.version}: {line}"
 
 

@@ -40,26 +40,31 @@ def roll_back_by_itself(
 ) -> tuple[bool, str]:
     """Make an earlier version the champion since its nights were better; return whether that was done, and a line.
 
-    Nothing is done where the model at the commit `instead_of` is not the champion any more, as after another try of the
-    same; where the version was withdrawn or banned, or one is held; and within the days after another such rollback.
-    The version that is replaced is withdrawn: no training brings it back.
+    Nothing is done where the model at the commit `instead_of` is not the champion any more; where the version was
+    withdrawn or banned, or one is held; and within the days after another such rollback. Another try of the same finds
+    it done, and says the same. The version that is replaced is withdrawn: no training brings it back.
     """
+    reason_of_tag = f"automatic rollback as of {as_of}: {reason}"
 
     def act(registry: Registry, gto: Gto) -> tuple[bool, str]:
         leader, wanted = registry.champion, _version(registry, version)
+        line = (
+            f"{version} predicts from the next night on, and {registry.version_at(instead_of)} is withdrawn: {reason}"
+        )
+        days = [date.fromisoformat(match[1]) for each in registry.acts if (match := _AUTOMATIC.match(each.reason))]
+        if leader and leader.commit == wanted.commit and as_of in days:
+            return True, line
         if leader is None or leader.commit != instead_of:
             return False, f"{leader.version if leader else 'no model'} predicts by now, which is left as it is"
         if registry.hold:
             return False, registry.about_hold()
         if exclusion := registry.exclusion_at(wanted.commit):
             return False, exclusion
-        days = [date.fromisoformat(match[1]) for each in registry.acts if (match := _AUTOMATIC.match(each.reason))]
         if any(day > as_of - timedelta(days=cool_down_days) for day in days):
             return False, f"monitor.rollback.cool_down_days: the last one was as of {max(days)}"
-        message = f"automatic rollback as of {as_of}: {reason}"
-        gto.unassign(leader.version, STAGE, message)
-        gto.assign(version, STAGE, message)
-        return True, f"{version} predicts from the next night on, and {leader.version} is withdrawn: {reason}"
+        gto.unassign(leader.version, STAGE, reason_of_tag)
+        gto.assign(version, STAGE, reason_of_tag)
+        return True, line
 
     return push_act(product, MACHINE, act)
 
