@@ -182,7 +182,7 @@ def tokens_per_second(
     settings = TrainingSettings(epochs=100, learning_rate=1e-4, batch_tokens=batch_tokens)
     with contextlib.suppress(TimeoutError):
         train(network, features, LabelledRows(encoded, y), LabelledRows(encoded, y), settings, checkpoints=watch)
-    cut = epoch_batches(encoded, settings, epoch=0)
+    cut = epoch_batches(encoded, settings, epoch=0, little=0)
     (first, started), (last, ended) = watch.seen[1], watch.seen[-1]
     if last >= len(cut):
         raise RuntimeError(f"rows must last for {seconds} s, got {len(cut)} steps; give more")

@@ -75,6 +75,7 @@ class OptimisationSettings:
     ema_decay: ClassVar[float] = 0.0
     keep: ClassVar[str] = "none"
     patience_steps: ClassVar[int] = 0
+    has_smallest_batch: ClassVar[bool] = False
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes the first weights, order, masks and dropout."""
 
@@ -93,6 +94,7 @@ class PretrainingSettings(OptimisationSettings):
 class TrainingSettings(OptimisationSettings):
     """Supervised training with early stopping on the validation loss."""
 
+    has_smallest_batch: ClassVar[bool] = True
     epochs: NotNegative | None = None  # type: ignore[assignment]  # `for_rows` gives all that is left open a value
     """Passes over the training rows at most; a fraction is allowed. 0, with `probe`, leaves the encoder as it is.
     Default: 2 of many rows, up to 30 of few, where with `keep: best` 2 and 8 are tried too, and
@@ -128,7 +130,7 @@ class TrainingSettings(OptimisationSettings):
     rows that it was not fitted to; of more than 20,000 rows 0.3."""
     patience_steps: Count | None = None  # type: ignore[misc, assignment]
     """Steps without a better validation loss before training stops, which is looked at after each epoch.
-    Default: 400, or those of two epochs where these are more."""
+    Default: 400, or those of twelve epochs where these are fewer, or of two where these are more."""
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""
@@ -190,7 +192,7 @@ SHORTER_EPOCHS = (2.0, 8.0)
 """A training that is stopped early never comes to the small steps of its end; a shorter one does."""
 TOKENS_READ = 2_000_000
 """Tokens that a training on few rows reads: about a minute of one core."""
-FEWEST_PATIENT_STEPS = 400
+PATIENT_STEPS, PATIENT_EPOCHS = 400, 12
 WIDE_TOKENS = 1024
 PRESETS: dict[str, NetworkSettings] = {
     "small": NetworkSettings(wide_tokens=WIDE_TOKENS),

@@ -152,7 +152,7 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     truth = torch.from_numpy((1 - y).astype(np.float32))
     kept = evaluate_loss(network, encoded, truth, settings.batch_tokens, doubts=True)
     assert kept == pytest.approx(min(losses), rel=1e-4)
-    steps_per_epoch = len(optimisation.epoch_batches(encoded, settings, 0))
+    steps_per_epoch = len(optimisation.epoch_batches(encoded, settings, 0, 0))
     n_steps = [round(epoch["epoch"] * steps_per_epoch) for epoch in history]
     waited = [step - n_steps[losses.index(min(losses))] for step in n_steps]
     assert waited[-1] >= settings.patience_steps > waited[-2]

@@ -71,6 +71,11 @@ def fit_blend(
     return kept * (weights.sum() / kept.sum())
 
 
+def with_context(logits: Tensor, context: Tensor | None) -> Tensor:
+    """Return logits in double precision, with what the context says added if there is one. Shapes: [n, o] each."""
+    return logits.double() if context is None else logits + context
+
+
 def likelihood(
     target: Target, parts: Mapping[str, Tensor], labels: Tensor, class_weights: Tensor | None
 ) -> Callable[[Tensor], Tensor]:

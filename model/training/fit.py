@@ -17,7 +17,7 @@ from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Network
 from model.settings import TrainingPlan
-from model.training.blending import fit_blend, likelihood, observed_rows
+from model.training.blending import fit_blend, likelihood, observed_rows, with_context
 from model.training.closed_forms import PRIOR_WEIGHT, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
     FEW_ROWS,
@@ -126,14 +126,15 @@ class Fit:
         *,
         epochs: float | None = None,
         seconds: float | None = None,
+        until: float = np.inf,
     ) -> tuple[History, float]:
-        """Take all steps, showing progress under `name`, and load the weights that `settings.keep` names.
+        """Take all steps, or those to epoch `until`, and load the weights that `settings.keep` names.
 
         Returns the history and the epochs that were planned: `epochs`, or fewer where these take more than `seconds`.
         """
         settings = self.settings if epochs is None else replace(self.settings, epochs=epochs)
         optimisation = Optimisation(self.network, self.parts[0], settings, name, checkpoints, seconds)
-        history = optimisation.run(self._mean_loss, validate, on_epoch)
+        history = optimisation.run(self._mean_loss, validate, on_epoch, until)
         self.network.load_state_dict(optimisation.best)
         return history, optimisation.epochs
 
@@ -170,18 +171,18 @@ class Fit:
             later = self._unseen(validation)
         self.unseen = fit_companion(self.network, rows, later, self.settings.seed)
 
-    def blend(self, validation: LabelledRows, deep: Tensor | None = None) -> None:
+    def blend(self, validation: LabelledRows, deep: Tensor | None = None) -> tuple[Tensor, np.ndarray] | None:
         """Choose the weights of all parts, if there is a companion, on rows that none was fitted on.
 
-        With `deep`, what the encoder says of each training row when trained without it, all parts are blended on these
-        and the validation rows. Else what lies beside the encoder is blended first, by what it says, unseen, of
-        training rows, and then both on the validation rows. The context's line, fitted to what the encoder leaves, is
-        added to every part, and so to the blend as often as its weights sum to.
-        Shapes: deep float32 [n, o].
+        With `deep`, what the encoder says of each training row when trained without it, all are blended on these and
+        the validation rows; what the blend says of them and their labels is returned. Else what lies beside the encoder
+        is blended first, by what it says, unseen, of training rows, then both on the validation rows. The context's
+        line, fitted to what the encoder leaves, is added to each part: to the blend as often as its weights sum to.
+        Shapes: deep float32 [n, o]; returns float64 [m, o], labels as of `Head.loss_labels`.
         """
         network, unseen = self.network, self.unseen
         if network.companion is None or unseen is None:
-            return
+            return None
         rows = self._unseen(validation)
         answers = {name: logits.double() for name, logits in said_by(network.companion, rows).items()}
         chosen = chosen_rows(len(validation.encoded), MAX_ROWS)
@@ -199,9 +200,11 @@ class Fit:
             joined = {name: torch.cat([known[name], each]) for name, each in {DEEP: of_deep, **answers}.items()}
             before = self._context(unseen.context)
             together = None if before is None or context is None else torch.cat([before, context])
-            weights = self._weights(joined, torch.cat([unseen.labels, rows.labels]), together)
+            weights = self._weights(joined, labels := torch.cat([unseen.labels, rows.labels]), together)
+            said = torch.stack([with_context(joined[name], together) * weights[PARTS.index(name)] for name in joined])
         network.companion.set_mix(weights)
         self.weigh_context()
+        return None if deep is None else (said.sum(0), labels.numpy())
 
     def weigh_context(self) -> None:
         """Add the context's line to the blend as often as the weights of its parts sum to."""
@@ -212,7 +215,7 @@ class Fit:
         self, parts: Mapping[str, Tensor], labels: Tensor, context: Tensor | None, n_later_days: int | None = None
     ) -> np.ndarray:
         """Return the weights of parts to all of which the context is added. Shapes: [n, o] each."""
-        added = {name: logits.double() if context is None else logits + context for name, logits in parts.items()}
+        added = {name: with_context(logits, context) for name, logits in parts.items()}
         loss = likelihood(self.target, added, labels, self.class_weights)
         return fit_blend(added, loss, observed_rows(len(labels), n_later_days))
 

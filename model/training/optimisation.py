@@ -8,7 +8,7 @@ kept (see `Checkpoints`), and what is minimised: a function from row numbers to 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -21,10 +21,14 @@ from model.compute import distributed
 from model.compute.device import autocast
 from model.features.batches import batches
 from model.features.encoded import Encoded
-from model.settings import FEWEST_PATIENT_STEPS, OptimisationSettings
+from model.settings import PATIENT_EPOCHS, PATIENT_STEPS, OptimisationSettings
 
 MAX_GRADIENT_NORM = 1.0
 MIN_STEPS_PER_EPOCH = 32
+SMALLEST_BATCH_ROWS = 16
+"""Rows of a step, where that is little work: a step of fewer costs as much, and then an epoch has fewer steps."""
+LITTLE_WORK = 5e7
+"""Tokens of a step times weights, up to which a CPU hardly computes; mixed precision then costs more than it saves."""
 TIMED_STEPS = 4
 """Steps by which it is found out how long one takes, where there is a budget of time; the first does not count."""
 STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
@@ -76,23 +80,26 @@ class Optimisation:
     ) -> None:
         """Set up the optimiser; `seconds` is what all steps together may take on this machine.
 
-
         Raises: ValueError when there is no row.
         """
         if not len(encoded):
             raise ValueError(f"{name} must be given at least one row, got 0; widen the dates")
         self.model, self.encoded, self.settings, self.name = model, encoded, settings, name
-        self.steps_per_epoch = len(epoch_batches(encoded, settings, 0))
-        self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.device = self.weights[0].device
+        self.little_tokens = int(LITTLE_WORK / sum(weight.numel() for weight in self.weights))
+        first = epoch_batches(encoded, settings, 0, self.little_tokens)
+        self.is_mixed = any(encoded.n_tokens[rows].sum() > self.little_tokens for rows in first)
+        self.steps_per_epoch = len(first)
+        self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.optimiser = torch.optim.AdamW(
             _decayed_matrices(self.weights, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True
         )
         self.l1, self.ema_decay = settings.l1, settings.ema_decay
         self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
         self.keeps_last = settings.keep == "last"
-        self.patience_steps = settings.patience_steps or max(FEWEST_PATIENT_STEPS, 2 * self.steps_per_epoch)
+        patient = min(PATIENT_STEPS, PATIENT_EPOCHS * self.steps_per_epoch)
+        self.patience_steps = settings.patience_steps or max(patient, 2 * self.steps_per_epoch)
         self.checkpoints, self.saved_at, self.seconds = checkpoints, time.monotonic(), seconds
         self.step = 0
         self.losses: list[float] = []
@@ -105,8 +112,9 @@ class Optimisation:
         loss: Loss,
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
+        until: float = math.inf,
     ) -> History:
-        """Take every step that is left, or fewer: until the loss of `validate` has not fallen for patience_steps.
+        """Take every step that is left, or those to epoch `until`, or until `validate` was long no better.
 
         `best` then holds the weights that `settings.keep` names, the best only with `validate`; `on_epoch` sees each
         entry, and may raise to stop.
@@ -116,7 +124,7 @@ class Optimisation:
             self._keep_to(self.seconds, loss, validate)
         quiet = distributed.rank() > 0
         with tqdm(total=self.n_steps, initial=self.step, desc=self.name, unit="step", disable=quiet) as progress:
-            while self.step < self.n_steps and not self._out_of_patience():
+            while self.step < min(self.n_steps, until * self.steps_per_epoch) and not self._out_of_patience():
                 self._epoch(loss, progress)
                 self._close_epoch(validate)
                 if self.step < self.n_steps:
@@ -132,13 +140,13 @@ class Optimisation:
 
     def _keep_to(self, seconds: float, loss: Loss, validate: Callable[[], float] | None) -> None:
         """Take fewer steps where all would take longer than `seconds`, by what a few take that move no weight."""
-        tried = epoch_batches(self.encoded, self.settings, 0)
+        tried = epoch_batches(self.encoded, self.settings, 0, self.little_tokens)
         spent = n_tokens = 0.0
         for number, rows in enumerate(tried[:TIMED_STEPS]):
             began = time.perf_counter()
             self.model.train()
             seed_step(self.settings.seed, number)
-            with autocast(self.device):
+            with autocast(self.device) if self.is_mixed else nullcontext():
                 value = loss(rows)
             value.backward()
             float(value.detach())  # waits for a GPU
@@ -165,7 +173,8 @@ class Optimisation:
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
         """Take the steps that are left of the current epoch."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        left = epoch_batches(self.encoded, self.settings, epoch)[done : self.n_steps - epoch * self.steps_per_epoch]
+        steps = epoch_batches(self.encoded, self.settings, epoch, self.little_tokens)
+        left = steps[done : self.n_steps - epoch * self.steps_per_epoch]
         for number, rows in enumerate(left, start=1):
             self._step(loss, rows)
             progress.set_postfix(loss=f"{self.losses[-1] if self.losses else math.nan:.4f}", refresh=False)
@@ -178,7 +187,7 @@ class Optimisation:
     def _step(self, loss: Loss, rows: np.ndarray) -> None:
         self.model.train()
         seed_step(self.settings.seed, self.step)
-        with autocast(self.device):
+        with autocast(self.device) if self.is_mixed else nullcontext():
             value = loss(rows)
         value.backward()
         total = value.detach().float()
@@ -308,17 +317,21 @@ class Optimisation:
         return True
 
 
-def epoch_batches(encoded: Encoded, settings: OptimisationSettings, epoch: int) -> list[np.ndarray]:
-    """Return the row numbers of each step of an epoch."""
+def epoch_batches(encoded: Encoded, settings: OptimisationSettings, epoch: int, little: int) -> list[np.ndarray]:
+    """Return the row numbers of each step of an epoch; a step of up to `little` is little work."""
     # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
-    few = math.ceil(encoded.n_tokens.sum() / MIN_STEPS_PER_EPOCH)
+    n_tokens = int(encoded.n_tokens.sum())
+    few = math.ceil(n_tokens / MIN_STEPS_PER_EPOCH)
+    if settings.has_smallest_batch:
+        few = max(few, min(little, math.ceil(SMALLEST_BATCH_ROWS * n_tokens / len(encoded))))
     return batches(encoded, min(settings.batch_tokens, few), settings.seed + epoch)
 
 
 def seed_step(seed: int, step: int) -> None:
     """Fix what torch draws in a step: on the CPU the same in every process, on GPUs its own in each."""
     number = (seed * 1_000_003 + step) * 1_009
-    torch.manual_seed(number % 2**63)
+    # Where there is no GPU, torch.manual_seed took a fifth of a small network's step: it writes down its caller.
+    (torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed)(number % 2**63)
     if distributed.n_ranks() > 1:
         torch.cuda.manual_seed((number + distributed.rank()) % 2**63)
 

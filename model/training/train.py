@@ -20,7 +20,7 @@ from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingPlan, TrainingSettings
-from model.training.calibration import calibrate, calibration_after_refit, correct_mean
+from model.training.calibration import calibrate, calibrated, calibration_after_refit, correct_mean
 from model.training.closed_forms import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
@@ -121,9 +121,10 @@ def train(
             plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
         fit.fit_beside_encoder(unseen, labels_val)
-        deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength)
-        fit.blend(unseen, deep)
-        _calibrate(network, unseen, plan, on_calibrated)
+        until = min(history, key=lambda entry: entry["val_loss"])["epoch"] if plan.keep == "best" else math.inf
+        deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength, until)
+        judged = fit.blend(unseen, deep)
+        _calibrate(network, unseen, plan, judged, on_calibrated)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
             fit.add_and_fit_beside(encoded_val, labels_val)
@@ -134,11 +135,22 @@ def train(
 
 
 def _calibrate(
-    network: Network, unseen: LabelledRows, plan: TrainingPlan, on_calibrated: Callable[[Network, Encoded], None] | None
+    network: Network,
+    unseen: LabelledRows,
+    plan: TrainingPlan,
+    judged: tuple[Tensor, np.ndarray] | None,
+    on_calibrated: Callable[[Network, Encoded], None] | None,
 ) -> None:
-    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities if asked."""
+    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities if asked.
+
+    Probabilities by the rows `judged`, what is said of them and their labels, where there are such: they are many more
+    than the validation rows, by the few of which a sure blend would be made unsure.
+    """
     correct_mean(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
-    if plan.calibrate:
+    assert network.target is not None
+    if plan.calibrate and judged is not None and network.target.head.has_probabilities:
+        network.target = calibrated(network.target, *judged)
+    elif plan.calibrate:
         calibrate(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
     if on_calibrated is not None:
         on_calibrated(network, unseen.encoded)
@@ -165,8 +177,9 @@ def _train_lengths(
         share = None if seconds is None else seconds * epochs / sum(lengths)
         found = fit.run_optimiser("train", state, validate, on_epoch, epochs=epochs, seconds=share)
         loss = min(entry["val_loss"] for entry in found[0])
-        if loss < least:
-            least, best, weights = loss, found, _copy(fit.network)
+        if loss >= least:  # and so would one be that is longer still
+            break
+        least, best, weights = loss, found, _copy(fit.network)
     fit.network.load_state_dict(weights)
     if on_planned is not None:
         on_planned(best[1])
@@ -193,10 +206,12 @@ def train_by_folds(
     validation: LabelledRows,
     plan: TrainingPlan,
     strength: float = PRIOR_WEIGHT,
+    until: float = math.inf,
 ) -> Tensor:
     """Return what the encoder says of each row when trained, from `start`, on the other folds of the rows.
 
-    The validation rows say when to stop, as they do where it is trained on all rows; `strength` is that of a probe.
+    The validation rows say when to stop, as they do where it is trained on all rows, at the latest at epoch `until`:
+    that of the weights that were kept there. `strength` is that of a probe.
     Shapes: returns float32 [n, o].
     """
     n_rows = len(rows.encoded)
@@ -213,7 +228,7 @@ def train_by_folds(
         if plan.epochs:
             unseen = (validation.encoded, labels, plan.batch_tokens, fit.class_weights)
             validate = partial(evaluate_loss, network, *unseen, doubts=True)
-            fit.run_optimiser(f"fold {number + 1} of {n_folds}", None, validate)
+            fit.run_optimiser(f"fold {number + 1} of {n_folds}", None, validate, until=until)
         network.eval()
         found = predict_in_batches(network, network.deep, rows.encoded, plan.batch_tokens, held)
         answers = answers if answers.numel() else torch.empty(n_rows, found.shape[1])
