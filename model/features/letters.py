@@ -1,4 +1,4 @@
-"""The beginnings of texts as groups of letters: 2 to 5 within a word, its ends included.
+"""The beginnings of texts as letter groups: 2 to 5 letters within a word, its ends included.
 
 Names, models and single words repeat in parts, and few rows hold no word twice. Groups are numbered by a hash of their
 letters, the same on every machine; nothing is fitted.
