@@ -201,10 +201,10 @@ class Fit:
             before = self._context(unseen.context)
             together = None if before is None or context is None else torch.cat([before, context])
             weights = self._weights(joined, labels := torch.cat([unseen.labels, rows.labels]), together)
-            said = torch.stack([with_context(joined[name], together) * weights[PARTS.index(name)] for name in joined])
+            mixed = torch.stack([with_context(joined[name], together) * weights[PARTS.index(name)] for name in joined])
         network.companion.set_mix(weights)
         self.weigh_context()
-        return None if deep is None else (said.sum(0), labels.numpy())
+        return None if deep is None else (mixed.sum(0), labels.numpy())
 
     def weigh_context(self) -> None:
         """Add the context's line to the blend as often as the weights of its parts sum to."""

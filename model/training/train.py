@@ -90,10 +90,9 @@ def train(
 
     With `refit`, what is fitted in closed form is fitted at last to the validation rows too: they then measure nothing
     any more. `settings.refit`, a second training with them, is the caller's to ask for, by `train_again`. With
-    `companion`, trees and a line of the columns score beside it. Where all steps would take longer than `seconds`,
-    fewer are taken; `on_planned` is called with the epochs that they make, which declared are the same training again;
-    `on_epoch` with each epoch's entry of the history: what it raises ends the training; `on_calibrated` with network
-    and validation rows while nothing has learnt from these.
+    `companion`, trees and a line of the columns score beside it. Of steps that would take longer than `seconds` fewer
+    are taken; `on_planned` gets the epochs that they make, which declared are the same training again; `on_epoch` each
+    entry of the history (what it raises ends the training), `on_calibrated` network and still unseen validation rows.
     Raises: ValueError for no rows or labels that do not fit, FloatingPointError when the loss is not finite.
     """
     start = deepcopy(network) if companion and is_trained_by_folds(network, rows, validation) else None
