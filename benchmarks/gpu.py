@@ -119,7 +119,7 @@ def _answer() -> Answer:
 def _training(name: str, settings: NetworkSettings, frame: pd.DataFrame) -> dict:
     """Measure fine-tuning, every article several times so that an epoch has enough steps."""
     features = _features(frame, settings.max_tokens)
-    many = pd.concat([frame] * (1 if TINY else 40), ignore_index=True)
+    many = pd.concat([frame] * (4 if TINY else 40), ignore_index=True)
     encoded = features.encode({"text": many["text"].to_numpy(object)})
     network = Network(settings, features.sizes, _answer())
     n_weights = sum(weight.numel() for weight in network.encoder.parameters())

@@ -156,11 +156,10 @@ def _in_turns(contenders: dict) -> dict[str, float]:
 class _Stopwatch:
     """Take the place of checkpoints: called between steps, it notes the time, and stops when it is up."""
 
-    every_seconds = 0.5
-    """Not more often: a GPU must finish its steps first, and would wait for the next ones."""
-
     def __init__(self, seconds: float) -> None:
         self.seconds, self.seen = seconds, []
+        self.every_seconds = min(0.5, seconds / 4)
+        """Not more often than that: a GPU must finish its steps first, and would wait for the next ones."""
 
     def load_newest(self) -> None:
         return None

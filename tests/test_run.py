@@ -39,7 +39,7 @@ def commit(origin, what):
 
 def promote(origin, leader):
     """Make a model the champion: that of an experiment, whose commit is on no branch."""
-    made = commit(origin, "An experiment")
+    made = commit(origin, f"An experiment {uuid.uuid4().hex}")  # two within a second would be one commit
     git.git("fetch", "--quiet", str(origin), "HEAD")
     git.git("reset", "--quiet", "--hard", "HEAD~", cwd=origin)
     return champions.promote("tiny", made, date.fromisoformat(AS_OF), leader, "approved by the gates")
