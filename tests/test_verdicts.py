@@ -251,6 +251,23 @@ def test_damaged_file_is_told_and_its_days_judged_anew(place, n_days, damage, ju
     assert state() == before
 
 
+@pytest.mark.parametrize("place", ["valid/tiny/rows/dt=2024-01-03.parquet", "raw/tiny/rows/dt=2024-01-03.parquet"])
+def test_byte_that_was_flipped_is_seen_by_whoever_reads_it(place):
+    """Its length and its end are as they were, which is all that a night looks at."""
+    for number in range(5):
+        store(number, [f"{number}-{i}" for i in range(20)])
+    first_load(4)
+    run(tiny(), 4)
+    file = Path("data") / place
+    content = bytearray(file.read_bytes())
+    content[len(content) // 8] ^= 1  # in a page, not in the description of the file
+    file.write_bytes(content)
+    days = Partitions(file.parent)
+    with pytest.raises(UserError, match=rf"{place}: must be as it was written, and is damaged .*; restore it: dvc"):
+        days.table(day(2))
+    assert len(days.table(day(1))) == 20
+
+
 def test_kill_between_the_two_folders_leaves_what_the_next_run_mends():
     for number in range(6):
         store(number, [f"{number}-{i}" for i in range(20)], ["-1", *["1"] * 19])

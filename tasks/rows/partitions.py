@@ -17,7 +17,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.rows.stored_days import GivenDay, StoredDay, day_of_file, days_of_month, row_groups, write_days
+from tasks.rows.stored_days import (
+    WRITING,
+    GivenDay,
+    StoredDay,
+    day_of_file,
+    days_of_month,
+    open_parquet,
+    row_groups,
+    write_days,
+)
 from tasks.runtime.files import atomic_file, file_sha256
 
 ROWS_AT_ONCE = 16_384
@@ -57,7 +66,7 @@ def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame | pa.Table], Non
             if isinstance(piece, pd.DataFrame):
                 piece = pa.Table.from_pandas(piece, preserve_index=False, schema=writer.schema if writer else None)
             if writer is None:
-                writer = closing.enter_context(pq.ParquetWriter(temporary, piece.schema, compression="zstd"))
+                writer = closing.enter_context(pq.ParquetWriter(temporary, piece.schema, **WRITING))
             pieces.append(piece)
             if sum(map(len, pieces)) >= ROWS_AT_ONCE:
                 waiting = pa.concat_tables(pieces)
@@ -73,12 +82,14 @@ def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame | pa.Table], Non
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Return a table with its integers exact: pandas itself makes floats of a column that has gaps."""
-    return pq.read_table(path, columns=columns).to_pandas(integer_object_nulls=True)
+    with open_parquet(path) as file:
+        table = file.read(columns)
+    return table.select(columns or table.column_names).to_pandas(integer_object_nulls=True)
 
 
 def read_pieces(path: Path, rows: range | None = None) -> Iterator[pa.Table]:
     """Yield the rows of a Parquet file, or those of a range, a row group at a time; the others are not read."""
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         for group, wanted in row_groups(file, range(file.num_row_groups), rows):
             yield file.read_row_group(group).slice(wanted.start, len(wanted))
 
@@ -210,7 +221,7 @@ class Partitions:
         """
         stored = ((day, self._stored(day)) for day in days)
         for path, of_file in groupby(stored, lambda each: each[1].file):
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 for _, group in groupby(of_file, lambda each: each[1].schema.serialize().to_pybytes()):
                     found = [*group]
                     groups = [number for _, rows in found for number in rows.groups]
@@ -284,7 +295,7 @@ class Partitions:
         """Yield dates with their open files; the file of a month is opened once for dates that follow each other."""
         stored = ((day, self._stored(day)) for day in days)
         for path, group in groupby(stored, lambda each: each[1].file):
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 for day, rows in group:
                     yield day, rows, file
 

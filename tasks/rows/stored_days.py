@@ -6,6 +6,7 @@ In a month's file the columns of days that were stored with other types or other
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -15,7 +16,35 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
+
+WRITING = {"compression": "zstd", "write_page_checksum": True}
+"""How Parquet files are written: each page with a checksum, by which a changed byte is seen by whoever reads it."""
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file and check the pages that are read. Raises UserError where it is damaged."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except pa.ArrowException as error:  # cut off, or no Parquet file any more
+        raise _damaged(path, error) from None
+    try:
+        with file:
+            yield file
+    except OSError as error:
+        if error.errno is not None:  # the system's, such as of a full disk; Arrow's own has no number
+            raise
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(
+        f"{path}: must be as it was written, and is damaged ({reason}); restore it: dvc checkout --force; in a run's "
+        "workspace delete that, and clear the task"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,17 +63,17 @@ class StoredDay:
     @property
     def types_read(self) -> list[pa.DataType]:
         """Return the types of its columns as they are read."""
-        with pq.ParquetFile(self.file) as file:
+        with open_parquet(self.file) as file:
             return self.read(file, []).schema.types
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Return the rows; of `columns` those that are stored."""
-        with pq.ParquetFile(self.file) as file:
+        with open_parquet(self.file) as file:
             return self.read(file, self.groups, columns)
 
     def pieces(self, rows: range | None = None) -> Iterator[pa.Table]:
         """Yield the rows, or those of a range, a row group at a time."""
-        with pq.ParquetFile(self.file) as file:
+        with open_parquet(self.file) as file:
             for group, wanted in row_groups(file, self.groups, rows):
                 yield self.read(file, [group]).slice(wanted.start, len(wanted))
 
@@ -125,7 +154,7 @@ def _even(pieces: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
 
 def day_of_file(file: Path) -> StoredDay:
     """Return the rows of a date that has a file of its own."""
-    with pq.ParquetFile(file) as opened:
+    with open_parquet(file) as opened:
         return StoredDay(file, _schema_of(opened), opened.metadata.num_rows, range(opened.num_row_groups))
 
 
@@ -163,7 +192,7 @@ def write_days(path: Path, days: Mapping[date, StoredDay | GivenDay], size: int)
         "schemas": json.dumps([*numbers]),
     }
     schema = pa.schema(types.items(), metadata=about)
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, **WRITING) as writer:
         for day, stored in days.items():
             names = places[numbers[texts[day]]]
             for piece in _even(stored.pieces(), size):
