@@ -96,8 +96,9 @@ class Gates:
     of the lead must be, with days as observations (groups where the split is by hash). Default: significant with
     approval: human, else any."""
     calibration: Literal["not_worse", "any"] = "not_worse"
-    """not_worse: where its calibration error (ece) is larger than the champion's by more than chance explains, the
-    champion stays. any: it is not looked at."""
+    """not_worse: where its probabilities are surely worse than the champion's, with days as observations, the champion
+    stays: their squared error (brier) by more than 0.5 %, or the calibration error (ece) within a day by more than 0.01
+    while the squared error is larger too. any: it is not looked at."""
     min_positives: Annotated[int, Field(ge=0)] = 10
     """Held-out rows of the rarer answer of a binary target; with fewer nothing is decided, and the champion stays."""
     min_days_between: Annotated[int, Field(ge=0)] = 7

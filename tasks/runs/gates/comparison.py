@@ -29,7 +29,7 @@ from tasks.training.held_out.blocks import blocks_of
 if TYPE_CHECKING:
     from model.evaluation.paired import Difference
 
-CALIBRATION = "ece"
+CALIBRATION, SQUARED_ERROR = "ece", "brier"
 MIN_ROWS = 30
 """Held-out rows that neither has learnt from; with fewer, the two are not compared."""
 
@@ -56,8 +56,8 @@ class Comparison:
     """The champion's version with its metric, or the reason why it has none."""
     lead: "Difference | None" = None
     """How much better the challenger is than the champion on those rows; None where they do not define it."""
-    calibration: "Difference | None" = None
-    """By how much its calibration error is smaller; None without probabilities."""
+    probabilities: "ProbabilityLeads | None" = None
+    """How its probabilities compare; None where the task has none, or these rows do not define it."""
     slices: tuple["SliceLead", ...] = ()
     """The lead on each declared slice with enough of those rows."""
     n_positives: int | None = None
@@ -70,6 +70,18 @@ class Comparison:
             f"{self.metric}: challenger {self.challenger:.4f}, baseline {self.baseline:.4f}, "
             f"champion {self.about_champion}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityLeads:
+    """How much nearer to the truth the probabilities of the challenger are than those of the champion."""
+
+    brier: "Difference"
+    """By how much its mean squared error is smaller: a proper score, which holds calibration and discrimination."""
+    calibration: "Difference"
+    """By how much its calibration error within a day, or group, is smaller on average."""
+    champion_brier: float
+    """The champion's mean squared error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,23 +123,42 @@ class HeldOut:
         slices = tuple(replace(each, rows=each.rows[kept]) for each in self.slices)
         return replace(self, y=self.y[kept], block=block, slices=slices, **scores)
 
+    def difference(self, metric: str, kept: np.ndarray) -> float | None:
+        """Return how much better the challenger is on the chosen rows, such that more is better. Shapes: bool [n]."""
+        challenger, champion = (
+            gate_metric(self.product, self.y[kept], scores[kept], metric, rule=rule)
+            for scores, rule in ((self.challenger, self.challenger_rule), (self.champion, self.champion_rule))
+        )
+        if challenger is None or champion is None:
+            return None
+        return champion - challenger if metric in LOWER_IS_BETTER else challenger - champion
+
     def lead(self, metric: str, confidence: float = 0.95) -> "Difference | None":
         """Return how much better the challenger is by a metric of the task, such that more is better."""
         from model.evaluation.paired import paired_difference
 
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+        return paired_difference(lambda kept: self.difference(metric, kept), self.block, confidence)
 
-        def difference(kept: np.ndarray) -> float | None:
-            challenger, champion = (
-                gate_metric(self.product, self.y[kept], scores[kept], metric, rule=rule)
-                for scores, rule in (
-                    (self.challenger, self.challenger_rule),
-                    (self.champion, self.champion_rule),
-                )
-            )
-            return None if challenger is None or champion is None else sign * (challenger - champion)
+    def probability_leads(self) -> ProbabilityLeads | None:
+        """Return how the probabilities compare; None where the task has none, or these rows do not define it.
 
-        return paired_difference(difference, self.block, confidence)
+        Calibration is measured within each day, and the days' differences are the observations. On all days together
+        a challenger that says a little more than the champion looks surely worse after a week of little, however many
+        days are left out: that the next week may be one of much shows only between days.
+        """
+        from model.evaluation.paired import paired_difference
+
+        if CALIBRATION not in head_of(self.product.target.task).probability_metrics:
+            return None
+        blocks, sizes = np.unique(self.block, return_counts=True)
+        within = [self.difference(CALIBRATION, self.block == each) for each in blocks]
+        brier, champion = self.lead(SQUARED_ERROR), gate_metric(self.product, self.y, self.champion, SQUARED_ERROR)
+        if brier is None or champion is None or any(each is None for each in within):
+            return None
+        of_block = np.array(within, float)
+        calibration = paired_difference(lambda kept: float(np.average(of_block[kept], weights=sizes[kept])), blocks)
+        assert calibration is not None  # as the Brier score has an interval, there are two blocks
+        return ProbabilityLeads(brier=brier, calibration=calibration, champion_brier=champion)
 
     def slice_leads(self) -> tuple[SliceLead, ...]:
         """Return the lead on each declared slice with enough rows, where these define it."""
@@ -194,9 +225,7 @@ def measure_lead(
         slices=common.slice_leads(),
         about_champion=f"{champion.version} {champion_metric:.4f}{beside}{note}",
         lead=common.lead(alone.metric),
-        calibration=common.lead(CALIBRATION)
-        if CALIBRATION in head_of(product.target.task).probability_metrics
-        else None,
+        probabilities=common.probability_leads(),
         n_positives=common.n_positives,
         days_since=(as_of - date.fromisoformat(champion.as_of)).days if champion.as_of else None,
     )

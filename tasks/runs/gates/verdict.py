@@ -1,17 +1,25 @@
 """Judge a challenger by each gate of params.yaml, with the figure, what is wanted of it, and its interval."""
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
 from tasks.params import LOWER_IS_BETTER, Product
-from tasks.runs.gates.comparison import Comparison, SliceLead
+from tasks.runs.gates.comparison import Comparison, ProbabilityLeads, SliceLead
 from tasks.runs.gates.figures import Figures, finite
 from tasks.runs.gates.files import judge_behaviour, judge_files
 from tasks.runs.gates.gate import Gate
 from tasks.runtime.records import RECORD, Record
 from tasks.training.held_out.slices import MeasuredSlices
+
+if TYPE_CHECKING:
+    from model.evaluation.paired import Difference
+
+BRIER_ALLOWED = 0.005
+"""How much larger the squared error of a challenger's probabilities may be: this share of the champion's."""
+CALIBRATION_ALLOWED = 0.01
+"""How much further its probabilities may lie from the shares that come true."""
 
 Decision = Literal["promoted", "champion already", "rejected", "withdrawn", "held", "needs approval"]
 
@@ -78,8 +86,8 @@ def judge(product: Product, comparison: Comparison, figures: Figures | None = No
     if comparison.champion is None:
         return tuple(found)
     found.append(_lead(product, comparison))
-    if comparison.calibration is not None and gates.calibration == "not_worse":
-        found.append(_calibration(comparison))
+    if comparison.probabilities is not None and gates.calibration == "not_worse":
+        found += _calibration(comparison.probabilities)
     found += _slices(product, comparison.slices)
     if comparison.n_positives is not None:
         found.append(
@@ -142,19 +150,41 @@ def _lead(product: Product, comparison: Comparison) -> Gate:
     )
 
 
-def _calibration(comparison: Comparison) -> Gate:
-    """Return the gate on the calibration error, which chance alone must be able to explain where it is larger."""
-    lead = comparison.calibration
-    assert lead is not None
-    return Gate(
-        name="calibration",
-        passed=lead.high >= 0,
-        value=lead.value,
-        wanted="probabilities that come true as the champion's do, and its calibration error is larger "
-        f"by {-lead.value:.4f} (95% interval {-lead.high:.4f} to {-lead.low:.4f})",
-        threshold=0.0,
-        interval_95=(lead.low, lead.high),
-    )
+def _calibration(leads: ProbabilityLeads) -> list[Gate]:
+    """Return the gates on probabilities: neither score may surely be worse by more than what is allowed.
+
+    A challenger whose squared error is not larger has no worse probabilities, even if it errs in another way: so the
+    calibration error alone stops none.
+    """
+    brier, calibration, allowed = leads.brier, leads.calibration, BRIER_ALLOWED * leads.champion_brier
+    return [
+        Gate(
+            name="calibration",
+            passed=brier.high >= -allowed,
+            value=brier.value,
+            wanted="probabilities as near to the truth as the champion's, and their squared error is larger "
+            f"by {_larger(brier)}, where {allowed:.4f} is allowed",
+            threshold=-allowed,
+            interval_95=(brier.low, brier.high),
+            about="squared error",
+        ),
+        Gate(
+            name="calibration",
+            passed=calibration.high >= -CALIBRATION_ALLOWED or brier.value >= 0,
+            value=calibration.value,
+            wanted="probabilities that come true as the champion's do, and the calibration error within a day is "
+            f"larger by {_larger(calibration)}, where {CALIBRATION_ALLOWED:.4f} is allowed, and so is the squared "
+            "error",
+            threshold=-CALIBRATION_ALLOWED,
+            interval_95=(calibration.low, calibration.high),
+            about="calibration error",
+        ),
+    ]
+
+
+def _larger(lead: "Difference") -> str:
+    """Return how much larger an error is than the champion's, with its interval."""
+    return f"{-lead.value:.4f} (95% interval {-lead.high:.4f} to {-lead.low:.4f})"
 
 
 def _slices(product: Product, leads: tuple[SliceLead, ...]) -> list[Gate]:
