@@ -3,6 +3,7 @@
 Fitted in a few lines of scikit-learn on the same rows, with the same scores out; never stored.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from model.heads.base import Head
 
 MAX_CATEGORIES = 250
 """Trees bin a category's values into at most 255; the rare ones share a bin."""
+Readers = dict[str, Callable[[np.ndarray], np.ndarray]]
+"""By column, what makes numbers of it."""
 
 
 class Baseline:
@@ -58,6 +61,7 @@ class _TreeInputs:
             unknown_value=np.nan,
             encoded_missing_value=np.nan,
         )
+        self.readers: Readers = {}
         self.is_missing = np.empty(0, bool)
 
     @property
@@ -68,6 +72,7 @@ class _TreeInputs:
     def fit_transform(self, table: Table) -> np.ndarray:
         if self.labels:
             self.ordinals.fit(_stacked(table, self.labels))
+        self.readers = _readers(self.kinds, table)
         self.is_missing = np.isnan(self._all_columns(table)).all(axis=0)
         return self.transform(table)
 
@@ -76,7 +81,7 @@ class _TreeInputs:
         return np.where(self.is_missing, 0.0, self._all_columns(table))
 
     def _all_columns(self, table: Table) -> np.ndarray:
-        numbers = _numbers(self.kinds, table)
+        numbers = _numbers(self.kinds, table, self.readers)
         return np.c_[self.ordinals.transform(_stacked(table, self.labels)), numbers] if self.labels else numbers
 
 
@@ -90,6 +95,7 @@ class _LinearInputs:
             for name in _read_as("words", kinds)
         }
         self.one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
+        self.readers: Readers = {}
         self.scaler = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
 
     def fit_transform(self, table: Table) -> sparse.csr_matrix:
@@ -100,8 +106,9 @@ class _LinearInputs:
                 del self.words[name]
         if self.labels:
             self.one_hot.fit(_stacked(table, self.labels))
-        if _numbers(self.kinds, table).shape[1]:
-            self.scaler.fit(_numbers(self.kinds, table))
+        self.readers = _readers(self.kinds, table)
+        if (numbers := _numbers(self.kinds, table, self.readers)).shape[1]:
+            self.scaler.fit(numbers)
         return self.transform(table)
 
     def transform(self, table: Table) -> sparse.csr_matrix:
@@ -110,7 +117,7 @@ class _LinearInputs:
         parts += [words.transform(_texts(table[name])) for name, words in self.words.items()]
         if self.labels:
             parts.append(self.one_hot.transform(_stacked(table, self.labels)))
-        if (numbers := _numbers(self.kinds, table)).shape[1]:
+        if (numbers := _numbers(self.kinds, table, self.readers)).shape[1]:
             parts.append(sparse.csr_matrix(self.scaler.transform(numbers)))
         return sparse.hstack(parts, format="csr")
 
@@ -124,16 +131,17 @@ def _stacked(table: Table, names: list[str]) -> np.ndarray:
     return np.stack([table[name] for name in names], axis=1)
 
 
-def _numbers(kinds: dict[str, str], table: Table) -> np.ndarray:
-    """Return what is read as numbers, side by side, those of one type of cells together.
-
-    Shapes: float64 [n, m].
-    """
+def _readers(kinds: dict[str, str], table: Table) -> Readers:
+    """Return what reads each column that is read as numbers, those of one type of cells together."""
     types = [kind.cells for kind in KINDS.values()]
     names = sorted(_read_as("numbers", kinds), key=lambda name: types.index(KINDS[kinds[name]].cells))
+    return {name: kind_class(kinds[name]).plain_reader(table[name]) for name in names}
+
+
+def _numbers(kinds: dict[str, str], table: Table, readers: Readers) -> np.ndarray:
+    """Return what is read as numbers, side by side. Shapes: float64 [n, m]."""
     n = len(table[next(iter(kinds))])
-    numbers = [kind_class(kinds[name]).plain_numbers(table[name]) for name in names]
-    return np.concatenate([np.empty((n, 0)), *numbers], axis=1)
+    return np.concatenate([np.empty((n, 0)), *(read(table[name]) for name, read in readers.items())], axis=1)
 
 
 def _texts(column: np.ndarray) -> list[str]:

@@ -6,6 +6,8 @@ import numpy as np
 def padded(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: np.generic) -> np.ndarray:
     """Return the given rows of a ragged array as a rectangle of the padding's type, at least 1 wide.
 
+    Shapes: values [elements, ...], offsets int64 [n + 1], rows int64 [b] -> [b, longest, ...].
+
     >>> padded(np.array([5, 6, 7]), np.array([0, 2, 3]), np.array([0, 1]), np.int64(0))
     array([[5, 6],
            [7, 0]])
@@ -13,7 +15,7 @@ def padded(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: n
     starts = offsets[rows]
     lengths = offsets[rows + 1] - starts
     inside = np.arange(max(1, lengths.max())) < lengths[:, None]
-    rectangle = np.full(inside.shape, padding)
+    rectangle = np.full((*inside.shape, *values.shape[1:]), padding)
     rectangle[inside] = values[positions(starts, lengths)]
     return rectangle
 

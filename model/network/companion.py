@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.features.encoded import Sizes
-from model.features.kinds import CATEGORY, NUMBER, TIME
+from model.features.kinds import CATEGORY, EVENTS, NUMBER, TIME
 from model.features.kinds.modules.time import TREND, TimeEncoding
 from model.network.blend import PARTS, TREE_LOGITS, Shape
 from model.network.wide import weighted_sum
@@ -35,6 +35,7 @@ class Columns(nn.Module):
         super().__init__()
         slots, readings = sizes.of(CATEGORY), sizes.of(TIME)
         self.n_numbers, self.n_categories, self.n_slots = len(sizes.of(NUMBER)), len(slots), sum(slots)
+        self.n_summaries = sum(each.n_summaries for each in sizes.of(EVENTS))
         self.n_logits = n_outputs if reads_text else 0
         self.encode_times = TimeEncoding(readings) if readings else None
         n_parts = 0 if not readings else 3 if readings[0].first is None else 4
@@ -45,7 +46,7 @@ class Columns(nn.Module):
         ]
         self.register_buffer("starts", torch.tensor([0, *slots]).cumsum(0)[:-1], persistent=False)
         self.register_buffer("times", torch.tensor(read, dtype=torch.int64), persistent=False)
-        self.n_plain = 2 * self.n_numbers + self.n_logits
+        self.n_plain = 2 * self.n_numbers + self.n_summaries + self.n_logits
         if self.encode_times is not None:
             self.n_plain += len(readings) * self.encode_times.n_numbers
         self.register_buffer("centre", torch.zeros(self.n_plain))
@@ -55,7 +56,13 @@ class Columns(nn.Module):
     @property
     def n_tree_inputs(self) -> int:
         """Return the numbers that trees read of a row."""
-        return self.n_categories * self.encodings.shape[1] + self.n_numbers + len(self.times) + self.n_logits
+        return (
+            self.n_categories * self.encodings.shape[1]
+            + self.n_numbers
+            + len(self.times)
+            + self.n_summaries
+            + self.n_logits
+        )
 
     def slots(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the slots of a row's categories among those of all columns. Shapes: int64 [b, c]."""
@@ -72,6 +79,8 @@ class Columns(nn.Module):
             missing = times[..., :1].isnan()
             encoded = self.encode_times(torch.where(times.isnan(), 0.0, times))
             parts.append(torch.where(missing, torch.nan, encoded).flatten(1))
+        if self.n_summaries:
+            parts.append(batch["event_summaries"])
         if logits is not None:
             parts.append(logits)
         return torch.cat(parts, dim=1)
@@ -91,6 +100,8 @@ class Columns(nn.Module):
             yield _by_row(batch, "numbers")
         if len(self.times):
             yield _by_row(batch, "times").flatten(1)[:, self.times]
+        if self.n_summaries:
+            yield batch["event_summaries"]
         if logits is not None:
             yield logits
 

@@ -177,7 +177,7 @@ def _example(features: Features) -> dict[str, Tensor]:
     inputs = _inputs()
     # A length of one would be taken for a constant.
     example = {
-        name: column.repeat(1, 4) if name in inputs and inputs[name].ragged else column
+        name: torch.cat([column] * 4, dim=1) if name in inputs and inputs[name].ragged else column
         for name, column in example.items()
     }
     if "windows" in example:
@@ -205,7 +205,7 @@ def _dimensions(example: dict[str, Tensor], max_tokens: int) -> dict[str, dict[i
     for name, each in inputs.items():
         shapes[name] = {0: rows if each.of == "rows" else windows}
         if each.ragged:
-            most = max_tokens if each.of == "windows" else None
+            most = max_tokens if each.has_most else None
             shapes[name][1] = ragged.setdefault(each.ragged, torch.export.Dim(each.ragged, max=most))
     return {name: shapes[name] for name in example}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.features.encoded import Encoded
 from model.features.fitting import chosen_rows
-from model.features.kinds import CATEGORY, CONTEXT, NUMBER, TIME
+from model.features.kinds import CATEGORY, CONTEXT, EVENTS, NUMBER, TIME
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
@@ -42,8 +42,8 @@ rows than with what the linear model of subwords says, and takes longer."""
 STRENGTHS = (0.03, 0.3, 3.0, 30.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
 CHUNK_ROWS = 8192
-COLUMNS = ("categories", "numbers", "times", CONTEXT)
-"""Inputs of a batch that hold columns."""
+COLUMNS = ("categories", "numbers", "times", "event_summaries", CONTEXT)
+"""Inputs of a batch that hold columns, or sum up events."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,9 @@ class Rows:
 def can_have_companion(network: Network) -> bool:
     """Return whether a network has columns that a companion reads, and labels that it can be fitted to."""
     assert network.target is not None
-    return network.target.head.has_companion and any(network.sizes.of(kind) for kind in (CATEGORY, NUMBER, TIME))
+    return network.target.head.has_companion and any(
+        network.sizes.of(kind) for kind in (CATEGORY, NUMBER, TIME, EVENTS)
+    )
 
 
 def read_letters(network: Network, parts: Sequence[Encoded]) -> Wide | None:

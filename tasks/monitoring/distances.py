@@ -114,7 +114,7 @@ def _cells(column: pd.Series, kind: str) -> Cells:
         )
         shares = {str(value): round(float(share), 6) for value, share in counts[:MAX_SHARES].items()}
     elif len(known):
-        if reads_as == "words":
+        if KINDS[kind].cells == "str":  # as long as there is much in a text, a list of events or an image
             numbers = known.str.len().to_numpy("float64")
         elif KINDS[kind].cells == "float64":
             numbers = known.to_numpy("float64")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from model.features.kinds import EVENTS
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
 
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
@@ -15,6 +16,8 @@ RECHECK_DAYS = "recheck_days"
 
 FORMS = ("missing", "decimal", "thousands", "time_format", "pixels")
 """Keys of a column in `columns`, or of `target`, that are kept as those of the column in `source.forms`."""
+EVENT_LIST = ("fields", "time", "max_events", "by")
+"""Keys of a column of kind events that are kept as those of the column in `events`; so is `from` beside `by`."""
 
 
 def complete(name: str, entry: Entry) -> Entry:
@@ -79,6 +82,7 @@ def _with_forms(entry: Entry) -> Entry:
         kinds = {name: each["kind"] for name, each in long.items()}
         long = {name: {key: each[key] for key in each if key != "kind"} for name, each in long.items()}
         entry = {**entry, "columns": columns | kinds}
+        entry, long = _with_events(entry, long, kinds)
     if "source" in entry:
         entry = {**entry, "source": _written_as(entry["source"], long)}
     if isinstance(target, dict) and (form := {key: target[key] for key in (*FORMS, "from") if key in target}):
@@ -88,6 +92,18 @@ def _with_forms(entry: Entry) -> Entry:
         place = target if "source" in target else entry
         place["source"] = _written_as(place.get("source"), {name: form})
     return entry
+
+
+def _with_events(entry: Entry, long: dict[str, Entry], kinds: Entry) -> tuple[Entry, dict[str, Entry]]:
+    """Return the entry with what `columns` says of events under `events`, and what is left to say of columns."""
+    found, left = dict[str, Entry](), dict(long)
+    for name in (name for name, kind in kinds.items() if kind == EVENTS):
+        moved = (*EVENT_LIST, "from") if "by" in long[name] else EVENT_LIST
+        found[name] = {"source" if key == "from" else key: long[name][key] for key in long[name] if key in moved}
+        left[name] = {key: value for key, value in long[name].items() if key not in moved}
+    found = {name: each for name, each in found.items() if each}
+    given = entry.get("events", {})
+    return ({**entry, "events": given | found} if found and isinstance(given, dict) else entry), left
 
 
 def _written_as(source: Any, long: dict[str, Entry]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from model.features.kinds import CATEGORY, KINDS, TEXT, TIME
+from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
@@ -18,7 +18,7 @@ from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Model, Predict, Split, Target
 from tasks.params.slices import columns_of_slices, mistakes_of_slices
-from tasks.params.source import UNREADABLE_COLUMNS, Source
+from tasks.params.source import UNREADABLE_COLUMNS, EventList, Source, mistakes_of_events
 
 STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
@@ -51,6 +51,8 @@ class Parts:
     gates: Gates | None
     behaviour: tuple[BehaviourTest, ...] | None
     source: Source | None
+    sources: dict[str, Source] | None
+    events: dict[str, EventList] | None
 
     @property
     def named(self) -> list[str]:
@@ -167,6 +169,15 @@ def forms(parts: Parts) -> Iterator[str]:
         known = list(dict.fromkeys([*parts.named, parts.target.name]))
         if name not in known:
             yield f"{place}.forms must name declared columns, got {name!r}; use one of {', '.join(known)}"
+
+
+def events(parts: Parts) -> Iterator[str]:
+    """Refuse events without a time to which they are past, and those that find no rows."""
+    columns = parts.columns or {}
+    if EVENTS in columns.values() and not parts.has_time:
+        yield "time must be given where a column is of kind events, which lie before it, and is not; add time"
+    if parts.events is not None and parts.sources is not None:
+        yield from mistakes_of_events(parts.events, columns, parts.sources, parts.named)
 
 
 def group(parts: Parts) -> Iterator[str]:
@@ -318,6 +329,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     target,
     labels,
     forms,
+    events,
     group,
     expectations,
     personal_data,

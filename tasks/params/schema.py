@@ -21,7 +21,7 @@ from tasks.params.gates import BehaviourTest, Gates
 from tasks.params.monitor import Monitor
 from tasks.params.sections import DriftLimits, Model, Predict, Publish, Retention, Schedule, Split, Target
 from tasks.params.slices import checked_slices, columns_of_slices
-from tasks.params.source import Source
+from tasks.params.source import EventList, Source
 from tasks.runtime.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -56,9 +56,17 @@ class Product:
     columns: Annotated[
         dict[str, Annotated[str, OneOf(tuple(KINDS))]], Field(examples=[{"weight_kg": "number", "depot": "category"}])
     ]
-    """The model's inputs, each a category, number, time, image (PNG, JPEG or WebP, as bytes or base64), text or context
-    (a number that many rows share, such as the weather of a day: read by a line of its own beside the encoder); nothing
-    else reaches the model."""
+    """The model's inputs, each a category, number, time, image (PNG, JPEG or WebP, as bytes or base64), events (a list
+    of what happened before, such as purchases), text or context (a number that many rows share, such as the weather of
+    a day: read by a line of its own beside the encoder); nothing else reaches the model."""
+    events: dict[str, EventList] = Field(default_factory=dict)
+    """What the events of each column of kind events are. `columns: {history: {kind: events, fields: {amount: number},
+    max_events: 32}}` means the same; with `from: purchases, by: customer_id` they come from one of `sources`."""
+    sources: dict[str, Annotated[Source, Field(examples=[{"kind": "csv", "url": "purchases.csv"}])]] = Field(
+        default_factory=dict
+    )
+    """Other sources by name, whose rows are events of the rows above. Each is read whole every night, and held in
+    memory; what its columns are called and how they are written is said there, as under `source`."""
     target: Annotated[Target, Field(examples=[{"name": "late", "task": "binary"}])]
     """What is predicted."""
     predict: Predict = Field(default_factory=Predict)
@@ -126,6 +134,11 @@ class Product:
     def stored_columns(self) -> list[str]:
         """Return key, time, inputs and what slices name besides, each once: what a row is stored with."""
         return list(dict.fromkeys([*self.key, self.time, *self.columns, *self.slice_columns]))
+
+    @property
+    def joined_columns(self) -> dict[str, EventList]:
+        """Return the columns that other sources make."""
+        return {name: each for name, each in self.events.items() if each.source is not None}
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import codecs
 import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from model.features.kinds import CATEGORY, EVENTS, NUMBER
 from model.settings import STRICT
-from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, Day, module_exists, without_password
+from tasks.params.fields import SQL_PASSWORD, URL_PASSWORD, Day, OneOf, module_exists, without_password
 
 UNREADABLE_COLUMNS = ("unreadable", "unreadable_line", "unreadable_text")
 """Columns that `tasks.sources.formats.unreadable` adds to rows it cannot read: the reason, the line, and its text."""
@@ -109,6 +111,26 @@ class ColumnForm:
     """How times are written. Default: that of the source."""
     pixels: Pixels | None = None
     """Pixels of a side to which images are fitted. Default: those of the source."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EventList:
+    """What the events of one column are, and where they come from."""
+
+    fields: Annotated[dict[str, Annotated[str, OneOf((CATEGORY, NUMBER))]], Field(examples=[{"amount": "number"}])] = (
+        Field(default_factory=dict)
+    )
+    """What is read of each event beside its time, each field a category or a number; nothing else is stored."""
+    time: str = "time"
+    """The field with an event's time, as ISO 8601 or a type of times. An event later than its row's date, less
+    predict.horizon_days, is a leak: such a row goes to quarantine."""
+    max_events: Annotated[int, Field(ge=1, le=512)] = 64
+    """Events that are kept of a row, the newest."""
+    source: Annotated[str | None, Field(examples=["purchases"])] = None
+    """The name in `sources` of a source whose rows are the events: each row gets those that were known on its date.
+    `from` of a column with `by` means the same. Default: the rows' own source has a list in the column."""
+    by: Annotated[str | None, Field(examples=["customer_id"])] = None
+    """The column by which events find their rows: a column of the rows, which the events' source has too."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -268,3 +290,27 @@ Source = Annotated[FileSource | SqlSource | PythonSource, Field(discriminator="k
 def _check_one_url(kind: str, url: str | None, url_env: str | None) -> None:
     if (url is None) == (url_env is None):
         raise ValueError(f"url must be given for kind {kind}, or url_env in its place; add one of the two")
+
+
+def mistakes_of_events(
+    events: Mapping[str, EventList], columns: Mapping[str, str | None], sources: Collection[str], named: Sequence[str]
+) -> Iterator[str]:
+    """Yield what is wrong with lists of events, one line each; `named` are the columns of a row."""
+    for name, each in events.items():
+        place = f"events.{name}"
+        if columns.get(name, EVENTS) != EVENTS or name not in columns:
+            yield f"{place} must be a column of kind {EVENTS}, got {columns.get(name)}; declare it so under columns"
+        if each.time in each.fields:
+            yield f"{place}.fields must not name the time, got {each.time!r}; delete it there"
+        if (each.source is None) != (each.by is None):
+            lacks, has = ("by", "source") if each.by is None else ("source", "by")
+            yield f"{place}.{lacks} must be given with {has}, got none; add it, or delete {has}"
+        if each.source is not None and each.source not in sources:
+            use = f"use one of {', '.join(sources)}" if sources else "declare it under sources"
+            yield f"{place}.source must name one of sources, got {each.source!r}; {use}"
+        if each.by is not None and (each.by not in named or each.by == name):
+            yield f"{place}.by must be a column of the rows, got {each.by!r}; use one of {', '.join(named)}"
+    used = {each.source for each in events.values()}
+    for name in sources:
+        if name not in used:
+            yield f"sources.{name} must be read by a column of kind {EVENTS}, and is not; delete it"

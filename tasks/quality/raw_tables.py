@@ -1,12 +1,12 @@
 """Read raw rows, or raw labels, of some days with their declared types, as tables to be checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import pandas as pd
 
-from model.features.kinds import TIME
+from model.features.kinds import TIME, kind_class
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
 from tasks.quality.checked_table import CheckedTable
 from tasks.rows.casting import cast_column, cast_target, event_day, parse_time
@@ -60,7 +60,8 @@ class RowsTable(RawTable):
         unreadable = delivered[UNREADABLE]  # `column: rule`, as `tasks.sources.unreadable` writes it
         table.reasons = unreadable.where(unreadable.notna(), "").astype(object)
         for name, misfit in misfits.items():
-            table.add_violation(misfit, name, f"is no {kinds[name]}")
+            for rule, fits_rule in _rules(delivered[name], misfit, kinds[name]):
+                table.add_violation(fits_rule, name, rule)
         table.add_violation(delivered[product.time].isna(), product.time, "is missing")
         corrected = delivered[RAW_ROW].notna()
         if corrected.any():
@@ -80,6 +81,16 @@ class RowsTable(RawTable):
         keys = self._keys(rows)
         takes = keys.notna() & parse_time(rows[product.time]).notna() & rows[UNREADABLE].isna()
         return keys[takes], rows["dt"][takes]
+
+
+def _rules(cells: pd.Series, misfit: pd.Series, kind: str) -> Iterator[tuple[str, pd.Series]]:
+    """Yield what is broken by cells that are none of a kind, and by which: one rule, or one for each reason."""
+    if not kind_class(kind).is_converted or not misfit.any():
+        yield f"is no {kind}", misfit
+        return
+    reasons = cells.where(misfit, None).map(kind_class(kind).misfit_reason, na_action="ignore")
+    for reason in sorted(reasons.dropna().unique()):
+        yield f"is no {kind}" + (f": {reason}" if reason else ""), reasons.eq(reason)
 
 
 class LabelsTable(RawTable):

@@ -13,10 +13,11 @@ from datetime import date
 import pandas as pd
 
 from model.heads import head_of
-from tasks.params import UNREADABLE_COLUMNS, Product, PythonSource
+from tasks.params import UNREADABLE_COLUMNS, Product, PythonSource, Source
 from tasks.runtime.errors import UserError
 from tasks.runtime.fingerprints import code_sha256, json_sha256
 from tasks.sources.declared import Columns
+from tasks.sources.event_source import EventSource, place_of, wanted_of
 from tasks.sources.files import file_pieces
 from tasks.sources.formats.dialect import in_own_terms, names_in_source
 from tasks.sources.formats.evidence import Evidence
@@ -64,8 +65,8 @@ def fetch(
     Raises UserError for what a person must mend, at the end where it concerns a whole column; TransientError where the
     other side did not answer.
     """
-    labels = label_source(product, since, as_of)
-    delivery, salt = Delivery(product, labels), _salt(product, labels)
+    labels, events = label_source(product, since, as_of), event_sources(product, as_of)
+    delivery, salt = Delivery(product, labels, events), _salt(product, labels, events)
     wanted = Wanted(
         declared=[*names_in_source(product).values()],
         is_known=lambda number, digest: is_known(number, _salted(digest, salt)),
@@ -74,7 +75,7 @@ def fetch(
         since=since,
         until=product.scored_day(as_of),
     )
-    for raw in _raw_pieces(product, wanted, since, as_of):
+    for raw in _rows_of(product, wanted, since, as_of):
         digest = _salted(raw.digest, salt)
         if raw.rows is None:
             found = {} if raw.days else evidence(raw.number)
@@ -93,9 +94,9 @@ def fetch_whole(product: Product, since: date | None, as_of: date) -> pd.DataFra
 
     Raises UserError for what a person must mend, TransientError where the other side did not answer.
     """
-    delivery = Delivery(product, label_source(product, since, as_of))
+    delivery = Delivery(product, label_source(product, since, as_of), event_sources(product, as_of))
     wanted = Wanted(declared=[*names_in_source(product).values()])
-    frames = [delivery.add(raw.rows)[0] for raw in _raw_pieces(product, wanted, since, as_of) if raw.rows is not None]
+    frames = [delivery.add(raw.rows)[0] for raw in _rows_of(product, wanted, since, as_of) if raw.rows is not None]
     delivery.check(with_columns=False)
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
@@ -108,12 +109,25 @@ def label_source(product: Product, since: date | None, as_of: date) -> LabelSour
     return LabelSource(product, (piece.rows for piece in pieces if piece.rows is not None))
 
 
+def event_sources(product: Product, as_of: date) -> tuple[EventSource, ...]:
+    """Return the events of each column that another source makes."""
+    found = []
+    for column in product.joined_columns:
+        source, kinds, wanted = wanted_of(product, column)
+        pieces = _raw_pieces(source, place_of(product, column), kinds, wanted, (None, as_of, as_of))
+        frames = (piece.rows for piece in pieces if piece.rows is not None)
+        found.append(EventSource(product, column, as_of, frames))
+    return tuple(found)
+
+
 class Delivery:
     """What the pieces of a source say together."""
 
-    def __init__(self, product: Product, label_source: LabelSource | None = None) -> None:
+    def __init__(
+        self, product: Product, label_source: LabelSource | None = None, event_sources: tuple[EventSource, ...] = ()
+    ) -> None:
         """Begin with no piece."""
-        self._label_source = label_source
+        self._label_source, self._event_sources = label_source, event_sources
         self._product, self._place = product, f"params.yaml: products.{product.name}.source"
         self._labels = Labels(product.target, self._place, product.source.kind)
         self._evidence = Evidence(self._place)
@@ -134,6 +148,8 @@ class Delivery:
         frame, counts = in_own_terms(frame, self._product, self._labels)
         if self._label_source is not None:
             frame = self._label_source.add_to(frame)
+        for each in self._event_sources:
+            frame = each.add_to(frame)
         frame, more = mark_containers(frame, self._product)
         self._evidence.add(counts | more)
         self._labels.count(counts)
@@ -154,29 +170,37 @@ class Delivery:
             self.columns.check()
         if self._label_source is not None and not self.columns.has_known:
             self._label_source.check()
+        for each in () if self.columns.has_known else self._event_sources:
+            each.check()
 
 
-def _salt(product: Product, labels: LabelSource | None) -> str:
-    """Return what decides what is read: the entry, the code of the readers, and labels that lie elsewhere."""
-    parts = ("source", "columns", "target", "declared_key", "declared_time", "time_zone", "pii")
+def _salt(product: Product, labels: LabelSource | None, events: tuple[EventSource, ...]) -> str:
+    """Return what decides what is read: the entry, the code of the readers, labels and events that lie elsewhere."""
+    parts = ("source", "columns", "target", "declared_key", "declared_time", "time_zone", "pii", "events", "sources")
     entry = asdict(product)
-    return json_sha256({"entry": [entry[part] for part in parts], "code": code_sha256("tasks/sources")}) + (
-        labels.digest.decode() if labels else ""
-    )
+    beside = (labels.digest if labels else b"") + b"".join(each.digest for each in events)
+    content = {"entry": [entry[part] for part in parts], "horizon_days": product.predict.horizon_days}
+    return json_sha256({**content, "code": code_sha256("tasks/sources")}) + beside.decode()
 
 
 def _salted(digest: str, salt: str) -> str:
     return digest and digest_of(salt.encode(), digest.encode())
 
 
-def _raw_pieces(product: Product, wanted: Wanted, since: date | None, as_of: date) -> Iterator[RawPiece]:
-    place = f"params.yaml: products.{product.name}.source"
-    source = product.source
+def _rows_of(product: Product, wanted: Wanted, since: date | None, as_of: date) -> Iterator[RawPiece]:
+    place, days = f"params.yaml: products.{product.name}.source", (since, product.scored_day(as_of), as_of)
+    return _raw_pieces(product.source, place, _kinds_of_cells(product), wanted, days)
+
+
+def _raw_pieces(
+    source: Source, place: str, kinds: dict[str, str], wanted: Wanted, days: tuple[date | None, date, date]
+) -> Iterator[RawPiece]:
+    """Yield the pieces of a source; `days` are the first and the last event date that are asked for, and as_of."""
+    since, end, as_of = days
     if source.kind == "python":
-        frame = _call(source, place, since, product.scored_day(as_of))
-        yield RawPiece(number="rows#0", digest="", rows=frame)
+        yield RawPiece(number="rows#0", digest="", rows=_call(source, place, since, end))
     elif source.kind == "sql":
-        yield from query_pieces(source, place, since, as_of, _kinds_of_cells(product), wanted)
+        yield from query_pieces(source, place, since, as_of, kinds, wanted)
     else:
         yield from file_pieces(source, place, wanted)
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model.features.kinds.base import Kind
 
-CATEGORY, NUMBER, CONTEXT, TIME, IMAGE, TEXT = "category", "number", "context", "time", "image", "text"
+CATEGORY, NUMBER, CONTEXT, TIME, IMAGE = "category", "number", "context", "time", "image"
+EVENTS, TEXT = "events", "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ KINDS = {
     CONTEXT: Declaration(path="model.features.kinds.context:Context", cells="float64", is_token=False),
     TIME: Declaration(path="model.features.kinds.time:Time", cells="datetime64[s]"),
     IMAGE: Declaration(path="model.features.kinds.image:Image", cells="str"),
+    EVENTS: Declaration(path="model.features.kinds.events:Events", cells="str"),
     TEXT: Declaration(path="model.features.kinds.text:Text", cells="str"),
 }
 """Every kind by its name. A row's tokens lie in this order, those of sequences last."""

@@ -1,14 +1,16 @@
 """What a column kind says of itself, from the cells of a column to the baseline that reads it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
 from model.features.fitting import FittingRows, Table
+from model.features.histories import EventForm
 from model.features.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -33,6 +35,18 @@ class Input:
     """What its first dimension counts."""
     ragged: str = ""
     """Name of its second dimension where that differs from batch to batch."""
+    has_most: bool = False
+    """Whether that dimension is at most `max_tokens` of the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellForm:
+    """How the delivered cells of a column whose kind converts them are stored."""
+
+    pixels: int = 32
+    """Pixels of a side of an image."""
+    events: EventForm = field(default_factory=EventForm)
+    """How events are read."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +88,17 @@ class Kind(ABC, Generic[Fitted]):
         return np.zeros(len(cells), bool)
 
     @classmethod
-    def stored(cls, cell: object, pixels: int) -> str:
-        """Return what is stored of a delivered cell; `pixels` as of `source.pixels`."""
+    def stored(cls, cell: object, form: CellForm, at: datetime) -> str:
+        """Return what is stored of a delivered cell of a row of the time `at`."""
         raise NotImplementedError
+
+    @classmethod
+    def misfit_reason(cls, cell: object) -> str:
+        """Return why a cell that does not fit does not, without any of its values; empty where nothing more is known.
+
+        It ends the sentence "is no <kind>: ".
+        """
+        return ""
 
     # Fitting and encoding
 
@@ -209,6 +231,11 @@ class Kind(ABC, Generic[Fitted]):
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:
         """Return a column as the baseline's numbers, NaN for missing. Shapes: [n] -> float [n, numbers]."""
         raise NotImplementedError
+
+    @classmethod
+    def plain_reader(cls, column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return `plain_numbers` with as many numbers for every column as for this fitted one."""
+        return cls.plain_numbers
 
 
 def missing_cells(kind: str, n: int) -> np.ndarray:

@@ -4,6 +4,7 @@ Two strided convolutions make the tokens: each sees its block's neighbours, whic
 """
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL.Image import Resampling
 
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import IMAGE
-from model.features.kinds.base import Json, Kind
-from model.features.pixels import BLOCK, Picture, is_not_stored, read_image, stored_image
+from model.features.kinds.base import CellForm, Json, Kind
+from model.features.pixels import BLOCK, NO_IMAGE, Picture, is_not_stored, read_image, stored_image
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,9 +46,14 @@ class Image(Kind[Picture]):
         return is_not_stored(cells)
 
     @classmethod
-    def stored(cls, cell: object, pixels: int) -> str:
+    def stored(cls, cell: object, form: CellForm, at: datetime) -> str:
         """Return a delivered image as it is stored."""
-        return stored_image(cell, pixels)
+        return stored_image(cell, form.pixels)
+
+    @classmethod
+    def misfit_reason(cls, cell: object) -> str:
+        """Return what was found when the image came."""
+        return cell.removeprefix(NO_IMAGE) if isinstance(cell, str) and cell.startswith(NO_IMAGE) else ""
 
     @classmethod
     def fit_column(cls, column: np.ndarray, rows: FittingRows) -> Picture:

@@ -177,7 +177,7 @@ class Text(Kind[None]):
     def inputs(cls) -> tuple[Input, ...]:
         """Return subwords by window, and a bag by row."""
         return (
-            Input(name="text", ragged="subwords"),
+            Input(name="text", ragged="subwords", has_most=True),
             Input(name="bag", of="rows", ragged="bag_subwords"),
             Input(name="bag_weights", of="rows", ragged="bag_subwords"),
         )

@@ -16,14 +16,14 @@ from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import NetworkSettings
 from tasks.params import gates, monitor, schema, sections, source
-from tasks.params.defaults import FILLED, RENAMED
+from tasks.params.defaults import EVENT_LIST, FILLED, RENAMED
 from tasks.params.expectations import Expectation
 from tasks.params.messages import fields_of
 from tasks.params.schema import Params
 from tasks.params.yaml_file import NAME
 
 SCHEMA_FILE = Path("params.schema.json")
-_FROM = "The source's own name of the column, where it differs from the name here."
+_FROM = "The source's own name of the column, where it differs from the name here; beside `by` one of `sources`."
 
 
 def json_schema() -> JsonSchemaValue:
@@ -39,7 +39,8 @@ def json_schema() -> JsonSchemaValue:
     kinds = definitions["Product"]["properties"]["columns"]
     kind = kinds["additionalProperties"]
     form = {"from": {"type": "string", "description": _FROM}, **definitions["ColumnForm"]["properties"]}
-    long = {"type": "object", "properties": {"kind": kind, **form}, "required": ["kind"]}
+    listed = {key: content for key, content in definitions["EventList"]["properties"].items() if key in EVENT_LIST}
+    long = {"type": "object", "properties": {"kind": kind, **form, **listed}, "required": ["kind"]}
     kinds["additionalProperties"] = {"anyOf": [kind, {**long, "additionalProperties": False}]}
     definitions["Target"]["properties"] |= form
     _describe(Params, content)

@@ -81,6 +81,7 @@ PLACES = {
     "SqlSource": "`source` of kind sql",
     "PythonSource": "`source` of kind python",
     "ColumnForm": "`source.forms`, each",
+    "EventList": "`events`, each",
     "Target": "`target`",
     "Predict": "`predict`",
     "Expectation": "`expectations`, each",

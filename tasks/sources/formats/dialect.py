@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from model.features.histories import EventForm
 from model.features.kinds import KINDS, kind_class
+from model.features.kinds.base import CellForm
 from model.heads import head_of
-from tasks.params import EPOCH_UNITS, ColumnForm, Product, Source
-from tasks.rows.casting import as_text, parse_moment
+from tasks.params import EPOCH_UNITS, ColumnForm, EventList, Product, Source
+from tasks.rows.casting import as_text, parse_moment, parse_time
 from tasks.sources.formats import evidence
 from tasks.sources.formats.evidence import is_text
 
@@ -28,6 +30,7 @@ _BARE_DAY = r"[0-9]{8}(?:T.+)?"
 _MOMENT = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ].*(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
 _COUNT = r"-?[0-9]{1,20}(?:\.[0-9]+)?"
 _PER_SECOND = {unit: 1000**power for power, unit in enumerate(EPOCH_UNITS)}
+_ANY_DAY = pd.Timestamp("1970-01-01")
 _FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("0001-01-02", "9999-12-30"))
 
 
@@ -36,7 +39,7 @@ def names_in_source(product: Product) -> dict[str, str]:
     target = [product.target.name] if product.target.source is None else []
     latest_by = [product.source.latest_by] if product.source.latest_by else []
     declared = dict.fromkeys([*product.stored_columns, *target, *product.pii, *latest_by])
-    return {name: product.source.names.get(name, name) for name in declared}
+    return {name: product.source.names.get(name, name) for name in declared if name not in product.joined_columns}
 
 
 def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tuple[pd.DataFrame, dict[str, int]]:
@@ -67,24 +70,50 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
             frame[name] = frame[name].map(number_form(form), na_action="ignore")
         elif form.decimal is None and source.kind == "csv":
             counts |= evidence.groups_of_digits(frame[name], name)
-    for name, kind in kinds.items():
-        if kind_class(kind).is_converted:
-            frame[name] = _converted(frame[name], kind, forms[name].pixels)
     times = [product.time, *(name for name, kind in product.kinds.items() if kind == "time")]
     if source.latest_by and source.latest_by not in product.kinds:  # most often the time of the last change
         times.append(source.latest_by)
     for name in dict.fromkeys(times):
         if name in frame:
             frame[name] = times_as_declared(frame[name], forms[name].time_format, product.time_zone)
+    for name, kind in kinds.items():
+        if kind_class(kind).is_converted:
+            frame[name] = _converted(frame, name, kind, product)
     return frame, counts
 
 
-def _converted(cells: pd.Series, kind: str, pixels: int | None) -> pd.Series:
+def _converted(frame: pd.DataFrame, name: str, kind: str, product: Product) -> pd.Series:
     """Return cells in the form in which their kind stores them; what is empty is missing."""
-    assert pixels is not None
-    gaps = cells.isna() | cells.eq("")
-    stored = [None if gap else kind_class(kind).stored(cell, pixels) for cell, gap in zip(cells, gaps, strict=True)]
+    cells, form = frame[name], _cell_form(product, name)
+    # Without a date a row goes to quarantine in any case.
+    times = (
+        parse_time(frame[product.time]).fillna(_ANY_DAY) if product.time in frame else pd.Series(_ANY_DAY, cells.index)
+    )
+    stored = [
+        None if _is_empty(cell) else kind_class(kind).stored(cell, form, at)
+        for cell, at in zip(cells, times.to_list(), strict=True)
+    ]
     return pd.Series(stored, cells.index, dtype="str", name=cells.name)
+
+
+def _is_empty(cell: object) -> bool:
+    is_missing = pd.api.types.is_scalar(cell) and bool(pd.isna(cell))  # type: ignore[call-overload]
+    return is_missing or (isinstance(cell, str) and not cell.strip())
+
+
+def _cell_form(product: Product, name: str) -> CellForm:
+    """Return how the cells of a column are stored."""
+    pixels, listed = product.source.form_of(name).pixels, product.events.get(name, EventList())
+    assert pixels is not None
+    events = EventForm(
+        numbers=tuple(field for field, kind in listed.fields.items() if KINDS[kind].cells == "float64"),
+        categories=tuple(field for field, kind in listed.fields.items() if KINDS[kind].cells == "str"),
+        time=listed.time,
+        max_events=listed.max_events,
+        days_before=product.predict.horizon_days,
+        zone=product.time_zone,
+    )
+    return CellForm(pixels=pixels, events=events)
 
 
 def _has_classes(task: str) -> bool:
@@ -101,7 +130,12 @@ def _renamed(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
 
 def without_words(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
     """Return a column in which the words are missing cells."""
-    return cells.mask(cells.isin(words), None) if is_text(cells) else cells
+    if not is_text(cells):
+        return cells
+    is_word = (
+        cells.map(lambda cell: isinstance(cell, str) and cell in words) if cells.dtype == object else cells.isin(words)
+    )
+    return cells.mask(is_word.astype(bool), None)
 
 
 def number_form(source: Source | ColumnForm) -> Callable[[object], object]:
