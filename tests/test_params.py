@@ -38,7 +38,7 @@ def expectation(type_, severity="warning", **kwargs):
 
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
-    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "digits", "parcels"]
+    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 
