@@ -51,6 +51,20 @@ def tell_decision(run: Any, fields: Any) -> None:
         print(f"no message could be made of the decision: {type(error).__name__}", flush=True)
 
 
+def tell_rollback(product: str, line: str, person: str, reason: str) -> None:
+    """Tell that a person has made another version the champion by a run of Airflow's; once for the run."""
+    from tasks.monitoring.messages.outbox import tell
+    from tasks.monitoring.messages.wording import champion_changed
+
+    try:
+        context = get_current_context()
+        about, text = f"rollback {context['dag_run'].run_id}", f"{line}. {person} has decided so: {reason}"
+        declared = params.load(ROOT / params.PARAMS_FILE).product(product)
+        tell(declared, champion_changed(declared, about, text, link_of(context)))
+    except Exception as error:
+        print(f"no message could be made of the rollback: {type(error).__name__}", flush=True)
+
+
 def link_of(context: Context) -> str | None:
     """Return the address of the task's page."""
     link = getattr(context["ti"], "log_url", None)
@@ -66,7 +80,7 @@ def _tell_stopped(context: Context, reason: str) -> None:
         dag_run = context["dag_run"]
         kind, _, name = dag_run.dag_id.partition("__")
         product = params.load(ROOT / params.PARAMS_FILE).product(name)
-        as_of = run_date(context["params"]["as_of"], dag_run, product.time_zone).as_of
+        as_of = run_date(dag_run, product.time_zone).as_of
         backfill = backfill_of(dag_run.conf, dag_run)
         # A run that a person has cleared may stop anew; a backfill itself clears the runs of dates that have failed.
         anew = f", cleared {dag_run.clear_number} times" if getattr(dag_run, "clear_number", 0) else ""

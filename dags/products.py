@@ -56,7 +56,7 @@ def start(product: str, kind: str, time_zone: str) -> Json:
 
     context = get_current_context()
     given, dag_run = context["params"], context["dag_run"]
-    date = classify_failure(lambda: run_date(given["as_of"], dag_run, time_zone))
+    date = classify_failure(lambda: run_date(dag_run, time_zone))
     print(date, flush=True)
     is_asked_for = given["force"] or dag_run.run_type != BACKFILL or dag_run.clear_number
     if kind == "predict" and not is_asked_for:
@@ -181,9 +181,10 @@ def empty_as_of(product: params.Product) -> str:
 
 def form(product: params.Product, kind: str) -> dict[str, Param]:
     """Return the parameters that a person may choose when triggering a run."""
+    last = product.last_as_of
     fields = {
         "as_of": Param(
-            None,
+            last and last.isoformat(),  # of data that go on, last night: a date would make the DAG another one daily
             type=["null", "string"],
             format="date",
             title="as_of",
@@ -256,7 +257,8 @@ def dates(product: params.Product) -> str:
 |---|---|
 | was given an as_of | that |
 | was due on the 2nd by its schedule, at 03:00 as at 18:00 | the 1st |
-| was triggered on the 2nd by hand, an asset or another DAG | the 1st |
+| was triggered on the 2nd by hand, an asset or another DAG, without an as_of | the 1st |
+| was due last by its schedule when its DAG was unpaused, by its form too | as if it had run then; it goes first |
 | has a logical date on the 2nd that somebody typed | the 1st |
 | belongs to a backfill from the 2nd to the 8th | the 2nd to the 8th, where one is due on each day |
 """

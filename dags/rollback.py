@@ -1,7 +1,7 @@
 """Declare `rollback`: go back to another version of a product's model by hand, as `make rollback` does.
 
 It takes effect for the next night, and the version that it replaces is withdrawn: no training brings it back. The
-registry keeps who started it, and why.
+registry keeps who started it, and why, and the message "champion changed" tells it.
 """
 
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from dags.failures import classify_failure
+from dags.messages import tell_rollback
 from tasks import params
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,8 +24,10 @@ def roll_back() -> str:
 
     context = get_current_context()
     given, user = context["params"], context["dag_run"].triggering_user_name or "somebody in Airflow"
-    line = classify_failure(lambda: roll_back(given["product"], given["version"], given["reason"], user))
+    product, reason = given["product"], given["reason"]
+    line = classify_failure(lambda: roll_back(product, given["version"], reason, user))
     print(line, flush=True)
+    tell_rollback(product, line, user, reason)
     return line
 
 

@@ -37,6 +37,7 @@ from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
 from tasks.runtime.results import seconds_of_steps
+from tasks.runtime.settings import airflow_run
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -87,7 +88,7 @@ def _observed(product: Product, place: NightPlace, manifest: Manifest, past: Pas
     record = record_of(product, place, manifest, past, paths, window)
     if record is past.known.get(place.as_of):
         return record
-    record = replace(record, seconds=seconds_of_steps(product.name))
+    record = replace(record, seconds=seconds_of_steps(product.name), airflow_run=airflow_run())
     if not product.monitor.shadow or manifest.model.commit is None:
         return record
     shadows, not_scored = [], {}

@@ -10,14 +10,14 @@ from datetime import date
 from functools import partial
 
 from tasks import stage
-from tasks.monitoring.showing import show_training
+from tasks.monitoring.showing import show_trainings
 from tasks.params import Product
 from tasks.publication.object_store import Store
+from tasks.reports.kept import shown_trainings
 from tasks.reports.making import report_training
 from tasks.runs.experiments import Run
 from tasks.runs.gates.comparison import compare
 from tasks.runs.gates.figures import Figures, figures_of
-from tasks.runs.gates.shown import shown
 from tasks.runs.gates.verdict import Verdict, judge
 from tasks.runs.registry import champions
 from tasks.runtime.errors import UserError
@@ -35,7 +35,8 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     admission = champions.admission(product.name, run.commit, as_of)
     verdict = decide(product, as_of, run, admission)
     print(report_training(product, as_of, run, verdict, admission.of_its_time), flush=True)
-    show_training(Store(product.publish.url), product.name, shown(verdict, run.name, as_of))
+    store = Store(product.publish.url)
+    show_trainings(store, product.name, partial(shown_trainings, store, product.name))
     return verdict
 
 

@@ -252,11 +252,13 @@ def test_every_dag_explains_itself_and_has_a_form(module):
 def test_form_says_what_a_run_without_an_as_of_is_of(module):
     as_of = {name: getattr(module, f"predict__{name}").params.get_param("as_of") for name in DECLARED}
     assert "give a date up to 2013-12-30." in as_of["flight-delays"].description, "its nights score tomorrow's rows"
+    assert as_of["flight-delays"].resolve() == "2013-12-30", "the newest that makes sense is proposed"
     assert "give a date up to 2013-07-05." in as_of["news-topics"].description
     going_on = replace(
         DECLARED["parcels"], source=replace(DECLARED["parcels"].source, ends=None), time_zone="Asia/Tokyo"
     )
     dag = module.declare(going_on, "predict", "0 3 * * *")
+    assert dag.params["as_of"] is None, "a date would make another DAG of it each day"
     assert "last night, the day before the run's own day in Asia/Tokyo" in dag.params.get_param("as_of").description
     assert "Asia/Tokyo" in dag.doc_md
     assert "The data end" not in dag.doc_md

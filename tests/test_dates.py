@@ -25,7 +25,7 @@ def at(*time: int, zone: str = "UTC") -> DateTime:
     return DateTime(*time, tzinfo=UTC) if zone == "UTC" else DateTime.create(*time, tz=zone)
 
 
-def run(logical=None, interval=None, run_after=None, run_type="scheduled"):
+def run(logical=None, interval=None, run_after=None, run_type="scheduled", conf=None):
     """A run as Airflow hands it to a task."""
     start, end = interval or (None, None)
     return SimpleNamespace(
@@ -34,6 +34,7 @@ def run(logical=None, interval=None, run_after=None, run_type="scheduled"):
         data_interval_end=end,
         run_after=run_after,
         run_type=run_type,
+        conf=conf,
     )
 
 
@@ -47,7 +48,7 @@ def nights(timetable, zone, first, last):
         if info is None:
             return found
         dated = run(info.logical_date, info.data_interval, info.run_after)
-        found.append((info.run_after, run_date(None, dated, zone).as_of))
+        found.append((info.run_after, run_date(dated, zone).as_of))
 
 
 @SETTINGS
@@ -89,8 +90,9 @@ def test_days_that_a_person_backfills_are_the_nights_that_are_made(zone, cron, h
         while info := timetable.next_dagrun_info(
             last_automated_data_interval=info and info.data_interval, restriction=TimeRestriction(*picked, True)
         ):
-            dated = run(info.logical_date, info.data_interval, info.run_after, DagRunType.BACKFILL_JOB)
-            made.append(run_date(None, dated, zone).as_of)
+            proposed = {"as_of": "2013-12-30"}  # the form of a backfill has the fields of a run
+            dated = run(info.logical_date, info.data_interval, info.run_after, DagRunType.BACKFILL_JOB, proposed)
+            made.append(run_date(dated, zone).as_of)
         assert made == [f"2013-{month:02d}-{day:02d}" for day in range(first, last + 1)]
 
 
@@ -125,7 +127,7 @@ def test_logical_date_that_was_typed_decides(timetable, cron, hour):
     logical, now = at(2013, 7, 2, hour), at(2026, 11, 28, 19)
     for basis in (logical, now):
         interval = timetable(cron, timezone="UTC").infer_manual_data_interval(run_after=basis)
-        assert run_date(None, run(logical, interval, now), "UTC").as_of == "2013-07-01"
+        assert run_date(run(logical, interval, now), "UTC").as_of == "2013-07-01"
 
 
 @SETTINGS
@@ -135,21 +137,21 @@ def test_run_by_hand_now_is_of_last_night_on_any_weekday(timetable, cron):
     for day in range(2, 9):
         now = at(2013, 7, day, 12, zone="Asia/Tokyo")
         dated = run(now, made.infer_manual_data_interval(run_after=now), now)
-        assert run_date(None, dated, "Asia/Tokyo").as_of == f"2013-07-{day - 1:02d}"
+        assert run_date(dated, "Asia/Tokyo").as_of == f"2013-07-{day - 1:02d}"
 
 
 def test_run_of_an_asset_or_another_dag_is_of_last_night():
     """It has neither logical date nor interval."""
-    assert run_date(None, run(run_after=at(2013, 7, 1, 18)), "Asia/Tokyo").as_of == "2013-07-01"
-    assert run_date(None, run(run_after=at(2013, 7, 1, 18)), "America/New_York").as_of == "2013-06-30"
+    assert run_date(run(run_after=at(2013, 7, 1, 18)), "Asia/Tokyo").as_of == "2013-07-01"
+    assert run_date(run(run_after=at(2013, 7, 1, 18)), "America/New_York").as_of == "2013-06-30"
 
 
 def test_given_date_wins_over_all_others():
-    date = run_date("2013-05-05", run(run_after=at(2013, 7, 1)), "UTC")
+    date = run_date(run(run_after=at(2013, 7, 1), conf={"as_of": "2013-05-05"}), "UTC")
     assert str(date) == "as_of 2013-05-05 (as given)"
 
 
 @pytest.mark.parametrize("dated", [run(), run(run_after=datetime(2013, 7, 1))])
 def test_date_that_cannot_be_told_is_an_error_with_a_remedy(dated):
     with pytest.raises(UserError, match=r"^(a run|the time of a run) must have .*trigger the run with an as_of"):
-        run_date(None, dated, "UTC")
+        run_date(dated, "UTC")

@@ -80,7 +80,7 @@ def test_night_is_recorded_and_measured_when_its_labels_have_come(url, monkeypat
         (AS_OF, 40, None),
         (later, 40, "scheduled__2"),
     ]
-    assert (shown[0].value, shown[0].labelled) == (pytest.approx(auc, abs=1e-6), 30)
+    assert (shown[0].truth.value, shown[0].truth.labelled) == (pytest.approx(auc, abs=1e-6), 30)
     assert nights(Store(url), "tiny", AS_OF, later)[AS_OF].truth.value == pytest.approx(auc, abs=1e-6)
 
 

@@ -2,36 +2,45 @@
 
 import json
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from datetime import UTC, date, datetime
 
+import jwt
 import pytest
 from browser import needs_browser, signed_in
+from builders import a_repository
 from conftest import call, environment, free_port, make_project
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
+from test_messages import Hook
 from test_products_page import a_status
+from test_registry import experiment, promote
 
 from dags.plugins.page.airflow_runs import seen_by_airflow
 from dags.plugins.page.app import app
-from tasks.monitoring.status import key_of_status
+from tasks.monitoring.status import key_of_status, read_status
 from tasks.publication.manifests import encode_checked
 from tasks.publication.object_store import Store
+from tasks.runs.registry import champions
+from tasks.runtime.git import git
 
 pytestmark = needs_browser()
 
 
 ASKING = """
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from airflow.sdk import DAG, Param, chain, get_current_context, task
+from airflow.sdk import DAG, chain, get_current_context, task
 from dags import products
 from tasks import params
 
 HOME = Path(__file__).resolve().parent.parent
+PRODUCT = next(iter(params.load(HOME / "params.yaml").products.values()))
 
 @task
 def evaluate_gates():
@@ -44,25 +53,49 @@ def promote(approver, approved):
     with (HOME / "promoted").open("a") as file:
         file.write(f"{approver} {approved}\\n")
 
+@task
+def start():
+    return {"as_of": get_current_context()["params"]["as_of"]}
+
+@task
+def note_date():
+    dag_run = get_current_context()["dag_run"]
+    with (HOME / "retrained").open("a") as file:
+        file.write(f"{dag_run.run_id} {products.params.parse_date(dag_run.conf['as_of'])}\\n")
+
+OPTIONS = {"schedule": None, "is_paused_upon_creation": False, "render_template_as_native_obj": True}
+with DAG("train__decaying", params=products.form(PRODUCT, "train"), **OPTIONS) as train__decaying:
+    note_date()
+with DAG("predict__decaying", params=products.form(PRODUCT, "predict"), **OPTIONS) as predict__decaying:
+    chain(start(), products.retraining(replace(PRODUCT, name="decaying")))
+
 for name, patience in (("train__asking", timedelta(days=2)), ("train__silent", timedelta(seconds=3))):
-    approver = Param(None, type=["null", "string"])
-    options = {"params": {"approver": approver}, "render_template_as_native_obj": True}
-    with DAG(name, schedule=None, is_paused_upon_creation=False, **options) as dag:
-        approve = products.approval(next(iter(params.load(HOME / "params.yaml").products.values())))
+    with DAG(name, params=products.form(PRODUCT, "train"), **OPTIONS) as dag:
+        approve = products.approval(PRODUCT)
         approve.response_timeout = patience
         chain(evaluate_gates(), approve, promote(products.ASKED, products.SHOWN))
     globals()[name] = dag
 """
-"""DAGs that ask as train__<product> does, with a file in place of a training."""
+"""DAGs that ask as train__<product> does, and start it as predict__<product> does, with a file in place of both."""
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory):
+def messages():
+    """What the embedded Airflow sends to a webhook."""
+    server = Hook()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, messages):
     """The embedded Airflow of a tiny project: its address and home; its DAGs are paused."""
     project = make_project(tmp_path_factory.mktemp("page") / "für morgen")
     (project / "dags" / "asking.py").write_text(ASKING)
     ports = {"LAMPLIGHTER_S3_PORT": str(free_port()), "LAMPLIGHTER_UI_PORT": str(free_port() + 5)}
-    env = environment(project / ".lamplighter", **ports)
+    env = environment(project / ".lamplighter", **ports, LAMPLIGHTER_WEBHOOK_URL=messages.url)
     call([sys.executable, "-m", "tasks.commands", "up"], project, env)
     yield f"http://127.0.0.1:{ports['LAMPLIGHTER_UI_PORT']}", project / ".lamplighter"
     call([sys.executable, "-m", "tasks.commands", "down"], project, env)
@@ -135,10 +168,80 @@ def state_of(address, token, dag, run, task):
     return asked(address, path, token)["state"]
 
 
-def trigger(address, token, dag):
-    logical = {"logical_date": datetime.now(UTC).isoformat()}
-    run = asked(address, f"/api/v2/dags/{dag}/dagRuns", token, logical)["dag_run_id"]
+def trigger(address, token, dag, **conf):
+    asks = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf}
+    run = asked(address, f"/api/v2/dags/{dag}/dagRuns", token, asks)["dag_run_id"]
     return urllib.parse.quote(run)
+
+
+def runs_of(address, token, dag):
+    return asked(address, f"/api/v2/dags/{dag}/dagRuns", token)["dag_runs"]
+
+
+def trigger_by_form(page, address, dag, **fields):
+    """Fill in the form that Airflow shows of a DAG, and send it."""
+    page.goto(f"{address}/dags/{dag}")
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag}")
+    for name, text in fields.items():
+        form.locator(f"#element_{name}").fill(text)
+    page.wait_for_timeout(1000)  # the page takes what is typed over a moment later
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    form.wait_for(state="detached")
+
+
+def test_training_triggered_by_the_form_waits_for_a_person_with_its_date(airflow, page):
+    address, home = airflow
+    token, known = token_of(address, home), runs_of(address, token_of(address, home), "train__asking")
+    (home.parent / "measured").write_text("figures-0")
+    trigger_by_form(page, address, "train__asking", as_of="2024-02-08")
+    run = wait_for(lambda: runs_of(address, token, "train__asking")[len(known) :], "the form makes a run")[0]
+    assert run["conf"] == {"as_of": "2024-02-08", "force": False, "approver": None}
+    name = urllib.parse.quote(run["dag_run_id"])
+    wait_for(lambda: state_of(address, token, "train__asking", name, "approve") == "awaiting_input", "approve asks")
+    assert answer_with_yes(page, address, name) == "figures-0"
+    wait_for(lambda: state_of(address, token, "train__asking", name, "promote") == "success", "promote is told")
+
+
+def test_nights_that_ask_for_a_training_start_one_for_each_date(airflow):
+    address, home = airflow
+    token = token_of(address, home)
+    for as_of, state in (("2024-02-10", "success"), ("2024-02-10", "skipped"), ("2024-02-11", "success")):
+        run = trigger(address, token, "predict__decaying", as_of=as_of)
+        wait_for(lambda r=run, s=state: state_of(address, token, "predict__decaying", r, "retrain") == s, as_of)
+    wait_for(lambda: len(written(home.parent / "retrained")) == 2, "both trainings run")
+    assert written(home.parent / "retrained") == [f"decay__{day} {day}" for day in ("2024-02-10", "2024-02-11")]
+
+
+@pytest.fixture
+def two_versions(airflow, tmp_path, monkeypatch):
+    """Two versions of the tiny product's model at the project; the second is the champion."""
+    home = airflow[1]
+    for line in (home / "env").read_text().splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(home.parent))
+    git("clone", "--quiet", str(home.parent), str(tmp_path / "clone"))
+    clone = a_repository(tmp_path / "clone", message=None)
+    monkeypatch.chdir(clone)
+    leader = None
+    for content in ("one", "two"):
+        leader = promote(experiment(clone, date(2024, 2, 10), content), leader, as_of=date(2024, 2, 10))
+    return leader
+
+
+def test_rollback_by_the_form_is_done_told_and_shown(airflow, page, two_versions, messages):
+    address, home = airflow
+    trigger_by_form(page, address, "rollback", version="v1.0.0", reason="late on holidays")
+    token = token_of(address, home)
+    wait_for(lambda: [each["state"] for each in runs_of(address, token, "rollback")] == ["success"], "it is done")
+    assert champions.champion("tiny").version == "v1.0.0"
+    [message] = messages.bodies
+    assert (message["kind"], message["product"]) == ("champion-changed", "tiny")
+    line = "v1.0.0 predicts tiny from the next night on; v2.0.0 is withdrawn, and no training brings it back"
+    assert message["text"].startswith(f"{line}. admin has decided so: late on holidays")
+    versions = read_status(Store("s3://lamplighter/predictions"), "tiny").versions
+    shown = {each.version: (each.state, each.person) for each in versions}
+    assert shown == {"v1.0.0": ("champion", "admin"), "v2.0.0": ("withdrawn", "admin")}
 
 
 def answer_with_yes(page, address, run):
@@ -152,6 +255,7 @@ def answer_with_yes(page, address, run):
 def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflow, page):
     address, home = airflow
     token, project = token_of(address, home), home.parent
+    before = promoted(project)
     (project / "measured").write_text("figures-1")
     run, shown = trigger(address, token, "train__asking"), []
     again = {"dry_run": False, "only_failed": False, "include_downstream": True, "task_ids": ["evaluate_gates"]}
@@ -159,14 +263,15 @@ def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflo
         wait_for(lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks")
         assert waiting(home) == (urllib.parse.unquote(run),)
         shown.append(answer_with_yes(page, address, run))
-        wait_for(lambda n=n_answers: told(project).count("\n") == n, "promote is told")
+        wait_for(lambda n=n_answers: len(promoted(project)) == len(before) + n, "promote is told")
+        wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "success", "promote ends")
         (project / "measured").write_text("figures-2")
         if n_answers == 1:
             body = again | {"dag_run_id": urllib.parse.unquote(run)}
             asked(address, "/api/v2/dags/train__asking/clearTaskInstances", token, body)
     page.goto(f"{address}/dags/train__asking/runs/{run}")
     page.get_by_text("Success", exact=True).first.wait_for()
-    assert told(project).splitlines() == [f"admin {name}" for name in shown]
+    assert promoted(project) == [*before, *(f"admin {name}" for name in shown)]
     assert shown[0] == "figures-1"
     assert waiting(home) == ()
 
@@ -180,7 +285,7 @@ def test_rejection_on_the_page_promotes_nothing(airflow, page):
     page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
     page.get_by_role("button", name="Reject").click()
     wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "skipped", "promote is skipped")
-    assert "figures-4" not in told(home.parent)
+    assert "admin figures-4" not in promoted(home.parent)
 
 
 def waiting(home):
@@ -189,9 +294,13 @@ def waiting(home):
         return seen_by_airflow(session, ["asking"])["asking"].dags["train"].waiting
 
 
-def told(project):
-    file = project / "promoted"
-    return file.read_text() if file.exists() else ""
+def promoted(project):
+    return written(project / "promoted")
+
+
+def written(file):
+    """The lines of a file, as far as there is one."""
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def test_silence_rejects(airflow):
@@ -201,7 +310,7 @@ def test_silence_rejects(airflow):
     run = trigger(address, token, "train__silent")
     wait_for(lambda: state_of(address, token, "train__silent", run, "promote") == "skipped", "promote is skipped")
     assert state_of(address, token, "train__silent", run, "approve") == "success"
-    assert "figures-3" not in told(home.parent)
+    assert not [line for line in promoted(home.parent) if "figures-3" in line]
 
 
 HURT = "<img src=x onerror='window.hurt = 1'>"
@@ -267,6 +376,25 @@ def test_every_address_of_the_page_asks_for_a_login(shown):
         "products/tiny/nights/2024-02-11/manifest",
     ):
         assert answer(address, place, token)[0] == 404, place
+
+
+def test_person_without_rights_sees_neither_page_nor_what_it_shows(shown, browser):
+    """A user of Airflow's with no role; a viewer reads all, and triggers nothing."""
+    address, home = shown
+    claims = jwt.decode(token_of(address, home), options={"verify_signature": False})
+    kept = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
+    nobody, viewer = (
+        jwt.encode(claims | {"sub": name, "role": role}, kept["AIRFLOW__API_AUTH__JWT_SECRET"], algorithm="HS512")
+        for name, role in (("nobody", None), ("vera", "viewer"))
+    )
+    assert {place: answer(address, place, nobody)[0] for place in PLACES} == dict.fromkeys(PLACES, 403)
+    assert {place: answer(address, place, viewer)[0] for place in PLACES} == dict.fromkeys(PLACES, 200)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        trigger(address, viewer, "train__asking")
+    context = browser.browser.new_context()
+    context.add_cookies([{"name": "_token", "value": nobody, "url": address}])
+    assert context.new_page().goto(f"{address}/lamplighter/products/tiny").status == 403
+    context.close()
 
 
 def test_products_page_leads_from_airflow_to_product_night_and_report(shown, page):

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
@@ -20,16 +19,18 @@ from dags.plugins.page.cards import make_cards
 from dags.plugins.page.charts import HEIGHT, MARGIN, bar_chart, line_chart
 from dags.plugins.page.freshness import state_of
 from dags.plugins.page.products import read_statuses
-from tasks.monitoring.showing import show_training
+from tasks.monitoring.contracts import Decay, Lead, NightRecord, Predictions, Shadow, SliceTruth, Truth
+from tasks.monitoring.showing import show_trainings
 from tasks.monitoring.status import (
     ShownGate,
-    ShownNight,
     ShownTraining,
+    ShownVerdict,
     ShownVersion,
     Status,
     key_of_status,
     read_status,
 )
+from tasks.publication.contracts import PublishedPart
 from tasks.publication.manifests import encode_checked
 from tasks.publication.object_store import Store
 from tasks.runtime.errors import UserError
@@ -49,19 +50,25 @@ def a_night(as_of, number=0, **changes):
         "quarantined": 25 if number % 9 == 4 else 0,
         "published": 900 + 37 * (number % 7) - (25 if number % 9 == 4 else 0),
         "model_version": "v2.0.0",
-        "mean": 0.2 + 0.01 * (number % 5),
+        "predictions": Predictions(mean=0.2 + 0.01 * (number % 5), deciles=(), shares={}),
         "change": None if number < 7 else 0.05 + 0.02 * (number % 4),
-        "metric": "auc" if number < 50 else None,
-        "value": 0.78 + 0.013 * ((number * 7) % 5 - 2) if number < 50 else None,
-        "labelled": 850 if number < 50 else None,
+        "truth": a_truth(as_of, 0.78 + 0.013 * ((number * 7) % 5 - 2)) if number < 50 else None,
         "airflow_run": f"scheduled__{as_of}T02:00:00+00:00",
     }
-    return ShownNight(**facts | changes)
+    return NightRecord(**facts | changes)
+
+
+def a_truth(as_of, value, **more):
+    return Truth(as_of=as_of + 2 * DAY, labelled=850, metric="auc", value=value, **more)
 
 
 def a_gate(name, **changes):
     facts = {"passed": True, "value": 0.7936, "threshold": 0.5, "interval_95": None, "wanted": "more", "about": None}
     return ShownGate(**facts | {"name": name} | changes)
+
+
+def a_verdict(decision="promoted", gates=(), line="v2.0.0 is the champion now (auc 0.7936, baseline 0.7702)"):
+    return ShownVerdict(decision=decision, line=line, gates=gates)
 
 
 def a_training(as_of, decision="promoted", **changes):
@@ -71,19 +78,16 @@ def a_training(as_of, decision="promoted", **changes):
         a_gate("slices.max_behind_champion", about="carrier=AA", passed=decision != "rejected", value=-0.02),
     )
     facts = {
-        "name": f"tiny-{as_of}-train-6862ea31",
+        "run": f"tiny-{as_of}-train-6862ea31",
         "as_of": as_of,
         "decided_at": NOW - timedelta(days=3),
-        "decision": decision,
-        "line": "v2.0.0 is the champion now (auc 0.7936, baseline 0.7702)",
+        "verdict": a_verdict(decision, gates),
         "metric": "auc",
         "value": 0.7936,
         "interval_95": (0.7819, 0.8049),
         "baseline": 0.7702,
-        "rows": 6216,
-        "compared_with": "v1.0.0",
-        "lead": 0.0123,
-        "gates": gates,
+        "rows": {"test": 6216},
+        "champion": "v1.0.0",
         "airflow_run": "manual__2026-06-28T03:00:00+00:00",
     }
     return ShownTraining(**facts | changes)
@@ -97,8 +101,8 @@ def a_status(product="tiny", last=LAST, n=53, **changes):
         "product": product,
         "nights": tuple(a_night(first + i * DAY, i) for i in range(n)),
         "trainings": (
-            a_training(last - 10 * DAY, "rejected", name=f"{product}-{last - 10 * DAY}-train-1b2c3d4e", value=0.771),
-            a_training(last - 3 * DAY, name=made),
+            a_training(last - 10 * DAY, "rejected", run=f"{product}-{last - 10 * DAY}-train-1b2c3d4e", value=0.771),
+            a_training(last - 3 * DAY, run=made),
         ),
         "versions": (
             ShownVersion(
@@ -175,8 +179,9 @@ def test_page_shows_night_champion_verdict_and_where_they_lead(template):
 
 @pytest.mark.parametrize("template", ["overview.html", "product.html"])
 def test_text_of_data_stays_text_and_pages_hold_no_script_or_style(template):
+    gate = a_gate(HOSTILE, about=HOSTILE, wanted=HOSTILE)
     status = a_status(
-        trainings=(a_training(LAST, HOSTILE, line=HOSTILE, gates=(a_gate(HOSTILE, about=HOSTILE, wanted=HOSTILE),)),),
+        trainings=(a_training(LAST, verdict=a_verdict(HOSTILE, (gate,), HOSTILE)),),
         versions=(ShownVersion(version=HOSTILE, trained_until=None, experiment=HOSTILE, state="champion"),),
         nights=(a_night(LAST, model_version=HOSTILE, airflow_run=HOSTILE),),
         held=HOSTILE,
@@ -206,23 +211,63 @@ def test_status_that_cannot_be_read_says_so_and_the_others_stand(url, monkeypatc
     assert "no night yet" in texts[2]
 
 
-def test_runs_that_end_at_once_are_both_shown(url):  # noqa: F811
-    store, runs = Store(url), [f"tiny-{LAST}-train-{i:08x}" for i in range(6)]
-    with ThreadPoolExecutor(len(runs)) as at_once:
-        list(at_once.map(lambda name: show_training(store, "tiny", a_training(LAST, name=name)), runs))
-    assert sorted(each.name for each in read_status(store, "tiny").trainings) == runs
-
-
-def test_later_verdict_replaces_that_of_its_run_and_damage_is_mended(url):  # noqa: F811
-    store, asked = Store(url), a_training(LAST, "needs approval")
-    show_training(store, "tiny", asked)
-    show_training(store, "tiny", replace(asked, decision="promoted", gates=()))
-    assert read_status(store, "tiny").trainings == (replace(asked, decision="promoted"),)
+def test_status_shows_the_trainings_that_are_found_by_their_verdicts_also_after_damage(url):  # noqa: F811
+    store = Store(url)
+    found = [a_training(LAST - i * DAY, decided_at=NOW + i * DAY, run=f"tiny-{i}") for i in range(30)]
+    show_trainings(store, "tiny", lambda: found)
+    assert read_status(store, "tiny").trainings == tuple(found[-26:])
     store.update(key_of_status("tiny"), lambda current: current.body[:-40])
     with pytest.raises(UserError, match="arrived damaged"):
         read_status(store, "tiny")
-    show_training(store, "tiny", asked)
-    assert read_status(store, "tiny").trainings == (asked,)
+    show_trainings(store, "tiny", lambda: found[:2])
+    assert read_status(store, "tiny").trainings == tuple(found[:2])
+
+
+def test_trainings_of_older_records_have_their_place_by_as_of(url):  # noqa: F811
+    known = [a_training(LAST, decided_at=None), a_training(LAST - DAY, decided_at=None, run="tiny-before")]
+    show_trainings(Store(url), "tiny", lambda: known)
+    assert read_status(Store(url), "tiny").trainings == (known[1], known[0])
+
+
+def test_withdrawn_nights_are_drawn_apart_and_said():
+    status = a_status()
+    nights = tuple(replace(each, withdrawn=i == 10 or i == 52) for i, each in enumerate(status.nights))
+    html = drawn("product.html", replace(status, nights=nights))
+    assert html.count('class="ll-apart"') == 2 + 3, "two bars, and of the earlier night a point in each line"
+    assert "withdrawn: auc" in html
+    assert "A person has withdrawn the night of 2026-06-30" in html
+    points = line_chart("auc", [(LAST + i * DAY, float(i), "") for i in range(4)], apart=[LAST + DAY])
+    assert [point.is_apart for point in points.points] == [False, True, False, False]
+    assert points.paths[0].count(",") == 3, "no line leads to it"
+
+
+def test_slices_shadows_and_decay_of_the_nights_are_drawn():
+    part = PublishedPart(name="m", rows=1, bytes=1, sha256="0" * 64, key="tiny/_shadow/m")
+    beside = Shadow(roles=("previous", "anchor"), version="v1.0.0", commit="c" * 40, model="m", part=part)
+    nights = []
+    for i in range(5):
+        day = LAST - (4 - i) * DAY
+        slices = {HOSTILE: SliceTruth(labelled=40, value=0.6 + i / 100), "small": SliceTruth(labelled=3, value=None)}
+        truth = a_truth(day, 0.7, slices=slices, shadows={"v1.0.0": 0.72 + i / 100})
+        nights.append(a_night(day, truth=truth))
+    decay = Decay(nights=5, first_mean=0.75, first_deviation=0.02, recent_mean=0.7, evidence=3.5, wanted=100.0)
+    leads = {"v1.0.0": Lead(nights=5, mean=0.04, low=-0.0031)}
+    last = {"shadows": (beside,), "leads": leads, "decay": decay, "drifting": ("depot",), "retrain": "it fell"}
+    nights[-1] = replace(nights[-1], **last)
+    read = Read(drawn("product.html", a_status(nights=tuple(nights))))
+    for words in (
+        f"auc, {HOSTILE}",
+        "auc of v1.0.0 less the champion's",
+        "2026-06-26: +0.0200 beside v2.0.0",
+        "previous, anchor",
+        "+0.0400",
+        "−0.0031",
+        "0.7500 in the first ones, 0.7000 in the last seven",
+        "far from its training rows: depot",
+        "a training was asked for",
+    ):
+        assert words in read.text, words
+    assert "auc, small" not in read.text, "too few rows are not drawn"
 
 
 def test_store_that_does_not_answer_takes_seconds_and_says_so(monkeypatch):

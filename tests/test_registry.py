@@ -222,9 +222,9 @@ def test_promote_says_of_a_model_that_a_person_keeps_it_out(origin, monkeypatch,
     assert [each.metrics for each in kept] == [metrics, metrics]
     assert (kept[1].rows, kept[1].value) == (40, 0.9)
     shown = read_status(Store(product.publish.url), "tiny").trainings
-    assert [(each.decision, each.line) for each in shown] == [("held", verdicts[1].line)]  # of the same run
-    assert [gate.name for gate in shown[0].gates] == [gate.name for gate in verdicts[1].gates]
-    assert (shown[0].metric, shown[0].value, shown[0].baseline, shown[0].rows) == ("auc", 0.9, 0.6, 40)
+    assert [(each.verdict.decision, each.verdict.line) for each in shown] == [("held", verdicts[1].line)]  # of one run
+    assert [gate.name for gate in shown[0].verdict.gates] == [gate.name for gate in verdicts[1].gates]
+    assert (shown[0].metric, shown[0].value, shown[0].baseline) == ("auc", 0.9, 0.6)
     assert champions.champion("tiny") == first
 
 
@@ -260,13 +260,16 @@ def test_all_that_stood_above_the_version_rolled_back_to_is_withdrawn(origin):
     first = promote(experiment(origin, DAY, "one"), None)
     second = promote(experiment(origin, DAY, "two"), first)
     third = promote(experiment(origin, LATER, "three"), second, as_of=LATER)
-    assert versions.roll_back("tiny", "v1.0.0", "late on holidays", GRACE) == (third, first)
+    assert versions.roll_back("tiny", "v1.0.0", "late on\nholidays", GRACE) == (third, first)
+    assert versions.roll_back("tiny", "v1.0.0", "late on\nholidays", GRACE) == (third, first), "at another try"
     assert champions.champion("tiny") == first
     for content in ("two", "three"):
         assert "withdrawn" in champions.admission("tiny", experiment(origin, LATER, content), LATER).exclusion
     approval = champions.approval(origin, "tiny", first.commit)
     assert "Grace" in approval
-    assert "late on holidays" in approval
+    assert approval.count("late on holidays") == 1
+    with pytest.raises(UserError, match=r"v1\.0\.0 is the champion already"):
+        versions.roll_back("tiny", "v1.0.0", "the rain", GRACE)
     assert versions.roll_back("tiny", "v3.0.0", "it was the data", GRACE) == (first, third), "and forward again"
     assert champions.champion("tiny") == third
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from html.parser import HTMLParser
@@ -33,7 +34,14 @@ from tasks.reports import making
 from tasks.reports.changes import changed_settings
 from tasks.reports.contracts import Training
 from tasks.reports.facts import gather, trained
-from tasks.reports.kept import all_trainings, collect_old_pages, keep_page, keep_training
+from tasks.reports.kept import (
+    all_trainings,
+    collect_old_pages,
+    joined,
+    keep_page,
+    keep_training,
+    shown_trainings,
+)
 from tasks.reports.page import MAX_BYTES, render
 from tasks.rows.partitions import write_table
 from tasks.runs.experiments import Run
@@ -248,10 +256,28 @@ def test_gates_stay_on_record_when_promote_finds_its_own_model_the_champion(orig
     first = Verdict(decision="promoted", line="x", gates=gates, figures=figures_of(product))
     making.report_training(product, DAY, run, first, None)
     assert champions.champion("tiny") == leader
-    again = dataclasses.replace(first, gates=gates[:1])
+    (was,) = all_trainings(Store(url), "tiny")
+    again = dataclasses.replace(first, decision="champion already", gates=gates[:1], line="y")
     making.report_training(product, DAY, run, again, leader)
     (kept,) = all_trainings(Store(url), "tiny")
-    assert (kept.verdict.gates, kept.version) == (gates, "v1.0.0")
+    assert (kept.verdict, kept.version, kept.decided_at) == (first, "v1.0.0", was.decided_at)
+    (shown,) = shown_trainings(Store(url), "tiny")
+    assert shown.to_json().items() <= {**kept.to_json(), "verdict": shown.verdict.to_json()}.items()
+    assert (shown.lead.value, shown.lead.passed) == (gates[1].value, True)
+
+
+def test_trainings_that_end_at_once_are_all_on_record(s3_here, tmp_path):
+    store, runs = Store(f"s3://lamplighter/{tmp_path.name}"), [f"tiny-{DAY}-train-{i:08x}" for i in range(6)]
+    with ThreadPoolExecutor(len(runs)) as at_once:
+        list(at_once.map(lambda run: keep_training(store, "tiny", rejected(run=run)), runs))
+    assert [each.run for each in shown_trainings(store, "tiny")] == runs
+
+
+def test_answer_of_a_person_is_a_verdict_of_its_own_time():
+    asked = rejected(verdict=Verdict(decision="needs approval", line="x"), decided_at=AT, airflow_run="manual__1")
+    answered = rejected(verdict=Verdict(decision="promoted", line="y"), decided_at=AT + timedelta(hours=3))
+    assert joined(asked, answered) == dataclasses.replace(answered, airflow_run="manual__1")
+    assert joined(asked, dataclasses.replace(asked, decided_at=AT + timedelta(hours=1))) == asked
 
 
 def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, measured, monkeypatch):  # noqa: F811
@@ -268,29 +294,26 @@ def test_report_that_cannot_be_made_stops_no_run(origin, s3_here, tmp_path, meas
     assert "nothing depends on it" in making.report_training(product, DAY, run, verdict, None)
 
 
+AT = datetime(2024, 2, 11, 3, tzinfo=UTC)
+
+
+def rejected(**changes):
+    facts = {"run": "tiny-2024-02-10-train-0a1b2c3d", "as_of": DAY, "revision": "c0ffee", "metric": "auc"}
+    nothing = {"value": None, "interval_95": None, "baseline": None, "rows": {}, "days": {}}
+    return Training(**{"verdict": Verdict(decision="rejected", line="x"), **facts, **nothing, **changes})
+
+
 def test_pages_of_models_that_were_not_promoted_are_deleted_after_a_year(s3_here, tmp_path):
     store, now = Store(f"s3://lamplighter/{tmp_path.name}"), datetime.now(UTC)
-    rejected = Training(
-        run="tiny-2024-02-10-train-0a1b2c3d",
-        as_of=DAY,
-        revision="c0ffee",
-        verdict=Verdict(decision="rejected", line="x"),
-        metric="auc",
-        value=None,
-        interval_95=None,
-        baseline=None,
-        rows={},
-        days={},
-    )
-    promoted = dataclasses.replace(rejected, run="tiny-2024-02-10-train-00ff00ff", version="v1.0.0")
-    pages = [keep_page(store, "tiny", training, "page") for training in (rejected, promoted)]
-    for training in (rejected, promoted):
+    refused, promoted = rejected(), rejected(run="tiny-2024-02-10-train-00ff00ff", version="v1.0.0")
+    pages = [keep_page(store, "tiny", training, "page") for training in (refused, promoted)]
+    for training in (refused, promoted):
         keep_training(store, "tiny", training)
     store.update("tiny/_reports/notes.html", lambda _: b"a person's own")
     assert collect_old_pages(store, "tiny", now + timedelta(days=364.9)) == 0
     assert [collect_old_pages(store, "tiny", now + timedelta(days=365.1)) for _ in range(2)] == [1, 0]
     assert {store.uri(key) for key in store.list("tiny/_reports/")} == {pages[1], store.uri("tiny/_reports/notes.html")}
-    assert all_trainings(store, "tiny") == [promoted, rejected], "both stay on record"
+    assert all_trainings(store, "tiny") == [promoted, refused], "both stay on record"
 
 
 def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s3_here, tmp_path):  # noqa: F811

@@ -32,11 +32,11 @@ def on_dag_run_running(dag_run: Any, msg: str) -> None:
         if product is None or kind not in ("train", "predict"):
             return
         if kind == "predict" and dag_run.run_type == BACKFILL and (last := last_of_backfill(dag_run)):
-            until = run_date(None, last, product.time_zone).as_of
+            until = run_date(last, product.time_zone).as_of
             named = {BACKFILL_OF_RUN: {"number": dag_run.backfill_id, "until": until}}
             dag_run.conf = {**(dag_run.conf or {}), **named}
         if not dag_run.note:
-            dag_run.note = str(run_date((dag_run.conf or {}).get("as_of"), dag_run, product.time_zone))
+            dag_run.note = str(run_date(dag_run, product.time_zone))
 
 
 def last_of_backfill(dag_run: Any) -> Any:

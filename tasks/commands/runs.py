@@ -14,6 +14,7 @@ from datetime import date
 
 from tasks.monitoring.contracts import PAST, NightRecord
 from tasks.monitoring.past import nights
+from tasks.monitoring.status import ShownTraining
 from tasks.params import Product
 from tasks.publication.object_store import Store
 from tasks.reports.contracts import Training
@@ -76,7 +77,7 @@ def _text(trained: Sequence[Training | str], published: Sequence[NightRecord]) -
 
 
 def _training_row(training: Training) -> tuple[str, ...]:
-    lead = next((gate for gate in training.verdict.gates if gate.name == "max_behind_champion"), None)
+    lead = ShownTraining.from_json(training.to_json()).lead
     about = NONE
     if lead and lead.value is not None:
         ends = lead.interval_95

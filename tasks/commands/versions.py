@@ -32,8 +32,7 @@ from tasks.runtime.git import git
 def roll_back(product: Product, version: str, reason: str) -> str:
     """Make another version the champion; return a line. Raises UserError as `registry.versions` does."""
     before, now = versions.roll_back(product.name, version, _reason(reason), _person())
-    withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
-    line = f"{now.version} predicts {product.name} from the next night on{withdrawn}"
+    line = versions.about_rollback(product.name, before, now)
     return _mirrored(product, line, f"{_reason(reason)}. It was assigned by: {_approval(product, now)}")
 
 

@@ -176,6 +176,8 @@ class NightRecord(Record):
     """By version or commit, why another model has not."""
     seconds: Mapping[str, float] = Field(default_factory=dict)
     """How long the steps of the night took that ran on the machine which recorded it."""
+    airflow_run: str | None = None
+    """Airflow's name of the run that published it; null outside of Airflow."""
     withdrawn: bool = False
     """Whether a person has withdrawn the night: then it counts for nothing."""
     decay: Decay | None = None

@@ -2,54 +2,26 @@
 
     <url>/<product>/_status.json
 
-It is derived: nights from their records, versions from the registry, and a training from its verdict. So a page needs
-neither git nor a history, and one that lies damaged is written anew, of which the trainings of before are then missing.
+It is derived: nights and trainings from their records, versions from the registry. So a page needs neither git nor a
+history, and one that lies damaged is written anew.
 The object carries its checksum and is replaced by conditional PUTs, as the manifests are: `tasks.monitoring.showing`.
 Decides nothing.
 """
 
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
 
 from pydantic.dataclasses import dataclass
 
+from tasks.monitoring.contracts import NightRecord
 from tasks.publication.manifests import read_checked
 from tasks.publication.object_store import Store
 from tasks.runtime.records import RECORD, Record
 
 STATUS = "_status.json"
+LEAD = "max_behind_champion"
+"""The gate on the lead over the champion."""
 Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD)
-class ShownNight(Record):
-    """What a page shows of a night."""
-
-    as_of: date
-    """The night's date."""
-    scored_day: date
-    """The day whose rows were scored."""
-    run: str
-    """The hash of the inputs, as in the manifest."""
-    rows_in: int
-    """Rows of the scored day."""
-    quarantined: int
-    """Rows that no model may see."""
-    published: int
-    """Predictions."""
-    model_version: str | None
-    """The version of the model that scored."""
-    mean: float | None
-    """The mean score; None without rows."""
-    change: float | None
-    """How far the scores are from those of the same weekdays before; None where there are none."""
-    metric: str | None = None
-    """The metric of the gates; None until labels have come."""
-    value: float | None = None
-    """The metric on this night's labelled rows; None where they do not define it."""
-    labelled: int | None = None
-    """Rows with a label."""
-    airflow_run: str | None = None
-    """Airflow's name of the run that published it; None outside of Airflow."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -73,37 +45,62 @@ class ShownGate(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
-class ShownTraining(Record):
-    """What a page shows of a training that has come to its gates."""
+class ShownVerdict(Record):
+    """What a page shows of a verdict."""
 
-    name: str
-    """The run's name."""
-    as_of: date
-    """The date up to which data was known."""
-    decided_at: datetime
-    """The time of the verdict, UTC."""
     decision: str
-    """Of the verdict: promoted, rejected, ..."""
+    """promoted, rejected, ..."""
     line: str
     """The verdict in a sentence."""
-    metric: str | None = None
-    """The gates' metric."""
-    value: float | None = None
-    """The challenger's, on held-out rows."""
-    interval_95: Interval | None = None
-    """Of the value."""
-    baseline: float | None = None
-    """The baseline's, on the same rows."""
-    rows: int | None = None
-    """Held-out rows."""
-    compared_with: str | None = None
-    """The version of the champion that it was compared with."""
-    lead: float | None = None
-    """How much better than that champion it is."""
     gates: tuple[ShownGate, ...] = ()
     """Every gate that was looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
+class ShownTraining(Record):
+    """What a page or a list shows of a training: its record, `tasks.reports.contracts.Training`, is read as this one.
+
+    The record itself holds what was measured, whose types need the libraries of models.
+    """
+
+    run: str
+    """The experiment's name."""
+    as_of: date
+    """The date up to which data was known."""
+    decided_at: datetime | None = None
+    """The time of the verdict, UTC; None of a training that an older version put on record."""
+    verdict: ShownVerdict
+    """What promote decided."""
+    version: str | None = None
+    """The registry's version of the model; None where it has none."""
+    champion: str | None = None
+    """The version that it was compared with; None without one."""
+    metric: str
+    """The gates' metric."""
+    value: float | None
+    """On all held-out rows."""
+    interval_95: Interval | None
+    """Of the value."""
+    baseline: float | None
+    """The baseline's, on the same rows."""
+    rows: Mapping[str, int]
+    """Rows by part of the split: train, val, test."""
+    seconds: float | None = None
+    """What its stages took."""
+    report: str | None = None
+    """The address of its page; None where it could not be made."""
     airflow_run: str | None = None
     """Airflow's name of the run; None outside of Airflow."""
+
+    @property
+    def lead(self) -> ShownGate | None:
+        """Return the gate on the lead over the champion; None where it was compared with none."""
+        return next((gate for gate in self.verdict.gates if gate.name == LEAD), None)
+
+    @property
+    def decided(self) -> datetime:
+        """Return the time of the verdict, or the end of its as_of, by which trainings are put in order."""
+        return self.decided_at or datetime.combine(self.as_of, time.max, UTC)
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -134,8 +131,9 @@ class Status(Record):
     """The version of this record."""
     product: str
     """The product's name."""
-    nights: tuple[ShownNight, ...] = ()
-    """Of the last quarter, by date."""
+    nights: tuple[NightRecord, ...] = ()
+    """Of the last quarter, by date, withdrawn ones too; their columns are left out, and of all but the last one the
+    models that scored beside the champion."""
     trainings: tuple[ShownTraining, ...] = ()
     """In the order of their verdicts."""
     versions: tuple[ShownVersion, ...] = ()

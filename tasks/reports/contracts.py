@@ -4,11 +4,12 @@
     <url>/<product>/_reports/2013-06-30-6862ea31.html   the page of each
 
 The object carries its checksum and is replaced by conditional PUTs, as the manifests are. A training whose model is not
-promoted is on record too: the files of its run may be removed one day.
+promoted is on record too: the files of its run may be removed one day. Report, `make runs` and the page of the products
+show this one record; the page a part of it, `tasks.monitoring.status.ShownTraining`.
 """
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -47,6 +48,10 @@ class Training(Record):
     """First and last day by part; none of an empty one."""
     parts: Mapping[str, float] = Field(default_factory=dict)
     """Weights of the parts of the blend; none where there is one alone."""
+    decided_at: datetime | None = None
+    """The time of the verdict, UTC; null of a training that an older version put on record."""
+    airflow_run: str | None = None
+    """Airflow's name of the run; null outside of Airflow."""
     seconds: float | None = None
     """What its stages took; null where they ran on several machines, or were reused."""
     report: str | None = None

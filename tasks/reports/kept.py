@@ -1,10 +1,12 @@
 """Keep records and pages of trainings beside the nights, and find them again."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from tasks.monitoring.status import ShownTraining
 from tasks.publication.manifests import decode_record, encode_checked, read_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.reports.contracts import Training, Trainings
@@ -38,17 +40,13 @@ def keep_page(store: Store, product: str, training: Training, page: str) -> str:
 
 
 def keep_training(store: Store, product: str, training: Training) -> Training:
-    """Put a training on record, and return it as it is there.
-
-    Promote may run again, after a crash or for a person's answer. Where its model is the champion by then it is not
-    measured again: the gates that were judged before stay.
-    """
+    """Put a training on record, and return it as it is there: see `joined`."""
     kept = training
 
     def add(current: StoredObject | None) -> bytes | None:
         nonlocal kept
         known = decode_record(current, Trainings) if current else Trainings()
-        kept = with_gates_of(known.trainings.get(training.run), training)
+        kept = joined(known.trainings.get(training.run), training)
         merged = {**known.trainings, training.run: kept}
         ordered = sorted(merged.values(), key=lambda each: (each.as_of, each.run))
         added = Trainings(trainings={each.run: each for each in ordered})
@@ -58,17 +56,31 @@ def keep_training(store: Store, product: str, training: Training) -> Training:
     return kept
 
 
-def with_gates_of(before: Training | None, training: Training) -> Training:
-    """Return a training with what an earlier look at the same model has left, where less was looked at now."""
+def joined(before: Training | None, training: Training) -> Training:
+    """Return a training with what an earlier look at the same model has left.
+
+    Promote may run again, after a crash or for a person's answer. A verdict that is the same was given when it was
+    first; one that finds its own model promoted, or looks at less than before, takes nothing back.
+    """
     if before is None:
         return training
-    training = replace(training, report=training.report or before.report)  # its page is at the same address
-    is_champion = training.verdict.decision in ("promoted", "champion already")
+    known = {name: getattr(training, name) or getattr(before, name) for name in ("report", "airflow_run")}
+    training = replace(training, **known)
+    was, now = before.verdict.decision, training.verdict.decision
+    is_champion = now in ("promoted", "champion already")
+    if was == now or (was == "promoted" and is_champion):
+        training = replace(training, decided_at=before.decided_at or training.decided_at)
     if not is_champion or len(training.verdict.gates) >= len(before.verdict.gates):
         return training
-    verdict = replace(training.verdict, gates=before.verdict.gates)
+    verdict = before.verdict if was == "promoted" else replace(training.verdict, gates=before.verdict.gates)
     known = {name: getattr(training, name) or getattr(before, name) for name in ("version", "champion", "seconds")}
     return replace(training, verdict=verdict, **known)
+
+
+def shown_trainings(store: Store, product: str) -> list[ShownTraining]:
+    """Return what a page shows of the trainings of the last two years of as_of. Raises as `trainings`."""
+    keys = sorted(store.list(f"{product}/{TRAININGS}/"))[-2:]
+    return [ShownTraining.from_json(each.to_json()) for each in _of(store, keys)]
 
 
 def trainings(store: Store, product: str, first: date, last: date) -> list[Training]:
@@ -76,15 +88,18 @@ def trainings(store: Store, product: str, first: date, last: date) -> list[Train
 
     Raises UserError where an object is damaged, TransientError where the store does not answer.
     """
-    years = (read_checked(store, key_of_year(product, year), Trainings)[0] for year in range(first.year, last.year + 1))
-    known = [each for year in years if year for each in year.trainings.values()]
-    return sorted((each for each in known if first <= each.as_of <= last), key=lambda each: (each.as_of, each.run))
+    known = _of(store, (key_of_year(product, year) for year in range(first.year, last.year + 1)))
+    return [each for each in known if first <= each.as_of <= last]
 
 
 def all_trainings(store: Store, product: str) -> list[Training]:
     """Return every training on record, in order. Raises as `trainings`."""
-    found = [read_checked(store, key, Trainings)[0] for key in store.list(f"{product}/{TRAININGS}/")]
-    known = [each for year in found if year for each in year.trainings.values()]
+    return _of(store, store.list(f"{product}/{TRAININGS}/"))
+
+
+def _of(store: Store, keys: Iterable[str]) -> list[Training]:
+    years = (read_checked(store, key, Trainings)[0] for key in keys)
+    known = [each for year in years if year for each in year.trainings.values()]
     return sorted(known, key=lambda each: (each.as_of, each.run))
 
 

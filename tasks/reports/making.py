@@ -4,7 +4,7 @@ A report decides nothing: where it cannot be made the run goes on, and says why.
 """
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from tasks import STAGES
 from tasks.monitoring.past import nights
@@ -22,6 +22,7 @@ from tasks.runs.registry.tags import Champion, registry_of
 from tasks.runtime import faults
 from tasks.runtime.paths import Paths
 from tasks.runtime.results import read_result, result_file
+from tasks.runtime.settings import airflow_run
 
 DAYS_SHOWN = 60
 BY_HAND = "none"
@@ -50,8 +51,19 @@ def _record(product: Product, as_of: date, run: Run, verdict: Verdict, champion:
     with registry_of(product.name) as registry:
         version = registry.version_at(run.commit)
     compared = champion.version if champion and champion.commit != run.commit else None
-    known = {"version": version, "champion": compared, "seconds": _seconds(product.name)}
-    return trained(product, Paths(product.name), as_of, run.name, run.revision, verdict, **known)
+    return trained(
+        product,
+        Paths(product.name),
+        as_of,
+        run.name,
+        run.revision,
+        verdict,
+        version=version,
+        champion=compared,
+        seconds=_seconds(product.name),
+        decided_at=datetime.now(UTC),
+        airflow_run=airflow_run(),
+    )
 
 
 def _seconds(product: str) -> float | None:

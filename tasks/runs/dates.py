@@ -1,10 +1,11 @@
 """Tell which date a run of Airflow's is of: one rule, for every kind of run and every setting of Airflow.
 
-A run is of the as_of that it is given; else of last night, the last day that had ended, in the product's time zone, at
-the moment that the run itself names: the end of its data interval, a logical date outside of that interval, or the time
-from which it may run. A run of a backfill is of the very day of its logical date: a person who fills the 2nd to the 8th
-means these nights. What else Airflow calls the run (scheduled, manual, ...) decides nothing, and neither does
-params.yaml, whose as_of is the clock of `dvc repro` alone.
+A run is of the as_of that its configuration gives; else of last night, the last day that had ended, in the product's
+time zone, at the moment that the run itself names: the end of its data interval, a logical date outside of that
+interval, or the time from which it may run. A run of a backfill is of the very day of its logical date, whatever its
+form proposes: a person who fills the 2nd to the 8th means these nights. The default of a form is for people: a run that
+Airflow makes by itself has no configuration. What else Airflow calls the run (scheduled, manual, ...) decides nothing,
+and neither does params.yaml, whose as_of is the clock of `dvc repro` alone.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ class DagRun(Protocol):
     data_interval_end: datetime | None
     run_after: datetime | None
     run_type: str
+    conf: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,10 @@ class RunDate:
         return f"as_of {self.as_of} ({self.reason})"
 
 
-def run_date(given: Any, dag_run: DagRun, time_zone: str) -> RunDate:
-    """Return the date of a run that was `given` an as_of, or None. Raises UserError where none can be told."""
-    if given is not None:
+def run_date(dag_run: DagRun, time_zone: str) -> RunDate:
+    """Return the date of a run. Raises UserError where none can be told."""
+    given = (dag_run.conf or {}).get("as_of")
+    if given is not None and dag_run.run_type != BACKFILL:
         return RunDate(str(given), "as given")
     moment = moment_of(dag_run)
     local = moment.astimezone(ZoneInfo(time_zone))

@@ -232,18 +232,11 @@ def _command(run: Run, name: str, approver: str | None = None, approved: str | N
 def roll_back(product: str, version: str, reason: str, person: str) -> str:
     """Make another version the champion in a person's name, and bring its mirror up to date; return a line.
 
-    Where the very version is the champion already, as after a try that was killed, only its mirror follows.
-    Raises UserError as `tasks.runs.registry.versions.roll_back` does.
+    Another try of the same says the same. Raises UserError as `tasks.runs.registry.versions.roll_back` does.
     """
-    declared, leader = head()[1].product(product), champion(product)
-    if leader and leader.version == version:
-        line = f"{version} predicts {product} already"
-    else:
-        before, now = versions.roll_back(product, version, reason, (person, f"{person}@airflow"))
-        withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
-        line = f"{now.version} predicts {product} from the next night on{withdrawn}"
-    mirror(declared)
-    return line
+    before, now = versions.roll_back(product, version, reason, (person, f"{person}@airflow"))
+    mirror(head()[1].product(product))
+    return versions.about_rollback(product, before, now)
 
 
 def check_answered(result: Result) -> None:

@@ -55,6 +55,11 @@ def _port(name: str, default: str) -> int:
     return int(text)
 
 
+def airflow_run() -> str | None:
+    """Return Airflow's name of the run that this process works for; None outside of Airflow."""
+    return os.environ.get("AIRFLOW_CTX_DAG_RUN_ID") or None
+
+
 def settings() -> Settings:
     """Return the settings that the environment holds at this moment."""
     return Settings.from_environment()

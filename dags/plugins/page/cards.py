@@ -1,15 +1,19 @@
 """Make of a product's status, and of what Airflow says, what the page shows: a state, a sentence, and the details."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dags.plugins.page.airflow_runs import Seen, SeenDag
 from dags.plugins.page.charts import Chart, bar_chart, line_chart
 from dags.plugins.page.freshness import State, state_of
-from dags.plugins.page.words import count, number
+from dags.plugins.page.words import count, number, signed
 from tasks import params
-from tasks.monitoring.status import ShownNight, ShownTraining, ShownVersion, Status
+from tasks.monitoring.contracts import Lead, NightRecord
+from tasks.monitoring.status import ShownTraining, ShownVersion, Status
+
+MAX_SLICES = 12
+"""Of more slices those with the most labelled rows in the last measured night are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +28,9 @@ class Card:
     """How it stands, in a word and a sentence."""
     damage: str | None
     """Why its status cannot be shown; None where it can."""
-    night: ShownNight | None
+    night: NightRecord | None
     """The last one."""
-    measured: ShownNight | None
+    measured: NightRecord | None
     """The last one whose labels have come."""
     champion: ShownVersion | None
     """The model that predicts now."""
@@ -42,25 +46,40 @@ class Card:
     """How its DAGs stand, by kind."""
     charts: tuple[Chart, ...]
     """Of the last quarter's nights."""
-    nights: tuple[ShownNight, ...]
+    slices: tuple[Chart, ...]
+    """The metric of the nights by declared slice."""
+    beside: tuple[Chart, ...]
+    """How the models that score beside the champion stood to it, night by night."""
+    nights: tuple[NightRecord, ...]
     """Newest first."""
     trainings: tuple[ShownTraining, ...]
     """Newest first."""
     versions: tuple[ShownVersion, ...]
     """Newest first."""
 
+    @property
+    def compared(self) -> list[tuple[str, str, Lead]]:
+        """Return name, roles and lead of the models that scored beside the champion in the last night."""
+        last = self.night
+        roles = {each.name: ", ".join(each.roles) for each in last.shadows} if last else {}
+        return [(name, roles.get(name, ""), lead) for name, lead in last.leads.items()] if last else []
+
     def outcome(self, training: ShownTraining) -> tuple[str, str]:
         """Return the tone and the words for what came of a training."""
-        if training.decision == "needs approval":
-            is_asked = training.airflow_run in self.waiting
-            return ("warn", "waits for approval") if is_asked else ("idle", "not approved")
+        decision = training.verdict.decision
+        if decision == "needs approval":
+            if training.airflow_run in self.waiting:
+                return ("warn", "waits for approval")
+            last = self.dags["train"].last if "train" in self.dags else None
+            is_at_work = last and last.name == training.airflow_run and last.state == "running"
+            return ("idle", "answered, at work" if is_at_work else "not approved")
         return {
             "promoted": ("good", "promoted"),
             "champion already": ("good", "champion already"),
             "rejected": ("idle", "not promoted"),
             "held": ("warn", "held back by a person"),
             "withdrawn": ("idle", "kept out by a person"),
-        }.get(training.decision, ("idle", training.decision))
+        }.get(decision, ("idle", decision))
 
 
 def make_cards(
@@ -73,10 +92,11 @@ def make_cards(
 def _card(product: params.Product, found: Status | str | None, seen: Seen, now: datetime) -> Card:
     damage = found if isinstance(found, str) else None
     status = found if isinstance(found, Status) else Status(product=product.name)
-    measured = next((each for each in reversed(status.nights) if each.value is not None), None)
+    stand = [each for each in status.nights if not each.withdrawn]
+    measured = next((each for each in reversed(stand) if each.truth and each.truth.value is not None), None)
     training = status.trainings[-1] if status.trainings else None
     champion = status.champion
-    made = (each for each in reversed(status.trainings) if champion and each.name == champion.experiment)
+    made = (each for each in reversed(status.trainings) if champion and each.run == champion.experiment)
     of_champion = next(made, None)
     night = status.nights[-1] if status.nights else None
     return Card(
@@ -93,6 +113,8 @@ def _card(product: params.Product, found: Status | str | None, seen: Seen, now: 
         waiting=seen.dags["train"].waiting if "train" in seen.dags else (),
         dags=seen.dags,
         charts=_charts(product, status.nights, of_champion),
+        slices=_of_slices(product, stand, measured),
+        beside=_beside(product, stand),
         nights=tuple(reversed(status.nights)),
         trainings=tuple(reversed(status.trainings)),
         versions=tuple(reversed(status.versions)),
@@ -100,19 +122,23 @@ def _card(product: params.Product, found: Status | str | None, seen: Seen, now: 
 
 
 def _charts(
-    product: params.Product, nights: tuple[ShownNight, ...], of_champion: ShownTraining | None
+    product: params.Product, nights: tuple[NightRecord, ...], of_champion: ShownTraining | None
 ) -> tuple[Chart, ...]:
     """Return the charts of the nights' metric, rows and change that there is enough of."""
     metric = product.gates.metric
     compared = of_champion and of_champion.metric == metric and of_champion.value
+    withdrawn = [each.as_of for each in nights if each.withdrawn]
     quality = line_chart(
         f"{metric} by night",
         [
-            (each.as_of, each.value, f"{each.as_of}: {metric} {number(each.value)} on {count(each.labelled)} rows")
+            (each.as_of, truth.value, f"{_title(each)}: {metric} {number(truth.value)} on {count(truth.labelled)} rows")
+            if (truth := each.truth)
+            else (each.as_of, None, "")
             for each in nights
         ],
         level=compared or None,
         level_text="champion on held-out rows",
+        apart=withdrawn,
     )
     rows = bar_chart(
         "rows by night",
@@ -121,14 +147,56 @@ def _charts(
                 each.as_of,
                 each.published,
                 each.quarantined,
-                f"{each.as_of}: {count(each.published)} predicted, {count(each.quarantined)} in quarantine",
+                f"{_title(each)}: {count(each.published)} predicted, {count(each.quarantined)} in quarantine",
             )
             for each in nights
         ],
+        apart=withdrawn,
     )
     change = line_chart(
         "change of scores from the same weekdays before",
-        [(each.as_of, each.change, f"{each.as_of}: {number(each.change)} of the scores' range") for each in nights],
+        [(each.as_of, each.change, f"{_title(each)}: {number(each.change)} of the scores' range") for each in nights],
         floor=0.0,
+        apart=withdrawn,
     )
     return tuple(each for each in (quality, rows, change) if each)
+
+
+def _title(night: NightRecord) -> str:
+    return f"{night.as_of}, withdrawn" if night.withdrawn else night.as_of.isoformat()
+
+
+def _of_slices(
+    product: params.Product, nights: Sequence[NightRecord], measured: NightRecord | None
+) -> tuple[Chart, ...]:
+    """Return a chart for each declared slice that there is enough of; the level is that of all rows of a night."""
+    truth = measured.truth if measured else None
+    if truth is None:
+        return ()
+    largest = sorted(truth.slices.items(), key=lambda entry: (-entry[1].labelled, entry[0]))[:MAX_SLICES]
+    charts = []
+    for name in sorted(name for name, _ in largest):
+        values = [
+            (each.as_of, found.value, f"{each.as_of}: {number(found.value)} on {count(found.labelled)} rows")
+            for each in nights
+            if each.truth and (found := each.truth.slices.get(name))
+        ]
+        title = f"{product.gates.metric}, {name}"
+        charts.append(line_chart(title, values, level=truth.value, level_text="all rows, last measured"))
+    return tuple(each for each in charts if each)
+
+
+def _beside(product: params.Product, nights: Sequence[NightRecord]) -> tuple[Chart, ...]:
+    """Return a chart for each model that the last night compares with the champion: its metric less the champion's."""
+    names = nights[-1].leads if nights else ()
+    charts = []
+    for name in names:
+        values = []
+        for each in nights:
+            own, other = (each.truth.value, each.truth.shadows.get(name)) if each.truth else (None, None)
+            apart = None if own is None or other is None else other - own
+            text = f"{each.as_of}: {signed(apart)} beside {each.model_version or 'a model by hand'}"
+            values.append((each.as_of, apart, text))
+        title = f"{product.gates.metric} of {name} less the champion's"
+        charts.append(line_chart(title, values, level=0.0, level_text="the champion"))
+    return tuple(each for each in charts if each)

@@ -1,6 +1,6 @@
 """Place the points of small charts, which a template draws as SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -20,6 +20,8 @@ class Point:
     """Of a second bar that stands on the first one."""
     text: str
     """What the point says when it is pointed at."""
+    is_apart: bool = False
+    """Whether it counts for nothing, such as a withdrawn night: it is drawn hollow, and no line leads to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,9 @@ def line_chart(
     level: float | None = None,
     level_text: str = "",
     floor: float | None = None,
+    apart: Collection[date] = (),
 ) -> Chart | None:
-    """Return a line through the nights that have a value; None where fewer than two have."""
+    """Return a line through the nights that have a value, past those `apart`; None where fewer than two have one."""
     measured = [(day, value, text) for day, value, text in nights if value is not None]
     if len(measured) < 2:
         return None
@@ -74,10 +77,13 @@ def line_chart(
         return round(MARGIN + (HEIGHT - 2 * MARGIN) * (high - value) / (high - low), 2)
 
     points = tuple(
-        Point(x=_across(day, first, last), y=down(value), height=0, top=0, text=text) for day, value, text in measured
+        Point(x=_across(day, first, last), y=down(value), height=0, top=0, text=text, is_apart=day in apart)
+        for day, value, text in measured
     )
     paths, path, before = [], [], None
     for (day, _, _), point in zip(measured, points, strict=True):
+        if point.is_apart:
+            continue
         if before is not None and (day - before).days > 7:  # a gap is shown as one
             paths.append(" ".join(path))
             path = []
@@ -98,7 +104,9 @@ def line_chart(
     )
 
 
-def bar_chart(title: str, nights: Sequence[tuple[date, int, int, str]]) -> Chart | None:
+def bar_chart(
+    title: str, nights: Sequence[tuple[date, int, int, str]], *, apart: Collection[date] = ()
+) -> Chart | None:
     """Return two bars on top of one another for each night; None where there is no night or nothing to show."""
     high = max((below + above for _, below, above, _ in nights), default=0)
     if not high:
@@ -109,7 +117,8 @@ def bar_chart(title: str, nights: Sequence[tuple[date, int, int, str]]) -> Chart
     def of(day: date, below: int, above: int, text: str) -> Point:
         height, top = room * below / high, room * above / high
         y = HEIGHT - MARGIN - height
-        return Point(x=_across(day, first, last), y=round(y, 2), height=round(height, 2), top=round(top, 2), text=text)
+        x, drawn = _across(day, first, last), {"height": round(height, 2), "top": round(top, 2)}
+        return Point(x=x, y=round(y, 2), **drawn, text=text, is_apart=day in apart)
 
     days = max((last - first).days + 1, 8)
     return Chart(

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from dags.plugins.page.airflow_runs import SeenDag
 from dags.plugins.page.words import ago, moment
 from tasks import params
-from tasks.monitoring.status import ShownNight
+from tasks.monitoring.contracts import NightRecord
 
 TIME_TO_MAKE = timedelta(hours=3)
 """A night that is due is not called late before."""
@@ -30,7 +30,7 @@ class State:
 
 def state_of(
     product: params.Product,
-    night: ShownNight | None,
+    night: NightRecord | None,
     dags: Mapping[str, SeenDag],
     now: datetime,
     *,
@@ -48,6 +48,9 @@ def state_of(
         return State("idle", "at work", f"A run of predict__{product.name} is {last.state}.", last.name)
     if night is None:
         return State("idle", "no night yet", f"Train a model with train__{product.name}; its nights follow.")
+    if night.withdrawn:
+        again = f"a new run of predict__{product.name} replaces it"
+        return State("warn", "withdrawn", f"A person has withdrawn the night of {night.as_of}; {again}.")
     if product.last_as_of is not None:
         if night.as_of >= product.last_as_of:
             return State("good", "complete", f"Its data end on {product.source.ends}, and that night is published.")

@@ -16,23 +16,36 @@ _AUTOMATIC = re.compile(r"automatic rollback as of (\d{4}-\d\d-\d\d)")
 def roll_back(product: str, version: str, reason: str, person: Person) -> tuple[Champion | None, Champion]:
     """Make an earlier or later version the champion; the one that it replaces is withdrawn. Return both.
 
-    Raises UserError for a version that is none, that is the champion already or banned, or while another is held.
+    Another try of the same, after one that was killed, finds it done and returns the same. Raises UserError for a
+    version that is none, that is the champion already or banned, or while another is held.
     """
+    reason = " ".join(reason.split())
+    reason_of_end = f"rolled back to {version}: {reason}"
 
     def act(registry: Registry, gto: Gto) -> tuple[Champion | None, Champion]:
         wanted, leader = _version(registry, version), registry.champion
         if leader and leader.commit == wanted.commit:
+            *_, before, last = [None, None, *registry.acts]
+            if last and (last.commit, last.person, last.reason) == (wanted.commit, person[0], reason):
+                is_of_this = before and before.ends and before.reason == reason_of_end
+                return registry.described(before.commit) if before and is_of_this else None, wanted
             raise UserError(f"products.{product}: {version} is the champion already; there is nothing to go back from")
         if registry.content(wanted.commit) in registry.effect.banned:
             raise UserError(f"products.{product}: {version} must not be banned; {registry.exclusion_at(wanted.commit)}")
         if registry.hold:
             raise UserError(f"products.{product}: {registry.about_hold()}")
         if leader:
-            gto.unassign(leader.version, STAGE, f"rolled back to {version}: {reason}")
+            gto.unassign(leader.version, STAGE, reason_of_end)
         gto.assign(version, STAGE, reason)
         return leader, wanted
 
     return push_act(product, person, act)
+
+
+def about_rollback(product: str, before: Champion | None, now: Champion) -> str:
+    """Return what a rollback means, for a person to read."""
+    withdrawn = f"; {before.version} is withdrawn, and no training brings it back" if before else ""
+    return f"{now.version} predicts {product} from the next night on{withdrawn}"
 
 
 def roll_back_by_itself(
