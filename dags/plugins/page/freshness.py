@@ -49,8 +49,8 @@ def state_of(
     if night is None:
         return State("idle", "no night yet", f"Train a model with train__{product.name}; its nights follow.")
     if night.withdrawn:
-        again = f"a new run of predict__{product.name} replaces it"
-        return State("warn", "withdrawn", f"A person has withdrawn the night of {night.as_of}; {again}.")
+        remedy = f"a new run of predict__{product.name} replaces it"
+        return State("warn", "withdrawn", f"A person has withdrawn the night of {night.as_of}; {remedy}.")
     if product.last_as_of is not None:
         if night.as_of >= product.last_as_of:
             return State("good", "complete", f"Its data end on {product.source.ends}, and that night is published.")
