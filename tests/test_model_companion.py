@@ -20,7 +20,7 @@ from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend
-from model.training.boosting import as_arrays, fit_trees
+from model.training.boosting import as_arrays, fit_trees, growths
 from model.training.closed_forms import fit_line
 from model.training.companion import fold_numbers
 from model.training.fit import LabelledRows
@@ -96,8 +96,8 @@ def test_trees_as_arrays_say_what_the_library_says(task):
     inputs[random.random(inputs.shape) < 0.1] = np.nan
     y, classes = labels(task, level)
     n_outputs = head_of(task).n_outputs(len(classes))
-    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 30, None, seed=0)
-    arrays = as_arrays(boosted)
+    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 30, None, 0, growths(240, 4)[0])
+    arrays = as_arrays([boosted])
     model = boosted.models[0]
     expected = model.predict(inputs) if task == "regression" else model.decision_function(inputs)
     answers = boosted.raw(inputs)
@@ -121,7 +121,7 @@ def test_threshold_between_two_numbers_of_single_precision_parts_them():
     high = np.nextafter(low, np.float32(2))
     inputs = np.repeat(np.array([[low], [high]], np.float32), 40, axis=0)
     y = np.repeat([0.0, 1.0], 40)
-    arrays = as_arrays(fit_trees(head_of("regression"), inputs, y, 1, 40, None, seed=0))
+    arrays = as_arrays([fit_trees(head_of("regression"), inputs, y, 1, 40, None, 0, growths(len(y), 1)[0])])
     trees = Trees(type("Shape", (), vars(arrays)), 1)
     trees.load_state_dict(arrays.tensors)
     answers = (trees(torch.from_numpy(inputs)) + trees.base)[:, 0]
@@ -133,11 +133,11 @@ def test_labels_all_alike_give_a_line_and_no_tree(task):
     y, classes = labels(task, np.zeros(30))
     n_outputs = head_of(task).n_outputs(len(classes))
     inputs = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
-    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 10, None, seed=0)
+    boosted = fit_trees(head_of(task), inputs, y, n_outputs, 10, None, 0, growths(*inputs.shape)[0])
     assert np.isfinite(boosted.raw(inputs)).all()
     weight, bias = fit_line(head_of(task), inputs, y, n_outputs, 1.0, None)
     assert np.isfinite(inputs @ weight + bias).all()
-    assert as_arrays(boosted).n_trees == (10 if task == "regression" else 0)
+    assert as_arrays([boosted]).n_trees == (10 if task == "regression" else 0)
 
 
 def test_blend_leaves_out_what_only_adds_noise_and_shares_between_equals():

@@ -28,8 +28,9 @@ class Shape:
     """Numbers that stand for a category before the trees."""
     n_letter_groups: int = 0
     """Numbers of groups of letters, where the line reads these; 0 where it reads what the subwords say."""
-    n_rounds: int = 0
-    """Rounds of boosting, as chosen on rows that the trees were not fitted to."""
+    n_rounds: tuple[int, ...] = ()
+    """Rounds of boosting of each way in which trees grow, 0 for one that is left out, as chosen on rows that the trees
+    were not fitted to."""
     strength: float = 0.0
     """Penalty on the weights of the line, chosen likewise."""
     parts: tuple[str, ...] = (DEEP,)
@@ -38,7 +39,11 @@ class Shape:
     @classmethod
     def of(cls, described: dict | None) -> "Shape | None":
         """Return the shape in the content of `network.json`; None for a model without a companion."""
-        return None if described is None else cls(**{**described, "parts": tuple(described["parts"])})
+        if described is None:
+            return None
+        rounds = described["n_rounds"]
+        rounds = tuple(rounds) if isinstance(rounds, list) else (rounds,)  # of older models it is one number
+        return cls(**{**described, "n_rounds": rounds, "parts": tuple(described["parts"])})
 
     def to_json(self) -> dict:
         """Return the content for `network.json`."""

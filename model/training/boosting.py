@@ -5,7 +5,8 @@ Fitted on one thread: the number of cores must change no bit of a model, and on 
 Shape legend: n rows, k inputs, o outputs.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,40 @@ MAX_TREES = 4_000
 LOGIT_OF_NONE = 8.0
 """Logit of what a training has never, or always, seen."""
 MAX_NUMBER = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How large the trees of a forest grow, and by how many rows and columns."""
+
+    leaves: int
+    """Leaves of a tree at most."""
+    rows: int
+    """Rows of a leaf at least."""
+    columns: float
+    """Share of the inputs that each split chooses from."""
+    penalty: float = 1.0
+    """On the squares of the leaves' values."""
+
+
+N_GROWTHS = 3
+
+
+def growths(n_rows: int, n_inputs: int) -> tuple[Growth, ...]:
+    """Return the ways in which trees grow on so many rows, of which few rows try all, and many the first.
+
+    Large trees of many small leaves are for labels without noise, small ones for columns that add up, and the last are
+    those of the baseline: large, of leaves that are sure.
+
+    >>> [growth.leaves for growth in growths(300, 8)], [growth.leaves for growth in growths(100_000, 8)]
+    ([12, 4, 31], [31, 4, 31])
+    """
+    rows, are_several = int(np.clip(n_rows // 60, 3, 20)), n_inputs >= 4
+    return (
+        Growth(leaves=12 if n_rows < FEW_ROWS else 31, rows=rows, columns=0.6 if are_several else 1.0),
+        Growth(leaves=4, rows=rows, columns=0.4 if are_several else 1.0),
+        Growth(leaves=31, rows=20, columns=1.0, penalty=0.0),
+    )
 
 
 @dataclass(frozen=True)
@@ -78,6 +113,7 @@ def fit_trees(
     n_rounds: int,
     weights: np.ndarray | None,
     seed: int,
+    growth: Growth,
     before: Boosted | None = None,
 ) -> Boosted:
     """Return trees fitted to labels; with `before`, which fewer rounds made of the same rows, its trees and more.
@@ -99,7 +135,7 @@ def fit_trees(
                     constant[truth[0] if is_of_several else at] = LOGIT_OF_NONE
                 continue
             known = None if before is None else before.models[at]
-            model = _estimator(head, inputs.shape, column, seed) if known is None else known
+            model = _estimator(head, inputs.shape[1], column, seed, growth) if known is None else known
             model.set_params(max_iter=n_rounds)
             model.fit(inputs, truth, sample_weight=weights)
             model.several_ = is_of_several
@@ -107,17 +143,15 @@ def fit_trees(
     return Boosted(models, head, n_outputs, constant)
 
 
-def _estimator(head: Head, shape: tuple[int, ...], y: np.ndarray, seed: int) -> Any:
-    n_rows, n_inputs = shape
-    is_small = n_rows < FEW_ROWS
+def _estimator(head: Head, n_inputs: int, y: np.ndarray, seed: int, growth: Growth) -> Any:
     return head.tree_estimator([False] * n_inputs, y, seed).set_params(
         categorical_features=None,
         early_stopping=False,
         warm_start=True,
-        max_leaf_nodes=12 if is_small else 31,
-        min_samples_leaf=int(np.clip(n_rows // 60, 3, 20)),
-        l2_regularization=1.0,
-        max_features=0.6 if n_inputs >= 4 else 1.0,
+        max_leaf_nodes=growth.leaves,
+        min_samples_leaf=growth.rows,
+        l2_regularization=growth.penalty,
+        max_features=growth.columns,
     )
 
 
@@ -142,6 +176,21 @@ def choose_rounds(
     return best, fitted
 
 
+def choose_growths(
+    forests: Sequence[tuple[int, list[np.ndarray]]], loss: Callable[[list[np.ndarray]], float]
+) -> tuple[tuple[int, ...], list[np.ndarray]]:
+    """Return the rounds of each forest, 0 for one that is left out, and what the mean of the rest says.
+
+    Of each are given the rounds and what it says of rows that it was not fitted to, in parts. Kept are those whose
+    mean has the least loss: forests that grew in another way err otherwise, and their mean less than each.
+    """
+    numbers = range(len(forests))
+    picks = [pick for size in numbers for pick in itertools.combinations(numbers, size + 1)]
+    means = [[np.mean(part, axis=0) for part in zip(*(forests[at][1] for at in pick), strict=True)] for pick in picks]
+    best = int(np.argmin([loss(each) for each in means]))
+    return tuple(forests[at][0] if at in picks[best] else 0 for at in numbers), means[best]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
     """Trees as `model.network.companion.Trees` holds them."""
@@ -154,24 +203,27 @@ class Arrays:
     """The buffers by name; none where there is no tree."""
 
 
-def as_arrays(boosted: Boosted) -> Arrays:
-    """Return the nodes of all trees end to end."""
+def as_arrays(forests: Sequence[Boosted]) -> Arrays:
+    """Return the nodes of all trees end to end, of which the mean of the forests is the sum."""
     nodes: dict[str, list[np.ndarray]] = {name: [] for name in ("feature", "threshold", "missing_left", "left")}
     nodes |= {name: [] for name in ("right", "value")}
-    roots, outputs, depth, n_nodes, base = [], [], 0, 0, boosted.constant.copy()
-    for at, model in enumerate(boosted.models):
-        for factor, output, tree in _trees(model, at, base):
-            roots.append(n_nodes)
-            outputs.append(output)
-            own = np.arange(len(tree))
-            is_leaf = tree["is_leaf"].astype(bool)
-            nodes["feature"].append(np.where(is_leaf, 0, tree["feature_idx"]))
-            nodes["threshold"].append(_rounded_down(np.where(is_leaf, 0.0, tree["num_threshold"])))
-            nodes["missing_left"].append(tree["missing_go_to_left"].astype(bool))
-            for side in ("left", "right"):
-                nodes[side].append(n_nodes + np.where(is_leaf, own, tree[side]))
-            nodes["value"].append(np.where(is_leaf, factor * tree["value"], 0.0))
-            depth, n_nodes = max(depth, int(tree["depth"].max())), n_nodes + len(tree)
+    roots, outputs, depth, n_nodes, base = [], [], 0, 0, np.zeros(forests[0].n_outputs)
+    for forest in forests:
+        start = forest.constant.copy()
+        for at, model in enumerate(forest.models):
+            for factor, output, tree in _trees(model, at, start):
+                roots.append(n_nodes)
+                outputs.append(output)
+                own = np.arange(len(tree))
+                is_leaf = tree["is_leaf"].astype(bool)
+                nodes["feature"].append(np.where(is_leaf, 0, tree["feature_idx"]))
+                nodes["threshold"].append(_rounded_down(np.where(is_leaf, 0.0, tree["num_threshold"])))
+                nodes["missing_left"].append(tree["missing_go_to_left"].astype(bool))
+                for side in ("left", "right"):
+                    nodes[side].append(n_nodes + np.where(is_leaf, own, tree[side]))
+                nodes["value"].append(np.where(is_leaf, factor / len(forests) * tree["value"], 0.0))
+                depth, n_nodes = max(depth, int(tree["depth"].max())), n_nodes + len(tree)
+        base += start / len(forests)
     if not roots:
         return Arrays(n_nodes=0, n_trees=0, depth=0, tensors={})
     arrays = {name: np.concatenate(parts) for name, parts in nodes.items()}

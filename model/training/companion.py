@@ -23,10 +23,12 @@ from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
-from model.training.boosting import Boosted, as_arrays, choose_rounds, fit_trees
+from model.training.boosting import FEW_ROWS as FEW_ROWS_GROWN
+from model.training.boosting import N_GROWTHS, Boosted, as_arrays, choose_growths, choose_rounds, fit_trees, growths
 from model.training.closed_forms import fit_line, units_of
 from model.training.columns import N_FOLDS, Inputs, fit_columns, read_columns
 from model.training.loss import Loss
+from model.training.strengths import least
 
 MAX_ROWS = 200_000
 """Rows that it is fitted to; of more it takes a sample."""
@@ -39,8 +41,9 @@ FOLDED_LABELS = 40_000
 MAX_LETTERED = 3_000_000
 """Groups of letters, times outputs, up to which the line reads these beside the columns. It then tells more of few
 rows than with what the linear model of subwords says, and takes longer."""
-STRENGTHS = (0.03, 0.3, 3.0, 30.0)
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
+USUAL_STRENGTH = 3.0
 CHUNK_ROWS = 8192
 COLUMNS = ("categories", "numbers", "times", "event_summaries", CONTEXT)
 """Inputs of a batch that hold columns, or sum up events."""
@@ -131,7 +134,8 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     shape, unseen = fit.choose(later) if before is None else (before.shape, None)
     columns = fit.columns()
     inputs = fit.fit_columns(columns, rows)
-    arrays = as_arrays(fit.trees(rows, inputs, shape.n_rounds))
+    forests = [fit.trees(rows, inputs, at, n_rounds) for at, n_rounds in enumerate(shape.n_rounds) if n_rounds]
+    arrays = as_arrays(forests)
     shape = replace(
         shape,
         n_encoded=fit.n_encoded,
@@ -212,10 +216,36 @@ class _Fit:
         folds = [
             self._fold(self.rows[learnt], (self.rows if later is None else later)[judged]) for learnt, judged in chosen
         ]
+        n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN else 1
+        forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
+        n_rounds, by_trees = choose_growths(forests, lambda answers: self._losses(answers, folds))
+        found = dict[float, list[np.ndarray]]()
+
+        def loss_of_line(strength: float) -> float:
+            lines = [(self.line(fold.learnt, fold.learnt_inputs, strength), fold.judged_inputs.line) for fold in folds]
+            found[strength] = [judged @ weight + bias for (weight, bias), judged in lines]
+            return self._losses(found[strength], folds)
+
+        strength = least(STRENGTHS, USUAL_STRENGTH, loss_of_line)
+        logits = {
+            name: torch.from_numpy(np.concatenate(each))
+            for name, each in {LINE: found[strength], TREES: by_trees}.items()
+        }
+        texts = [fold.judged.text for fold in folds if fold.judged.text is not None]
+        if texts:
+            logits[TEXT] = torch.cat(texts).double()
+        labels = torch.cat([fold.judged.labels for fold in folds])
+        at = np.concatenate([judged for _, judged in chosen])
+        contexts = [fold.judged.batch[CONTEXT] for fold in folds if CONTEXT in fold.judged.batch]
+        unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
+        return Shape(n_rounds=n_rounds, strength=strength), unseen
+
+    def _choose_rounds(self, folds: list[_Fold], growth: int) -> tuple[int, list[np.ndarray]]:
+        """Return the rounds of least loss, and what trees of so many say of the rows that each fold is judged by."""
 
         def trees(n_rounds: int, before: list[Boosted] | None) -> list[Boosted]:
             return [
-                self.trees(fold.learnt, fold.learnt_inputs, n_rounds, None if before is None else before[at])
+                self.trees(fold.learnt, fold.learnt_inputs, growth, n_rounds, None if before is None else before[at])
                 for at, fold in enumerate(folds)
             ]
 
@@ -229,29 +259,10 @@ class _Fit:
             )
 
         n_rounds, fitted = choose_rounds(trees, losses_by_round, self.target.n_outputs)
-        said_by_trees = [
+        return n_rounds, [
             next(itertools.islice(each.staged(fold.judged_inputs.trees), n_rounds - 1, None))
             for each, fold in zip(fitted, folds, strict=True)
         ]
-        least, strength, said_by_line = np.inf, STRENGTHS[0], said_by_trees
-        for tried in STRENGTHS:
-            lines = [self.line(fold.learnt, fold.learnt_inputs, tried) for fold in folds]
-            answers = [fold.judged_inputs.line @ line[0] + line[1] for fold, line in zip(folds, lines, strict=True)]
-            loss = sum(self._loss(each, fold.judged) for each, fold in zip(answers, folds, strict=True))
-            if loss < least:
-                least, strength, said_by_line = loss, tried, answers
-        logits = {
-            name: torch.from_numpy(np.concatenate(each))
-            for name, each in {LINE: said_by_line, TREES: said_by_trees}.items()
-        }
-        texts = [fold.judged.text for fold in folds if fold.judged.text is not None]
-        if texts:
-            logits[TEXT] = torch.cat(texts).double()
-        labels = torch.cat([fold.judged.labels for fold in folds])
-        at = np.concatenate([judged for _, judged in chosen])
-        contexts = [fold.judged.batch[CONTEXT] for fold in folds if CONTEXT in fold.judged.batch]
-        unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
-        return Shape(n_rounds=n_rounds, strength=strength), unseen
 
     def _cut(self, later: Rows | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield which rows to fit to and which to judge by: numbers of rows, or of `later` where there are such."""
@@ -276,14 +287,18 @@ class _Fit:
             judged_inputs=_with_letters(read_columns(columns, judged.batch, judged.text), judged),
         )
 
-    def trees(self, rows: Rows, inputs: Inputs, n_rounds: int, before: Boosted | None = None) -> Boosted:
-        """Return trees fitted to rows, those of `before` among them."""
-        labels, n_outputs = rows.labels.numpy(), self.target.n_outputs
-        return fit_trees(self.head, inputs.trees, labels, n_outputs, n_rounds, rows.weights, self.seed, before)
+    def trees(self, rows: Rows, inputs: Inputs, growth: int, n_rounds: int, before: Boosted | None = None) -> Boosted:
+        """Return trees of one of the `growths` fitted to rows, those of `before` among them."""
+        labels, n_outputs, grown = rows.labels.numpy(), self.target.n_outputs, growths(*inputs.trees.shape)[growth]
+        return fit_trees(self.head, inputs.trees, labels, n_outputs, n_rounds, rows.weights, self.seed, grown, before)
 
     def line(self, rows: Rows, inputs: Inputs, strength: float) -> tuple[np.ndarray, np.ndarray]:
         """Return weight and bias of a line fitted to rows. Shapes: [k, o], [o]."""
         return fit_line(self.head, inputs.line, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
+
+    def _losses(self, answers: list[np.ndarray], folds: list[_Fold]) -> float:
+        """Return the loss of what is said of the rows that each fold is judged by."""
+        return sum(self._loss(each, fold.judged) for each, fold in zip(answers, folds, strict=True))
 
     def _loss(self, answers: np.ndarray, judged: Rows) -> float:
         """Return the loss of what is said of rows, each by its weight. Shapes: [m, o]."""

@@ -1,0 +1,98 @@
+"""Oracle: what a training of few rows did, as its own steps, losses and calls tell it, against the rules in words."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.features.fitted import Features
+from model.network.network import Network
+from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from model.target import Target
+from model.training import calibration
+from model.training import train as training
+from model.training.calibration import calibrated
+from model.training.fit import Fit, LabelledRows
+from model.training.optimisation import SMALLEST_BATCH_ROWS, Optimisation, epoch_batches
+from model.training.train import N_FOLDS, _train_lengths, is_trained_by_folds, train
+
+SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0)
+N_ROWS, N_UNSEEN = 60, 12
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Features, training rows of which a label in five is wrong, and a few rows to validate on."""
+    random = np.random.default_rng(0)
+    table = {"size": random.normal(size=N_ROWS + N_UNSEEN), "weight": random.normal(size=N_ROWS + N_UNSEEN)}
+    y = ((table["size"] > 0) ^ (random.random(N_ROWS + N_UNSEEN) < 0.2)).astype(np.int64)
+    features = Features.fit({"size": "number", "weight": "number"}, table, None, "binary", max_tokens=8)
+    parts = [
+        LabelledRows(features.encode({name: column[at] for name, column in table.items()}), y[at])
+        for at in (slice(N_ROWS), slice(N_ROWS, None))
+    ]
+    return features, *parts
+
+
+def fresh(features):
+    return Network(SMALL, features.sizes, Target(task="binary", classes=("no", "yes")), seed=0)
+
+
+def test_steps_are_of_sixteen_rows_where_these_are_little_work(rows):
+    _, fitted, _ = rows
+    plan = TrainingSettings().for_rows(int(fitted.encoded.n_tokens.sum()))
+    much, little = (epoch_batches(fitted.encoded, plan, 0, most) for most in (0, 10**6))
+    assert max(map(len, much)) < SMALLEST_BATCH_ROWS // 2
+    assert min(map(len, little)) >= SMALLEST_BATCH_ROWS // 2
+    assert len(little) == -(-N_ROWS // SMALLEST_BATCH_ROWS)
+    # Pretraining, whose loss is of a part of the cells alone, keeps its many steps.
+    pretraining = epoch_batches(fitted.encoded, PretrainingSettings(epochs=1), 0, 10**6)
+    assert len(pretraining) == len(much)
+
+
+@pytest.mark.parametrize(("losses", "kept"), [((3.0, 4.0, 1.0), 0.2), ((3.0, 2.0, 1.0), 0.6), ((3.0, 2.0, 5.0), 0.4)])
+def test_no_length_is_tried_after_one_that_was_no_better(rows, losses, kept):
+    features, fitted, _ = rows
+    plan = TrainingSettings().for_rows(int(fitted.encoded.n_tokens.sum()))
+    plan, left = replace(plan, epochs=0.6, lengths=(0.2, 0.4)), list(losses)
+    history, epochs = _train_lengths(
+        Fit(fresh(features), features, fitted, plan), None, lambda: left.pop(0), None, None, None
+    )
+    assert (epochs, history[-1]["val_loss"]) == (kept, losses[[0.2, 0.4, 0.6].index(kept)])
+    assert len(left) == (1 if losses[1] > losses[0] else 0)
+
+
+@pytest.fixture(scope="module")
+def trained(rows):
+    """What each training took of its epochs, its history, and how many rows calibrated probabilities."""
+    features, fitted, unseen = rows
+    taken, calibrating, run = [], [], Optimisation.run
+
+    def watched_run(optimisation, *given, **named):
+        history = run(optimisation, *given, **named)
+        taken.append((optimisation.step / optimisation.steps_per_epoch, history))
+        return history
+
+    def watched_calibration(target, logits, y, *given):
+        calibrating.append(len(y))
+        return calibrated(target, logits, y, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimisation, "run", watched_run)
+        for module in (training, calibration):
+            patch.setattr(module, "calibrated", watched_calibration)
+        settings = TrainingSettings(epochs=4, learning_rate=0.05)
+        assert is_trained_by_folds(fresh(features), fitted, unseen)
+        train(fresh(features), features, fitted, unseen, settings, companion=True)
+    return taken, calibrating
+
+
+def test_folds_end_with_the_epoch_whose_weights_were_kept(trained):
+    (whole, history), *folds = trained[0]
+    kept = min(history, key=lambda entry: entry["val_loss"])["epoch"]
+    assert kept < whole
+    assert [epochs for epochs, _ in folds] == [kept] * N_FOLDS
+
+
+def test_probabilities_are_calibrated_on_all_rows_that_judged_the_blend(trained):
+    assert trained[1] == [N_ROWS + N_UNSEEN]
