@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from model.features.bins import bin_edges
 from model.features.encoded import on_disk
 from model.features.fitted import Features
+from model.features.fitting import MAX_FOLDED_ROWS
 from model.features.kinds.category import MISSING, UNKNOWN
 from model.features.kinds.time import TimeReading
 from model.features.subwords import join, tokenise, train_tokenizer
@@ -102,6 +103,16 @@ def test_of_too_many_rows_the_same_sample_decides_bins_and_all_decide_the_vocabu
     scale = fitted.fitted["number"].columns["size"]
     cut = np.array(scale.edges) * scale.scale + scale.centre
     assert np.abs(cut - 0.3).min() < 0.02
+
+
+@pytest.mark.parametrize(("n", "knows_labels"), [(MAX_FOLDED_ROWS, False), (MAX_FOLDED_ROWS + 1, True)])
+def test_bins_of_few_rows_that_folds_judge_know_no_labels(n, knows_labels):
+    table = {"size": np.random.default_rng(0).normal(size=n)}
+    first, second = (
+        Features.fit({"size": "number"}, table, (table["size"] > cut).astype(int), "binary", max_tokens=8)
+        for cut in (0.0, 1.0)
+    )
+    assert (first != second) == knows_labels
 
 
 def test_of_too_many_values_the_rarest_are_forgotten_while_they_are_counted(monkeypatch):

@@ -16,6 +16,11 @@ MAX_FITTED_ROWS = 1_000_000
 """Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
 
 
+MAX_FOLDED_ROWS = 2_000
+"""Up to so many rows nothing is fitted to labels here: a model is then judged by folds, and what knows the labels
+of all rows tells each fold those of its own."""
+
+
 class FittingRows:
     """Pieces of a table that can be iterated several times and need not fit into memory."""
 
@@ -65,8 +70,10 @@ class FittingRows:
 
     @property
     def target(self) -> np.ndarray | None:
-        """Return the target of the sample. Shapes: [chosen] or [chosen, C], NaN for a row without a label."""
-        return None if self._target is None else self._target[self.chosen]
+        """Return the target of the sample, of few rows None. Shapes: [chosen] or [chosen, C], NaN without a label."""
+        if self._target is None or self.n_rows <= MAX_FOLDED_ROWS:
+            return None
+        return self._target[self.chosen]
 
     @cached_property
     def sample(self) -> dict[str, np.ndarray]:

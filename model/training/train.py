@@ -18,6 +18,7 @@ from model.compute import distributed
 from model.compute.device import deterministic, device
 from model.features.encoded import Encoded
 from model.features.fitted import Features
+from model.features.fitting import MAX_FOLDED_ROWS
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingPlan, TrainingSettings
 from model.training.calibration import calibrate, calibrated, calibration_after_refit, correct_mean
@@ -28,8 +29,8 @@ from model.training.inference import encode_once, predict_in_batches
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
 from model.training.optimisation import Checkpoints, History, Optimisation
 
-MAX_FOLDED_ROWS, MAX_FOLDED_TOKENS = 2_000, 20_000
-"""Up to so many, trainings on folds of the rows are short, and the validation rows alone say little."""
+MAX_FOLDED_TOKENS = 20_000
+"""Up to so many, and to MAX_FOLDED_ROWS, trainings on folds are short, and the validation rows alone say little."""
 N_FOLDS = 3
 """Each takes nearly as long as the training itself."""
 
