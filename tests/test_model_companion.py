@@ -20,7 +20,7 @@ from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend
-from model.training.boosting import as_arrays, fit_trees, growths
+from model.training.boosting import as_arrays, choose_growths, fit_trees, growths
 from model.training.closed_forms import fit_line
 from model.training.companion import fold_numbers
 from model.training.fit import LabelledRows
@@ -114,6 +114,35 @@ def test_trees_as_arrays_say_what_the_library_says(task):
     for value in leaves[:200][::-1]:
         backwards += value
     assert forwards == backwards
+
+
+def test_growths_are_kept_whose_mean_errs_least():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=400)
+    good, other = (truth + random.normal(size=400) for _ in range(2))
+    forests = [
+        (20, [good[:200], good[200:]]),
+        (35, [truth[:200] * 3, truth[200:] * 3]),
+        (50, [other[:200], other[200:]]),
+    ]
+    n_rounds, mean = choose_growths(forests, lambda parts: float(((np.concatenate(parts) - truth) ** 2).sum()))
+    assert n_rounds == (20, 0, 50)
+    np.testing.assert_allclose(np.concatenate(mean), (good + other) / 2)
+
+
+def test_mean_of_forests_is_one_sum_of_trees():
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(200, 4)).astype(np.float32)
+    y = inputs[:, 0] + (inputs[:, 1] > 0)
+    forests = [
+        fit_trees(head_of("regression"), inputs, y, 1, 5 + at, None, 0, growth)
+        for at, growth in enumerate(growths(*inputs.shape))
+    ]
+    arrays = as_arrays(forests)
+    trees = Trees(type("Shape", (), vars(arrays)), 1)
+    trees.load_state_dict(arrays.tensors)
+    found = (trees(torch.from_numpy(inputs)) + trees.base).numpy()
+    np.testing.assert_allclose(found, np.mean([forest.raw(inputs) for forest in forests], axis=0), atol=1e-5)
 
 
 def test_threshold_between_two_numbers_of_single_precision_parts_them():
