@@ -36,6 +36,9 @@ class Target:
     offset: tuple[float, ...] = ()
     """Summands of the same, as many; `model.training.calibration` fits both."""
 
+    quantiles: tuple[float, ...] = ()
+    """Surprise of training rows at even steps from the least to the most, where rows have no labels."""
+
     def __post_init__(self) -> None:
         self.head.check_classes(self.classes)
 

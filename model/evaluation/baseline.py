@@ -13,6 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from model.evaluation.cooccurrence import Cooccurrence
 from model.features.fitting import Table
 from model.features.kinds import KINDS, kind_class
 from model.heads import head_of
@@ -35,12 +36,18 @@ class Baseline:
         return self.head.estimator_scores(self.estimator, self.inputs.transform(table), self.n_classes)
 
 
-def fit_baseline(kinds: dict[str, str], table: Table, y: np.ndarray, task: str, n_classes: int, seed: int) -> Baseline:
+def fit_baseline(
+    kinds: dict[str, str], table: Table, y: np.ndarray, task: str, n_classes: int, seed: int
+) -> Baseline | Cooccurrence:
     """Fit on the rows of `table`; text anywhere makes it linear. Of `n_classes` these rows need not hold all.
+
+    Where rows have no labels it counts which values occur together.
 
     Shapes: y as of `Head.label_array`.
     """
     head = head_of(task)
+    if not head.has_labels:
+        return Cooccurrence.fit(kinds, table)
     inputs = _LinearInputs(kinds) if _read_as("words", kinds) else _TreeInputs(kinds)
     rows = inputs.fit_transform(table)
     if isinstance(inputs, _TreeInputs):

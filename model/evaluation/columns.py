@@ -47,7 +47,8 @@ def look(kinds: dict[str, str], table: Table, y: np.ndarray, head: Head, n_rows:
         return []
     named = list(_row_names(kinds, table, n_rows))
     ids = {each.column for each in named}
-    return [*_copies(kinds, table), *named, *_leaks({n: k for n, k in kinds.items() if n not in ids}, table, y, head)]
+    inputs = {name: kind for name, kind in kinds.items() if name not in ids}
+    return [*_copies(kinds, table), *named, *(_leaks(inputs, table, y, head) if head.has_labels else ())]
 
 
 def _copies(kinds: dict[str, str], table: Table) -> Iterator[Finding]:

@@ -9,9 +9,10 @@ from model.heads.base import Head
 from model.heads.binary import Binary
 from model.heads.multiclass import Multiclass
 from model.heads.multilabel import Multilabel
+from model.heads.reconstruct import Reconstruct
 from model.heads.regression import Regression
 
-HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Regression())
+HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Regression(), Reconstruct())
 
 TASKS = tuple(head.task for head in HEADS)
 METRICS = {head.task: head.metric_names for head in HEADS}

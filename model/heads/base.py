@@ -72,6 +72,8 @@ class Head(ABC):
     """Its name in params.yaml and network.json."""
 
     # Labels in tables.
+    own_label: ClassVar[str | None] = None
+    """The label of every row, where rows are learnt from by themselves; None where a source delivers labels."""
     has_label_scale: ClassVar[bool] = False
     """Whether labels are numbers that are learnt on a scale of their own (`model.heads.label_scale`)."""
     label_kind: ClassVar[str] = "category"
@@ -117,6 +119,11 @@ class Head(ABC):
     """Names of the plots of an evaluation, as `tasks.training.plots` has them."""
     reliability_label: ClassVar[str] = "share of positives"
     """Name of the vertical axis of the reliability plot."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Return whether a source delivers labels."""
+        return self.own_label is None
 
     @property
     def has_classes(self) -> bool:
@@ -212,6 +219,10 @@ class Head(ABC):
         if target.scale:
             logits = logits * logits.new_tensor(target.scale) + logits.new_tensor(target.offset)
         return self.activation(logits, target)
+
+    def compared_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return what an exported model must say as torch does, within a tolerance. Shapes: [n, ...] -> [n, ...]."""
+        return scores
 
     @abstractmethod
     def activation(self, logits: Tensor, target: Fitted) -> Tensor:

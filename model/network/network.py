@@ -24,13 +24,14 @@ from model.network.context import Context
 from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
+from model.network.filling import Filling
 from model.network.wide import Wide
 from model.settings import NetworkSettings
 from model.target import Target
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
-HEAD_PREFIXES = ("head.", "wide.", "companion.", "context.")
+HEAD_PREFIXES = ("head.", "filling.", "wide.", "companion.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -65,8 +66,10 @@ class Network(nn.Module):
         self.settings, self.sizes, self.target, self.norm_epsilon = settings, sizes, target, norm_epsilon
         self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
         self.encoder = Encoder(settings, norm_epsilon)
-        self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target else None
-        is_wide = target and sizes.n_texts and settings.wide_tokens
+        fills = target is not None and not target.head.has_labels
+        self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target and not fills else None
+        self.filling = Filling(sizes, settings.d_model) if fills else None
+        is_wide = target and not fills and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs, sizes.n_letter_groups) if target and is_wide else None
         self.companion: Companion | None = None
         if target and companion:
@@ -127,6 +130,8 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits; of a regression, the standardised prediction. Shapes: as in `encode` -> [b, o]."""
+        if self.filling is not None:
+            return self.filling.surprises(self, batch)
         if self.companion is not None and not self.training:
             logits = self.blended(batch)
         elif self.wide is not None and not self.training:  # it is fitted afterwards, and weighs nothing until then

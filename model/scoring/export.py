@@ -135,7 +135,9 @@ def export_onnx(trained: Path, folder: Path) -> None:
     network, features = load_model(trained)
     for block in network.encoder.layer:
         assert isinstance(block, Block)
-        only_first = network.settings.pooling == "cls" and block is network.encoder.layer[-1]
+        only_first = (
+            network.filling is None and network.settings.pooling == "cls" and block is network.encoder.layer[-1]
+        )
         block.add_module("attention", (_FirstTokenAttention if only_first else _PlainAttention)(block.attention))
     folder.mkdir(parents=True, exist_ok=True)
     trees = _scoring_trees(network)
@@ -165,8 +167,13 @@ def parity(trained: Path, exported: Path, tables: Iterable[Table]) -> float:
     NaN where a score is.
     """
     scorers = TorchScorer(trained), Scorer(exported, engine=SIMPLEST)
+    target = scorers[0].network.target
+    assert target is not None
+    compared = target.head.compared_scores
     pairs = zip(*(scorer.score_stream(tables) for scorer in scorers), strict=True)
-    return float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs], initial=0.0))
+    return float(
+        np.max([np.abs(compared(one) - compared(other)).max(initial=0.0) for one, other in pairs], initial=0.0)
+    )
 
 
 def _example(features: Features) -> dict[str, Tensor]:

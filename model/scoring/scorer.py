@@ -18,7 +18,7 @@ from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import Table
 from model.scoring.engines import Engine, load
-from model.target import read_target
+from model.target import Target, read_target
 
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two chunks."""
@@ -31,8 +31,18 @@ class _Scoring(ABC):
     batch_tokens: int
     n_parallel: int = 1
     """Batches that run at once, each on a thread."""
-    shape: tuple[int, ...]
-    """Shape of one row's scores."""
+    target: Target
+    """What is answered."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
+        return self.target.classes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one row's scores."""
+        return self.target.head.score_shape(len(self.classes))
 
     @abstractmethod
     def run(self, batch: Batch) -> np.ndarray:
@@ -75,7 +85,7 @@ class Scorer(_Scoring):
 
         Raises: ValueError where the engine cannot run here.
         """
-        self.classes, self.shape = _classes_and_shape(folder)
+        self.target = read_target(folder)
         self.features = Features.load(folder)
         self.runner = load(engine or Engine.load(folder), folder, n_threads)
         self.batch_tokens, self.n_parallel = self.runner.batch_tokens, self.runner.n_parallel
@@ -96,7 +106,7 @@ class TorchScorer(_Scoring):
         from model.network.store import load_model
 
         network, self.features = load_model(folder)
-        self.classes, self.shape = _classes_and_shape(folder)
+        self.target = read_target(folder)
         self.device = device()
         self.network = network.to(self.device)
         self.only: str | None = None
@@ -125,12 +135,6 @@ class TorchScorer(_Scoring):
         scorer = copy(self)
         scorer.only = name
         return scorer
-
-
-def _classes_and_shape(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the names of the classes, and the shape of one row's scores."""
-    target = read_target(folder)
-    return target.classes, target.head.score_shape(len(target.classes))
 
 
 def _chunks(table: Table) -> Iterator[Table]:

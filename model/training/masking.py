@@ -6,16 +6,29 @@ embeddings are what is kept.
 Shape legend: b rows, s tokens of a sequence, d width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.features.encoded import Sizes
+from model.compute import distributed
+from model.compute.device import autocast, deterministic, device
+from model.features.encoded import Encoded, Sizes
+from model.features.fitting import chosen_rows
 from model.features.kinds import column_kinds, encoder_inputs, sequence_kinds, token_kinds
 from model.features.kinds.modules.columns import Reconstruction
+from model.heads.reconstruct import bits_of
 from model.network.network import Network, initialise
+from model.settings import TrainingPlan
+from model.training.inference import predict_in_batches
+from model.training.optimisation import Checkpoints, History, Optimisation
+
+MAX_RANKED_ROWS, N_QUANTILES = 10_000, 1001
+"""Training rows among which others get their percentile, and how finely."""
+MAX_VALIDATED_ROWS = 2_000
+"""Rows whose surprise decides when to stop; each costs as many passes as it has columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +104,66 @@ def disturb(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
 def tokens_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return what the encoder reads of the batch, each window as if it were a row."""
     return {name: batch[name] for name in encoder_inputs() if name in batch}
+
+
+def fill(
+    network: Network,
+    encoded: Encoded,
+    validation: Encoded,
+    plan: TrainingPlan,
+    *,
+    seconds: float | None = None,
+    on_planned: Callable[[float], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[Network, History]:
+    """Return the network that has learnt to fill in what is hidden of rows, with what guesses it, and the losses.
+
+    Of each row another share of the cells is hidden, drawn evenly from 0 to 1: so it can tell how likely one cell is
+    beside all others, and make up a row from nothing. The validation loss is the surprise of rows, in bits.
+    The rest is as of `model.training.train.train`.
+    """
+    filling = network.to(device()).filling
+    assert filling is not None
+
+    def loss(rows: np.ndarray) -> Tensor:
+        batch = disturb(network.batch_of(encoded, rows), network.sizes)
+        hidden = hide_shares(len(rows), network.sizes.n_columns).to(network.device)
+        with distributed.shard_batch(batch) as shard:
+            value = filling.loss(network, shard.batch, hidden[shard.rows])
+        return value * (shard.weight / len(rows))
+
+    def validate() -> float:
+        return float(surprises(network, validation, plan.batch_tokens, MAX_VALIDATED_ROWS).mean())
+
+    with deterministic(plan.seed):
+        optimisation = Optimisation(network, encoded, plan, "train", checkpoints, seconds)
+        history = optimisation.run(loss, validate, on_epoch)
+        network.load_state_dict(optimisation.best)
+    if on_planned is not None:
+        on_planned(optimisation.epochs)
+    return network.cpu().eval(), history
+
+
+def surprises(network: Network, encoded: Encoded, batch_tokens: int, most: int) -> np.ndarray:
+    """Return the bits of the rows, of more than `most` of the same sample every time. Shapes: float64 [n]."""
+    network.eval()
+    chosen = chosen_rows(len(encoded), most)
+    with autocast(network.device):
+        scores = predict_in_batches(network, network, encoded, batch_tokens, chosen)
+    return bits_of(scores.double().numpy()).sum(axis=1)
+
+
+def surprise_quantiles(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[float, ...]:
+    """Return the surprise of the rows at even steps from the least to the most, in bits."""
+    found = surprises(network, encoded, batch_tokens, MAX_RANKED_ROWS)
+    return tuple(np.quantile(found, np.linspace(0, 1, N_QUANTILES)).tolist())
+
+
+def hide_shares(n_rows: int, n_columns: int) -> Tensor:
+    """Return what is hidden: of each row a share that is drawn evenly from 0 to 1, and at least one cell.
+
+    Shapes: -> bool [n_rows, n_columns].
+    """
+    n_hidden = (torch.rand(n_rows, 1) * n_columns).ceil().clamp(min=1)
+    return torch.rand(n_rows, n_columns).argsort(1).argsort(1) < n_hidden

@@ -5,7 +5,7 @@ from typing import Any
 from model.features.kinds import EVENTS
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
 
-FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit")}
+FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit"), "Target": ("name",)}
 """Fields, by class, that an entry may leave out although the class has no default of its own."""
 Entry = dict[str, object]
 """An entry of `products:` as JSON has it, unchecked."""
@@ -14,6 +14,8 @@ RENAMED = {"day": "drift"}
 RECHECK_DAYS = "recheck_days"
 """The name that `late_days` of a Python source had before."""
 
+OWN_NAME = "changed_column"
+"""The name of a target whose labels no source delivers."""
 FORMS = ("missing", "decimal", "thousands", "time_format", "pixels")
 """Keys of a column in `columns`, or of `target`, that are kept as those of the column in `source.forms`."""
 EVENT_LIST = ("fields", "time", "max_events", "by")
@@ -37,11 +39,21 @@ def complete(name: str, entry: Entry) -> Entry:
         "gates": {},
         **entry,
     }
+    if "target" in filled:
+        filled["target"] = _with_name(filled["target"])
     if "predict" in filled:
         filled["predict"] = _with_measured_threshold(filled.get("target"), filled["predict"])
     if isinstance(filled["gates"], dict):
         filled["gates"] = {**_gate(filled.get("target"), filled["gates"]), **filled["gates"]}
     return filled
+
+
+def _with_name(target: Any) -> Any:
+    """Return a target with a name, where its task has labels of its own and none is given."""
+    task = target.get("task") if isinstance(target, dict) else None
+    if not (isinstance(task, str) and task in DEFAULT_METRICS) or head_of(task).has_labels:
+        return target
+    return {"name": OWN_NAME, **target}
 
 
 def _with_measured_threshold(target: Any, predict: Any) -> Any:

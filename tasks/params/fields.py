@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from model.features.kinds import KINDS
+
 MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 SQL_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
@@ -173,6 +175,20 @@ def mistakes_of_costs(given: Mapping[str, float | dict[str, float]]) -> Iterator
             yield f"predict.costs.{name}.{name} must be 0, since that is no error, got {row[name]}; delete it"
     if not any(cost for row in given.values() if isinstance(row, dict) for cost in row.values()):
         yield f"predict.costs must have one above 0, got {given}; add it, or leave costs out"
+
+
+def mistakes_without_labels(task: str, kinds: Mapping[str, str | None], given: Mapping[str, object]) -> Iterator[str]:
+    """Yield what does not go with a task that has no labels; `given` says by its place what is declared."""
+    unread = [name for name, kind in kinds.items() if kind in KINDS and not KINDS[kind].is_guessed]
+    guessed = [kind for kind in KINDS if KINDS[kind].is_guessed]
+    if unread:
+        wanted = ", ".join(guessed)
+        yield f"columns must be each a {wanted} for a {task} target, got {', '.join(unread)}; delete what is another"
+    elif len(kinds) < 2:
+        yield f"columns must name two inputs for a {task} target, got {', '.join(kinds)}; add one that goes with it"
+    for place, value in given.items():
+        if value:
+            yield f"{place} must not be given for a {task} target, which has no labels, got {value!r}; delete it"
 
 
 def _to_threshold(value: Any) -> Any:

@@ -13,7 +13,7 @@ from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
-from tasks.params.fields import mistakes_of_costs
+from tasks.params.fields import mistakes_of_costs, mistakes_without_labels
 from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Model, Predict, Split, Target
@@ -24,7 +24,7 @@ STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP = "use another, and say under source.names which column of the source it is"
-_PREDICTED = re.compile(r"prediction$|probability($|_)|reason_\d+$")
+_PREDICTED = re.compile(r"prediction$|probability($|_)|reason_\d+$|surprise_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +158,15 @@ def labels(parts: Parts) -> Iterator[str]:
         yield "target.source.latest_by must not be given, since of several labels of a key the last stands; delete it"
     if target.source and not parts.has_key:
         yield "target.source must have a key by which labels find their rows, and there is no key; add key"
+
+
+def no_labels(parts: Parts) -> Iterator[str]:
+    """Refuse what needs labels where the task has none, and columns that are not guessed."""
+    target = parts.target
+    if target and parts.columns is not None and not head_of(target.task).has_labels:
+        given: dict[str, object] = {"predict.explain": parts.predict and parts.predict.explain}
+        given |= {"target.source": target.source, "target.delay_days": target.delay_days, "behaviour": parts.behaviour}
+        yield from mistakes_without_labels(target.task, parts.columns, given)
 
 
 def forms(parts: Parts) -> Iterator[str]:
@@ -328,6 +337,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     time,
     target,
     labels,
+    no_labels,
     forms,
     events,
     group,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from model.heads import TASKS
+from model.heads import TASKS, head_of
 from model.settings import (
     PRESETS,
     STRICT,
@@ -55,8 +55,8 @@ class Target:
     name: Annotated[str, Field(examples=["late"])]
     """The column of the source that holds the label; empty where it is not known yet."""
     task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
-    """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list) or regression
-    (a number)."""
+    """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list), regression
+    (a number) or reconstruct (how unusual each row is: no label, so no `name` either)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
     """The label of a row of day D is known on day D + delay_days."""
     late_days: Annotated[int, Field(ge=0)] = 30
@@ -74,6 +74,11 @@ class Target:
     source: Source | None = None
     """Where the labels come from, where the rows' source has none: it delivers the key and the target, and each row
     gets the label of its key; of several the last that is delivered. Default: the rows' own source."""
+
+    @property
+    def is_in_rows(self) -> bool:
+        """Return whether the rows' own source delivers the labels."""
+        return self.source is None and head_of(self.task).has_labels
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

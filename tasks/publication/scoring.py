@@ -1,7 +1,7 @@
 """Score the rows of a night with the exported model, shard by shard, without ever holding a night in memory."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ CODE = (
     "model/scoring/engines.py",
     "model/scoring/reasons.py",
     "model/scoring/scorer.py",
+    "model/scoring/surprise.py",
     "model/scoring/trees.py",
     "model/settings.py",
     "model/target.py",
@@ -139,7 +140,8 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             # The scores of the pieces come out in the order in which their rows went in.
             rows, table = unscored.popleft()
             answers = prediction_columns(product, scores, scorer.classes, rule)
-            write(rows.assign(**answers, **reason_columns(product, scorer, table, scores)))
+            beside = reason_columns(product, scorer, table, scores) | cell_columns(product, scorer, table, scores)
+            write(rows.assign(**answers, **beside))
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
 
@@ -157,6 +159,17 @@ def reason_columns(
     return {name: pd.array(texts, dtype="str") for name, texts in found.items()}
 
 
+def cell_columns(
+    product: Product, scorer: "Scorer", table: dict[str, np.ndarray], scores: np.ndarray
+) -> dict[str, np.ndarray | ExtensionArray]:
+    """Return the columns about each row's most surprising cell; none where rows have labels."""
+    if head_of(product.target.task).has_labels:
+        return {}
+    from model.scoring.surprise import surprise_columns
+
+    return _stored(surprise_columns(scorer, table, scores))
+
+
 def n_shards(product: Product, as_of: date, paths: Paths | None = None) -> int:
     """Return the number of part files of the night: what the scored day's valid rows, below `paths`, ask for."""
     stored, day = _valid_rows(product, paths), product.scored_day(as_of)
@@ -171,5 +184,8 @@ def prediction_columns(
     product: Product, scores: np.ndarray, classes: tuple[str, ...], rule: float | PredictionRule = HALF
 ) -> dict[str, np.ndarray | ExtensionArray]:
     """Return the columns of a prediction, as the task has them."""
-    columns = head_of(product.target.task).night_columns(scores, classes, rule)
+    return _stored(head_of(product.target.task).night_columns(scores, classes, rule))
+
+
+def _stored(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | ExtensionArray]:
     return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}

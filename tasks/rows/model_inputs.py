@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from model.features.kinds import KINDS
+from model.features.kinds import KINDS, guessed_columns
 from model.heads import head_of
 from model.heads.prediction_rule import ERRORS, HALF, MeasuredThresholds, PredictionRule
 from model.target import Target
@@ -31,8 +31,14 @@ def no_rows(product: Product) -> pd.DataFrame:
 
 
 def classes(frame: pd.DataFrame, product: Product) -> tuple[str, ...]:
-    """Return the names of the classes in the labels of `frame`; none where labels are numbers."""
-    return head_of(product.target.task).classes(frame[product.target.name].dropna().unique())
+    """Return the names of the classes in the labels of `frame`; none where labels are numbers.
+
+    Without labels of a source they are the columns that are guessed.
+    """
+    head = head_of(product.target.task)
+    if not head.has_labels:
+        return tuple(guessed_columns(product.columns))
+    return head.classes(frame[product.target.name].dropna().unique())
 
 
 def all_classes(frame: pd.DataFrame, product: Product, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,7 +146,7 @@ def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple
     >>> scores_of_classes(np.array([[0.25, 0.75]]), ("a", "b"), ("b", "c")).tolist()
     [[0.75, 0.0]]
     """
-    if found.ndim == 1:
+    if found.ndim == 1 or answers == wanted:
         return found
     by_class = dict(zip(answers, found.T, strict=True))
     return np.stack([by_class.get(name, np.zeros_like(found[:, 0])) for name in wanted], axis=1)

@@ -13,6 +13,7 @@ from model.features.kinds import TEXT
 from model.heads import head_of
 from tasks.params import HashSplit, Product, TimeSplit
 from tasks.rows.casting import as_text
+from tasks.rows.changed import add_changed_rows
 from tasks.rows.keys import content_of, digests, key_digests, key_text
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, table_writer, write_table
@@ -92,6 +93,8 @@ class SplitReport:
     """Labels that validation kept back."""
     days: dict[str, list[str]]
     """First and last day of each part."""
+    rows_changed: dict[str, int]
+    """Copies with one cell changed that the held-out parts have besides, where rows have no labels."""
 
     def to_json(self) -> dict[str, object]:
         """Return the content of split.json."""
@@ -101,6 +104,8 @@ class SplitReport:
     def summary(self) -> str:
         """Return the stage's line."""
         text = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        if changed := ", ".join(f"{name} {count:,}" for name, count in self.rows_changed.items()):
+            text += f"; besides, copies with one cell changed: {changed}"
         if self.rows_of_straddling_groups:
             text += f"; {self.rows_of_straddling_groups:,} labelled rows left out, whose group has rows in a later part"
         if self.rows_repeating_a_group:
@@ -128,11 +133,13 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
         repeating(np.where(straddles, NONE, wanted), index) if judges_one_of_a_group(product) else straddles & False
     )
     part = np.where(straddles | repeats, np.int8(NONE), wanted)
-    losses = losses or Losses()
+    losses, n_changed = losses or Losses(), dict[str, int]()
     check_parts(index, wanted, part, product, losses)
     unseen = ~np.isin(index.group, index.group[part < TRAIN]) if product.model.init == "pretrain" else None
     with atomic_folder(splits) as folder:
         write_parts(rows, product, index, part, unseen, folder)
+        if not head_of(product.target.task).has_labels:
+            n_changed = {name: add_changed_rows(folder / f"{name}.parquet", product) for name in ("val", "test")}
         if rule.by == "time" and rule.group:
             learnt = np.unique(index.group[(part == TRAIN) | (part == VAL)])
             write_table(folder / GROUPS, pd.DataFrame({"group": learnt}))
@@ -146,6 +153,7 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
         rows_of_straddling_groups=int(straddles.sum()),
         rows_repeating_a_group=int(repeats.sum()),
         labels_quarantined=losses.labels,
+        rows_changed=n_changed,
         days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
     )
 

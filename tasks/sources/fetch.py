@@ -150,6 +150,8 @@ class Delivery:
             frame = self._label_source.add_to(frame)
         for each in self._event_sources:
             frame = each.add_to(frame)
+        if (own_label := head_of(self._product.target.task).own_label) is not None:
+            frame = frame.assign(**{self._product.target.name: own_label})
         frame, more = mark_containers(frame, self._product)
         self._evidence.add(counts | more)
         self._labels.count(counts)

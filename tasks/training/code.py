@@ -30,6 +30,7 @@ FINE_TUNING = (
 )
 CROSS_VALIDATION = (
     *PRETRAINING,
+    "tasks/rows/changed.py",
     "tasks/rows/keys.py",
     "tasks/rows/losses.py",
     "tasks/rows/splitting.py",
@@ -41,7 +42,9 @@ CROSS_VALIDATION = (
     "tasks/training/predictions.py",
     "tasks/training/target_scale.py",
     "model/evaluation/baseline.py",
+    "model/evaluation/cooccurrence.py",
     "model/evaluation/metrics.py",
+    "model/evaluation/swaps.py",
     "model/evaluation/thresholds.py",
     "model/scoring/engines.py",
     "model/scoring/scorer.py",

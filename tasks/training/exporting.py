@@ -189,7 +189,10 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
         engines = [SIMPLEST]
     _write_networks(product, splits, folder, engines)
     val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
-    val, y_val = val.with_known_labels(exact.classes)
+    if head_of(product.target.task).has_labels:
+        val, y_val = val.with_known_labels(exact.classes)
+    else:
+        y_val = model_inputs.targets(val.labels, product, exact.classes)
     classes = model_inputs.all_classes(test.labels, product, exact.classes)
     measured = MeasuredThresholds.load(folder)
     rule, rule_of_test = (

@@ -188,6 +188,8 @@ def _train(
     def ages(*of: SplitPart) -> np.ndarray | None:
         return model_inputs.age_days(np.concatenate([part.times for part in of])) if settings.half_life_days else None
 
+    if not parts.target.head.has_labels:
+        return _fill(product, paths, parts, state, on_epoch, *start())
     network, features = start()
     encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
     plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=product.model.is_imported)
@@ -219,3 +221,33 @@ def _train(
             n_later_days=n_later_days,
         )
     return network, features, history, plan
+
+
+def _fill(
+    product: Product,
+    paths: Paths,
+    parts: Parts,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+    network: "Network",
+    features: "Features",
+) -> "tuple[Network, Features, History, TrainingPlan]":
+    """Train without labels, and note how surprising the training rows are."""
+    from model.features.encoded import on_disk
+    from model.training.masking import fill, surprise_quantiles
+
+    encoded, validation = (on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val))
+    plan = product.model.train.for_rows(int(encoded.n_tokens.sum()), is_imported=product.model.is_imported)
+    planned = [plan.epochs]
+    network, history = fill(
+        network,
+        encoded,
+        validation,
+        plan,
+        seconds=product.model.training_seconds(n_trainings=1),
+        on_planned=planned.append,
+        on_epoch=on_epoch,
+        checkpoints=state,
+    )
+    network.target = replace(parts.target, quantiles=surprise_quantiles(network, encoded, plan.batch_tokens))
+    return network, features, history, replace(plan, epochs=planned[-1], lengths=())

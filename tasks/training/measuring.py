@@ -23,6 +23,7 @@ from tasks.training.predictions import Predictions, measure_predictions, measure
 
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
+    from model.evaluation.cooccurrence import Cooccurrence
     from model.evaluation.metrics import Metrics
     from model.heads.label_scale import LabelScale
     from model.scoring.scorer import TorchScorer
@@ -217,7 +218,7 @@ def _measure_parts(
     return parts
 
 
-def fitted_baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline":
+def fitted_baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline | Cooccurrence":
     """Fit the baseline to training and validation rows."""
     from model.evaluation.baseline import fit_baseline
 

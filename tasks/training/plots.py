@@ -71,6 +71,20 @@ def _roc(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) ->
     yield draw
 
 
+def _surprise(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
+    def draw(axes: Any) -> None:
+        from model.heads.reconstruct import bits_of
+
+        bits = bits_of(scores["model"]).sum(axis=1)
+        edges = np.linspace(0, float(np.quantile(bits, 0.995)), 40) if len(bits) else np.arange(2)
+        for name, rows in (("as they came", y < 0), ("one cell changed", y >= 0)):
+            axes.hist(bits[rows], edges, density=True, alpha=0.6, label=f"{name}, {int(rows.sum()):,} rows")
+        axes.set(title="Surprise", xlabel="bits of a row", ylabel="density")
+        axes.legend()
+
+    yield draw
+
+
 def _confusion(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
     def draw(axes: Any, name: str, values: np.ndarray) -> None:
         from sklearn.metrics import ConfusionMatrixDisplay
@@ -162,5 +176,6 @@ PLOTS = {
     "average_precision": _average_precision,
     "scatter": _scatter,
     "reliability": _reliability,
+    "surprise": _surprise,
 }
 """Plots by the names that heads use; each gives its panels."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.heads import head_of
 from tasks.params import Product
 from tasks.params.fields import find_weights
 from tasks.rows import model_inputs
@@ -79,7 +80,9 @@ def fit_features(product: Product, splits: Path) -> "Features":
         rows, y = model_inputs.split_part(splits, "pretrain", product), None
     else:
         rows = model_inputs.split_part(splits, "train", product)
-        y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
+        y = None
+        if head_of(product.target.task).has_labels:
+            y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
         product.columns,
         rows,

@@ -31,13 +31,15 @@ class Declaration:
     """Type of a valid cell: str, float64 or datetime64[s]."""
     is_token: bool = True
     """Whether the encoder reads its columns as tokens; False for what is read beside the encoder."""
+    is_guessed: bool = False
+    """Whether a hidden cell is guessed as one of a few choices, so that its surprise is known and it can be made up."""
 
 
 KINDS = {
-    CATEGORY: Declaration(path="model.features.kinds.category:Category", cells="str"),
-    NUMBER: Declaration(path="model.features.kinds.number:Number", cells="float64"),
+    CATEGORY: Declaration(path="model.features.kinds.category:Category", cells="str", is_guessed=True),
+    NUMBER: Declaration(path="model.features.kinds.number:Number", cells="float64", is_guessed=True),
     CONTEXT: Declaration(path="model.features.kinds.context:Context", cells="float64", is_token=False),
-    TIME: Declaration(path="model.features.kinds.time:Time", cells="datetime64[s]"),
+    TIME: Declaration(path="model.features.kinds.time:Time", cells="datetime64[s]", is_guessed=True),
     IMAGE: Declaration(path="model.features.kinds.image:Image", cells="str"),
     EVENTS: Declaration(path="model.features.kinds.events:Events", cells="str"),
     TEXT: Declaration(path="model.features.kinds.text:Text", cells="str"),
@@ -82,6 +84,15 @@ def columns_of(kinds: dict[str, str], kind: str) -> list[str]:
     ['age', 'income']
     """
     return [column for column, name in kinds.items() if name == kind]
+
+
+def guessed_columns(kinds: dict[str, str]) -> list[str]:
+    """Return the columns whose cells are guessed, in the order of their tokens.
+
+    >>> guessed_columns({"age": "number", "city": "category", "story": "text"})
+    ['city', 'age']
+    """
+    return [column for kind in KINDS if KINDS[kind].is_guessed for column in columns_of(kinds, kind)]
 
 
 @cache

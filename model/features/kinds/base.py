@@ -225,6 +225,21 @@ class Kind(ABC, Generic[Fitted]):
         """Return what guesses hidden values from their tokens; None without columns."""
         raise NotImplementedError
 
+    # Surprise, and rows that are made up: of kinds whose cells are guessed
+
+    @classmethod
+    def cell_name(cls, cell: Any) -> str | None:
+        """Return a cell as a person reads it; None for a missing one."""
+        raise NotImplementedError
+
+    @classmethod
+    def choice_names(cls, fitted: Fitted) -> np.ndarray:
+        """Return what each choice of a column is called, in the order of their numbers; None for missing.
+
+        Shapes: object [choices].
+        """
+        raise NotImplementedError
+
     # Baseline
 
     @classmethod

@@ -62,6 +62,16 @@ class Category(Kind[tuple[str, ...]]):
         """Read back the known values of one column."""
         return tuple(content)
 
+    @classmethod
+    def cell_name(cls, cell: Any) -> str | None:
+        """Return the cell itself."""
+        return cell
+
+    @classmethod
+    def choice_names(cls, fitted: tuple[str, ...]) -> np.ndarray:
+        """Return the known values, after missing and unknown."""
+        return np.array([None, "another value", *fitted], object)
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """Return the slots of each column, the missing and the unknown one included."""

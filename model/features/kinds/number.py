@@ -1,6 +1,7 @@
 """Numbers: scaled by median and quartiles, then spread over bins by the network."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,18 @@ class Number(Kind[NumberScale]):
         from model.features.kinds.modules.number import NumberReconstruction
 
         return NumberReconstruction(sizes.of(cls.name), d_model) if sizes.of(cls.name) else None
+
+    @classmethod
+    def cell_name(cls, cell: Any) -> str | None:
+        """Return the number, shortened."""
+        return None if np.isnan(cell) else f"{cell:.6g}"
+
+    @classmethod
+    def choice_names(cls, fitted: NumberScale) -> np.ndarray:
+        """Return the ends of the bins."""
+        ends = [f"{edge * fitted.scale + fitted.centre:.6g}" for edge in fitted.edges]
+        bins = [f"{low} to {high}" for low, high in pairwise(ends)]
+        return np.array([*bins, None], object)
 
     @classmethod
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:

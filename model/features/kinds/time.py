@@ -4,6 +4,7 @@ The trend goes from 0 at the first of the fitted rows to 1 at the last, and no f
 knows only that it is later than all it has seen, and takes it for the last it knows.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 PERIOD_DAYS = (1, 7, 365)
 """Days after which minute of day, day of week and day of year have been through all their values."""
+
+PART_NAMES = (
+    tuple(f"{hour:02}:00 to {hour:02}:59" for hour in range(24)),
+    ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    tuple(f"days {math.ceil(30.5 * month)} to {math.ceil(30.5 * (month + 1)) - 1} of the year" for month in range(13)),
+)
+"""What hour, weekday and month are called, as `modules.time` counts them."""
 
 Cycles = tuple[int, ...]
 SECONDS_PER_DAY = 86_400
@@ -107,6 +115,23 @@ class Time(Kind[TimeReading]):
 
         readings = sizes.of(cls.name)
         return TimeReconstruction(tuple(each.cycles for each in readings), d_model) if readings else None
+
+    @classmethod
+    def cell_name(cls, cell: Any) -> str | None:
+        """Return the time to the minute."""
+        return None if np.isnat(cell) else str(np.datetime64(cell, "m")).replace("T", " ")
+
+    @classmethod
+    def choice_names(cls, fitted: TimeReading) -> np.ndarray:
+        """Return hour, weekday and month, as far as these are read; None where one of them is missing."""
+        names: list[str | None] = [""]
+        for part in fitted.cycles:  # the first part is the least of the number
+            names = [
+                None if before is None or name is None else f"{before} {name}".strip()
+                for name in (*PART_NAMES[part], None)
+                for before in names
+            ]
+        return np.array(names, object)
 
     @classmethod
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:

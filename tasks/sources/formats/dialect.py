@@ -36,7 +36,7 @@ _FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("000
 
 def names_in_source(product: Product) -> dict[str, str]:
     """Return the name that each declared column has in the source."""
-    target = [product.target.name] if product.target.source is None else []
+    target = [product.target.name] if product.target.is_in_rows else []
     latest_by = [product.source.latest_by] if product.source.latest_by else []
     declared = dict.fromkeys([*product.stored_columns, *target, *product.pii, *latest_by])
     return {name: product.source.names.get(name, name) for name in declared if name not in product.joined_columns}
@@ -53,7 +53,7 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
     label_kind = head_of(target.task).label_kind
     forms = {name: source.form_of(name) for name in names_in_source(product) if name in frame}
     kinds = {name: kind for name, kind in {**product.kinds, target.name: label_kind}.items() if name in forms}
-    delivered = frame.get(target.name) if target.source is None else None
+    delivered = frame.get(target.name) if target.is_in_rows else None
     for name, form in forms.items():
         if form.missing:
             frame[name] = without_words(frame[name], form.missing)

@@ -96,6 +96,8 @@ def search_slices(
 
     Shapes: y, scores and baseline as `tasks.rows.model_inputs` gives them, of the same rows.
     """
+    if not head_of(product.target.task).has_labels:
+        return ()
     chosen = np.arange(len(rows))
     if len(chosen) > MAX_ROWS:
         chosen = np.sort(np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False))

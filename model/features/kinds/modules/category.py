@@ -6,7 +6,7 @@ Shape legend: b rows, c category columns, d width.
 import torch
 from torch import Tensor, nn
 
-from model.features.kinds.modules.columns import Reconstruction, normalised_cross_entropy
+from model.features.kinds.modules.columns import ColumnReconstruction
 
 UNKNOWN_FRACTION = 0.01
 """Share of categories shown as unknown while training."""
@@ -27,21 +27,23 @@ class CategoryTokens(nn.Embedding):
         return super().forward(categories + self.starts)
 
 
-class CategoryReconstruction(Reconstruction):
+class CategoryReconstruction(ColumnReconstruction):
     """Scores each slot of a column by its vector; has no weights of its own."""
 
     def __init__(self, n_slots: tuple[int, ...]) -> None:
         super().__init__()
         self.n_slots = n_slots
+        self.n_choices = tuple((n,) for n in n_slots)
 
-    def losses(self, tokens: Tensor, values: Tensor, hidden: Tensor, embeddings: nn.Module) -> list[Tensor]:
-        """Return one loss for each column."""
+    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the logits of the slots."""
         assert isinstance(embeddings.category_embeddings, CategoryTokens)
-        losses = []
-        for column, table in enumerate(embeddings.category_embeddings.weight.split(list(self.n_slots))):
-            rows = hidden[:, column]
-            losses.append(normalised_cross_entropy(tokens[rows, column] @ table.T, values[rows, column]))
-        return losses
+        first = sum(self.n_slots[:column])
+        return [tokens @ embeddings.category_embeddings.weight[first : first + self.n_slots[column]].T]
+
+    def truths(self, values: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the slots themselves."""
+        return [values[:, column]]
 
 
 def forget(categories: Tensor, unknown: int) -> Tensor:

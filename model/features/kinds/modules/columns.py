@@ -41,6 +41,61 @@ class Reconstruction(nn.Module):
         """
 
 
+class ColumnReconstruction(Reconstruction):
+    """Guesses a cell as one of a few choices, or as several such parts; a missing cell is a choice too."""
+
+    n_choices: tuple[tuple[int, ...], ...]
+    """Of each column, the choices of each part."""
+
+    @abstractmethod
+    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the logits of each part of a column. Shapes: [b, d] -> [b, choices] each."""
+
+    @abstractmethod
+    def truths(self, values: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the true choice of each part of a column. Shapes: [b, m, ...] -> int64 [b] each."""
+
+    def losses(self, tokens: Tensor, values: Tensor, hidden: Tensor, embeddings: nn.Module) -> list[Tensor]:
+        """Return one loss for each part; a cell of several counts once."""
+        losses = []
+        for column in range(values.shape[1]):
+            rows = hidden[:, column]
+            guesses = self.guesses(tokens[rows, column], column, embeddings)
+            truths = self.truths(values[rows], column, embeddings)
+            losses += [
+                normalised_cross_entropy(logits, truth) / len(guesses)
+                for logits, truth in zip(guesses, truths, strict=True)
+            ]
+        return losses
+
+    def nats(self, tokens: Tensor, values: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the negative log-likelihood of each row's cell of a column. Shapes: [b, d], [b, m, ...] -> [b]."""
+        guesses, truths = self.guesses(tokens, column, embeddings), self.truths(values, column, embeddings)
+        parts = [
+            -logits.float().log_softmax(-1).gather(1, truth[:, None])[:, 0]
+            for logits, truth in zip(guesses, truths, strict=True)
+        ]
+        return torch.stack(parts).sum(0) if parts else tokens.new_zeros(len(tokens))
+
+    def entropy(self, tokens: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the negative log-likelihood that is expected of a column's cell in each row. Shapes: [b, d] -> [b]."""
+        parts = [logits.float().log_softmax(-1) for logits in self.guesses(tokens, column, embeddings)]
+        nats = [-(part.exp() * part).sum(-1) for part in parts]
+        return torch.stack(nats).sum(0) if nats else tokens.new_zeros(len(tokens))
+
+    def likeliest(self, tokens: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the likeliest choices of a column as one number, as `number_of` makes it. Shapes: [b, d] -> [b]."""
+        parts = [logits.argmax(-1) for logits in self.guesses(tokens, column, embeddings)]
+        return self.number_of(parts, column) if parts else torch.zeros_like(tokens[:, 0], dtype=torch.int64)
+
+    def number_of(self, parts: list[Tensor], column: int) -> Tensor:
+        """Return the choices of all parts of a column as one number, the first part's the least. Shapes: [b] each."""
+        number, unit = torch.zeros_like(parts[0]), 1
+        for part, n in zip(parts, self.n_choices[column], strict=True):
+            number, unit = number + part * unit, unit * n
+        return number
+
+
 def normalised_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Return the summed cross-entropy over that of a uniform guess. Shapes: [rows, choices], int64 [rows] -> []."""
     return F.cross_entropy(logits.float(), truth, reduction="sum") / math.log(max(2, logits.shape[1]))

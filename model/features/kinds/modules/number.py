@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.features.kinds.modules.columns import ColumnTokens, Reconstruction, normalised_cross_entropy
+from model.features.kinds.modules.columns import ColumnReconstruction, ColumnTokens
 
 
 class PiecewiseLinear(nn.Module):
@@ -66,18 +66,20 @@ class NumberTokens(ColumnTokens):
         return self.tokens(missing[..., None], encoding)
 
 
-class NumberReconstruction(Reconstruction):
-    """Guesses the bin of a number."""
+class NumberReconstruction(ColumnReconstruction):
+    """Guesses the bin of a number; the last choice is that it is missing."""
 
     def __init__(self, edges: tuple[tuple[float, ...], ...], d_model: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(d_model, len(fitted) - 1) for fitted in edges)
+        self.n_choices = tuple((len(fitted),) for fitted in edges)
+        self.heads = nn.ModuleList(nn.Linear(d_model, n) for (n,) in self.n_choices)
 
-    def losses(self, tokens: Tensor, values: Tensor, hidden: Tensor, embeddings: nn.Module) -> list[Tensor]:
-        """Return one loss for each column."""
+    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the logits of the bins."""
+        return [self.heads[column](tokens)]
+
+    def truths(self, values: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the bin of each number."""
         assert isinstance(embeddings.numbers, NumberTokens)
-        bins, losses = embeddings.numbers.encode.bins(values), []
-        for column, head in enumerate(self.heads):
-            rows = hidden[:, column]
-            losses.append(normalised_cross_entropy(head(tokens[rows, column]), bins[rows, column]))
-        return losses
+        bins = embeddings.numbers.encode.bins(values)[:, column]
+        return [torch.where(values[:, column].isnan(), self.n_choices[column][0] - 1, bins)]

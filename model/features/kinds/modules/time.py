@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from model.features.kinds.modules.columns import ColumnTokens, Reconstruction, normalised_cross_entropy
+from model.features.kinds.modules.columns import ColumnReconstruction, ColumnTokens
 
 WAVES = ((1440.0, 12), (7.0, 3), (366.0, 2))
 """Period and number of harmonics of minute of day, day of week and day of year."""
@@ -89,20 +89,28 @@ class TimeTokens(ColumnTokens):
         return self.tokens(missing[..., :1], encoding.transpose(0, 1))
 
 
-class TimeReconstruction(Reconstruction):
-    """Guesses the hour, weekday and month of a time, where these are read."""
+class TimeReconstruction(ColumnReconstruction):
+    """Guesses the hour, weekday and month of a time, where these are read; the last choice is that it is missing."""
 
     def __init__(self, cycles: tuple[tuple[int, ...], ...], d_model: int) -> None:
         super().__init__()
-        self.n_parts = [len(read) for read in cycles]
-        self.parts = [(column, part) for column, read in enumerate(cycles) for part in read]
-        self.heads = nn.ModuleList(nn.Linear(d_model, UNITS[part][1]) for _, part in self.parts)
+        self.parts = cycles
+        self.n_choices = tuple(tuple(UNITS[part][1] + 1 for part in read) for read in cycles)
+        self.heads = nn.ModuleList(nn.ModuleList(nn.Linear(d_model, n) for n in choices) for choices in self.n_choices)
 
-    def losses(self, tokens: Tensor, values: Tensor, hidden: Tensor, embeddings: nn.Module) -> list[Tensor]:
-        """Return one loss for each part that is read; a time has up to three and counts once."""
-        losses = []
-        for (column, part), head in zip(self.parts, self.heads, strict=True):
-            rows = hidden[:, column]
-            truth = (values[rows, column, part] / UNITS[part][0]).long()
-            losses.append(normalised_cross_entropy(head(tokens[rows, column]), truth) / self.n_parts[column])
-        return losses
+    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the logits of each part that is read."""
+        heads = self.heads[column]
+        assert isinstance(heads, nn.ModuleList)
+        return [head(tokens) for head in heads]
+
+    def truths(self, values: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the hour, weekday and month that are read."""
+        return [
+            torch.where(
+                values[:, column, part].isnan(),
+                UNITS[part][1],
+                (values[:, column, part].nan_to_num() / UNITS[part][0]).long(),
+            )
+            for part in self.parts[column]
+        ]
