@@ -12,7 +12,7 @@ from model.heads.multilabel import Multilabel
 from model.heads.reconstruct import Reconstruct
 from model.heads.regression import Regression
 
-HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Regression(), Reconstruct())
+HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Reconstruct(), Regression())
 
 TASKS = tuple(head.task for head in HEADS)
 METRICS = {head.task: head.metric_names for head in HEADS}
