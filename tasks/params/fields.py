@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, core_schema
 
 from model.features.kinds import KINDS
+from model.heads import head_of
 
 MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
@@ -177,18 +178,21 @@ def mistakes_of_costs(given: Mapping[str, float | dict[str, float]]) -> Iterator
         yield f"predict.costs must have one above 0, got {given}; add it, or leave costs out"
 
 
-def mistakes_without_labels(task: str, kinds: Mapping[str, str | None], given: Mapping[str, object]) -> Iterator[str]:
-    """Yield what does not go with a task that has no labels; `given` says by its place what is declared."""
-    unread = [name for name, kind in kinds.items() if kind in KINDS and not KINDS[kind].is_guessed]
-    guessed = [kind for kind in KINDS if KINDS[kind].is_guessed]
+def mistakes_without_labels(parts: Any) -> Iterator[str]:
+    """Refuse what needs labels where the task has none, and columns that are not guessed; `parts` as of the rules."""
+    target, columns = parts.target, parts.columns
+    if not target or columns is None or head_of(target.task).has_labels:
+        return
+    unread = [name for name, kind in columns.items() if kind in KINDS and not KINDS[kind].is_guessed]
     if unread:
-        wanted = ", ".join(guessed)
-        yield f"columns must be each a {wanted} for a {task} target, got {', '.join(unread)}; delete what is another"
-    elif len(kinds) < 2:
-        yield f"columns must name two inputs for a {task} target, got {', '.join(kinds)}; add one that goes with it"
-    for place, value in given.items():
+        wanted = ", ".join(kind for kind in KINDS if KINDS[kind].is_guessed)
+        yield f"columns must be each one of {wanted} for a {target.task} target, got {', '.join(unread)}; delete them"
+    elif len(columns) < 2:
+        yield f"columns must name two inputs for a {target.task} target, got {', '.join(columns)}; add another"
+    given = {"target.source": target.source, "target.delay_days": target.delay_days, "behaviour": parts.behaviour}
+    for place, value in {**given, "predict.explain": parts.predict and parts.predict.explain}.items():
         if value:
-            yield f"{place} must not be given for a {task} target, which has no labels, got {value!r}; delete it"
+            yield f"{place} must not be given for a {target.task} target, which has no labels, got {value!r}; delete it"
 
 
 def _to_threshold(value: Any) -> Any:

@@ -160,15 +160,6 @@ def labels(parts: Parts) -> Iterator[str]:
         yield "target.source must have a key by which labels find their rows, and there is no key; add key"
 
 
-def no_labels(parts: Parts) -> Iterator[str]:
-    """Refuse what needs labels where the task has none, and columns that are not guessed."""
-    target = parts.target
-    if target and parts.columns is not None and not head_of(target.task).has_labels:
-        given: dict[str, object] = {"predict.explain": parts.predict and parts.predict.explain}
-        given |= {"target.source": target.source, "target.delay_days": target.delay_days, "behaviour": parts.behaviour}
-        yield from mistakes_without_labels(target.task, parts.columns, given)
-
-
 def forms(parts: Parts) -> Iterator[str]:
     """Refuse forms of columns that are not declared."""
     if parts.columns is None or not parts.target:
@@ -337,7 +328,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     time,
     target,
     labels,
-    no_labels,
+    mistakes_without_labels,
     forms,
     events,
     group,
