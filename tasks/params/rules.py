@@ -246,8 +246,7 @@ def threshold(parts: Parts) -> Iterator[str]:
     """Refuse a threshold for a task that has no yes and no."""
     if not (parts.target and parts.predict) or head_of(parts.target.task).has_threshold:
         return
-    if parts.predict.threshold != HALF:
-        got = parts.predict.threshold
+    if (got := parts.predict.threshold) != HALF:
         yield f"predict.threshold must not be given for a {parts.target.task} target, got {got}; delete it"
 
 
@@ -296,8 +295,7 @@ def target_scale(parts: Parts) -> Iterator[str]:
     """Refuse a scale for a target that is no number."""
     if not (parts.target and parts.model) or head_of(parts.target.task).has_label_scale:
         return
-    if parts.model.train.target_scale != MEASURED:
-        got = parts.model.train.target_scale
+    if (got := parts.model.train.target_scale) != MEASURED:
         yield f"model.train.target_scale must not be given for a {parts.target.task} target, got {got}; delete it"
 
 
