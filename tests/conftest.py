@@ -171,6 +171,7 @@ SLOW = {
     "test_reports",
     "test_requeue",
     "test_retention",
+    "test_rollback",
     "test_run",
     "test_simulate",
     "test_split",

@@ -5,10 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +27,7 @@ from test_model_export import TASKS, mixed, random_model
 from test_registry import DAY, experiment, origin, promote  # noqa: F401 (origin is a fixture)
 
 from model.evaluation import importance
+from tasks.commands.report import report
 from tasks.commands.runs import show_runs
 from tasks.evaluate import evaluate
 from tasks.monitoring.contracts import NightRecord, Predictions, Truth
@@ -48,6 +52,7 @@ from tasks.runs.experiments import Run
 from tasks.runs.gates.figures import figures_of
 from tasks.runs.gates.verdict import Gate, Verdict
 from tasks.runs.registry import champions
+from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
@@ -314,6 +319,26 @@ def test_pages_of_models_that_were_not_promoted_are_deleted_after_a_year(s3_here
     assert [collect_old_pages(store, "tiny", now + timedelta(days=365.1)) for _ in range(2)] == [1, 0]
     assert {store.uri(key) for key in store.list("tiny/_reports/")} == {pages[1], store.uri("tiny/_reports/notes.html")}
     assert all_trainings(store, "tiny") == [promoted, refused], "both stay on record"
+
+
+def test_newest_report_of_the_store_is_brought_or_that_of_a_date(s3_here, workspace, monkeypatch):
+    monkeypatch.setattr("tasks.commands.report.enter_with_store", dict)  # the store of the tests is there
+    for screen in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(screen, raising=False)
+    product = a_product(publish={"url": f"s3://lamplighter/{uuid.uuid4()}"})
+    store = Store(product.publish.url)
+    with pytest.raises(UserError, match=r"a report of tiny must be in the store, or the files of one in data,"):
+        report(product, None, DAY, local=False)
+    trained = [("0a1b2c3d", DAY), ("00ff00ff", DAY - timedelta(days=7)), ("11ee11ee", DAY - timedelta(days=7))]
+    for name, day in trained:  # of one date the one that was written last counts
+        keep_page(store, "tiny", rejected(run=f"tiny-{day}-train-{name}", as_of=day), f"<h1>{name}</h1>")
+        time.sleep(1.1 * (name == "00ff00ff"))  # a store tells times to the second
+    for as_of, wanted in ((None, "2024-02-10-0a1b2c3d"), (DAY - timedelta(days=7), "2024-02-03-11ee11ee")):
+        file = Path(report(product, as_of, DAY, local=False))
+        assert file == workspace / "home" / "reports" / "tiny" / f"{wanted}.html"
+        assert file.read_text() == f"<h1>{wanted[-8:]}</h1>"
+    store.update("tiny/_reports/2024-02-10-0a1b2c3d.html", lambda _: b"made anew")
+    assert Path(report(product, DAY, DAY, local=False)).read_bytes() == b"made anew"
 
 
 def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s3_here, tmp_path):  # noqa: F811
