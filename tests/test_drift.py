@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -12,7 +13,7 @@ from builders import a_product, declared, mistakes, raw_labels, raw_rows
 from tasks.commands import decide
 from tasks.ingest import ingest
 from tasks.quality.checked_table import CheckedTable
-from tasks.quality.day_summaries import CATEGORIES_KEPT, DaySummary, sum_up_days
+from tasks.quality.day_summaries import CATEGORIES_KEPT, DaySummary, quantiles, sum_up_days
 from tasks.quality.drift import compare, is_empty_usual, stability_index
 from tasks.quality.judging import DayJudge
 from tasks.quality.ledger import JudgedDay
@@ -82,7 +83,7 @@ def beyond(last, n_before=28, quarantined=0, **changes):
         (rows(missing=120), ["weight_kg: share missing"]),
         (rows(depots="ABBBBBB"), ["depot: shift"]),
         (rows(depots="AABZZZZ"), ["depot: shift"]),
-        (rows(weight=1000), []),
+        (rows(weight=2), ["weight_kg: quantile 0.95"]),
     ],
     ids=["usual", "weekend", "tenfold", "few", "missing", "mix", "unseen", "a number"],
 )
@@ -106,6 +107,49 @@ def test_before_there_is_a_usual_only_a_day_without_a_valid_row_is_seen():
     for n_before in range(7):
         assert beyond(rows(0), n_before) == ["rows", "newest row"]
         assert beyond(rows(5), n_before, quarantined=5) == ["valid rows"]
+
+
+def gamma_days(n_days, n_rows, seed=0, scale=1.0):
+    """Summaries of days whose weights have the same distribution, and whose level moves a little."""
+    random = np.random.default_rng(seed)
+    given = {"rows_in": n_rows, "rows_valid": n_rows, "missing": {"weight_kg": 0}}
+    weights = [random.gamma(2, 3 * random.normal(1, 0.03), n_rows) * scale for _ in range(n_days)]
+    return [
+        DaySummary(date=(DAY - timedelta(days=n_days - i)).isoformat(), numbers={"weight_kg": quantiles(each)}, **given)
+        for i, each in enumerate(weights)
+    ]
+
+
+def numbers_beyond(day, before):
+    figures = compare(day, before, day.date, tiny(columns=NONE))
+    return [figure.name for figure in figures if "quantile" in figure.name and not figure.holds]
+
+
+def test_number_in_another_unit_is_seen_and_usual_days_are_not():
+    days = gamma_days(60, 200)
+    miles = gamma_days(60, 200, scale=1.609344)
+    assert sum(bool(numbers_beyond(day, days[i : i + 28])) for i, day in enumerate(days[28:])) == 0
+    assert sum(bool(numbers_beyond(day, days[i : i + 28])) for i, day in enumerate(miles[28:])) >= 29
+    few = gamma_days(60, 30)
+    assert sum(bool(numbers_beyond(day, few[i : i + 28])) for i, day in enumerate(few[28:])) <= 2
+    assert sum(bool(numbers_beyond(day, days[:28])) for day in few[28:]) <= 2, "a day of few rows has more chance"
+
+
+def test_numbers_are_not_compared_where_nothing_is_known_of_them():
+    *before, day = gamma_days(20, 200, scale=1.0)
+    far = replace(day, numbers={"weight_kg": (900.0,) * 5})
+    assert numbers_beyond(far, before)
+    assert not numbers_beyond(far, [replace(each, numbers={}) for each in before]), "a ledger of before"
+    assert not numbers_beyond(far, before[:6])
+    assert not numbers_beyond(replace(far, missing={"weight_kg": 191}), before)
+    one = [replace(each, numbers={"weight_kg": (1.0,) * 5}) for each in before]
+    assert not numbers_beyond(far, one), "a constant says nothing of how it may move"
+
+
+def test_quantiles_of_counts_move_little_where_little_changes():
+    one, other = (quantiles(np.repeat([0.0, 1.0, 2.0], counts)) for counts in ((49, 31, 20), (51, 29, 20)))
+    assert np.abs(np.array(one) - other).max() < 0.06
+    assert quantiles(np.array([np.nan, np.inf])) == ()
 
 
 def test_stability_index_is_the_sum_of_its_formula():
@@ -155,9 +199,12 @@ def test_days_before_that_are_wholly_quarantined_have_a_share_and_no_mix():
 
 
 def test_limits_that_are_none_are_told():
-    lines = mistakes(declared(day={"max_volume_ratio": 0.5, "max_share_change": -1.0, "max_shift": math.nan}))
+    lines = mistakes(
+        declared(day={"max_volume_ratio": 0.5, "max_share_change": -1.0, "max_shift": math.nan, "max_number_shift": -1})
+    )
     assert [line.split(" must")[0] for line in lines] == [
-        f"products.tiny.drift.{name}" for name in ("max_volume_ratio", "max_share_change", "max_shift")
+        f"products.tiny.drift.{name}"
+        for name in ("max_volume_ratio", "max_share_change", "max_shift", "max_number_shift")
     ]
 
 

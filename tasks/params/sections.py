@@ -122,6 +122,10 @@ class DriftLimits:
     """How far the share of missing cells of a column, and of rows in quarantine, may lie beyond those days' own."""
     max_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
     """How far the population stability index of a category against those days together may lie beyond their own."""
+    max_number_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """How far a quantile of a number may lie beyond the smallest and the largest of those days, as a multiple of the
+    distance between these two and of a tenth of the interquartile range. A column that comes in another unit is seen
+    where days resemble each other more than the units do."""
 
 
 def _is_n_folds(n: int) -> int:

@@ -1,10 +1,10 @@
 """Compare a day with the days before it: does it differ in kind?
 
-Compared are its number of rows, the shares that are missing or quarantined, the mix of each category, and how far the
-newest row is behind. Numbers are not: one that follows the calendar, such as days to a holiday, differs every day. The
-extremes of the days before are usual: a limit says how far beyond them a day may go, and chance in few rows is allowed
-for. Single rows are not judged by it: that is `tasks.quality.checks`. Which days are judged, and against which, is
-`tasks.quality.judging`.
+Compared are its number of rows, the shares that are missing or quarantined, the mix of each category, the quantiles of
+each number, and how far the newest row is behind. A number that all rows of a day share, of kind `context`, is not: one
+that follows the calendar, such as days to a holiday, differs every day. The extremes of the days before are usual: a
+limit says how far beyond them a day may go, and chance in few rows is allowed for. Single rows are not judged by it:
+that is `tasks.quality.checks`. Which days are judged, and against which, is `tasks.quality.judging`.
 """
 
 from collections import Counter
@@ -14,11 +14,15 @@ from datetime import date
 import numpy as np
 
 from tasks.params import DriftLimits, Product
-from tasks.quality.day_summaries import DaySummary, category_columns
+from tasks.quality.day_summaries import QUANTILES, DaySummary, category_columns, number_columns
 from tasks.quality.verdicts import Figure
 
 MIN_DAYS = 7
 """With fewer days of rows before it nothing is usual yet: compared is only whether the day has a valid row."""
+MIN_CELLS = 10
+"""Of fewer numbers the outermost quantiles are single cells."""
+SHARE_OF_SPREAD = 0.1
+"""How much of the interquartile range counts as usual from day to day, lest days that are all but equal allow none."""
 CATEGORIES_TOLD_APART = 20
 SIGMAS = 3
 USUAL_SHARE_OF_WEEKDAY = 0.5
@@ -45,6 +49,8 @@ def compare(day: DaySummary, before: Sequence[DaySummary], newest_row: str | Non
     if is_known and day.rows_valid and full:
         figures += [_missing(name, day, full, limits) for name in product.columns]
         figures += [_shift(name, day, full, limits) for name in category_columns(product)]
+        moved = (_moved(name, day, full, limits) for name in number_columns(product))
+        figures += [figure for figure in moved if figure]
     return figures
 
 
@@ -122,6 +128,33 @@ def _shift(name: str, day: DaySummary, full: Sequence[DaySummary], limits: Drift
     shifts = [stability_index(each, usual) for each in then]
     chance = (len(usual) - 1) / day.rows_valid
     return _figure(f"{name}: shift", stability_index(now, usual), 0.0, max(shifts) + limits.max_shift + chance)
+
+
+def _moved(name: str, day: DaySummary, full: Sequence[DaySummary], limits: DriftLimits) -> Figure | None:
+    """Return the quantile of a number that lies furthest beyond those of the days before, or nearest to that.
+
+    None of too few cells or days, as in a ledger of before quantiles were kept, and where all cells have been one.
+    """
+    known = [each for each in full if name in each.numbers and _cells(each, name) >= MIN_CELLS]
+    if name not in day.numbers or _cells(day, name) < MIN_CELLS or len(known) < MIN_DAYS:
+        return None
+    then, now = np.array([each.numbers[name] for each in known]), np.array(day.numbers[name])
+    spread = float((then[:, QUANTILES.index(0.75)] - then[:, QUANTILES.index(0.25)]).mean())
+    low, high = then.min(axis=0), then.max(axis=0)
+    # The days' own distances hold the chance in their rows; a day of fewer rows has more of it.
+    n_least = min(_cells(each, name) for each in known)
+    more_chance = max(0.0, SIGMAS / np.sqrt(_cells(day, name)) - SIGMAS / np.sqrt(n_least)) * spread
+    margin = limits.max_number_shift * (high - low + SHARE_OF_SPREAD * spread) + more_chance
+    if not margin.any():
+        return None
+    beyond = np.maximum(now - high, low - now) - margin
+    worst = int(beyond.argmax())
+    seen, least, most = (float(f"{each[worst]:.6g}") for each in (now, low - margin, high + margin))
+    return Figure(name=f"{name}: quantile {QUANTILES[worst]}", seen=seen, least=least, most=most)
+
+
+def _cells(day: DaySummary, name: str) -> int:
+    return day.rows_valid - day.missing[name]
 
 
 def _bins(day: DaySummary, name: str, told_apart: Sequence[str]) -> np.ndarray:

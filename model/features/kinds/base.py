@@ -74,6 +74,8 @@ class Kind(ABC, Generic[Fitted]):
     reads_as: ClassVar[Literal["labels", "numbers", "words"]] = "numbers"
     """How the baseline reads a column: by its different values, as numbers, or by its words."""
 
+    has_quantiles: ClassVar[bool] = False
+    """Whether days are compared by the quantiles of a column: its cells are numbers that differ within a day."""
     is_converted: ClassVar[bool] = False
     """Whether a delivered cell is stored in a form of the kind's own, which `stored` makes."""
 

@@ -45,6 +45,7 @@ class Number(Kind[NumberScale]):
     key = "numbers"
     input = "numbers"
     module = "numbers"
+    has_quantiles = True
 
     @classmethod
     def fit_column(cls, column: np.ndarray, rows: FittingRows) -> NumberScale:
