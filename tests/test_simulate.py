@@ -4,20 +4,22 @@ import json
 import sys
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product
+from builders import TINY, a_product
 from conftest import call, environment, make_project, parcels
+from matplotlib import pyplot
 
 from tasks import params
 from tasks.commands.simulation import policies
 from tasks.commands.simulation.contracts import Fault, Outcome, Plan, Replay
 from tasks.commands.simulation.feed import with_fault
 from tasks.commands.simulation.home import Home, fault_of
-from tasks.commands.simulation.picture import draw
+from tasks.commands.simulation.picture import draw, draw_champions
 from tasks.commands.simulation.replay import steps_left
 from tasks.commands.simulation.schedule import steps_of
 from tasks.commands.simulation.summary import summary
@@ -207,16 +209,40 @@ def test_picture_is_the_same_whenever_it_is_drawn(tmp_path):
     assert "never retrained" in one[0].read_text()
 
 
+def test_labels_of_refusals_lie_apart_however_often_the_gates_refuse():
+    replay, every = a_replay(), [date(2024, 1, 1) + timedelta(days=4 * i) for i in range(1, 6)]
+    reason = "not promoted (auc: ...): gates.max_behind_champion wants a lead; gates.calibration wants less"
+    refused = [replace(retrained(day, "rejected", "v1.0.0"), reason=reason) for day in every]
+    plan = replace(replay.plan, last=date(2024, 3, 1))
+    figure, axes = pyplot.subplots(figsize=(10, 2))
+    draw_champions(axes, replace(replay, plan=plan, outcomes=(replay.outcomes[0], *refused)))
+    axes.set_xlim(np.datetime64("2024-01-01"), np.datetime64("2024-03-01"))
+    figure.canvas.draw()
+    labels = [each.get_window_extent() for each in axes.texts]
+    assert len(labels) == 5
+    assert not [1 for one, other in combinations(labels, 2) if one.overlaps(other)]
+    pyplot.close(figure)
+
+
+CHEAP = [("epochs: 8", "epochs: 1"), ("refit: true", "refit: false"), ("init: pretrain", "init: scratch")]
+"""What a simulation proves does not depend on how good its models are, so each is trained for a moment."""
+PASSES = [("limit: 0.5", "limit: 0"), ("max_behind_baseline: 0.5", "max_behind_baseline: 1")]
+
+
 def simulated(project, env, *options: str, expect: int = 0) -> str:
-    """What `make simulate` prints of the nights from FIRST to LAST."""
-    ask = ["simulate", "tiny", "--from", FIRST.isoformat(), "--to", LAST.isoformat(), *options]
+    """What `make simulate` prints of the nights around the second training."""
+    ask = ["simulate", "tiny", "--from", NIGHTS[1].isoformat(), "--to", LAST.isoformat(), *options]
     return call([sys.executable, "-m", "tasks.commands", *ask], project, env, expect)
 
 
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory, s3):
     """A simulation that was killed when its second model was promoted, which no line told yet, and then went on."""
-    project = make_project(tmp_path_factory.mktemp("simulation") / "project")
+    entry = TINY
+    for declared, instead in [*CHEAP, *PASSES, ("max_behind_champion: 0.5", "max_behind_champion: 1")]:
+        assert declared in entry
+        entry = entry.replace(declared, instead)
+    project = make_project(tmp_path_factory.mktemp("simulation") / "project", entry)
     env = environment(project / ".lamplighter", **s3)
     simulated(project, env | {"LAMPLIGHTER_CRASH_AT": "simulate: the retrain of 2024-02-10 is done"}, expect=-9)
     home = Home(folder=next((project / ".lamplighter" / "simulations").iterdir()))
@@ -227,12 +253,12 @@ def simulation(tmp_path_factory, s3):
 
 def test_simulation_that_was_killed_goes_on_with_the_step_it_was_at(simulation):
     outcomes = simulation.home.outcomes()
-    assert simulation.done == outcomes[:3]
-    nights = [("night", day, "published") for day in NIGHTS]
+    assert simulation.done == outcomes[:2]
+    nights = [("night", day, "published") for day in NIGHTS[1:]]
     retrains = [("retrain", day, "promoted") for day in (date(2024, 2, 3), date(2024, 2, 10))]
     steps = [(each.kind, each.as_of, each.state) for each in outcomes]
-    assert steps == [retrains[0], *nights[:2], retrains[1], *nights[2:]]
-    assert [each.champion for each in outcomes] == ["v1.0.0"] * 3 + ["v2.0.0"] * 2
+    assert steps == [retrains[0], nights[0], retrains[1], nights[1]]
+    assert [each.champion for each in outcomes] == ["v1.0.0"] * 2 + ["v2.0.0"] * 2
 
 
 def test_night_made_again_from_a_source_that_ends_there_has_equal_bytes(simulation):
@@ -243,7 +269,7 @@ def test_published_champion_is_measured_as_the_model_that_it_is(simulation):
     """Two ways to one figure: the parts that were published, and the exported file on the rows of the day."""
     found = Replay.from_json((simulation.project / "quarter.json").read_bytes())
     series = policies.series_of(found)
-    assert len(series[policies.CHAMPION]) == 3
+    assert len(series[policies.CHAMPION]) == 2
     assert series[policies.CHAMPION] == pytest.approx(series[policies.NEWEST], abs=2e-6)
     assert series[policies.CHAMPION] != series[policies.FIRST]
     printed = call(
@@ -257,7 +283,7 @@ def test_simulation_leaves_the_real_product_as_it_was(simulation):
     listed = call(["git", "for-each-ref", "--format=%(refname)"], simulation.project, simulation.env)
     assert listed.split() == ["refs/heads/main"]
     text = (simulation.home.repository / "params.yaml").read_text()
-    assert params.loads(text).product("tiny").publish.url == "s3://lamplighter/simulations/tiny-20240209-20240211"
+    assert params.loads(text).product("tiny").publish.url == "s3://lamplighter/simulations/tiny-20240210-20240211"
 
 
 def test_second_process_in_a_simulation_is_sent_away(simulation):

@@ -1,5 +1,6 @@
 """Draw one picture of a replay: the metric of each policy, the champion at each date, stops, quarantine and times."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ WINDOW = 7
 """Nights of a mean: each weekday once."""
 COLOURS = {CHAMPION: "#0b5fa5", NEWEST: "#d9822b", FIRST: "#7a4fa3", BASELINE: "#777777"}
 MARKS = {"promoted": ("^", "#2a7f3f"), "rejected": ("x", "#b3261e"), "stopped": ("X", "#b3261e")}
-REASON_LENGTH = 44
+MAX_GATES = 3
+"""Gates that are named of one refusal, one below the other."""
+LABEL_WIDTH = 0.1
+"""Of the picture: labels of refusals that are less apart lie on other sides of the line, or further from it."""
+LABEL_OFFSETS = ((-8, "top"), (6, "bottom"), (-36, "top"), (34, "bottom"))
+"""In points from the mark, the one that is tried first at first; a label may be so high."""
 
 
 def draw(replay: Replay, place: Path) -> list[Path]:
@@ -97,12 +103,16 @@ def draw_champions(axes: Any, replay: Replay) -> None:
         axes.plot(np.datetime64(each.as_of, "D"), level, mark, color=colour, markersize=6)
     for day in back:
         axes.plot(np.datetime64(day, "D"), height.get(_champion_at(replay, day), 0), "v", color="#b3261e", markersize=8)
-    refused = [each for each in replay.of_kind("retrain") if each.state == "rejected"]
-    for each in refused[:20]:
+    refused = [each for each in replay.of_kind("retrain") if each.state == "rejected"][:20]
+    places = label_places([each.as_of for each in refused], (replay.plan.last - replay.plan.first).days)
+    for each, place in zip(refused, places, strict=True):
         spot = (np.datetime64(each.as_of, "D"), height.get(each.champion or "", 0))
-        axes.annotate(short_reason(each), spot, (0, -11), textcoords="offset points", fontsize=6.5, ha="center")
+        offset, side = LABEL_OFFSETS[place]
+        axes.annotate(
+            short_reason(each), spot, (0, offset), textcoords="offset points", fontsize=6.5, ha="center", va=side
+        )
     axes.set(
-        ylabel="champion", yticks=range(len(versions)), yticklabels=versions, ylim=(-0.9, max(len(versions), 1) - 0.3)
+        ylabel="champion", yticks=range(len(versions)), yticklabels=versions, ylim=(-1.6, max(len(versions), 1) - 0.3)
     )
     axes.set_title("▲ promoted   ✕ refused, by which gate   ▼ rolled back", fontsize=8, loc="right")
     axes.grid(alpha=0.25)
@@ -113,15 +123,33 @@ def _champion_at(replay: Replay, day: date) -> str:
     return (found[-1] if found else "") or ""
 
 
+def label_places(days: Sequence[date], span_days: int) -> list[int]:
+    """Return for each refusal, in order, which of LABEL_OFFSETS its label has, so that near ones do not overlap.
+
+    >>> label_places([date(2024, 1, day) for day in (1, 8, 15, 29)], 90)
+    [0, 1, 0, 0]
+    """
+    places: list[int] = []
+    for i, day in enumerate(days):
+        near = {place for earlier, place in zip(days[:i], places, strict=True) if _is_near(earlier, day, span_days)}
+        free = [place for place in range(len(LABEL_OFFSETS)) if place not in near]
+        places.append(free[0] if free else 0)
+    return places
+
+
+def _is_near(one: date, other: date, span_days: int) -> bool:
+    return abs((other - one).days) < LABEL_WIDTH * span_days
+
+
 def short_reason(outcome: Outcome) -> str:
-    """Return the gates that a challenger did not pass, for the picture.
+    """Return the gates that a challenger did not pass, a line each, for the picture.
 
     >>> short_reason(Outcome(kind="retrain", as_of=date(2024, 1, 1), state="rejected", seconds=1,
     ...     reason="not promoted (auc ...): gates.calibration wants less; gates.limit wants more"))
-    'calibration, limit'
+    'calibration\\nlimit'
     """
     named = [part.partition(" ")[0].partition("[")[0] for part in outcome.reason.split("gates.")[1:]]
-    return ", ".join(dict.fromkeys(named))[:REASON_LENGTH].replace("max_behind_", "")
+    return "\n".join(dict.fromkeys(each.replace("max_behind_", "") for each in named[:MAX_GATES]))
 
 
 def draw_nights(axes: Any, replay: Replay) -> None:
