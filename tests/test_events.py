@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from builders import a_product, declared
+from conftest import ROOT
 from sklearn.metrics import roc_auc_score
 
 from model.evaluation.baseline import fit_baseline
@@ -30,6 +31,7 @@ from tasks import params
 from tasks.rows.casting import cast_column
 from tasks.runtime.errors import UserError
 from tasks.sources.fetch import fetch, fetch_whole
+from tasks.sources.purchases import purchases
 
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=24, dropout=0.0, max_tokens=8)
 FORM = EventForm(numbers=("amount",), categories=("shop",), max_events=5)
@@ -329,6 +331,22 @@ def test_events_of_no_row_and_without_their_columns_stop_the_run(tmp_path, monke
     visits.drop(columns="visited").to_csv("visits.csv", index=False)
     with pytest.raises(UserError, match="lacks visited"):
         list(fetch(joined_product(), None, date(2024, 1, 20)))
+
+
+def test_customers_of_a_month_end_have_what_they_had_bought_and_whether_they_buy_again():
+    product = params.load(ROOT / "params.yaml").product("customer-value")
+    month_end = date(1998, 2, 28)
+    rows = fetch_whole(product, month_end, date(1998, 3, 31)).set_index("customer")
+    assert rows["day"].value_counts().to_dict() == {"1998-02-28": 23_570, "1998-03-31": 23_570}
+    assert rows.loc[rows["day"] == "1998-03-31", "buys"].isna().all()
+    rows = rows[rows["day"] == "1998-02-28"]
+    bought = purchases(None, date(1998, 3, 31))
+    for customer, cell in rows["history"].iloc[::4000].items():
+        own = bought[bought["customer"] == customer]
+        past = own[own["day"] <= "1998-02-28"].sort_values("day", kind="stable").tail(48)
+        found = [(each["time"], each["dollars"], each["discs"]) for each in json.loads(cell)["events"]]
+        assert found == list(past[["day", "dollars", "discs"]].itertuples(index=False, name=None))
+        assert rows.loc[customer, "buys"] == ((own["day"] > "1998-02-28") & (own["day"] <= "1998-03-30")).any()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def expectation(type_, severity="warning", **kwargs):
 
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
-    assert list(declared.products) == ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "parcels"]
+    names = ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "customer-value", "parcels"]
+    assert list(declared.products) == names
     assert declared.as_of == date(2013, 6, 30)
 
 
@@ -138,7 +139,8 @@ def test_check_of_the_file_imports_nothing_heavy():
         ),
         (
             {"columns__weight_kg": "numer"},
-            "columns.weight_kg must be one of category, number, context, time, image, text, got 'numer'; use number",
+            "columns.weight_kg must be one of category, number, context, time, image, events, text, got 'numer'; "
+            "use number",
         ),
         (
             {"columns__late": "number"},

@@ -33,11 +33,13 @@ from tasks.runtime.settings import settings
 def run(product: str, as_of: date | None) -> None:
     """Run train__<product> and predict__<product> once, and print a summary of what came out."""
     described, declared = declared_product(product), head()[1]
-    night = (as_of or declared.as_of).isoformat()
+    last = declared.product(product).last_as_of or declared.as_of
+    night = (as_of or min(declared.as_of, last)).isoformat()
     parse_as_of(night)
     left_out = print_uncommitted()
     if as_of is None:
-        print(f"as_of {night}, that of the committed params.yaml; AS_OF=YYYY-MM-DD makes another night", flush=True)
+        origin = "that of the committed params.yaml" if last >= declared.as_of else "the last of its data"
+        print(f"as_of {night}, {origin}; AS_OF=YYYY-MM-DD makes another night", flush=True)
     credentials = None if ADDRESS in os.environ else env_file()
     env = export_environment()
     started = time.monotonic()

@@ -52,6 +52,32 @@ week or one year, since of any other nobody has seen how it goes on. Beside thes
 between the first and the last of the training rows. A later time counts as the last of them: what comes after is not
 drawn on from what went before. Times are read as the clock of `time_zone` shows them.
 
+## What happened before: events
+
+```yaml
+products:
+  customer-value:
+    source: {kind: csv, url: customers.csv}                       # a row for each customer and day that is scored
+    sources: {purchases: {kind: parquet, url: purchases.parquet}}  # a row for each purchase
+    key: [customer_id, day]
+    time: day
+    columns:
+      plan: category
+      history: {kind: events, from: purchases, by: customer_id, time: bought, fields: {amount: number, shop: category}}
+    target: {name: buys, task: binary, delay_days: 30}            # whether they buy in the 30 days after
+```
+
+Each row gets the purchases of its customer that were known on its own day (`predict.horizon_days` earlier, where there
+is a horizon; up to the row's time, where it has one), so that training rows see no more than a night will: no window
+functions in SQL. The newest `max_events` are kept, 64 by default. Without `from` and `by` the rows' own source has the
+list in the column: a list of structs in Parquet, of objects in JSON Lines, or the same as JSON text in CSV, such as
+`[{"bought": "2024-02-07", "amount": 12.5, "shop": "north"}]`. An event that is later than its row, or has no time, or a
+field of another type, puts the row into quarantine with that reason. An empty list and an empty cell are no events.
+
+Every event is a token: how long ago it was and how long after the one before, its numbers and its categories, and its
+place counted from the newest. Beside the tokens, boosted trees, the line and the baseline read what a person would
+count: how many there were in 7, 30, 90, 180 and 365 days, days since the newest and the oldest, gaps, and sums.
+
 ## What errors cost
 
 ```yaml
