@@ -7,7 +7,7 @@ environment, no setting of Airflow's and no parameter of a run changes it. Which
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,18 @@ def start(product: str, kind: str, time_zone: str) -> Json:
 
     context = get_current_context()
     given, dag_run = context["params"], context["dag_run"]
-    date = classify_failure(lambda: run_date(dag_run, time_zone))
-    print(date, flush=True)
+    dated = classify_failure(lambda: run_date(dag_run, time_zone))
+    print(dated, flush=True)
     is_asked_for = given["force"] or dag_run.run_type != BACKFILL or dag_run.clear_number
     if kind == "predict" and not is_asked_for:
-        line = classify_failure(lambda: standing_night(product, date.as_of))
+        line = classify_failure(lambda: standing_night(product, dated.as_of))
         if line:
             raise AirflowSkipException(line)
     run = classify_failure(
         lambda: open_run(
             product,
             kind,
-            date.as_of,
+            dated.as_of,
             dag_run.run_id,
             shards=given.get("shards"),
             force=given["force"],
@@ -125,11 +125,11 @@ def evaluate_gates(run: Json | None) -> list[str]:
 
 def report_link(run: Json | None) -> str:
     """Return the link to the report of a training on the Products page, as Markdown."""
-    from tasks.reports.kept import key_of_page
+    from tasks.monitoring.status import page_name
     from tasks.runs.steps import opened_run
 
     opened = opened_run(run)
-    page = key_of_page(opened.product, opened.name, datetime.fromisoformat(opened.as_of).date()).rpartition("/")[2]
+    page = page_name(opened.name, date.fromisoformat(opened.as_of))
     return f"[The report of this training](/lamplighter/products/{opened.product}/reports/{page})"
 
 

@@ -360,6 +360,17 @@ def test_scheduler_notes_the_date_of_a_run_when_it_begins(tmp_path):
     ], done.stderr
 
 
+def test_note_of_a_training_leads_to_its_report_once():
+    from dags.plugins.run_notes import with_report
+
+    run = {"name": "parcels-2013-07-01-train-6862ea31", "as_of": "2013-07-01"}
+    link = "[Report](/lamplighter/products/parcels/reports/2013-07-01-6862ea31.html)"
+    noted = with_report("as_of 2013-07-01 (as given)", "parcels", run)
+    assert noted == f"as_of 2013-07-01 (as given)\n\n{link}"
+    assert with_report(noted, "parcels", run) == noted
+    assert with_report(None, "parcels", run) == link
+
+
 @pytest.mark.parametrize("final", [UserError("mend me"), KeyError("a bug")])
 def test_what_no_retry_can_mend_fails_at_once(module, final):
     from airflow.sdk.exceptions import AirflowFailException

@@ -1,4 +1,5 @@
-"""Show which date a run is of in its note, where Airflow's pages list runs; a note that a person has written stays.
+"""Show in a run's note, where Airflow's pages list runs, which date it is of, and a training's report when it is done.
+A note that a person has written stays.
 
 A run of a backfill is told which one it belongs to, in its configuration, so that its nights ask their source once.
 A plugin, since a task can do neither: the scheduler calls it when a run begins, where AIRFLOW__CORE__PLUGINS_FOLDER
@@ -7,7 +8,9 @@ source.
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import object_session
 
 from tasks import params
+from tasks.monitoring.status import page_name
 from tasks.runs.dates import BACKFILL, BACKFILL_OF_RUN, run_date
 from tasks.runtime.errors import UserError
 
@@ -37,6 +41,31 @@ def on_dag_run_running(dag_run: Any, msg: str) -> None:
             dag_run.conf = {**(dag_run.conf or {}), **named}
         if not dag_run.note:
             dag_run.note = str(run_date(dag_run, product.time_zone))
+
+
+@hookimpl
+def on_dag_run_success(dag_run: Any, msg: str) -> None:
+    """Add to the note of a training the way to its report."""
+    from airflow.models.xcom import XComModel
+
+    kind, _, name = dag_run.dag_id.partition("__")
+    session = object_session(dag_run)
+    if kind != "train" or session is None or name not in params.load(ROOT / params.PARAMS_FILE).products:
+        return
+    left = select(XComModel).filter_by(
+        dag_id=dag_run.dag_id, run_id=dag_run.run_id, task_id="start", key="return_value"
+    )
+    opened = session.scalar(left)
+    if opened:
+        dag_run.note = with_report(dag_run.note, name, XComModel.deserialize_value(opened))
+
+
+def with_report(note: str | None, product: str, run: Mapping[str, Any]) -> str:
+    """Return the note of a training with the way to its report, once."""
+    page = page_name(run["name"], date.fromisoformat(run["as_of"]))
+    link = f"[Report](/lamplighter/products/{product}/reports/{page})"
+    known = note or ""
+    return known if link in known else f"{known}\n\n{link}".strip()
 
 
 def last_of_backfill(dag_run: Any) -> Any:

@@ -93,6 +93,11 @@ class ShownTraining(Record):
     """Airflow's name of the run; None outside of Airflow."""
 
     @property
+    def page(self) -> str:
+        """Return the name of its report."""
+        return page_name(self.run, self.as_of)
+
+    @property
     def lead(self) -> ShownGate | None:
         """Return the gate on the lead over the champion; None where it was compared with none."""
         return next((gate for gate in self.verdict.gates if gate.name == LEAD), None)
@@ -154,6 +159,15 @@ def read_status(store: Store, product: str) -> Status | None:
     """
     status, _ = read_checked(store, key_of_status(product), Status)
     return status
+
+
+def page_name(run: str, as_of: date) -> str:
+    """Return the name of the report of a training.
+
+    >>> page_name("flight-delays-2013-06-30-train-6862ea31", date(2013, 6, 30))
+    '2013-06-30-6862ea31.html'
+    """
+    return f"{as_of.isoformat()}-{run.rpartition('-')[2]}.html"
 
 
 def key_of_status(product: str) -> str:

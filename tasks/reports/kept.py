@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from tasks.monitoring.status import ShownTraining
+from tasks.monitoring.status import ShownTraining, page_name
 from tasks.publication.manifests import decode_record, encode_checked, read_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.reports.contracts import Training, Trainings
@@ -29,7 +29,7 @@ def key_of_page(product: str, run: str, as_of: date) -> str:
     >>> key_of_page("flight-delays", "flight-delays-2013-06-30-train-6862ea31", date(2013, 6, 30))
     'flight-delays/_reports/2013-06-30-6862ea31.html'
     """
-    return f"{product}/{REPORTS}/{as_of.isoformat()}-{run.rpartition('-')[2]}.html"
+    return f"{product}/{REPORTS}/{page_name(run, as_of)}"
 
 
 def keep_page(store: Store, product: str, training: Training, page: str) -> str:
