@@ -1,5 +1,6 @@
 """Oracle: rows whose columns decide one another by a rule; sums and shares counted by hand; the night scored whole."""
 
+import copy
 import dataclasses
 from datetime import date
 from math import log2
@@ -19,14 +20,16 @@ from model.features.fitted import Features
 from model.features.kinds import guessed_columns, kind_class
 from model.heads import head_of
 from model.network.network import Network
+from model.network.store import load_pretrained
 from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.surprise import percentiles, surprise_columns
-from model.settings import NetworkSettings
+from model.settings import NetworkSettings, TrainingPlan
 from model.target import Target, read_target
-from model.training.masking import hide_shares
+from model.training.masking import fill, hide_shares
 from tasks import params
 from tasks.evaluate import evaluate
 from tasks.export import export
+from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
 from tasks.pretrain import pretrain
 from tasks.rows import model_inputs
@@ -35,6 +38,7 @@ from tasks.train import train
 
 COLUMNS = {"depot": "category", "lane": "category", "weight_kg": "number", "handed_in": "time"}
 KILOS = {"A": 5.0, "B": 20.0, "C": 50.0, "D": 100.0}
+SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32)
 PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
 CHANGES = {
     "columns": COLUMNS,
@@ -203,6 +207,46 @@ def test_exported_model_knows_what_percentiles_are_made_of(product):
     quantiles = read_target(PATHS.onnx).quantiles
     assert list(quantiles) == sorted(quantiles)
     assert percentiles(np.array([quantiles[500]]), quantiles) == pytest.approx([50.0], abs=0.2)
+
+
+def test_night_is_measured_by_its_bits_alone(product):
+    found = night()
+    scores, classes = head_of("reconstruct").scores_of_night({name: found[name].to_numpy() for name in found})
+    labels = pd.DataFrame({"changed_column": ["-"] * len(found)})
+    known = Labelled(keys=found.parcel_id, table=labels, scores=scores, classes=classes)
+    assert known.metric(product) is None
+    by_bits = dataclasses.replace(product, gates=dataclasses.replace(product.gates, metric="bits_per_row"))
+    assert known.metric(by_bits) == pytest.approx(found.surprise_bits.mean(), abs=1e-5)
+
+
+class Kept:
+    """Checkpoints in memory, after every step."""
+
+    every_seconds, state = 0.0, None
+
+    def load_newest(self):
+        return self.state and copy.deepcopy(self.state)
+
+    def save(self, step, tensors, notes):
+        self.state = copy.deepcopy((tensors, notes))
+
+
+def test_training_that_was_killed_ends_with_the_same_weights(product):
+    table = model_inputs.split_part(PATHS.splits, "train", product).sample(150).read_all()
+    start, features = load_pretrained(PATHS.pretrained, read_target(PATHS.trained), SMALL, seed=1)
+    encoded = features.encode(table)
+    plan = TrainingPlan(epochs=2, batch_tokens=256)
+
+    def stop(entry):
+        raise KeyboardInterrupt
+
+    straight, _ = fill(copy.deepcopy(start), encoded, encoded, plan)
+    kept = Kept()
+    with pytest.raises(KeyboardInterrupt):
+        fill(copy.deepcopy(start), encoded, encoded, plan, checkpoints=kept, on_epoch=stop)
+    resumed, _ = fill(copy.deepcopy(start), encoded, encoded, plan, checkpoints=kept)
+    for name, weight in straight.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
 
 
 def test_share_that_is_hidden_is_drawn_evenly():

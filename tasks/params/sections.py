@@ -53,7 +53,7 @@ class Target:
     """What is predicted, and when its label is known."""
 
     name: Annotated[str, Field(examples=["late"])]
-    """The column of the source that holds the label; empty where it is not known yet."""
+    """The column of the source that holds the label; empty where it is not known yet. reconstruct needs none."""
     task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
     """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list), regression
     (a number) or reconstruct (how unusual each row is: no label, so no `name` either)."""

@@ -78,6 +78,33 @@ Every event is a token: how long ago it was and how long after the one before, i
 place counted from the newest. Beside the tokens, boosted trees, the line and the baseline read what a person would
 count: how many there were in 7, 30, 90, 180 and 365 days, days since the newest and the oldest, gaps, and sums.
 
+## Unusual rows, without labels
+
+```yaml
+products:
+  unusual-orders:
+    source: {kind: csv, url: orders.csv}
+    key: [order_id]
+    time: day
+    columns: {country: category, currency: category, article: category, price: number, ordered_at: time}
+    target: {task: reconstruct}          # no name and no label: each row is learnt from by itself
+```
+
+The network learns to fill in what is hidden of a row, of another share of the cells each time. A night then hides each
+cell alone and says of a row: `surprise_bits`, the sum over all columns of the base-2 logarithm of one over the
+probability of the cell; `surprise_percentile` among the training rows; `prediction`, the column whose cell has most
+bits beyond what was to be expected there; `surprise_cell`, what that holds, and `surprise_expected`, the likeliest
+value or range. A row may be unusual and right: what it means, people decide. Columns are each a category, a number
+(read through its bins: what lies in the same bin as the usual is not unusual) or a time (its hour, and weekday and
+month where the rows span them); texts, images and contexts are refused so far. Name columns that decide one another:
+one that nothing decides, such as a serial number, is as surprising in every row and hides the others.
+
+Held-out rows are measured at once, since each comes twice: as it is, and with one cell changed for another row's of the
+same column that differs. `auc` says how well the surprise tells them apart, `column_named` of how many the right column
+is named, `bits_per_row` how surprising rows are as they came; evaluation.json has all of it by column, beside a
+baseline that counts which values of two columns occur together. In a night nobody has changed a cell, so nights have no
+`auc`; where `gates.metric` is `bits_per_row`, they are measured by that.
+
 ## What errors cost
 
 ```yaml
