@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from builders import TINY, a_product
+from builders import a_product
 from conftest import call, environment, make_project, parcels
 from matplotlib import pyplot
 
@@ -224,11 +224,6 @@ def test_labels_of_refusals_lie_apart_however_often_the_gates_refuse():
     pyplot.close(figure)
 
 
-CHEAP = [("epochs: 8", "epochs: 1"), ("refit: true", "refit: false"), ("init: pretrain", "init: scratch")]
-"""What a simulation proves does not depend on how good its models are, so each is trained for a moment."""
-PASSES = [("limit: 0.5", "limit: 0"), ("max_behind_baseline: 0.5", "max_behind_baseline: 1")]
-
-
 def simulated(project, env, *options: str, expect: int = 0) -> str:
     """What `make simulate` prints of the nights around the second training."""
     ask = ["simulate", "tiny", "--from", NIGHTS[1].isoformat(), "--to", LAST.isoformat(), *options]
@@ -238,11 +233,7 @@ def simulated(project, env, *options: str, expect: int = 0) -> str:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory, s3):
     """A simulation that was killed when its second model was promoted, which no line told yet, and then went on."""
-    entry = TINY
-    for declared, instead in [*CHEAP, *PASSES, ("max_behind_champion: 0.5", "max_behind_champion: 1")]:
-        assert declared in entry
-        entry = entry.replace(declared, instead)
-    project = make_project(tmp_path_factory.mktemp("simulation") / "project", entry)
+    project = make_project(tmp_path_factory.mktemp("simulation") / "project")
     env = environment(project / ".lamplighter", **s3)
     simulated(project, env | {"LAMPLIGHTER_CRASH_AT": "simulate: the retrain of 2024-02-10 is done"}, expect=-9)
     home = Home(folder=next((project / ".lamplighter" / "simulations").iterdir()))
