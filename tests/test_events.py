@@ -40,6 +40,15 @@ KINDS = {"history": "events", "size": "number"}
 LISTED = {"kind": "events", "fields": {"amount": "number", "shop": "category"}, "max_events": 5}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks so small are slower on several threads, which wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def event(days, amount=1.0, shop="north"):
     return {"time": (AT - timedelta(days=days)).date().isoformat(), "amount": amount, "shop": shop}
 
@@ -193,7 +202,7 @@ def test_pretraining_hides_events_and_learns_to_guess_them():
     table = {"history": table["history"]}
     features = fitted(table)
     encoded = features.encode(table)
-    settings = PretrainingSettings(epochs=1, learning_rate=0.02, batch_tokens=400)
+    settings = PretrainingSettings(epochs=0.5, learning_rate=0.02, batch_tokens=400)
     network, history = pretrain(features, encoded, SMALL, settings)
     assert history[-1]["train_loss"] < 0.9
     batch = network.batch_of(encoded, np.arange(60))
@@ -210,7 +219,7 @@ def test_pretraining_hides_events_and_learns_to_guess_them():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, one_thread):
     """A folder with a trained network and its export, and the table; the last 80 rows are held out."""
     folder, (table, y) = tmp_path_factory.mktemp("events"), a_table()
     features = fitted(table, y)
@@ -333,7 +342,7 @@ def test_events_of_no_row_and_without_their_columns_stop_the_run(tmp_path, monke
         list(fetch(joined_product(), None, date(2024, 1, 20)))
 
 
-def test_customers_of_a_month_end_have_what_they_had_bought_and_whether_they_buy_again():
+def test_customers_of_a_month_end_have_their_past_and_a_label():
     product = params.load(ROOT / "params.yaml").product("customer-value")
     month_end = date(1998, 2, 28)
     rows = fetch_whole(product, month_end, date(1998, 3, 31)).set_index("customer")
