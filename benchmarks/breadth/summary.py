@@ -203,7 +203,7 @@ def _targets(groups: dict[str, list[Measured]]) -> list[Target]:
     behind = [each.one.name for each in every if each.outcome("own baseline") == "loss"]
     name = "breadth: sets behind the own baseline by more than noise"
     targets.append(Target(name=name, wanted="none", measured=", ".join(behind) or "none", met=not behind))
-    if (seen := ranks["seen"]) and (unseen := ranks["unseen"]):
+    if (seen := ranks["seen"]) and (unseen := ranks["unseen"]) and seen.keys() == unseen.keys():  # of the same peers
         measured = f"mean rank {unseen[OURS]} beside {seen[OURS]}"
         met = bool(unseen[OURS] <= seen[OURS] + 0.5)
         name = "breadth: on the sets that nothing was chosen on as on the others"
