@@ -134,8 +134,7 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     shape, unseen = fit.choose(later) if before is None else (before.shape, None)
     columns = fit.columns()
     inputs = fit.fit_columns(columns, rows)
-    forests = [fit.trees(rows, inputs, at, n_rounds) for at, n_rounds in enumerate(shape.n_rounds) if n_rounds]
-    arrays = as_arrays(forests)
+    arrays = as_arrays([fit.trees(rows, inputs, at, rounds) for at, rounds in enumerate(shape.n_rounds) if rounds])
     shape = replace(
         shape,
         n_encoded=fit.n_encoded,
