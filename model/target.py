@@ -10,6 +10,7 @@ import numpy as np
 from model.heads import head_of
 from model.heads.base import Head
 from model.heads.label_scale import LINEAR_SCALE, LabelScale
+from model.heads.next_item import TOP
 
 FORMAT = 2
 
@@ -38,6 +39,12 @@ class Target:
 
     quantiles: tuple[float, ...] = ()
     """Surprise of training rows at even steps from the least to the most, where rows have no labels."""
+    top: int = TOP
+    """Items of a list, where scores are lists."""
+    history: tuple[str, ...] = ()
+    """Columns that hold items which a row had before, the last one first; where scores are lists."""
+    exclude: tuple[str, ...] = ()
+    """Columns that hold items which no list of the row may have."""
 
     def __post_init__(self) -> None:
         self.head.check_classes(self.classes)
@@ -69,6 +76,12 @@ class Target:
     def unit(self) -> float:
         """Return what a score moves by at most with one unit of the network's output; 1 where it is no number."""
         return self.deviation * self.label_scale.steepness()
+
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Return the shape of one row's scores."""
+        n_classes = len(self.classes)
+        return (min(self.top, n_classes), 2) if self.head.answers_lists else self.head.score_shape(n_classes)
 
     @property
     def n_outputs(self) -> int:

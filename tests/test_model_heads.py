@@ -200,11 +200,13 @@ def test_score_and_information_are_derivatives_of_the_likelihood(task):
         "binary": torch.randint(0, 2, (n,), generator=random).float(),
         "multiclass": torch.randint(0, 3, (n,), generator=random),
         "multilabel": torch.randint(0, 2, (n, 3), generator=random).float(),
+        "next_item": torch.randint(0, 3, (n,), generator=random),
         "regression": torch.randn(n, generator=random, dtype=torch.float64),
     }[task]
     logits = torch.randn(n, n_outputs, generator=random, dtype=torch.float64, requires_grad=True)
     score, information = head.score_and_information(logits.detach(), head.outputs(labels, n_outputs), None)
-    per_output = 1 if task == "multiclass" else n_outputs  # the loss is the mean over independent outputs
+    is_one_of_several = task in ("multiclass", "next_item")
+    per_output = 1 if is_one_of_several else n_outputs  # the loss is the mean over independent outputs
     loss = head.loss(logits, labels.double() if labels.is_floating_point() else labels, 0.0, None) * per_output
     (slope,) = torch.autograd.grad(loss.sum(), logits, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), logits)
@@ -212,7 +214,7 @@ def test_score_and_information_are_derivatives_of_the_likelihood(task):
         variance = (logits.detach()[:, 0] - labels).square().mean()
         torch.testing.assert_close(score, -slope / (2 * variance))
         torch.testing.assert_close(information, curvature / (2 * variance))
-    elif task == "multiclass":
+    elif is_one_of_several:
         torch.testing.assert_close(score, -slope)
         means = logits.detach().softmax(-1)
         torch.testing.assert_close(information, means)

@@ -9,10 +9,11 @@ from model.heads.base import Head
 from model.heads.binary import Binary
 from model.heads.multiclass import Multiclass
 from model.heads.multilabel import Multilabel
+from model.heads.next_item import NextItem
 from model.heads.reconstruct import Reconstruct
 from model.heads.regression import Regression
 
-HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), Reconstruct(), Regression())
+HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), NextItem(), Reconstruct(), Regression())
 
 TASKS = tuple(head.task for head in HEADS)
 METRICS = {head.task: head.metric_names for head in HEADS}

@@ -92,6 +92,10 @@ class Head(ABC):
     """Whether a label is exactly one of several classes: trees then split by class, and rows must hold two."""
 
     # Scores.
+    answers_lists: ClassVar[bool] = False
+    """Whether scores are lists of the likeliest of many classes (`model.heads.item_lists`), not one of each class."""
+    list_columns: ClassVar[Mapping[str, str]] = {}
+    """Columns of a night whose cells are lists, and the type of what these hold."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities, which can be calibrated, and lie within the range of half precision."""
     has_threshold: ClassVar[bool] = False
@@ -227,6 +231,10 @@ class Head(ABC):
     @abstractmethod
     def activation(self, logits: Tensor, target: Fitted) -> Tensor:
         """Return the scores of calibrated logits. Shapes: as of `scores`."""
+
+    def lists(self, logits: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+        """Return items and scores of lists, where the head answers these. Shapes: [b, C] -> int64, float32 [b, k]."""
+        raise NotImplementedError
 
     def calibration_parts(self, logits: Tensor, labels: Tensor) -> list[CalibrationPart]:
         """Return the parts that are fitted so that probabilities come true on rows; none without probabilities.

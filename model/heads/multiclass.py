@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from model.heads.base import CLASS_COLUMN, CalibrationPart, Fitted, Head, Metric
 from model.heads.prediction_rule import HALF, PredictionRule, as_rule
@@ -22,14 +22,14 @@ class Multiclass(Head):
     min_classes = 2
     one_class_per_row = True
     has_probabilities = True
-    metric_names = (
+    metric_names: ClassVar[tuple[str, ...]] = (
         *("macro_f1", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_average_precision"),
         *("expected_cost", "log_loss", "brier", "ece"),
     )
     has_costs = True
-    probability_metrics = ("log_loss", "brier", "ece")
-    lower_is_better = ("expected_cost", *probability_metrics)
-    plots = ("confusion", "reliability")
+    probability_metrics: ClassVar[tuple[str, ...]] = ("log_loss", "brier", "ece")
+    lower_is_better: ClassVar[tuple[str, ...]] = ("expected_cost", *probability_metrics)
+    plots: ClassVar[tuple[str, ...]] = ("confusion", "reliability")
     reliability_label = "share that is right"
 
     def classes(self, labels: Iterable[str]) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Multiclass(Head):
 
         return cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="none")
 
-    def class_weights(self, labels: Tensor, n_outputs: int) -> Tensor:
+    def class_weights(self, labels: Tensor, n_outputs: int) -> Tensor | None:
         """Return the weight of each class. Shapes: float32 [C]."""
         import torch
 
@@ -151,7 +151,7 @@ class Multiclass(Head):
 
     def per_class(
         self, y: np.ndarray, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
-    ) -> dict[str, dict[str, float]]:
+    ) -> dict[str, dict[str, float]] | None:
         """Return precision, recall, F1 and support by class."""
         from model.heads import measures
 

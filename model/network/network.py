@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.features.batches import collate
 from model.features.encoded import Encoded, Sizes
-from model.features.kinds import CONTEXT, encoder_inputs, sequence_kinds
+from model.features.kinds import CATEGORY, CONTEXT, encoder_inputs, kind_class, sequence_kinds
 from model.features.kinds.modules.columns import ColumnTokens
 from model.features.kinds.modules.image import ImageTokens
 from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
@@ -25,6 +25,7 @@ from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
 from model.network.filling import Filling
+from model.network.item_head import ItemHead
 from model.network.wide import Wide
 from model.settings import NetworkSettings
 from model.target import Target
@@ -67,7 +68,11 @@ class Network(nn.Module):
         self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
         self.encoder = Encoder(settings, norm_epsilon)
         fills = target is not None and not target.head.has_labels
-        self.head = Head(settings.d_model, target.n_outputs, settings.dropout) if target and not fills else None
+        self.head: Head | ItemHead | None = None
+        if target and target.head.answers_lists:
+            self.head = ItemHead(sizes.of(CATEGORY), settings.d_model, target, settings.dropout)
+        elif target and not fills:
+            self.head = Head(settings.d_model, target.n_outputs, settings.dropout)
         self.filling = Filling(sizes, settings.d_model) if fills else None
         is_wide = target and not fills and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs, sizes.n_letter_groups) if target and is_wide else None
@@ -182,6 +187,9 @@ class Network(nn.Module):
     def deep(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the logits of encoder and head alone. Shapes: as in `forward`."""
         assert self.head is not None, "a network without a target has nothing to answer"
+        if isinstance(self.head, ItemHead):
+            table = self.embeddings.get_parameter(f"{kind_class(CATEGORY).module}.weight")
+            return self.head(self.pooled(batch), batch.get(kind_class(CATEGORY).input), table)
         return self.head(self.pooled(batch))
 
     def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -208,10 +216,22 @@ class Network(nn.Module):
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Probabilities, calibrated as the target says, or predictions in the target's own units.
 
-        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C].
+        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C], of lists [b, k, 2].
         """
         assert self.target is not None, "a network without a target has no scores"
-        return self.target.head.scores(self(batch).float(), self.target)
+        return self.target.head.scores(self.allowed(batch), self.target)
+
+    def lists(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the numbers of the likeliest items, and their scores. Shapes: int64 [b, k], float32 [b, k]."""
+        assert self.target is not None
+        return self.target.head.lists(self.allowed(batch), self.target)
+
+    def allowed(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits, minus infinity for items that a row excludes. Shapes: as in `forward`."""
+        logits = self(batch).float()
+        if isinstance(self.head, ItemHead):
+            return self.head.allowed(logits, batch.get(kind_class(CATEGORY).input))
+        return logits
 
 
 @torch.no_grad()
@@ -238,6 +258,8 @@ def initialise(model: nn.Module, seed: int) -> None:
             case ImageTokens():
                 for weight in (module.place, module.unseen):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
+            case ItemHead():
+                nn.init.zeros_(module.bias)
             case RowEmbedding():
                 nn.init.normal_(module.column_masks, std=INITIAL_DEVIATION, generator=random)
 

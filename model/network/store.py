@@ -14,7 +14,9 @@ import numpy as np
 from safetensors.torch import save_file
 
 from model.features.fitted import Features
+from model.features.kinds import CATEGORY
 from model.network.blend import Shape
+from model.network.item_head import ItemHead
 from model.network.network import Network
 from model.network.safety import load_weights
 from model.settings import NetworkSettings
@@ -77,4 +79,12 @@ def load_model(folder: Path) -> tuple[Network, Features]:
 def load_pretrained(folder: Path, target: Target, settings: NetworkSettings, *, seed: int) -> tuple[Network, Features]:
     """Return the start of a training: the pretrained network with a fresh head, and the pretrained features."""
     network, features = load_model(folder)
-    return network.with_head(target, settings, seed=seed), features
+    network = network.with_head(target, settings, seed=seed)
+    connect_items(network, features)
+    return network, features
+
+
+def connect_items(network: Network, features: Features) -> None:
+    """Tell a head of items, if the network has one, which values of the category columns are items."""
+    if isinstance(network.head, ItemHead) and network.target is not None:
+        network.head.connect(features.fitted[CATEGORY].columns, network.target)

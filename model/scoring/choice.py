@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from model.features.fitting import Table
+from model.heads.item_lists import difference
 from model.scoring.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_cuda, missing_requirement
 from model.scoring.scorer import Scorer
 
@@ -103,7 +104,7 @@ def within_tolerance(exact: float | None, rounded: float | None, lower_is_better
 
 
 def _difference(scores: np.ndarray, exact: np.ndarray) -> float | None:
-    largest = float(np.abs(scores - exact).max(initial=0.0))
+    largest = difference(scores, exact)
     return largest if np.isfinite(largest) else None
 
 

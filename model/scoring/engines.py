@@ -20,6 +20,7 @@ import onnxruntime
 
 from model.compute import processor
 from model.features.batches import Batch
+from model.heads.item_lists import joined
 from model.network.blend import TREE_LOGITS
 from model.network.safety import check_onnx
 from model.scoring.trees import take_out
@@ -33,6 +34,8 @@ KEPT_KERNELS = 100
 """Kernels that each thread of OpenVINO keeps, one for a shape of batch. Its default is thousands: for MiniLM 2.6 MB a
 shape, and 1.4 GiB in a night of a million sentences, without being faster. With none kept it computes other bits."""
 NETWORK, INT8_NETWORK, FP16_NETWORK = "network.onnx", "network.int8.onnx", "network.fp16.onnx"
+ITEMS, SCORES = "items", "scores"
+"""Outputs of a network; the items are whole numbers, which a rounded precision must not touch."""
 NEEDED = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")}
 """Features, as Linux names them, of which a processor needs one: else int8 products overflow, bf16 is emulated."""
 
@@ -103,6 +106,7 @@ class OnnxRuntime:
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
         self.session = onnxruntime.InferenceSession(folder / engine.network, options, providers=providers)
         self.inputs = {each.name for each in self.session.get_inputs()}
+        self.outputs = _outputs({each.name for each in self.session.get_outputs()})
         provider = self.session.get_providers()[0]  # the CPU, where a GPU's libraries are not all there
         on_cpu = provider == "CPUExecutionProvider"
         self.n_parallel = (n_threads or processor.n_cores()) if on_cpu else 1
@@ -116,7 +120,7 @@ class OnnxRuntime:
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch."""
-        return self.session.run(["scores"], _only(batch, self.inputs))[0]
+        return _scores(self.session.run(self.outputs, _only(batch, self.inputs)))
 
 
 class OpenVino:
@@ -145,6 +149,7 @@ class OpenVino:
             },
         )
         self.inputs = {name for each in compiled.inputs for name in each.names}
+        self.outputs = _outputs({name for each in compiled.outputs for name in each.names})
         self.requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_parallel):
             self.requests.put(compiled.create_infer_request())
@@ -163,7 +168,7 @@ class OpenVino:
         request = self.requests.get()
         try:
             request.infer(_only(batch, self.inputs), share_inputs=True)
-            return request.get_output_tensor(0).data.copy()
+            return _scores([request.get_tensor(name).data.copy() for name in self.outputs])
         finally:
             self.requests.put(request)
 
@@ -171,6 +176,15 @@ class OpenVino:
 def _only(batch: Batch, names: set[str]) -> Batch:
     """Return the inputs that a network reads: of a part that has no weight in it, they are not."""
     return {name: array for name, array in batch.items() if name in names}
+
+
+def _outputs(names: set[str]) -> list[str]:
+    """Return the outputs that are read: the scores, of lists with the items that these are of."""
+    return [ITEMS, SCORES] if ITEMS in names else [SCORES]
+
+
+def _scores(outputs: list[np.ndarray]) -> np.ndarray:
+    return outputs[0] if len(outputs) == 1 else joined(*outputs)
 
 
 def _one_thread(network: bytes) -> onnxruntime.InferenceSession:

@@ -18,12 +18,13 @@ from model.features.fitted import Features
 from model.features.fitting import Table
 from model.features.kinds import kind_classes
 from model.features.kinds.base import Input, missing_cells
+from model.heads.item_lists import difference
 from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
 from model.network.companion import Trees
 from model.network.encoder import Attention, Block
 from model.network.network import Network
 from model.network.store import load_model
-from model.scoring.engines import SIMPLEST
+from model.scoring.engines import ITEMS, SCORES, SIMPLEST
 from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.trees import insert
 
@@ -40,8 +41,16 @@ class _Scores(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.answers_lists = network.target is not None and network.target.head.answers_lists
+
+    @property
+    def outputs(self) -> list[str]:
+        """Return the names of what `forward` returns, without the trees."""
+        return [ITEMS, SCORES] if self.answers_lists else [SCORES]
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        if self.answers_lists:
+            return self.network.lists(batch)
         scores = self.network.scores(batch)
         return scores if TREE_LOGITS not in batch else (scores, self.network.tree_inputs(batch))
 
@@ -171,9 +180,7 @@ def parity(trained: Path, exported: Path, tables: Iterable[Table]) -> float:
     assert target is not None
     compared = target.head.compared_scores
     pairs = zip(*(scorer.score_stream(tables) for scorer in scorers), strict=True)
-    return float(
-        np.max([np.abs(compared(one) - compared(other)).max(initial=0.0) for one, other in pairs], initial=0.0)
-    )
+    return float(np.max([difference(compared(one), compared(other)) for one, other in pairs], initial=0.0))
 
 
 def _example(features: Features) -> dict[str, Tensor]:
@@ -223,13 +230,14 @@ def _traced(network: Network, example: dict[str, Tensor]) -> onnx.ModelProto:
         # The exporter warns of torchvision's absence and of its own plans; neither concerns a user.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        scores = _Scores(network).eval()
         program = torch.onnx.export(
-            _Scores(network).eval(),
+            scores,
             kwargs={"batch": example},
             dynamo=True,
             dynamic_shapes={"batch": shapes},
             input_names=list(example),
-            output_names=["scores", TREE_INPUTS] if TREE_LOGITS in example else ["scores"],
+            output_names=[*scores.outputs, TREE_INPUTS] if TREE_LOGITS in example else scores.outputs,
             external_data=False,
             verbose=False,
         )

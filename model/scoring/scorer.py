@@ -42,7 +42,7 @@ class _Scoring(ABC):
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one row's scores."""
-        return self.target.head.score_shape(len(self.classes))
+        return self.target.score_shape
 
     @abstractmethod
     def run(self, batch: Batch) -> np.ndarray:

@@ -15,7 +15,7 @@ from model.features.fitted import Features
 from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
 from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
-from model.network.network import Network
+from model.network.network import Head, Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows, with_context
 from model.training.closed_forms import PRIOR_WEIGHT, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
@@ -110,7 +110,7 @@ class Fit:
         Shapes: pooled float32 [n, d]; chosen int64 [n].
         """
         head = self.network.head
-        assert head is not None
+        assert isinstance(head, Head)
         labels = self.labels[chosen]
         weights = None if self.row_weights is None else self.row_weights[chosen]
         fit_probe(head, pooled, lambda logits: self.loss(logits, labels, weights), self.strength)

@@ -154,22 +154,23 @@ def measure_night(
 
 def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: KnownLabels) -> Labelled | None:
     """Return the rows of a night with a label that is known; None where there is none."""
-    head, classes = head_of(product.target.task), tuple[str, ...]()
-    keys, found, truths = [], [], []
+    head, keys, found, truths = head_of(product.target.task), [], [], []
     for part in parts:
         text = key_text(part, list(product.key))
         place_of = labels.places(key_digests(text))
         labelled = np.flatnonzero(place_of >= 0)
         labelled = labelled[labels.value.take(place_of[labelled]).notna().to_numpy()]  # a label may be withdrawn
-        scores, classes = head.scores_of_night({name: part[name].to_numpy() for name in part.columns})
         keys.append(text.iloc[labelled])
-        found.append(scores[labelled])
+        found.append(part.iloc[labelled])
         truths.append(labels.value.take(place_of[labelled]))
     table = pd.DataFrame({product.target.name: pd.concat(truths, ignore_index=True)}) if truths else pd.DataFrame()
     if not len(table):
         return None
     keys_found = pd.concat(keys, ignore_index=True)
-    return Labelled(keys=keys_found, table=table, scores=np.concatenate(found), classes=classes)
+    # Of all parts together: which items lists have differs from part to part.
+    columns = pd.concat(found, ignore_index=True)
+    scores, classes = head.scores_of_night({str(name): columns[name].to_numpy() for name in columns})
+    return Labelled(keys=keys_found, table=table, scores=scores, classes=classes)
 
 
 def _labelled_beside(product: Product, place: NightPlace, shadow: Shadow, labels: KnownLabels) -> Labelled | None:

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from model.features.kinds import KINDS
+from model.features.kinds import CATEGORY, KINDS
 from model.heads import head_of
+from model.heads.next_item import IS_NEW, TOP
 
 MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
@@ -193,6 +194,40 @@ def mistakes_without_labels(parts: Any) -> Iterator[str]:
     for place, value in {**given, "predict.explain": parts.predict and parts.predict.explain}.items():
         if value:
             yield f"{place} must not be given for a {target.task} target, which has no labels, got {value!r}; delete it"
+
+
+def mistakes_of_lists(parts: Any) -> Iterator[str]:
+    """Refuse what is said of lists of items for a task without, and what lists cannot do; `parts` as of the rules."""
+    target, columns = parts.target, parts.columns or {}
+    if not target:
+        return
+    named, top = {"history": target.history, "exclude": target.exclude}, parts.predict and parts.predict.top
+    if not head_of(target.task).answers_lists:
+        given = {
+            **{f"target.{name}": list(each) for name, each in named.items()},
+            "predict.top": top if top != TOP else 0,
+        }
+        for place, value in given.items():
+            if value:
+                yield f"{place} must not be given for a {target.task} target, got {value!r}; delete it"
+        return
+    known = [column for column, kind in columns.items() if kind == CATEGORY]
+    for name, each in named.items():
+        for column in dict.fromkeys(each):
+            if column not in known and columns.get(column, "") is not None:
+                use = f"use one of {', '.join(known)}" if known else f"declare {column}: category there"
+                yield f"target.{name} must name columns of kind category, got {column!r}; {use}"
+            if each.count(column) > 1:
+                yield f"target.{name} must name a column once, got {column!r} again; delete it"
+    if parts.predict and parts.predict.explain:
+        yield f"predict.explain must be 0 for a {target.task} target, got {parts.predict.explain}; delete it"
+    if parts.model and parts.model.train.probe:
+        yield f"model.train.probe must be false for a {target.task} target, got true; delete it"
+    if parts.split and parts.split.by != "time":
+        yield f"split.by must be time for a {target.task} target, got {parts.split.by}; use time"
+    for column in parts.key or ():
+        if column in (*head_of(target.task).list_columns, IS_NEW):
+            yield f"key must not be a name of the predictions' own columns, got {column!r}; rename the column"
 
 
 def _to_threshold(value: Any) -> Any:

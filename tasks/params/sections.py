@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from pydantic.dataclasses import dataclass
 
 from model.heads import TASKS, head_of
+from model.heads.next_item import TOP
 from model.settings import (
     PRESETS,
     STRICT,
@@ -56,7 +57,8 @@ class Target:
     """The column of the source that holds the label; empty where it is not known yet. reconstruct needs none."""
     task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
     """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list), regression
-    (a number) or reconstruct (how unusual each row is: no label, so no `name` either)."""
+    (a number), next_item (which of many items comes next: a list of the likeliest) or reconstruct (how unusual each row
+    is: no label, so no `name` either)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
     """The label of a row of day D is known on day D + delay_days."""
     late_days: Annotated[int, Field(ge=0)] = 30
@@ -71,6 +73,12 @@ class Target:
     empty: Literal["none", "unknown"] | None = None
     """multilabel: what an empty cell of text says: none, that no label is true, or unknown, that it is not known yet.
     Default: where there are such cells the run stops and asks. In JSON and in a list [] is none, and null not known."""
+    history: Annotated[tuple[str, ...], Field(examples=[["last_item", "item_before"]])] = ()
+    """next_item: the columns of kind category that hold the items which a row had before, the last one first. A missing
+    cell is no item; a row in which all are missing is new."""
+    exclude: Annotated[tuple[str, ...], Field(examples=[["forbidden_item"]])] = ()
+    """next_item: the columns of kind category that hold items which no list of the row may have. Those of `history`
+    among them leave out what was seen."""
     source: Source | None = None
     """Where the labels come from, where the rows' source has none: it delivers the key and the target, and each row
     gets the label of its key; of several the last that is delivered. Default: the rows' own source."""
@@ -102,6 +110,8 @@ class Predict:
     class of least expected cost is predicted. Their mean over the rows is the metric expected_cost. Default: every
     error costs 1."""
 
+    top: Annotated[int, Field(ge=1, le=1000)] = TOP
+    """next_item: items of a list; its metrics are those of lists of this length. A change needs another training."""
     explain: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
     most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that

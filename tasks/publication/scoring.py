@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api.extensions import ExtensionArray
 
 from model.compute import processor
 from model.heads import head_of
+from model.heads.next_item import IS_NEW
 from model.heads.prediction_rule import HALF, MeasuredThresholds, PredictionRule
 from model.target import read_target
 from tasks.params import Product
@@ -140,6 +142,8 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             # The scores of the pieces come out in the order in which their rows went in.
             rows, table = unscored.popleft()
             answers = prediction_columns(product, scores, scorer.classes, rule)
+            if head_of(product.target.task).answers_lists:
+                answers[IS_NEW] = model_inputs.is_new(table, product)
             beside = reason_columns(product, scorer, table, scores) | cell_columns(product, scorer, table, scores)
             write(rows.assign(**answers, **beside))
             n_scored += len(scores)
@@ -184,8 +188,19 @@ def prediction_columns(
     product: Product, scores: np.ndarray, classes: tuple[str, ...], rule: float | PredictionRule = HALF
 ) -> dict[str, np.ndarray | ExtensionArray]:
     """Return the columns of a prediction, as the task has them."""
-    return _stored(head_of(product.target.task).night_columns(scores, classes, rule))
+    head = head_of(product.target.task)
+    return _stored(head.night_columns(scores, classes, rule), head.list_columns)
 
 
-def _stored(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | ExtensionArray]:
-    return {name: pd.array(cells, dtype="str") if cells.dtype == object else cells for name, cells in columns.items()}
+def _stored(
+    columns: Mapping[str, np.ndarray], lists: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray | ExtensionArray]:
+    """Return columns as Parquet has them; `lists` has the type of what the cells of a column of lists hold."""
+    return {name: _as_stored(cells, (lists or {}).get(name)) for name, cells in columns.items()}
+
+
+def _as_stored(cells: np.ndarray, of_lists: str | None) -> np.ndarray | ExtensionArray:
+    if of_lists is not None:
+        held = pa.string() if of_lists == "str" else pa.type_for_alias(of_lists)
+        return pd.array(pa.array(cells, pa.list_(held)), dtype=pd.ArrowDtype(pa.list_(held)))
+    return pd.array(cells, dtype="str") if cells.dtype == object else cells

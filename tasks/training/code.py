@@ -43,6 +43,7 @@ CROSS_VALIDATION = (
     "tasks/training/target_scale.py",
     "model/evaluation/baseline.py",
     "model/evaluation/cooccurrence.py",
+    "model/evaluation/item_mixture.py",
     "model/evaluation/metrics.py",
     "model/evaluation/swaps.py",
     "model/evaluation/thresholds.py",

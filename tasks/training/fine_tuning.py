@@ -97,6 +97,7 @@ class Parts:
         scale, about_scale = target_scale(product, train, y_train)
         try:
             target = Target.fit(product.target.task, classes, y_train, product.target.name, scale)
+            target = model_inputs.with_lists(target, product)
         except ValueError as error:
             raise UserError(f"products.{product.name}: {error}") from None
         return cls(train=train, val=val, y_train=y_train, y_val=y_val, target=target, about_scale=about_scale)

@@ -14,6 +14,7 @@ from model.heads import head_of
 from model.heads.base import Head
 from model.heads.label_scale import LINEAR
 from model.heads.prediction_rule import PredictionRule
+from model.target import Target
 from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
@@ -24,6 +25,7 @@ from tasks.training.predictions import Predictions, measure_predictions, measure
 if TYPE_CHECKING:
     from model.evaluation.baseline import Baseline
     from model.evaluation.cooccurrence import Cooccurrence
+    from model.evaluation.item_mixture import ItemMixture
     from model.evaluation.metrics import Metrics
     from model.heads.label_scale import LabelScale
     from model.scoring.scorer import TorchScorer
@@ -218,9 +220,12 @@ def _measure_parts(
     return parts
 
 
-def fitted_baseline(product: Product, splits: Path, classes: tuple[str, ...]) -> "Baseline | Cooccurrence":
+def fitted_baseline(
+    product: Product, splits: Path, classes: tuple[str, ...]
+) -> "Baseline | Cooccurrence | ItemMixture":
     """Fit the baseline to training and validation rows."""
     from model.evaluation.baseline import fit_baseline
+    from model.evaluation.item_mixture import fit_item_mixture
 
     parts = [
         model_inputs.split_part(splits, name, product).sample(MAX_BASELINE_ROWS).with_known_labels(classes)
@@ -230,4 +235,7 @@ def fitted_baseline(product: Product, splits: Path, classes: tuple[str, ...]) ->
     print(f"fitting the baseline on {len(y):,} rows", flush=True)
     tables = [rows.read_all() for rows, _ in parts]
     table = {name: np.concatenate([each[name] for each in tables]) for name in product.columns}
+    if head_of(product.target.task).answers_lists:
+        target = model_inputs.with_lists(Target(task=product.target.task, classes=classes), product)
+        return fit_item_mixture(product.columns, table, y, target, n_counted=len(parts[0][1]), seed=SEED)
     return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED)

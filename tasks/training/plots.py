@@ -148,6 +148,20 @@ def _reliability(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, 
     yield draw
 
 
+def _hits_by_place(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
+    def draw(axes: Any) -> None:
+        from model.heads.item_lists import ranks
+
+        for name, lists in final_scores(scores).items():
+            n_places = lists.shape[1]
+            hits = np.bincount(ranks(y, lists), minlength=n_places + 1)[:n_places].cumsum() / max(1, len(y))
+            axes.plot(np.arange(1, n_places + 1), hits, marker=".", label=name)
+        axes.set(title="Hit rate", xlabel="items of a list", ylabel="rows whose next item is among them", ylim=(0, 1))
+        axes.legend()
+
+    yield draw
+
+
 def _by_threshold(
     predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
 ) -> Iterator[Draw]:
@@ -177,5 +191,6 @@ PLOTS = {
     "scatter": _scatter,
     "reliability": _reliability,
     "surprise": _surprise,
+    "hits_by_place": _hits_by_place,
 }
 """Plots by the names that heads use; each gives its panels."""

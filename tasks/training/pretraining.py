@@ -81,7 +81,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
     else:
         rows = model_inputs.split_part(splits, "train", product)
         y = None
-        if head_of(product.target.task).has_labels:
+        # By the number of an item no cell of a column is told apart.
+        if head_of(product.target.task).has_labels and not head_of(product.target.task).answers_lists:
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
         product.columns,

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from model.features.kinds import KINDS, TEXT
 from model.heads import head_of
+from model.heads.item_lists import ranks
 from tasks.params import Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.records import RECORD, Record
@@ -134,6 +135,8 @@ def row_losses(y: np.ndarray, scores: np.ndarray, has_probabilities: bool) -> np
 
     Shapes: y as of `Head.label_array`, scores [n] or [n, C] -> float64 [n].
     """
+    if scores.ndim == 3:  # lists: by how far down the label stands
+        return 1 - np.append(1 / (1 + np.arange(scores.shape[1])), 0.0)[ranks(y, scores)]
     scores = scores.astype(float)
     if scores.ndim == 1:
         return np.square(y - scores) if has_probabilities else np.abs(y - scores)
