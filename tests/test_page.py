@@ -190,60 +190,6 @@ def trigger_by_form(page, address, dag, **fields):
     form.wait_for(state="detached")
 
 
-def test_training_triggered_by_the_form_waits_for_a_person_with_its_date(airflow, page):
-    address, home = airflow
-    token, known = token_of(address, home), runs_of(address, token_of(address, home), "train__asking")
-    (home.parent / "measured").write_text("figures-0")
-    trigger_by_form(page, address, "train__asking", as_of="2024-02-08")
-    run = wait_for(lambda: runs_of(address, token, "train__asking")[len(known) :], "the form makes a run")[0]
-    assert run["conf"] == {"as_of": "2024-02-08", "force": False, "approver": None}
-    name = urllib.parse.quote(run["dag_run_id"])
-    wait_for(lambda: state_of(address, token, "train__asking", name, "approve") == "awaiting_input", "approve asks")
-    assert answer_with_yes(page, address, name) == "figures-0"
-    wait_for(lambda: state_of(address, token, "train__asking", name, "promote") == "success", "promote is told")
-
-
-def test_nights_that_ask_for_a_training_start_one_for_each_date(airflow):
-    address, home = airflow
-    token = token_of(address, home)
-    for as_of, state in (("2024-02-10", "success"), ("2024-02-10", "skipped"), ("2024-02-11", "success")):
-        run = trigger(address, token, "predict__decaying", as_of=as_of)
-        wait_for(lambda r=run, s=state: state_of(address, token, "predict__decaying", r, "retrain") == s, as_of)
-    wait_for(lambda: len(written(home.parent / "retrained")) == 2, "both trainings run")
-    assert written(home.parent / "retrained") == [f"decay__{day} {day}" for day in ("2024-02-10", "2024-02-11")]
-
-
-@pytest.fixture
-def two_versions(airflow, tmp_path, monkeypatch):
-    """Two versions of the tiny product's model at the project; the second is the champion."""
-    home = airflow[1]
-    for line in (home / "env").read_text().splitlines():
-        monkeypatch.setenv(*line.split("=", 1))
-    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(home.parent))
-    git("clone", "--quiet", str(home.parent), str(tmp_path / "clone"))
-    clone = a_repository(tmp_path / "clone", message=None)
-    monkeypatch.chdir(clone)
-    leader = None
-    for content in ("one", "two"):
-        leader = promote(experiment(clone, date(2024, 2, 10), content), leader, as_of=date(2024, 2, 10))
-    return leader
-
-
-def test_rollback_by_the_form_is_done_told_and_shown(airflow, page, two_versions, messages):
-    address, home = airflow
-    trigger_by_form(page, address, "rollback", version="v1.0.0", reason="late on holidays")
-    token = token_of(address, home)
-    wait_for(lambda: [each["state"] for each in runs_of(address, token, "rollback")] == ["success"], "it is done")
-    assert champions.champion("tiny").version == "v1.0.0"
-    [message] = messages.bodies
-    assert (message["kind"], message["product"]) == ("champion-changed", "tiny")
-    line = "v1.0.0 predicts tiny from the next night on; v2.0.0 is withdrawn, and no training brings it back"
-    assert message["text"].startswith(f"{line}. admin has decided so: late on holidays")
-    versions = read_status(Store("s3://lamplighter/predictions"), "tiny").versions
-    shown = {each.version: (each.state, each.person) for each in versions}
-    assert shown == {"v1.0.0": ("champion", "admin"), "v2.0.0": ("withdrawn", "admin")}
-
-
 def answer_with_yes(page, address, run):
     """Approve on the page that Airflow shows of the question; return what the figures are called there."""
     page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
@@ -311,6 +257,60 @@ def test_silence_rejects(airflow):
     wait_for(lambda: state_of(address, token, "train__silent", run, "promote") == "skipped", "promote is skipped")
     assert state_of(address, token, "train__silent", run, "approve") == "success"
     assert not [line for line in promoted(home.parent) if "figures-3" in line]
+
+
+def test_training_triggered_by_the_form_waits_for_a_person_with_its_date(airflow, page):
+    address, home = airflow
+    token, known = token_of(address, home), runs_of(address, token_of(address, home), "train__asking")
+    (home.parent / "measured").write_text("figures-0")
+    trigger_by_form(page, address, "train__asking", as_of="2024-02-08")
+    run = wait_for(lambda: runs_of(address, token, "train__asking")[len(known) :], "the form makes a run")[0]
+    assert run["conf"] == {"as_of": "2024-02-08", "force": False, "approver": None}
+    name = urllib.parse.quote(run["dag_run_id"])
+    wait_for(lambda: state_of(address, token, "train__asking", name, "approve") == "awaiting_input", "approve asks")
+    assert answer_with_yes(page, address, name) == "figures-0"
+    wait_for(lambda: state_of(address, token, "train__asking", name, "promote") == "success", "promote is told")
+
+
+def test_nights_that_ask_for_a_training_start_one_for_each_date(airflow):
+    address, home = airflow
+    token = token_of(address, home)
+    for as_of, state in (("2024-02-10", "success"), ("2024-02-10", "skipped"), ("2024-02-11", "success")):
+        run = trigger(address, token, "predict__decaying", as_of=as_of)
+        wait_for(lambda r=run, s=state: state_of(address, token, "predict__decaying", r, "retrain") == s, as_of)
+    wait_for(lambda: len(written(home.parent / "retrained")) == 2, "both trainings run")
+    assert written(home.parent / "retrained") == [f"decay__{day} {day}" for day in ("2024-02-10", "2024-02-11")]
+
+
+@pytest.fixture
+def two_versions(airflow, tmp_path, monkeypatch):
+    """Two versions of the tiny product's model at the project; the second is the champion."""
+    home = airflow[1]
+    for line in (home / "env").read_text().splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(home.parent))
+    git("clone", "--quiet", str(home.parent), str(tmp_path / "clone"))
+    clone = a_repository(tmp_path / "clone", message=None)
+    monkeypatch.chdir(clone)
+    leader = None
+    for content in ("one", "two"):
+        leader = promote(experiment(clone, date(2024, 2, 10), content), leader, as_of=date(2024, 2, 10))
+    return leader
+
+
+def test_rollback_by_the_form_is_done_told_and_shown(airflow, page, two_versions, messages):
+    address, home = airflow
+    trigger_by_form(page, address, "rollback", version="v1.0.0", reason="late on holidays")
+    token = token_of(address, home)
+    wait_for(lambda: [each["state"] for each in runs_of(address, token, "rollback")] == ["success"], "it is done")
+    assert champions.champion("tiny").version == "v1.0.0"
+    [message] = messages.bodies
+    assert (message["kind"], message["product"]) == ("champion-changed", "tiny")
+    line = "v1.0.0 predicts tiny from the next night on; v2.0.0 is withdrawn, and no training brings it back"
+    assert message["text"].startswith(f"{line}. admin has decided so: late on holidays")
+    versions = read_status(Store("s3://lamplighter/predictions"), "tiny").versions
+    shown = {each.version: (each.state, each.person) for each in versions}
+    assert shown == {"v1.0.0": ("champion", "admin"), "v2.0.0": ("withdrawn", "admin")}
 
 
 HURT = "<img src=x onerror='window.hurt = 1'>"
