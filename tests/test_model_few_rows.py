@@ -50,15 +50,15 @@ def test_steps_are_of_sixteen_rows_where_these_are_little_work(rows):
     assert len(pretraining) == len(much)
 
 
-@pytest.mark.parametrize(("losses", "kept"), [((3.0, 4.0, 1.0), 0.2), ((3.0, 2.0, 1.0), 0.6), ((3.0, 2.0, 5.0), 0.4)])
+@pytest.mark.parametrize(("losses", "kept"), [((3.0, 4.0, 1.0), 0.25), ((3.0, 2.0, 1.0), 0.75), ((3.0, 2.0, 5.0), 0.5)])
 def test_no_length_is_tried_after_one_that_was_no_better(rows, losses, kept):
     features, fitted, _ = rows
     plan = TrainingSettings().for_rows(int(fitted.encoded.n_tokens.sum()))
-    plan, left = replace(plan, epochs=0.6, lengths=(0.2, 0.4)), list(losses)
+    plan, left = replace(plan, epochs=0.75, lengths=(0.25, 0.5)), list(losses)
     history, epochs = _train_lengths(
         Fit(fresh(features), features, fitted, plan), None, lambda: left.pop(0), None, None, None
     )
-    assert (epochs, history[-1]["val_loss"]) == (kept, losses[[0.2, 0.4, 0.6].index(kept)])
+    assert (epochs, history[-1]["val_loss"]) == (kept, losses[[0.25, 0.5, 0.75].index(kept)])
     assert len(left) == (1 if losses[1] > losses[0] else 0)
 
 
