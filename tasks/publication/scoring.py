@@ -145,7 +145,10 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             if head_of(product.target.task).answers_lists:
                 answers[IS_NEW] = model_inputs.is_new(table, product)
             beside = reason_columns(product, scorer, table, scores) | cell_columns(product, scorer, table, scores)
-            write(rows.assign(**answers, **beside))
+            written = rows.assign(**answers, **beside)
+            if head_of(product.target.task).list_columns:  # what pandas notes of types of lists it cannot read again
+                written = pa.Table.from_pandas(written, preserve_index=False).replace_schema_metadata()
+            write(written)
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
 
