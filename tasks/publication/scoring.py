@@ -132,6 +132,7 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             yield table
 
     file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
+    schema: pa.Schema | None = None
     with table_writer(file) as write:
         for scores in scorer.score_stream(inputs()):
             if not np.isfinite(scores).all():
@@ -147,7 +148,8 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
             beside = reason_columns(product, scorer, table, scores) | cell_columns(product, scorer, table, scores)
             written = rows.assign(**answers, **beside)
             if head_of(product.target.task).list_columns:  # what pandas notes of types of lists it cannot read again
-                written = pa.Table.from_pandas(written, preserve_index=False).replace_schema_metadata()
+                written = pa.Table.from_pandas(written, schema=schema, preserve_index=False).replace_schema_metadata()
+                schema = written.schema
             write(written)
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
