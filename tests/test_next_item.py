@@ -1,8 +1,13 @@
 """Oracle: metrics by loops over their definitions, a rule that made data follow, torch itself, counts by hand."""
 
+import shutil
+from datetime import date
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from builders import a_product
 
 from model.features.fitted import Features
 from model.heads import head_of
@@ -16,6 +21,11 @@ from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.fit import LabelledRows
 from model.training.train import train
+from tasks.predict import predict
+from tasks.publication.night import part_name
+from tasks.rows.partitions import partition, write_table
+from tasks.runtime.files import write_json
+from tasks.runtime.paths import Paths
 
 HEAD = head_of("next_item")
 KINDS = {"last_1": "category", "last_2": "category", "season": "category", "hidden": "category", "age": "number"}
@@ -187,3 +197,40 @@ def test_lists_of_one_model_are_read_as_those_of_another():
     again = renumbered(lists, ("a", "b", "c"), ("c", "a"))
     assert numbers_of(again).tolist() == [[NONE, 1], [0, NONE]]
     assert ranks(np.array([1, 0]), again).tolist() == [1, 0]
+
+
+def test_night_of_lists_is_one_for_any_number_of_shards_and_pandas_reads_it(trained, tmp_path, monkeypatch):
+    """The first pieces have no list of which a type could be read: their rows exclude nothing, and have no history."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 7)
+    (tmp_path / "constraints.txt").write_text("")
+    paths = Paths("tiny")
+    shutil.copytree(trained / "onnx", paths.onnx)
+    table, _ = visits(30, 7)
+    table["last_1"][:9] = table["last_2"][:9] = None
+    rows = pd.DataFrame(table).assign(
+        parcel_id=[f"p{number:02}" for number in range(30)], day=pd.Timestamp("2024-02-11")
+    )
+    write_table(partition(paths.valid / "rows", date(2024, 2, 11)), rows)
+    write_json(
+        paths.report("validation.json"),
+        {"scored_day": {"rows_in": 30, "rows_valid": 30, "rows_quarantined": 0}},
+    )
+    nights = []
+    for n_shards in (1, 3):
+        product = a_product(
+            columns=KINDS,
+            expectations=[],
+            predict={"horizon_days": 1, "shards": n_shards, "rows_per_shard": 1, "top": 5},
+            target={"name": "late", "task": "next_item", "history": ["last_1", "last_2"], "exclude": ["hidden"]},
+            gates={"metric": "ndcg", "limit": 0.1},
+            split={"by": "time"},
+        )
+        predict(product, date(2024, 2, 10))
+        parts = [pd.read_parquet(paths.predictions / part_name(number)) for number in range(n_shards)]
+        nights.append(pd.concat(parts, ignore_index=True))
+    pd.testing.assert_frame_equal(*nights, check_exact=False, atol=1e-6)
+    night = nights[0]
+    assert night["is_new"].tolist() == [True] * 9 + [False] * 21
+    assert [items[0] for items in night["items"]] == night["prediction"].tolist()
+    assert {len(items) for items in night["items"]} == {5}

@@ -105,6 +105,29 @@ is named, `bits_per_row` how surprising rows are as they came; evaluation.json h
 baseline that counts which values of two columns occur together. In a night nobody has changed a cell, so nights have no
 `auc`; where `gates.metric` is `bits_per_row`, they are measured by that.
 
+## Lists of what is likeliest next
+
+```yaml
+products:
+  next-article:
+    source: {kind: parquet, url: visits.parquet}    # a row for each customer and day that is scored
+    key: [customer_id, day]
+    time: day
+    columns: {plan: category, bought_1: category, bought_2: category, bought_3: category}
+    target: {name: bought, task: next_item, history: [bought_1, bought_2, bought_3], exclude: [bought_1], delay_days: 1}
+    predict: {top: 10}
+```
+
+A night gives each row `items`, the ten that are likeliest, with their `scores`; `prediction` is the first, and `is_new`
+says that the row has no history, so that its other columns alone decide. Items are scored by the vectors by which the
+history is read, and by what of the history is copied; a list never has an item twice, nor one of the row's columns in
+`exclude`. An item that no training row had cannot be on a list before the next training.
+
+`ndcg` (the place on the list), `hit_rate`, `mrr` and `coverage` (of the items that held-out rows had, the share that is on
+some list) are those of lists of `top` items. Hold out by time: lists are of what comes next, and a customer's later
+visits tell of the earlier ones. The baseline mixes the row's own history, what follows its last item, what is frequent
+and what is frequent beside each other column, by shares that the validation rows decide.
+
 ## What errors cost
 
 ```yaml
