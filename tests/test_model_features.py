@@ -319,6 +319,6 @@ def test_columns_that_are_not_there_are_all_named():
 
 
 def test_unknown_kind_is_refused():
-    kinds = "category, number, context, time, image, text"
+    kinds = "category, number, context, time, image, events, text"
     with pytest.raises(ValueError, match=f"size must be of kind {kinds}, got 'integer'"):
         Features.fit({"size": "integer"}, a_table(), None, "binary", max_tokens=8)

@@ -199,14 +199,18 @@ NAMED_ELSEWHERE = {
     # Labels are cast as cells of a kind, and heads lie below features.
     "model/heads/base.py": {"category"},
     "model/heads/regression.py": {"number"},
-    # How a split and a key of params.yaml are called, too.
+    # How a split and keys of params.yaml are called, too.
     "tasks": {"time"},
+    "tasks/params/defaults.py": {"events"},
+    "tasks/sources/fetch.py": {"events"},
     # What people write where they mean a kind, and the guess of one from cells.
     "tasks/params": {"category", "number", "text"},
     "tasks/commands/product.py": {"category", "number", "text"},
     "tasks/commands/source_form.py": {"number"},
     # A replay doubles the numbers of a column, as a source does that changes its unit.
     "tasks/commands/simulation/home.py": {"number"},
+    # What a stored list of events is called in its JSON, and the key of a time there.
+    "model/features/histories.py": {"events", "time"},
     # The number of a backfill.
     "dags/plugins/run_notes.py": {"number"},
     # A column of the news themselves.

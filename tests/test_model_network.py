@@ -185,8 +185,8 @@ def test_masked_modelling_asks_for_the_cycles_that_are_read():
     loss = model(batch, Hidden(columns=columns))
     token = network.encode(batch, hidden_columns=columns)[0][2, 5]
     minute, weekday, _ = batch["times"][2, 0].tolist()
-    hour = -model.heads["time"].heads[0](token).log_softmax(0)[int(minute // 60)] / math.log(24)
-    day = -model.heads["time"].heads[1](token).log_softmax(0)[int(weekday)] / math.log(7)
+    hour = -model.heads["time"].heads[0][0](token).log_softmax(0)[int(minute // 60)] / math.log(24 + 1)
+    day = -model.heads["time"].heads[0][1](token).log_softmax(0)[int(weekday)] / math.log(7 + 1)
     assert loss.item() == pytest.approx((hour + day).item() / 2, rel=1e-5)
 
 

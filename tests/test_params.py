@@ -39,7 +39,7 @@ def expectation(type_, severity="warning", **kwargs):
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
     names = ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "customer-value"]
-    assert list(declared.products) == [*names, "unusual-flights", "parcels"]
+    assert list(declared.products) == [*names, "unusual-flights", "next-destination", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 
@@ -437,8 +437,8 @@ def test_keys_that_are_missing_are_told_at_once_each_with_an_example():
         ({"split": {"by": "random"}}, "split.by must be one of time, hash, got 'random'; use hash"),
         (
             {"target__task": "classification"},
-            "target.task must be one of binary, multiclass, multilabel, reconstruct, regression, got 'classification'; "
-            "use binary for two classes, multiclass for more",
+            "target.task must be one of binary, multiclass, multilabel, next_item, reconstruct, regression, "
+            "got 'classification'; use binary for two classes, multiclass for more",
         ),
         *(
             (

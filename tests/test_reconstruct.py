@@ -15,7 +15,6 @@ from builders import a_product, declared, mistakes, report, to_split
 from sklearn.metrics import roc_auc_score
 
 from model.evaluation.baseline import fit_baseline
-from model.evaluation.swaps import changed_rows
 from model.features.fitted import Features
 from model.features.kinds import guessed_columns, kind_class
 from model.heads import head_of
@@ -33,6 +32,7 @@ from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
 from tasks.pretrain import pretrain
 from tasks.rows import model_inputs
+from tasks.rows.changed import changed_rows
 from tasks.runtime.paths import Paths
 from tasks.train import train
 

@@ -45,7 +45,6 @@ CROSS_VALIDATION = (
     "model/evaluation/cooccurrence.py",
     "model/evaluation/item_mixture.py",
     "model/evaluation/metrics.py",
-    "model/evaluation/swaps.py",
     "model/evaluation/thresholds.py",
     "model/scoring/engines.py",
     "model/scoring/scorer.py",

@@ -123,8 +123,8 @@ says that the row has no history, so that its other columns alone decide. Items 
 history is read, and by what of the history is copied; a list never has an item twice, nor one of the row's columns in
 `exclude`. An item that no training row had cannot be on a list before the next training.
 
-`ndcg` (the place on the list), `hit_rate`, `mrr` and `coverage` (of the items that held-out rows had, the share that is on
-some list) are those of lists of `top` items. Hold out by time: lists are of what comes next, and a customer's later
+`ndcg` (the place on the list), `hit_rate`, `mrr` and `coverage` (of the items that held-out rows had, the share that is
+on some list) are those of lists of `top` items. Hold out by time: lists are of what comes next, and a customer's later
 visits tell of the earlier ones. The baseline mixes the row's own history, what follows its last item, what is frequent
 and what is frequent beside each other column, by shares that the validation rows decide.
 
