@@ -1,6 +1,7 @@
 """Oracle: ONNX Runtime in fp32 for the engines that round; the same engine with other threads, neighbours and order."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_number_of_threads_changes_no_bit(folder, engine):
     assert np.array_equal(
         Scorer(folder, engine=engine, n_threads=1).score(table), Scorer(folder, engine=engine, n_threads=3).score(table)
     )
+
+
+@pytest.mark.parametrize("engine", HERE, ids=str)
+def test_first_batch_of_an_engine_runs_alone(folder, engine, monkeypatch):
+    """Its bindings learn of numpy then; two threads that did so at once hung an export for good."""
+    scorer, running, at_once = Scorer(folder, engine=engine, n_threads=3), set(), []
+    run = scorer.runner.run
+
+    def watched(batch):
+        running.add(threading.get_ident())
+        at_once.append((threading.get_ident(), len(running)))
+        scores = run(batch)
+        running.discard(threading.get_ident())
+        return scores
+
+    monkeypatch.setattr(scorer.runner, "run", watched)
+    monkeypatch.setattr(scorer, "batch_tokens", 64)
+    scorer.score(mixed(300, seed=6))
+    assert at_once[0] == (threading.get_ident(), 1)
+    assert threading.get_ident() not in {thread for thread, _ in at_once[1:]}
 
 
 @pytest.mark.parametrize("engine", HERE, ids=str)

@@ -31,6 +31,9 @@ class _Scoring(ABC):
     batch_tokens: int
     n_parallel: int = 1
     """Batches that run at once, each on a thread."""
+    has_run: bool = False
+    """Whether it has run a batch. The first one runs alone: an engine's bindings learn of numpy by it, and two threads
+    that did so at once have waited for each other for ever, one with Python's lock, one with that of OpenVINO."""
     target: Target
     """What is answered."""
 
@@ -72,8 +75,12 @@ class _Scoring(ABC):
         def work(rows: np.ndarray) -> None:
             scores[rows] = self.run(collate(encoded, rows, self.features.sizes.pad_id))
 
+        waiting = batches(encoded, self.batch_tokens)
+        if waiting and not self.has_run:
+            work(waiting.pop(0))
+            self.has_run = True
         with ThreadPoolExecutor(self.n_parallel, "score") as workers:
-            deque(workers.map(work, batches(encoded, self.batch_tokens)), maxlen=0)
+            deque(workers.map(work, waiting), maxlen=0)
         return scores
 
 
