@@ -1,5 +1,6 @@
 """Oracle: Airflow's own page and the Products page in a real browser, and Airflow's list of what came of clicks."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from browser import needs_browser, signed_in
 from builders import a_repository
 from conftest import call, environment, free_port, make_project
+from playwright.sync_api import TimeoutError as SlowPage
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from test_messages import Hook
@@ -185,9 +187,13 @@ def trigger_by_form(page, address, dag, **fields):
     form = page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag}")
     for name, text in fields.items():
         form.locator(f"#element_{name}").fill(text)
-    page.wait_for_timeout(1000)  # the page takes what is typed over a moment later
-    form.get_by_role("button", name="Trigger", exact=True).click()
-    form.wait_for(state="detached")
+    deadline = time.monotonic() + 60
+    while form.count():  # the page takes what is typed over a moment later, and refuses what it has not taken yet
+        assert time.monotonic() < deadline, form.inner_text()
+        page.wait_for_timeout(1000)
+        form.get_by_role("button", name="Trigger", exact=True).click()
+        with contextlib.suppress(SlowPage):
+            form.wait_for(state="detached", timeout=10_000)
 
 
 def answer_with_yes(page, address, run):
