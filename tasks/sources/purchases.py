@@ -4,7 +4,6 @@ Source: Fader and Hardie, "Forecasting Repeat Sales at CDNOW: A Case Study", Int
 the 23,570 people who first bought in the first quarter of 1997, up to the end of June 1998.
 """
 
-import importlib.util
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.runtime.errors import UserError
+from tasks.sources import package_folder
 
 HORIZON_DAYS = 30
 """Days after a month's end in which a customer buys or does not."""
@@ -52,7 +51,4 @@ def _purchases() -> pd.DataFrame:
 
 
 def _package_data() -> Path:
-    spec = importlib.util.find_spec("lifetimes")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("tasks.sources.purchases: the package Lifetimes must be installed, and is not; run make setup")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "CDNOW_master.txt"
+    return package_folder("tasks.sources.purchases", "Lifetimes") / "datasets" / "CDNOW_master.txt"
