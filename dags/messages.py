@@ -51,6 +51,26 @@ def tell_decision(run: Any, fields: Any) -> None:
         print(f"no message could be made of the decision: {type(error).__name__}", flush=True)
 
 
+def tell_paused_training(context: Context) -> None:
+    """Tell that a training that the nights ask for will not begin, since its DAG is paused; once for each date."""
+    from tasks.monitoring.messages.outbox import tell
+    from tasks.monitoring.messages.wording import stopped
+
+    try:
+        operator = context["ti"].task
+        if not context["ti"].get_dag(operator.trigger_dag_id).is_paused:
+            return
+        product = params.load(ROOT / params.PARAMS_FILE).product(operator.trigger_dag_id.partition("__")[2])
+        reason = (
+            f"labels show that the champion has become worse, and {operator.trigger_dag_id} is paused: the run "
+            f"{operator.trigger_run_id} waits until it is unpaused in Airflow, or deleted there"
+        )
+        work = f"the training of {operator.conf['as_of']}"
+        tell(product, stopped(product, work, f"train {operator.trigger_run_id}", reason, link_of(context)))
+    except Exception as error:
+        print(f"no message could be made of the paused DAG: {type(error).__name__}", flush=True)
+
+
 def tell_rollback(product: str, line: str, person: str, reason: str) -> None:
     """Tell that a person has made another version the champion by a run of Airflow's; once for the run."""
     from tasks.monitoring.messages.outbox import tell

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.assets import asset, note, of_stage
 from dags.failures import classify_failure
-from dags.messages import tell_decision, tell_failure
+from dags.messages import tell_decision, tell_failure, tell_paused_training
 from dags.nights import NightTimetable
 from tasks import STAGES, params
 
@@ -289,6 +289,7 @@ def retraining(product: params.Product) -> Any:
         conf={"as_of": NIGHT_OF_RUN},
         logical_date=None,  # a moment of the parse would change the DAG at each
         skip_when_already_exists=True,
+        on_execute_callback=tell_paused_training,
     )
 
 

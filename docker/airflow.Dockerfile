@@ -5,11 +5,12 @@ FROM python:3.11-slim
 
 COPY constraints.txt /opt/lamplighter/
 # Every version is that of constraints.txt. Airflow with its executor and database, then what checking params.yaml
-# imports, and botocore, by which the Products page reads the store. Great Expectations comes without its dependencies: a parse reads the JSON schemas that lie in the package
-# and never imports it.
+# imports, botocore, by which the Products page reads the store, and apprise, by which a killed task may be told. Great
+# Expectations comes without its dependencies: a parse reads the JSON schemas that lie in the package and never imports
+# it.
 RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
         apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres \
-        botocore croniter jsonschema pydantic pyyaml \
+        apprise botocore croniter jsonschema pydantic pyyaml \
     && pip install --no-cache-dir --no-deps --constraint /opt/lamplighter/constraints.txt great-expectations
 
 # A fixed user id, so that volumes and mounted files can be given to it.

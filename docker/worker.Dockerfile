@@ -21,7 +21,8 @@ WORKDIR /opt/lamplighter
 # What to install is declared in pyproject.toml, in which versions in constraints.txt: nothing is repeated here.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         extras = project['optional-dependencies']; \
-        print(*project['dependencies'], *extras['production'], *extras['openvino'], *extras['pii'], sep='\n')" \
+        print(*project['dependencies'], *extras['production'], *extras['openvino'], *extras['pii'], *extras['apprise'], \
+              sep='\n')" \
         > /tmp/requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
     && rm /tmp/requirements.txt

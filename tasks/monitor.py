@@ -37,7 +37,7 @@ from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
 from tasks.runtime.results import seconds_of_steps
-from tasks.runtime.settings import airflow_run
+from tasks.runtime.settings import airflow_page, airflow_run
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -131,7 +131,8 @@ def _roll_back(product: Product, record: NightRecord) -> str | None:
     faults.failpoint("monitor: the champion before predicts again")
     champions.mirror(product)
     if done:  # the same message at each try, so that one that died before it is told once
-        tell(product, champion_changed(product, f"automatic rollback as of {record.as_of}", line))
+        about, page = f"automatic rollback as of {record.as_of}", airflow_page(f"predict__{product.name}")
+        tell(product, champion_changed(product, about, line, page))
     return line if done else f"no rollback to {previous.version}: {line}"
 
 

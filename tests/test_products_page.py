@@ -20,9 +20,9 @@ from dags.plugins.page.charts import HEIGHT, MARGIN, bar_chart, line_chart
 from dags.plugins.page.freshness import state_of
 from dags.plugins.page.products import read_statuses
 from tasks.monitoring.contracts import Decay, Lead, NightRecord, Predictions, Shadow, SliceTruth, Truth
+from tasks.monitoring.gate import Gate
 from tasks.monitoring.showing import show_trainings
 from tasks.monitoring.status import (
-    ShownGate,
     ShownTraining,
     ShownVerdict,
     ShownVersion,
@@ -64,7 +64,7 @@ def a_truth(as_of, value, **more):
 
 def a_gate(name, **changes):
     facts = {"passed": True, "value": 0.7936, "threshold": 0.5, "interval_95": None, "wanted": "more", "about": None}
-    return ShownGate(**facts | {"name": name} | changes)
+    return Gate(**facts | {"name": name} | changes)
 
 
 def a_verdict(decision="promoted", gates=(), line="v2.0.0 is the champion now (auc 0.7936, baseline 0.7702)"):
@@ -120,12 +120,12 @@ def a_status(product="tiny", last=LAST, n=53, **changes):
     return Status(**facts | changes)
 
 
-def seen(state="success", *, is_paused=False, waiting=()):
+def seen(state="success", *, is_paused=False, waiting=(), training=None):
     last = SeenRun(name="scheduled__2026-07-01", state=state, began=NOW - timedelta(hours=7))
     return Seen(
         dags={
             "predict": SeenDag(is_paused=is_paused, next_run=NOW + DAY, last=last),
-            "train": SeenDag(is_paused=False, next_run=None, waiting=waiting),
+            "train": SeenDag(is_paused=training is not None, next_run=None, waiting=waiting, last=training),
         }
     )
 
@@ -227,6 +227,14 @@ def test_trainings_of_older_records_have_their_place_by_as_of(url):  # noqa: F81
     known = [a_training(LAST, decided_at=None), a_training(LAST - DAY, decided_at=None, run="tiny-before")]
     show_trainings(Store(url), "tiny", lambda: known)
     assert read_status(Store(url), "tiny").trainings == (known[1], known[0])
+
+
+@pytest.mark.parametrize(("state", "is_said"), [("queued", True), ("success", False)])
+def test_training_that_a_paused_dag_never_begins_is_said(state, is_said):
+    run = SeenRun(name="decay__2026-06-30", state=state, began=None)
+    read = Read(drawn("overview.html", a_status(), seen(training=run)))
+    assert ("A training is asked for and does not begin:" in read.words) == is_said
+    assert any(link.endswith("runs/decay__2026-06-30") for link in read.links) == is_said
 
 
 def test_withdrawn_nights_are_drawn_apart_and_said():

@@ -1,7 +1,10 @@
 """Oracle: DVC itself, on a repository whose remote and cache are folders: what a person deletes there is lost."""
 
 import dataclasses
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -10,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from builders import TINY, a_product, a_repository
 
 from tasks.rows.partitions import write_table
 from tasks.rows.splitting import GROUPS
 from tasks.runs import remote
+from tasks.runs.dvc import dvc_hash
 from tasks.runs.gates.comparison import compare
 from tasks.runs.gates.unseen import learnt_by
 from tasks.runs.registry.tags import Champion
 from tasks.runs.remote import LostData
+from tasks.runs.shadows import Found, bring
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import write_json
 from tasks.runtime.git import git
@@ -81,6 +87,27 @@ def test_model_that_the_remote_lost_comes_from_the_cache(lamplighter):
     lose(folder, "remote")
     remote.get(commit, PATHS.onnx, folder / "got", "the model", "do so")
     assert sorted(path.name for path in (folder / "got").iterdir()) == ["features.json", "network.json"]
+
+
+def test_bringing_of_a_model_that_was_killed_is_done_anew_and_leaves_nothing(lamplighter, monkeypatch):
+    folder, commit = lamplighter
+    model = yaml.safe_load((folder / "origin" / f"{PATHS.onnx}.dvc").read_text())["outs"][0]["md5"]
+    found, models = (
+        Found(roles=("previous",), version="v1.0.0", commit=commit, model=model),
+        folder / "home/models/tiny",
+    )
+    monkeypatch.setenv("LAMPLIGHTER_CRASH_AT", "shadow: a model is brought")
+    process = multiprocessing.get_context("fork").Process(target=bring, args=("tiny", found))
+    process.start()
+    process.join()
+    monkeypatch.delenv("LAMPLIGHTER_CRASH_AT")
+    assert process.exitcode == -signal.SIGKILL
+    [left] = models.iterdir()
+    assert left.name.startswith("."), "half a model has no name by which it is found"
+    os.utime(left, (0, 0))
+    brought = bring("tiny", found)
+    assert (brought.folder, dvc_hash(brought.folder)) == (models / model.removesuffix(".dir"), model)
+    assert [*models.iterdir()] == [brought.folder]
 
 
 def test_what_a_champion_has_learnt_from_is_read_from_its_commit(lamplighter):

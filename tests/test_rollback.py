@@ -15,8 +15,10 @@ from test_shadow import described, model, models, published, trained, valid_day 
 
 from tasks.monitor import monitor
 from tasks.monitoring.contracts import NightRecord, Predictions, Truth
+from tasks.monitoring.messages.contracts import Outgoing
 from tasks.monitoring.past import keep, nights
 from tasks.monitoring.status import read_status
+from tasks.publication.manifests import read_checked
 from tasks.runs.experiments import Run
 from tasks.runs.registry import champions
 from tasks.runtime import git
@@ -74,7 +76,9 @@ def better_before(store, leader):
     keep(store, "tiny", records)
 
 
-def test_night_killed_at_every_label_scores_and_rolls_back_once(url, origin, models, hook):  # noqa: F811
+def test_night_killed_at_every_label_scores_and_rolls_back_once(url, origin, models, hook, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:8080/")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "scheduled__2024-02-11T02:00:00+00:00")
     product = described(url)
     valid_day(AS_OF + timedelta(days=1))
     commits = [trained(origin, date(2024, 2, 1 + i), models[i]) for i in range(2)]
@@ -95,4 +99,6 @@ def test_night_killed_at_every_label_scores_and_rolls_back_once(url, origin, mod
     shown = {each.version: each.state for each in read_status(place.store, "tiny").versions}
     assert shown == {"v1.0.0": "champion", "v2.0.0": "withdrawn"}
     assert len({body["id"] for body in hook.bodies}) <= 1, "one message, which may come late, and never two"
-    assert len(place.store.list("tiny/_messages/champion-changed/")) == 1
+    [key] = place.store.list("tiny/_messages/champion-changed/")
+    kept = read_checked(place.store, key, Outgoing)[0].message
+    assert kept.link == "http://127.0.0.1:8080/dags/predict__tiny/runs/scheduled__2024-02-11T02%3A00%3A00%2B00%3A00"

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time
 from pydantic.dataclasses import dataclass
 
 from tasks.monitoring.contracts import NightRecord
+from tasks.monitoring.gate import Gate
 from tasks.publication.manifests import read_checked
 from tasks.publication.object_store import Store
 from tasks.runtime.records import RECORD, Record
@@ -25,26 +26,6 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
-class ShownGate(Record):
-    """What a page shows of a gate."""
-
-    name: str
-    """The key in params.yaml."""
-    about: str | None
-    """The slice that it looks at; None where it is all held-out rows."""
-    passed: bool
-    """Whether the challenger passes."""
-    value: float | None
-    """What was measured."""
-    threshold: float | None
-    """What the value, or an end of its interval, is held against."""
-    interval_95: Interval | None
-    """Of the value."""
-    wanted: str
-    """What the gate asks for, for a person to read."""
-
-
-@dataclass(frozen=True, kw_only=True, config=RECORD)
 class ShownVerdict(Record):
     """What a page shows of a verdict."""
 
@@ -52,7 +33,7 @@ class ShownVerdict(Record):
     """promoted, rejected, ..."""
     line: str
     """The verdict in a sentence."""
-    gates: tuple[ShownGate, ...] = ()
+    gates: tuple[Gate, ...] = ()
     """Every gate that was looked at."""
 
 
@@ -98,7 +79,7 @@ class ShownTraining(Record):
         return page_name(self.run, self.as_of)
 
     @property
-    def lead(self) -> ShownGate | None:
+    def lead(self) -> Gate | None:
         """Return the gate on the lead over the champion; None where it was compared with none."""
         return next((gate for gate in self.verdict.gates if gate.name == LEAD), None)
 

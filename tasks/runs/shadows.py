@@ -21,6 +21,7 @@ from tasks.runs.gates.unseen import learnt_by
 from tasks.runs.registry.tags import STAGE, Champion, Registry, content_at, registry_of
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
+from tasks.runtime.files import remove_older_than
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
@@ -29,6 +30,8 @@ MODELS = "models"
 """The folder, beside the runs, with the models that were brought."""
 KEPT_MODELS = 6
 """Per product; the ones that have not been used for longest go."""
+UNFINISHED = ".tmp-"
+"""In the name of a folder that a model is being brought to; one of a process that was killed goes after a day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,7 @@ def bring(product: str, found: Found) -> Contender:
     folder = settings().home / MODELS / product / found.model.removesuffix(".dir")
     if not (folder.exists() and dvc_hash(folder) == found.model):
         shutil.rmtree(folder, ignore_errors=True)
-        temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+        temporary = folder.with_name(f".{folder.name}{UNFINISHED}{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.parent.mkdir(parents=True, exist_ok=True)
         meaning = f"products.{product}: the model {found.name}, which scores beside the champion,"
@@ -128,8 +131,10 @@ def bring(product: str, found: Found) -> Contender:
 
 
 def _evict(models: Path) -> None:
-    """Remove the models that have not been used for longest."""
-    kept = sorted((path for path in models.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    """Remove the models that have not been used for longest, and what killed processes have left."""
+    remove_older_than(models, 1, f".*{UNFINISHED}*")
+    whole = (path for path in models.iterdir() if path.is_dir() and UNFINISHED not in path.name)
+    kept = sorted(whole, key=lambda path: path.stat().st_mtime)
     for path in kept[:-KEPT_MODELS]:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from tasks.runtime.errors import UserError
 
@@ -58,6 +59,15 @@ def _port(name: str, default: str) -> int:
 def airflow_run() -> str | None:
     """Return Airflow's name of the run that this process works for; None outside of Airflow."""
     return os.environ.get("AIRFLOW_CTX_DAG_RUN_ID") or None
+
+
+def airflow_page(dag: str) -> str | None:
+    """Return the address of that run's page; None outside of Airflow, and where the environment does not say its place.
+
+    Airflow's address is its own setting `[api] base_url`, given as AIRFLOW__API__BASE_URL.
+    """
+    base, run = os.environ.get("AIRFLOW__API__BASE_URL"), airflow_run()
+    return f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run, safe='')}" if base and run else None
 
 
 def settings() -> Settings:

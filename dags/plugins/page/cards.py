@@ -58,6 +58,13 @@ class Card:
     """Newest first."""
 
     @property
+    def asleep(self) -> str | None:
+        """Return the run of train__<product> that waits for its DAG to be unpaused; None where none does."""
+        train = self.dags.get("train")
+        last = train.last if train and train.is_paused else None
+        return last.name if last and last.state == "queued" else None
+
+    @property
     def compared(self) -> list[tuple[str, str, Lead]]:
         """Return name, roles and lead of the models that scored beside the champion in the last night."""
         last = self.night

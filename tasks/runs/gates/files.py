@@ -1,7 +1,7 @@
 """Judge the exported files: their own metric, speed, size and memory, and what a change of a row does to them."""
 
+from tasks.monitoring.gate import BEHAVIOUR, Gate
 from tasks.params import LOWER_IS_BETTER, Product
-from tasks.runs.gates.gate import BEHAVIOUR, Gate
 from tasks.training.held_out.exported import MeasuredFiles
 
 MEGABYTE = 1_000_000

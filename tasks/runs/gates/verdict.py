@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
+from tasks.monitoring.gate import Gate
 from tasks.params import LOWER_IS_BETTER, Product
 from tasks.runs.gates.comparison import Comparison, ProbabilityLeads, SliceLead
 from tasks.runs.gates.figures import Figures, finite
 from tasks.runs.gates.files import judge_behaviour, judge_files
-from tasks.runs.gates.gate import Gate
 from tasks.runtime.records import RECORD, Record
 from tasks.training.held_out.slices import MeasuredSlices
 

@@ -1,4 +1,4 @@
-"""One gate with its outcome: the figure, what it is held against, and its interval."""
+"""One gate with its outcome, in verdicts, records and pages: the figure, what it is held against, and its interval."""
 
 from pydantic.dataclasses import dataclass
 
