@@ -1,10 +1,12 @@
 """Oracle: the law that readers see one complete night, old or new; a short seeded part of `make chaos`."""
 
 import uuid
+from concurrent.futures import Future
 
 import chaos_publication as chaos
 import proxy
 import pytest
+from chaos import outcomes
 
 from tasks.publication.object_store import Store
 from tasks.publication.store_check import check_store
@@ -35,3 +37,14 @@ def test_store_that_honours_conditions_is_let_through_and_left_as_it_was(s3_here
     store = Store(f"s3://lamplighter/probe-{uuid.uuid4().hex}")
     check_store(store)
     assert store.list("") == {}
+
+
+def test_part_that_fails_takes_nothing_from_those_that_passed():
+    first, broken, last = Future(), Future(), Future()
+    first.set_result({"a": 1})
+    broken.set_exception(AssertionError("half a night"))
+    last.set_result({"b": 2})
+    rows, failed = outcomes({"first": first, "broken": broken, "last": last})
+    assert rows == {"a": 1, "b": 2}
+    assert list(failed) == ["broken"]
+    assert str(failed["broken"]) == "half a night"
