@@ -78,7 +78,7 @@ def monitor(product: Product, as_of: date) -> Observed:
     if record is None:
         return Observed(line="no night is published")
     rollback = _roll_back(product, record)
-    line = "; ".join([_about(record), *_about_measured(measured), *([rollback] if rollback else [])])
+    line = "; ".join([_about(product, record), *_about_measured(measured), *([rollback] if rollback else [])])
     return Observed(line=line, retrain=record.retrain, rollback=rollback)
 
 
@@ -136,10 +136,12 @@ def _roll_back(product: Product, record: NightRecord) -> str | None:
     return line if done else f"no rollback to {previous.version}: {line}"
 
 
-def _about(record: NightRecord) -> str:
+def _about(product: Product, record: NightRecord) -> str:
     mean = "none" if record.predictions.mean is None else f"{record.predictions.mean:.4f}"
     change = "" if record.change is None else f", {record.change:.2f} deciles' ranges from the same weekdays before"
     line = f"{record.published:,} predictions by {record.model_version or 'a model by hand'}, mean score {mean}{change}"
+    if record.truth is None and record.estimate is not None:
+        line += f", estimated {product.gates.metric} {record.estimate:.4f} if its probabilities come true"
     if record.shadows:
         line += f", scored by {', '.join(each.name for each in record.shadows)} too"
     if record.drifting:

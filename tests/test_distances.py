@@ -8,7 +8,8 @@ import pytest
 from builders import a_product
 from test_publish import url  # noqa: F401 (a fixture)
 
-from tasks.monitoring.distances import columns_of_days, distances
+from tasks.monitoring.contracts import Predictions
+from tasks.monitoring.distances import columns_of_days, columns_of_training, distances
 from tasks.publication.object_store import Store
 from tasks.rows.partitions import Partitions, partition, write_table
 from tasks.runtime.paths import Paths
@@ -32,9 +33,13 @@ def depots_of(n, share):
     return ["A"] * round(n * share) + ["B"] * (n - round(n * share))
 
 
+def of_training(url, window, answer=lambda rows: None):  # noqa: F811
+    return columns_of_training(PRODUCT, Store(url), Partitions(Paths("tiny").valid / "rows"), "m1", window, answer)
+
+
 def found(url, day=DAY, window=None):  # noqa: F811
-    rows = Partitions(Paths("tiny").valid / "rows")
-    return distances(PRODUCT, Store(url), rows, day, "m1", window or (lambda: None))
+    training = of_training(url, window or (lambda: None))
+    return distances(PRODUCT, Partitions(Paths("tiny").valid / "rows"), day, training)
 
 
 def test_distances_are_those_reckoned_by_hand(workspace, url):  # noqa: F811
@@ -87,3 +92,20 @@ def test_cells_of_the_training_are_looked_at_once_and_kept_with_the_model(worksp
     assert list(Store(url).list("tiny/_columns/")) == ["tiny/_columns/m1.json"]
     assert found(url, day=DAY + timedelta(days=1)) == {}, "a day without rows is far from nothing"
     assert columns_of_days(PRODUCT, Partitions(Paths("tiny").valid / "rows"), []) is None
+
+
+def test_champion_is_asked_about_a_sample_of_its_training_rows_once(workspace, url, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("tasks.monitoring.distances.MAX_ANSWERED", 200)
+    asked, days = [], [DAY - timedelta(days=i) for i in (2, 1)]
+    for day in days:
+        rows_of(day, depots_of(400, 0.5), np.linspace(0, 100, 400))
+
+    def answer(rows):
+        asked.append(rows["weight_kg"].tolist())
+        return Predictions(mean=0.5, deciles=(0.5,) * 9, shares={})
+
+    first, again = (of_training(url, lambda: (days[0], days[-1]), answer) for _ in range(2))
+    assert first == again
+    assert again.predictions.mean == 0.5
+    evenly = [value for block in range(8) for value in np.linspace(0, 100, 400)[50 * block : 50 * block + 12]]
+    assert asked == [evenly + evenly]

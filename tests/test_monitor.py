@@ -62,8 +62,10 @@ def test_night_is_recorded_and_measured_when_its_labels_have_come(url, monkeypat
     described, table = product(url), scored()
     published(described, AS_OF, table)
     mean = table["probability"].mean()
-    assert str(monitor(described, AS_OF)) == f"40 predictions by a model by hand, mean score {mean:.4f}"
+    line = str(monitor(described, AS_OF))
     record = nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF]
+    estimated = f"estimated auc {record.estimate:.4f} if its probabilities come true"
+    assert line == f"40 predictions by a model by hand, mean score {mean:.4f}, {estimated}"
     assert record.predictions.deciles == pytest.approx(table["probability"].quantile(np.arange(0.1, 0.95, 0.1)))
     assert record.predictions.shares == pytest.approx(table["prediction"].astype(str).value_counts(True).to_dict())
     assert record.truth is None

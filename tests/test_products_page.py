@@ -278,6 +278,16 @@ def test_slices_shadows_and_decay_of_the_nights_are_drawn():
     assert "auc, small" not in read.text, "too few rows are not drawn"
 
 
+@pytest.mark.parametrize("template", ["overview.html", "product.html"])
+def test_night_without_truth_shows_an_estimate_and_calls_it_one(template):
+    night = a_night(LAST, truth=None, estimate=0.7654)
+    read = Read(drawn(template, a_status(nights=(night,))))
+    assert "no truth has come yet 0.7654 is the estimate for 2026-06-30" in read.text
+    assert ("0.7654 estimate" in read.text) == (template == "product.html"), "in the table of nights"
+    known = replace(night, truth=a_truth(LAST, 0.7))
+    assert "estimate" not in Read(drawn(template, a_status(nights=(known,)))).text
+
+
 def test_store_that_does_not_answer_takes_seconds_and_says_so(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")

@@ -351,13 +351,14 @@ def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s
     verdict = Verdict(decision="needs approval", line="x", gates=(lead,))
     kept = trained(product, PATHS, DAY, run.name, run.revision, verdict, version="v10.0.0", seconds=1234.5)
     keep_training(Store(url), "tiny", dataclasses.replace(kept, metric="average_precision", value=0.45678))
-    keep(Store(url), "tiny", [night(18, 0.61), night(20, None)])
+    keep(Store(url), "tiny", [night(18, 0.61), dataclasses.replace(night(19, None), estimate=0.7), night(20, None)])
     shown = show_runs([product], 5, as_json=False)
     assert max(map(len, shown.splitlines())) <= 100
     words = [" ".join(line.split()) for line in shown.splitlines()]
     assert "2024-02-03 00ff00ff not on record – – – – –" in words
     assert "2024-02-10 0a1b2c3d needs approval 0.4568 -0.0319 ±0.0072 v10.0.0 20.6 average_precision" in words
     assert "2024-02-08 v1.0.0 19 1 0.5000 0.6100 20 auc" in words
+    assert "2024-02-09 v1.0.0 19 1 0.5000 0.7000 – an estimate: no label yet" in words
     assert "2024-02-10 v1.0.0 19 1 0.5000 – – not measured yet" in words
     whole = json.loads(show_runs([product], 1, as_json=True))["tiny"]
     assert [each["run"] for each in whole["trainings"]] == [run.name]

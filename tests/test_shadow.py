@@ -19,6 +19,7 @@ from test_registry import experiment, origin, promote  # noqa: F401 (origin is a
 from model.scoring.scorer import Scorer
 from tasks.gc import gc
 from tasks.monitor import monitor
+from tasks.monitoring.nights import answers_here
 from tasks.monitoring.past import nights
 from tasks.monitoring.shadow import Contender, collect_old_scores, score_beside
 from tasks.predict import predict
@@ -120,6 +121,16 @@ def test_model_of_other_columns_and_rows_that_have_changed_are_not_compared(url,
     with pytest.raises(UserError, match="must be those that the night of 2024-02-10 was made of"):
         score_beside(product, place, manifest, contender(model), PATHS)
     assert not place.store.list("tiny/_shadow/")
+
+
+def test_predictions_are_compared_with_what_their_model_says_of_its_training_rows(url, model):  # noqa: F811
+    product, rows = described(url), valid_day(SCORED)
+    manifest = current_manifest(published(product, model))
+    wanted = Scorer(model).score(model_inputs.inputs(rows, product))
+    assert answers_here(product, manifest, PATHS, rows).mean == pytest.approx(wanted.mean(), abs=1e-6)
+    assert answers_here(product, manifest, PATHS, rows.drop(columns="size")) is None, "its columns are other ones"
+    (PATHS.onnx / "README").write_text("another model")
+    assert answers_here(product, manifest, PATHS, rows) is None
 
 
 def test_scores_beside_the_champion_are_deleted_once_no_labels_are_taken(url, model):  # noqa: F811

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product
+from builders import TINY, a_product
 from conftest import call, environment, make_project, parcels
 from matplotlib import pyplot
 
@@ -22,6 +22,7 @@ from tasks.commands.simulation.home import Home, fault_of
 from tasks.commands.simulation.picture import draw, draw_champions
 from tasks.commands.simulation.replay import steps_left
 from tasks.commands.simulation.schedule import steps_of
+from tasks.commands.simulation.simulate import alone, draw_again
 from tasks.commands.simulation.summary import summary
 from tasks.runs.locks import locked
 from tasks.runtime.errors import UserError
@@ -225,15 +226,16 @@ def test_labels_of_refusals_lie_apart_however_often_the_gates_refuse():
 
 
 def simulated(project, env, *options: str, expect: int = 0) -> str:
-    """What `make simulate` prints of the nights around the second training."""
-    ask = ["simulate", "tiny", "--from", NIGHTS[1].isoformat(), "--to", LAST.isoformat(), *options]
+    """What `make simulate` prints of the last night, for which a model is trained."""
+    ask = ["simulate", "tiny", "--from", LAST.isoformat(), "--to", LAST.isoformat(), *options]
     return call([sys.executable, "-m", "tasks.commands", *ask], project, env, expect)
 
 
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory, s3):
-    """A simulation that was killed when its second model was promoted, which no line told yet, and then went on."""
-    project = make_project(tmp_path_factory.mktemp("simulation") / "project")
+    """A simulation that was killed when its model was promoted, which no line told yet, and then went on."""
+    unpretrained = TINY.replace("init: pretrain", "init: scratch")
+    project = make_project(tmp_path_factory.mktemp("simulation") / "project", unpretrained)
     env = environment(project / ".lamplighter", **s3)
     simulated(project, env | {"LAMPLIGHTER_CRASH_AT": "simulate: the retrain of 2024-02-10 is done"}, expect=-9)
     home = Home(folder=next((project / ".lamplighter" / "simulations").iterdir()))
@@ -244,12 +246,10 @@ def simulation(tmp_path_factory, s3):
 
 def test_simulation_that_was_killed_goes_on_with_the_step_it_was_at(simulation):
     outcomes = simulation.home.outcomes()
-    assert simulation.done == outcomes[:2]
-    nights = [("night", day, "published") for day in NIGHTS[1:]]
-    retrains = [("retrain", day, "promoted") for day in (date(2024, 2, 3), date(2024, 2, 10))]
+    assert simulation.done == []
     steps = [(each.kind, each.as_of, each.state) for each in outcomes]
-    assert steps == [retrains[0], nights[0], retrains[1], nights[1]]
-    assert [each.champion for each in outcomes] == ["v1.0.0"] * 2 + ["v2.0.0"] * 2
+    assert steps == [("retrain", date(2024, 2, 10), "promoted"), ("night", LAST, "published")]
+    assert [each.champion for each in outcomes] == ["v1.0.0"] * 2, "its model has one version, not one for each try"
 
 
 def test_night_made_again_from_a_source_that_ends_there_has_equal_bytes(simulation):
@@ -260,14 +260,9 @@ def test_published_champion_is_measured_as_the_model_that_it_is(simulation):
     """Two ways to one figure: the parts that were published, and the exported file on the rows of the day."""
     found = Replay.from_json((simulation.project / "quarter.json").read_bytes())
     series = policies.series_of(found)
-    assert len(series[policies.CHAMPION]) == 2
+    assert len(series[policies.CHAMPION]) == 1
     assert series[policies.CHAMPION] == pytest.approx(series[policies.NEWEST], abs=2e-6)
-    night = found.of_kind("night")
-    assert len({each.commit for each in night}) == 2, "two models scored, each its night"
-    printed = call(
-        [sys.executable, "-m", "tasks.commands.simulation", "quarter.json"], simulation.project, simulation.env
-    )
-    assert printed.split("picture:")[0].strip() in simulation.printed
+    assert draw_again(simulation.project / "quarter.json").split("picture:")[0].strip() in simulation.printed
 
 
 def test_simulation_leaves_the_real_product_as_it_was(simulation):
@@ -275,10 +270,13 @@ def test_simulation_leaves_the_real_product_as_it_was(simulation):
     listed = call(["git", "for-each-ref", "--format=%(refname)"], simulation.project, simulation.env)
     assert listed.split() == ["refs/heads/main"]
     text = (simulation.home.repository / "params.yaml").read_text()
-    assert params.loads(text).product("tiny").publish.url == "s3://lamplighter/simulations/tiny-20240210-20240211"
+    assert params.loads(text).product("tiny").publish.url == "s3://lamplighter/simulations/tiny-20240211-20240211"
 
 
 def test_second_process_in_a_simulation_is_sent_away(simulation):
-    lock = simulation.home.folder / "lock"
-    with locked(lock):
-        assert "must have one process at work" in simulated(simulation.project, simulation.env, expect=65)
+    with (
+        locked(simulation.home.folder / "lock"),
+        pytest.raises(UserError, match="must have one process at work"),
+        alone(simulation.home),
+    ):
+        pytest.fail("two are at work")

@@ -107,10 +107,14 @@ def _night_row(night: NightRecord) -> tuple[str, ...]:
         f"{night.published:,}",
         f"{night.quarantined:,}",
         _figure(night.predictions.mean),
-        _figure(truth.value) if truth else NONE,
+        _figure(truth.value if truth else night.estimate),
         f"{truth.labelled:,}" if truth else NONE,
-        "withdrawn" if night.withdrawn else truth.metric if truth else "not measured yet",
+        "withdrawn" if night.withdrawn else truth.metric if truth else _without_truth(night),
     )
+
+
+def _without_truth(night: NightRecord) -> str:
+    return "not measured yet" if night.estimate is None else "an estimate: no label yet"
 
 
 def _figure(value: float | None) -> str:

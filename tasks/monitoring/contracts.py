@@ -161,8 +161,9 @@ class NightRecord(Record):
     """How it did; null until labels have come."""
     model_commit: str | None = None
     """The commit of the experiment that made the model."""
-    change_since_first: float | None = None
-    """As `change`, from the first nights of the same model."""
+    change_from_training: float | None = None
+    """As `change`, from what the model says of a sample of the rows that it was trained and tested on; null where it
+    could not be asked."""
     columns: Mapping[str, Distance] = Field(default_factory=dict)
     """By column of the model's inputs, how far the night's rows are from others."""
     drifting: tuple[str, ...] = ()

@@ -1,10 +1,11 @@
 """Compare the cells of a night's rows with those that the champion was trained on, and with the same weekdays before.
 
 What is compared is small: quantiles and shares of a sample of the rows. That of the training rows is made once for each
-champion and kept in the store: `<url>/<product>/_columns/<model>.json`.
+champion, with what it says of them, and kept in the store: `<url>/<product>/_columns/<model>.json`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from model.features.kinds import KINDS, kind_class
-from tasks.monitoring.contracts import Distance
+from tasks.monitoring.contracts import Distance, Predictions
 from tasks.params import Product
 from tasks.publication.manifests import encode_checked, read_checked
 from tasks.publication.object_store import Store
@@ -27,8 +28,12 @@ MAX_TRAINING_DAYS = 28
 MAX_SHARES = 50
 """Values of a column whose shares are compared, the most frequent; the others count as one."""
 DECILES = np.arange(0.1, 0.95, 0.1)
+MAX_ANSWERED = 20_000
+"""Of more training rows the champion is asked about so many."""
 Window = Callable[[], tuple[date, date] | None]
 """Returns the first and the last day that a champion was trained and tested on; None where that is not on record."""
+Answer = Callable[[pd.DataFrame], Predictions | None]
+"""Returns what a champion says of rows, summed up; None where it is not here to be asked."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -51,21 +56,19 @@ class Columns(Record):
 
     columns: Mapping[str, Cells]
     """By name."""
+    predictions: Predictions | None = None
+    """What the champion says of a sample of these rows; null where it was not asked."""
 
 
 def distances(
-    product: Product, store: Store, paths_rows: Partitions, scored_day: date, model: str, window: Window
+    product: Product, paths_rows: Partitions, scored_day: date, training: Columns | None
 ) -> dict[str, Distance]:
-    """Return how far the inputs of a scored day are from others, by column; none where the day has no rows.
-
-    `model` names the champion, and `window` its training days. Raises TransientError where the store does not answer.
-    """
+    """Return how far the inputs of a scored day are from others, by column; none where the day has no rows."""
     now = columns_of_days(product, paths_rows, [scored_day])
     if now is None:
         return {}
     weekdays = [day for day in paths_rows.days(scored_day) if day != scored_day and (scored_day - day).days % 7 == 0]
     usual = columns_of_days(product, paths_rows, weekdays[-4:])
-    training = _of_training(product, store, paths_rows, model, window)
     return {
         name: Distance(
             training=_distance(cells, training.columns.get(name)) if training else None,
@@ -75,33 +78,44 @@ def distances(
     }
 
 
-def _of_training(product: Product, store: Store, rows: Partitions, model: str, window: Window) -> Columns | None:
-    """Return what is compared of a champion's training rows, from the store, or else from the rows of its window."""
+def columns_of_training(
+    product: Product, store: Store, rows: Partitions, model: str, window: Window, answer: Answer
+) -> Columns | None:
+    """Return what is compared of a champion's training rows, from the store, or else from the rows of its window.
+
+    `model` names the champion, `window` its training days, and `answer` what it says of rows. Raises TransientError
+    where the store does not answer.
+    """
     key = f"{product.name}/{COLUMNS}/{model}.json"
     known, _ = read_checked(store, key, Columns)
     if known or not (days := window()):
         return known
     stored = rows.days(days[1], days[0])
-    found = columns_of_days(product, rows, stored[:: -(-len(stored) // MAX_TRAINING_DAYS) or 1])
+    days_seen = stored[:: -(-len(stored) // MAX_TRAINING_DAYS) or 1]
+    found = columns_of_days(product, rows, days_seen)
     if found:
+        most = MAX_ANSWERED // len(days_seen)
+        sample = pd.concat([_sample(rows, day, [*product.columns], most) for day in days_seen], ignore_index=True)
+        found = replace(found, predictions=answer(sample))
         store.replace(key, encode_checked(found.to_json()), None)  # another one may have kept the same
     return found
 
 
 def columns_of_days(product: Product, rows: Partitions, days: list[date]) -> Columns | None:
     """Return what is compared of the inputs of some days; None without rows."""
-    tables = [table for day in days if day in rows for table in _sample(rows, day, list(product.columns))]
+    tables = [_sample(rows, day, list(product.columns)) for day in days if day in rows]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if not len(table):
         return None
     return Columns(columns={name: _cells(table[name], kind) for name, kind in product.columns.items() if name in table})
 
 
-def _sample(rows: Partitions, day: date, names: list[str]) -> list[pd.DataFrame]:
-    n, most = rows.n_rows(day), MAX_ROWS_OF_DAY // N_BLOCKS
-    blocks = [range(n)] if n <= MAX_ROWS_OF_DAY else [range(n * i // 8, n * i // 8 + most) for i in range(N_BLOCKS)]
-    pieces = (piece for block in blocks for piece in rows.pieces(day, block))
-    return [piece.select([name for name in names if name in piece.column_names]).to_pandas() for piece in pieces]
+def _sample(rows: Partitions, day: date, names: list[str], most: int = MAX_ROWS_OF_DAY) -> pd.DataFrame:
+    n, size = rows.n_rows(day), most // N_BLOCKS
+    blocks = [range(n)] if n <= most else [range(n * i // N_BLOCKS, n * i // N_BLOCKS + size) for i in range(N_BLOCKS)]
+    pieces = [piece for block in blocks for piece in rows.pieces(day, block)]
+    tables = [piece.select([name for name in names if name in piece.column_names]).to_pandas() for piece in pieces]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _cells(column: pd.Series, kind: str) -> Cells:

@@ -2,21 +2,25 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 
-from tasks.monitoring.contracts import NightRecord
-from tasks.monitoring.distances import Window, distances
+import pandas as pd
+
+from tasks.monitoring.contracts import NightRecord, Predictions
+from tasks.monitoring.distances import Window, columns_of_training, distances
 from tasks.monitoring.past import Past
-from tasks.monitoring.performance import change_of, measure_night, sum_up
+from tasks.monitoring.performance import change_of, measure_night, sum_up, sum_up_rows
 from tasks.params import Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace, current_manifest
+from tasks.publication.scoring import load_scorer, prediction_columns
+from tasks.rows import model_inputs
 from tasks.rows.partitions import Partitions
 from tasks.rows.splitting import known_labels
+from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 
 WEEKS_COMPARED = 4
-N_FIRST_NIGHTS = 7
-"""First nights of a model, with whose predictions later ones are compared."""
 PAST_DAYS = 365
 """How far back nights are read."""
 LOOK_AGAIN_DAYS = (1, 3, 7, 14)
@@ -36,10 +40,10 @@ def record_of(
     predictions, estimate = sum_up(product, place, manifest)
     before = past.nights(as_of - timedelta(weeks=WEEKS_COMPARED), as_of - timedelta(days=1))
     same_weekday = [each.predictions for day, each in before.items() if (as_of - day).days % 7 == 0]
-    of_model = [
-        each for day, each in past.known.items() if day < as_of and each.model_version == manifest.model.version
-    ]
     rows = Partitions(paths.valid / "rows")
+    answer = partial(answers_here, product, manifest, paths)
+    training = columns_of_training(product, place.store, rows, manifest.model.sha256, window, answer)
+    answered = [training.predictions] if training and training.predictions else []
     return NightRecord(
         as_of=as_of,
         scored_day=manifest.scored_day,
@@ -52,9 +56,23 @@ def record_of(
         predictions=predictions,
         estimate=estimate,
         change=change_of(predictions, same_weekday),
-        change_since_first=change_of(predictions, [each.predictions for each in of_model[:N_FIRST_NIGHTS]]),
-        columns=distances(product, place.store, rows, manifest.scored_day, manifest.model.sha256, window),
+        change_from_training=change_of(predictions, answered),
+        columns=distances(product, rows, manifest.scored_day, training),
     )
+
+
+def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.DataFrame) -> Predictions | None:
+    """Return what the model of a night says of other rows; None where this disk has another one, or it cannot say."""
+    if not paths.onnx.exists() or folder_sha256(paths.onnx) != manifest.model.sha256:
+        return None
+    try:
+        scorer = load_scorer(product)
+        scores = scorer.score(model_inputs.inputs(rows, product))
+        answers = pd.DataFrame(dict(prediction_columns(product, scores, scorer.classes)))
+    except Exception as error:  # the night stands, and is compared with other nights
+        print(f"predictions are not compared with those of the training rows: {error!r}", flush=True)
+        return None
+    return sum_up_rows(product, [answers], len(answers))[0]
 
 
 def withdrawn_record(past: Past, as_of: date) -> None:

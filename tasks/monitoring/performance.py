@@ -65,10 +65,14 @@ def parts_of(place: NightPlace, manifest: Manifest) -> Iterator[pd.DataFrame]:
 
 def sum_up(product: Product, place: NightPlace, manifest: Manifest) -> tuple[Predictions, float | None]:
     """Return what a published night predicted, and an estimate of the metric of the gates."""
+    return sum_up_rows(product, parts_of(place, manifest), manifest.rows.published)
+
+
+def sum_up_rows(product: Product, parts: Iterable[pd.DataFrame], n_rows: int) -> tuple[Predictions, float | None]:
+    """Return what the columns of predictions say, of so many rows, and an estimate of the metric of the gates."""
     head, counts, scores, sample = head_of(product.target.task), Counter[str](), [np.empty(0)], []
-    every = -(-manifest.rows.published // MAX_SCORES) or 1
-    every_drawn = -(-manifest.rows.published // MAX_DRAWN) or 1
-    for part in parts_of(place, manifest):
+    every, every_drawn = -(-n_rows // MAX_SCORES) or 1, -(-n_rows // MAX_DRAWN) or 1
+    for part in parts:
         if head.has_classes:
             counts.update(part["prediction"].astype("str"))
         columns = {name: part[name].to_numpy() for name in part.columns}
