@@ -102,6 +102,17 @@ def test_later_labels_revise_what_was_measured_and_earlier_ones_do_not(url):  # 
     assert nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF].truth == found
 
 
+def test_night_before_others_that_were_stopped_is_measured_by_the_next_one(url):  # noqa: F811
+    described = product(url, target__late_days=0)
+    published(described, AS_OF, scored())
+    monitor(described, AS_OF)
+    labels_known(AS_OF + 2 * DAY, scored()["parcel_id"], np.arange(40) % 2)
+    later = AS_OF + 7 * DAY
+    published(described, later, scored(seed=2))
+    monitor(described, later)
+    assert nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF].truth.labelled == 40
+
+
 def test_night_that_another_replaced_is_recorded_anew(url):  # noqa: F811
     described = product(url)
     published(described, AS_OF, scored())

@@ -88,7 +88,9 @@ def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> lis
     """
     target = product.target
     waited = target.delay_days + target.late_days + product.predict.horizon_days
-    known = past.nights(as_of - timedelta(days=waited + 1), as_of)
+    # Where nights were stopped since, or none ran, what was due meanwhile is due now.
+    looked_on = max((day for day in past.known if day < as_of), default=as_of)
+    known = past.nights(looked_on - timedelta(days=waited + 1), as_of)
     due = [each for each in known.values() if is_due(each, product, as_of)]
     if not due:
         return []
