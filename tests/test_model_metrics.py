@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from model.evaluation.baseline import fit_baseline
 from model.evaluation.metrics import bootstrap_interval, evaluate_metric, evaluate_scores
@@ -148,6 +149,17 @@ def test_multiclass_metrics_equal_loops_over_their_definitions(rows):
     assert got["brier"] == pytest.approx(np.mean(squares), abs=1e-6)
     certain = np.clip(scores[np.arange(len(y)), y], np.finfo(float).eps, 1)
     assert got["log_loss"] == pytest.approx(-np.mean(np.log(certain)), rel=1e-4, abs=1e-6)
+    for name, of_library in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        assert got[f"macro_{name}"] == pytest.approx(of_library(y, said, average="macro", zero_division=0))
+        yes = {"y": (y == 0).astype(int), "scores": scores[:, 0].astype(np.float32)}
+        assert evaluate_metric("binary", **yes, metric=name) == pytest.approx(
+            of_library(yes["y"], yes["scores"] >= 0.5, zero_division=0)
+        )
+    labels, chosen = scores >= 0.4, scores > 0.5
+    for average in ("macro", "micro"):
+        assert evaluate_metric("multilabel", labels.astype(float), scores, f"{average}_f1") == pytest.approx(
+            f1_score(labels, chosen, average=average, zero_division=0)
+        )
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=30))

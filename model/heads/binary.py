@@ -47,16 +47,17 @@ class Binary(LogisticHead):
 
         from model.heads import measures
 
-        decided = partial(measures.of_decisions, decide=partial(self.decisions, rule=rule))
+        decide = partial(self.decisions, rule=rule)
+        decided = partial(measures.of_decisions, decide=decide)
         return {
             "auc": measures.with_both_classes(measures.auc),
             "average_precision": measures.with_both_classes(sk.average_precision_score),
             "accuracy": decided(sk.accuracy_score),
             "balanced_accuracy": decided(sk.balanced_accuracy_score),
-            "precision": decided(partial(sk.precision_score, zero_division=0)),
-            "recall": decided(partial(sk.recall_score, zero_division=0)),
-            "f1": decided(partial(sk.f1_score, zero_division=0)),
-            "expected_cost": measures.expected_cost(as_rule(rule).cost_matrix(2), partial(self.decisions, rule=rule)),
+            "precision": measures.of_yes("precision", decide),
+            "recall": measures.of_yes("recall", decide),
+            "f1": measures.of_yes("f1", decide),
+            "expected_cost": measures.expected_cost(as_rule(rule).cost_matrix(2), decide),
             "log_loss": measures.log_loss,
             "brier": measures.brier,
             "ece": measures.calibration_error,
