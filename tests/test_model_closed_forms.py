@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 
 from model.network.context import Context
 from model.network.network import Head
@@ -15,6 +16,7 @@ from model.training.closed_forms import (
     EXPECTED_EFFECT,
     PRIOR_WEIGHT,
     TANH_INPUT_RMS,
+    Bags,
     fit_context,
     fit_mix,
     fit_probe,
@@ -78,6 +80,24 @@ def test_variance_between_contexts_is_dersimonian_and_lairds(contexts):
         c = sum(w for _, w in contexts) - sum(w**2 for _, w in contexts) / sum(w for _, w in contexts)
         wanted = max(0.0, (q - (len(contexts) - 1)) / c)
     assert variance_between(moves, weights) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("weights", [None, RANDOM(1).uniform(0.5, 2, 60)])
+def test_ridge_by_rows_is_the_ridge_by_steps(weights):
+    units = csr_matrix(RANDOM(0).normal(size=(60, 200)) * (RANDOM(2).random((60, 200)) < 0.2))
+    outputs, learnt = RANDOM(3).normal(size=(60, 2)), np.arange(60) % 3 > 0
+    by_rows = Bags(units, np.ones(200), (units @ units.T).toarray())
+    by_steps = Bags(units, np.ones(200), None)
+    of_learnt = None if weights is None else weights[learnt]
+    for own, other in zip(
+        by_rows.fit(outputs, 0.3, weights, 1e-9), by_steps.fit(outputs, 0.3, weights, 1e-9), strict=True
+    ):
+        np.testing.assert_allclose(own, other, atol=1e-6)
+    np.testing.assert_allclose(
+        by_rows.predict_unseen(learnt, outputs, 0.3, of_learnt, 1e-9),
+        by_steps.predict_unseen(learnt, outputs, 0.3, of_learnt, 1e-9),
+        atol=1e-6,
+    )
 
 
 def test_slopes_are_the_minimum_of_a_weighted_ridge():

@@ -5,6 +5,7 @@ Shape legend: n rows, d width, o outputs, k context columns, g contexts.
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,78 @@ def probe_weights(
     return gain, weight.detach(), bias.detach()
 
 
+MAX_KERNEL_ROWS = 3_000
+"""Up to so many rows a ridge regression is solved by what each row adds, exactly; of more by steps on the subwords."""
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The bags of rows, each a vector of length 1, for ridge regressions on all or on a part of them."""
+
+    units: Any
+    """Sparse float64 [n, ids]."""
+    rarity: np.ndarray
+    """Of each subword or group of letters, by all rows."""
+    kernel: np.ndarray | None
+    """float64 [n, n]: how alike two rows are; None of many rows."""
+
+    @classmethod
+    def of(cls, wide: Wide, parts: Sequence[Encoded]) -> "Bags":
+        """Read the rows of all parts; holds their bags in memory, 12 bytes for each subword of a row."""
+        units, rarity = unit_bags(wide, parts)
+        return cls(units, rarity, (units @ units.T).toarray() if units.shape[0] <= MAX_KERNEL_ROWS else None)
+
+    def fit(
+        self, outputs: np.ndarray, penalty: float, weights: np.ndarray | None, tolerance: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights and intercept of a ridge regression on all rows. Shapes: [n, o] -> [ids, o], [o]."""
+        if self.kernel is not None:
+            moves, intercept = ridge_by_rows(self.kernel, outputs, penalty, weights)
+            return self.units.T @ moves, intercept
+        return _ridge_by_steps(self.units, outputs, penalty, weights, tolerance)
+
+    def predict_unseen(
+        self, learnt: np.ndarray, outputs: np.ndarray, penalty: float, weights: np.ndarray | None, tolerance: float
+    ) -> np.ndarray:
+        """Return what a ridge regression on the rows that are `learnt` says of the others. Shapes: bool [n], [n, o]."""
+        if self.kernel is not None:
+            moves, intercept = ridge_by_rows(self.kernel[np.ix_(learnt, learnt)], outputs[learnt], penalty, weights)
+            return self.kernel[np.ix_(~learnt, learnt)] @ moves + intercept
+        weight, intercept = _ridge_by_steps(self.units[learnt], outputs[learnt], penalty, weights, tolerance)
+        return self.units[~learnt] @ weight + intercept
+
+
+def ridge_by_rows(
+    kernel: np.ndarray, outputs: np.ndarray, penalty: float, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each row is in the weights of a ridge regression, which are sums of rows, and the intercept.
+
+    Shapes: kernel [n, n], the rows' products with each other; outputs [n, o]; weights [n]; returns [n, o], [o].
+    Source: Saunders et al. 1998, "Ridge Regression Learning Algorithm in Dual Variables".
+    """
+    from scipy import linalg
+    from threadpoolctl import threadpool_limits
+
+    weights = np.ones(len(kernel)) if weights is None else weights
+    share, root = weights / weights.sum(), np.sqrt(weights)[:, None]
+    mean, towards = share @ outputs, share @ kernel
+    system = root * (kernel - towards - towards[:, None] + towards @ share) * root.T
+    system[np.diag_indices(len(system))] += penalty
+    with threadpool_limits(1):  # the number of cores must change no bit
+        moves = root * linalg.solve(system, root * (outputs - mean), assume_a="pos", overwrite_a=True)
+    moves -= share[:, None] * moves.sum(0)
+    return moves, mean - towards @ moves
+
+
+def _ridge_by_steps(
+    units: Any, outputs: np.ndarray, penalty: float, weights: np.ndarray | None, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import Ridge
+
+    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=tolerance).fit(units, outputs, sample_weight=weights)
+    return ridge.coef_.reshape(outputs.shape[1], -1).T, np.reshape(ridge.intercept_, -1)
+
+
 def fit_wide(
     wide: Wide,
     parts: Sequence[Encoded],
@@ -65,22 +138,18 @@ def fit_wide(
 ) -> None:
     """Fit rarity on the bags, and weights on `outputs` by ridge regression; its predictions are scaled by `scale`.
 
-    Holds the bags of all rows in memory, 12 bytes for each subword of a row.
     Shapes: outputs float64 [n, o], of the rows of all parts, as of `Head.outputs`; row_weights [n], 1 in the mean.
     """
-    from sklearn.linear_model import Ridge
-
-    units, rarity = unit_bags(wide, parts)
-    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-6).fit(units, outputs, sample_weight=row_weights)
-    wide.rarity.copy_(torch.from_numpy(rarity))
+    bags = Bags.of(wide, parts)
+    weight, intercept = bags.fit(outputs, penalty, row_weights, tolerance=1e-6)
+    wide.rarity.copy_(torch.from_numpy(bags.rarity))
     mean = np.average(outputs, axis=0, weights=row_weights)
-    wide.weight.copy_(torch.from_numpy(ridge.coef_.reshape(-1, len(rarity)).T * scale))
-    wide.bias.copy_(torch.from_numpy((ridge.intercept_ - mean).reshape(-1) * scale))
+    wide.weight.copy_(torch.from_numpy(weight * scale))
+    wide.bias.copy_(torch.from_numpy((intercept - mean) * scale))
 
 
 def wide_out_of_fold(
-    wide: Wide,
-    parts: Sequence[Encoded],
+    bags: Bags,
     outputs: np.ndarray,
     penalty: float,
     scale: float,
@@ -92,9 +161,6 @@ def wide_out_of_fold(
 
     Shapes: as of `fit_wide`; returns float32 [n, o].
     """
-    from sklearn.linear_model import Ridge
-
-    units, _ = unit_bags(wide, parts)
     n_folds = min(n_folds, len(outputs))
     fold, answers = np.random.default_rng(seed).permutation(len(outputs)) % n_folds, np.zeros(outputs.shape)
     mean = np.average(outputs, axis=0, weights=row_weights)
@@ -103,8 +169,8 @@ def wide_out_of_fold(
         if not learnt.any():  # of one row nothing is known without it
             continue
         weights = None if row_weights is None else row_weights[learnt]
-        ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(units[learnt], outputs[learnt], weights)
-        answers[~learnt] = (ridge.predict(units[~learnt]).reshape(-1, outputs.shape[1]) - mean) * scale
+        found = bags.predict_unseen(learnt, outputs, penalty, weights, tolerance=1e-4)
+        answers[~learnt] = (found - mean) * scale
     return torch.from_numpy(answers).float()
 
 

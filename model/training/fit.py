@@ -18,7 +18,7 @@ from model.network.blend import DEEP, LINE, PARTS
 from model.network.network import Head, Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows, with_context
-from model.training.closed_forms import PRIOR_WEIGHT, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
+from model.training.closed_forms import PRIOR_WEIGHT, Bags, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
 from model.training.companion import (
     FEW_ROWS,
     MAX_ROWS,
@@ -160,11 +160,10 @@ class Fit:
         """
         if not self.has_companion:
             return
-        weights = self._companion_weights()
-        text = None
+        weights, text = self._companion_weights(), None
         if self.network.wide is not None:
             n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
-            text = wide_out_of_fold(self.network.wide, self.parts, *self._ridge(), n_folds, self.settings.seed)
+            text = wide_out_of_fold(Bags.of(self.network.wide, self.parts), *self._ridge(), n_folds, self.settings.seed)
         rows = rows_of(self.parts, text, self.labels, weights, read_letters(self.network, self.parts))
         later = None
         if validation is not None and validation.n_later_days is not None:

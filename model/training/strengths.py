@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.features.encoded import Encoded
 from model.network.wide import Wide
-from model.training.closed_forms import PRIOR_WEIGHT, probe_weights, wide_out_of_fold
+from model.training.closed_forms import PRIOR_WEIGHT, Bags, probe_weights, wide_out_of_fold
 from model.training.loss import Loss
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -66,10 +66,10 @@ def best_penalty(wide: Wide, parts: Sequence[Encoded], outputs: np.ndarray, weig
     """
     if not N_FOLDS <= len(outputs) <= CHOOSING_ROWS:
         return DEFAULT_PENALTY
-    centred = outputs - np.average(outputs, axis=0, weights=weights)
+    bags, centred = Bags.of(wide, parts), outputs - np.average(outputs, axis=0, weights=weights)
 
     def error(penalty: float) -> float:
-        answers = wide_out_of_fold(wide, parts, outputs, penalty, 1.0, N_FOLDS, SEED, weights).numpy()
+        answers = wide_out_of_fold(bags, outputs, penalty, 1.0, N_FOLDS, SEED, weights).numpy()
         return float(np.average(((answers - centred) ** 2).sum(1), weights=weights))
 
     return least(PENALTIES, DEFAULT_PENALTY, error)
