@@ -50,6 +50,7 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
     for name, n in (("train", 80), ("val", 40), ("test", 60)):
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS})
         day = pd.Timestamp("2024-02-01") + pd.to_timedelta(np.arange(n) % 4, "D")
+        frame["parcel_id"] = [f"{name}-{row}" for row in range(n)]
         write_table(PATHS.splits / f"{name}.parquet", frame.assign(late=truths(task, n, random), day=day))
     random_model(PATHS.trained, task, KINDS)
     monkeypatch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
@@ -72,6 +73,9 @@ def test_report_holds_every_metric_of_model_and_baseline(task, tmp_path, monkeyp
         assert f"({full[UNCALIBRATED]['ece']:.3f} before calibration)" in told
     assert PATHS.report("evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert set(metrics["slices"]) == {"big", "not big"}
+    scores = model.score(rows.read_all())
+    best = (scores if scores.ndim == 1 else scores.max(axis=1)).argmax()
+    assert full["single_rows"][0]["key"] == f"test-{best}", "the row that is scored highest is among the explained ones"
     sizes = frame["size"]
     assert [each["rows"] for each in full["slices"]["slices"]] == [sum(sizes > 1000), sum(sizes <= 1000)]
 

@@ -197,7 +197,9 @@ def laid_out(task, **changes):
         elif task == "multilabel":
             labels = ["|".join(np.array(TASKS[task])[row == 1]) for row in y]
         days = pd.Timestamp("2024-02-01") + pd.to_timedelta(np.arange(n) // 20, "D")
-        write_table(PATHS.splits / f"{name}.parquet", pd.DataFrame(table).assign(late=labels, day=days))
+        keys = [f"{name}-{row}" for row in range(n)]
+        frame = pd.DataFrame(table).assign(late=labels, day=days, parcel_id=keys)
+        write_table(PATHS.splits / f"{name}.parquet", frame)
         if name == "val" and task != "multiclass":
             save_validation(PATHS.trained, scores, y)
     rows = pd.DataFrame({name: mixed(40, seed=9)[name] for name in KINDS}).assign(

@@ -118,6 +118,7 @@ def train_and_measure(export_once, product, task):
     for name, n in (("train", 60), ("val", 30), ("test", 60)):
         days = pd.to_datetime("2024-02-01") + pd.to_timedelta(np.arange(n) // 20, "D")
         frame = pd.DataFrame({column: mixed(n, seed=n)[column] for column in KINDS}).assign(late=labels(n), day=days)
+        frame["parcel_id"] = [f"{name}-{row} {HOSTILE}" for row in range(n)]
         write_table(PATHS.splits / f"{name}.parquet", frame)
     random_model(PATHS.trained, task, KINDS, n_layers=1)
     export_once(PATHS.trained, PATHS.onnx)
@@ -195,6 +196,10 @@ def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, measured, tas
     assert len(ids) == len(set(ids))
     assert all(f"{value:.4f}" in page for value in (found.training.value, found.training.baseline))
     assert "Not promoted: limit is not passed. The champion goes on." in page
+    rows = found.evaluation["single_rows"]
+    assert [each["place"] for each in rows] == ["highest", "middle", "lowest"]
+    assert rows[0]["score"] >= rows[1]["score"] >= rows[2]["score"]
+    assert all(each["key"] in "".join(elements.text) and each["columns"].keys() == KINDS.keys() for each in rows)
 
 
 def test_same_facts_give_the_same_bytes_in_any_process(workspace, measured):

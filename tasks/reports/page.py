@@ -3,6 +3,7 @@
 Every value is escaped. The page forbids by its own policy what it does not need, so that a browser loads nothing more.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from tasks.params import LOWER_IS_BETTER, effective
 from tasks.reports.charts import calibration_chart, learning_chart, nights_chart
 from tasks.reports.facts import Facts
 from tasks.training.held_out.search import FoundSlice
+from tasks.training.held_out.single_rows import SingleRow
 from tasks.training.held_out.slices import MeasuredSlices, SliceMetric
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ MAX_BYTES = 300_000
 NIGHTS_LISTED = 30
 CLASSES_LISTED = 30
 SLICES_LISTED = 10
+COLUMNS_OF_A_ROW = 5
 NONE = "–"
 
 
@@ -46,6 +49,8 @@ def render(facts: Facts) -> str:
             parts=facts.evaluation.get("parts", {}),
             look_here=[FoundSlice.from_json(each) for each in facts.evaluation.get("look_here", [])],
             slices=_worst_slices(facts),
+            single_rows=[SingleRow.from_json(each) for each in facts.evaluation.get("single_rows", [])],
+            logits="logits" if head.has_probabilities or head.answers_lists else "standard deviations of the target",
             metrics=_metrics(facts),
             per_class=list(facts.evaluation.get("model", {}).get("per_class", {}).items())[:CLASSES_LISTED],
             nights_listed=list(facts.nights)[: -NIGHTS_LISTED - 1 : -1],
@@ -82,6 +87,7 @@ def _environment() -> "Environment":
         keep_trailing_newline=True,
     )
     environment.filters |= {"figure": figure, "signed": signed, "count": count, "percent": percent, "span": span}
+    environment.filters["strongest"] = strongest
     return environment
 
 
@@ -119,6 +125,17 @@ def percent(value: float | None) -> str:
     '46.8 %'
     """
     return NONE if value is None else f"{100 * value:.1f} %"
+
+
+def strongest(columns: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the columns that add or take most, those first; the rest together as the last.
+
+    >>> strongest({"a": 0.1, "b": -0.5, "c": 0.2, "d": 0.3, "e": 0.0, "f": 0.125, "g": 0.0625})[-2:]
+    [('a', 0.1), ('2 others', 0.0625)]
+    """
+    ordered = sorted(columns.items(), key=lambda each: (-abs(each[1]), each[0]))
+    rest = ordered[COLUMNS_OF_A_ROW:]
+    return ordered[:COLUMNS_OF_A_ROW] + ([(f"{len(rest)} others", sum(value for _, value in rest))] if rest else [])
 
 
 def span(interval: tuple[float, float] | None) -> str:

@@ -223,6 +223,11 @@ class Kind(ABC, Generic[Fitted]):
         raise NotImplementedError
 
     @classmethod
+    def blank(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
+        """Return a sequence of the same length that says nothing. Shapes: unchanged."""
+        return cls.hide(values, sizes, 1.0)[1]
+
+    @classmethod
     def reconstruction(cls, sizes: "Sizes", d_model: int) -> "Reconstruction | None":
         """Return what guesses hidden values from their tokens; None without columns."""
         raise NotImplementedError

@@ -208,6 +208,14 @@ class Text(Kind[None]):
         return hide_subwords(values, sizes, fraction)
 
     @classmethod
+    def blank(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
+        """Return [MASK] in place of every subword."""
+        import torch
+
+        is_mark = (values == sizes.sep_id) | (values == sizes.pad_id)
+        return torch.where(is_mark, values, sizes.mask_id)
+
+    @classmethod
     def reconstruction(cls, sizes: "Sizes", d_model: int) -> "Reconstruction | None":
         """Return what guesses subwords by the vectors of the vocabulary."""
         from model.features.kinds.modules.text import SubwordReconstruction
