@@ -96,8 +96,8 @@ ban: .venv/ready-demo  ## let VERSION of PRODUCT never predict again, under any 
 release: .venv/ready-demo  ## end hold, ban and withdrawal of VERSION of PRODUCT, with REASON="..."
 	@$(BIN)/python -m tasks.commands release $(PRODUCT) "$(VERSION)" "$$REASON"
 
-report: .venv/ready-demo  ## the report of the newest training of PRODUCT, or of AS_OF; LOCAL=1: of what dvc repro made in this folder
-	@$(BIN)/python -m tasks.commands report $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF)) $(if $(LOCAL),--local)
+report: .venv/ready-demo  ## the report of the newest training of PRODUCT, or of AS_OF; LOCAL=1: of what dvc repro made here; DOCS=1: Data Docs too
+	@$(BIN)/python -m tasks.commands report $(PRODUCT) $(if $(AS_OF),--as-of $(AS_OF)) $(if $(LOCAL),--local) $(if $(DOCS),--docs)
 
 runs: .venv/ready-demo  ## the last trainings and nights of PRODUCT, or of all products; LAST=50, JSON=1
 	@$(BIN)/python -m tasks.commands runs $(if $(filter file,$(origin PRODUCT)),,$(PRODUCT)) $(if $(LAST),--last $(LAST)) $(if $(JSON),--json)

@@ -170,6 +170,10 @@ def state_of(address, token, dag, run, task):
     return asked(address, path, token)["state"]
 
 
+def state_of_run(address, token, dag, run):
+    return asked(address, f"/api/v2/dags/{dag}/dagRuns/{run}", token)["state"]
+
+
 def trigger(address, token, dag, **conf):
     asks = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf}
     run = asked(address, f"/api/v2/dags/{dag}/dagRuns", token, asks)["dag_run_id"]
@@ -219,6 +223,8 @@ def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflo
         wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "success", "promote ends")
         (project / "measured").write_text("figures-2")
         if n_answers == 1:
+            # Airflow loses a clear that comes between a run's last task and its end: it marks the run all the same.
+            wait_for(lambda: state_of_run(address, token, "train__asking", run) == "success", "the run ends")
             body = again | {"dag_run_id": urllib.parse.unquote(run)}
             asked(address, "/api/v2/dags/train__asking/clearTaskInstances", token, body)
     page.goto(f"{address}/dags/train__asking/runs/{run}")

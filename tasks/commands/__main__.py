@@ -241,12 +241,13 @@ def report(
     product: Product,
     as_of: AsOf = None,
     local: Annotated[bool, typer.Option("--local", help="of what dvc repro has made in this folder")] = False,
+    docs: Annotated[bool, typer.Option("--docs", help="and Great Expectations' Data Docs of its rows")] = False,
 ) -> None:
     """Bring the newest report of a training of PRODUCT, and open it where there is a browser."""
     from tasks.commands.report import report
 
     declared, known = load_product(product)
-    print(report(declared, as_of, known, local=local))
+    print(report(declared, as_of, known, local=local, with_docs=docs))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 make report PRODUCT=flight-delays
 make report PRODUCT=flight-delays AS_OF=2013-06-30
 make report PRODUCT=flight-delays LOCAL=1       of what dvc repro has made in this folder
+make report PRODUCT=flight-delays DOCS=1        and Great Expectations' own Data Docs of its rows, beside it
 """
 
 import os
@@ -16,6 +17,8 @@ from tasks.commands.embedded.store import enter_with_store
 from tasks.params import Product
 from tasks.publication.object_store import Store
 from tasks.reports.kept import REPORTS
+from tasks.runs import remote
+from tasks.runs.experiments import experiments
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file, read_json
 from tasks.runtime.git import git
@@ -23,17 +26,41 @@ from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
 
-def report(product: Product, as_of: date | None, declared: date, *, local: bool) -> str:
+def report(product: Product, as_of: date | None, declared: date, *, local: bool, with_docs: bool = False) -> str:
     """Bring the newest report, of an as_of where one is given, or make that of this folder; return its place.
 
-    `declared` is the as_of of params.yaml. Raises UserError where there is none.
+    `declared` is the as_of of params.yaml. With docs, Great Expectations' page of what was validated is made beside it,
+    and its place told too. Raises UserError where there is none.
     """
     page = None if local else _kept(product, as_of)
+    run = page and page[0].removesuffix(".html").rpartition("-")[2]
     if page is None:
         page = _made_here(product, as_of or declared, asked=local)
     file = settings().home / "reports" / product.name / page[0]
     with atomic_file(file) as temporary:
         temporary.write_bytes(page[1])
+    line = f"{file}{_opened(file)}"
+    return f"{line}\n{_data_docs(product, run, file)}" if with_docs else line
+
+
+def _data_docs(product: Product, run: str | None, report_file: Path) -> str:
+    """Make Great Expectations' page of what a run validated, None for that of this folder; return its place."""
+    from tasks.reports.data_docs import data_docs
+
+    found, place = Paths(product.name).report("validation.json"), report_file.with_suffix(".validation.json")
+    if run:
+        commits = [each.commit for each in experiments(product.name) if each.name.endswith(f"-train-{run}")]
+        if not commits:
+            raise UserError(
+                f"{report_file.name}: the experiment of this training must be in {settings().origin}, and is not, so "
+                "what it validated is not known; the report itself says what was found"
+            )
+        place.unlink(missing_ok=True)
+        remote.get(commits[0], found, place, f"what the training of {report_file.stem} validated", "read the report")
+        found = place
+    file = report_file.with_suffix(".data-docs.html")
+    with atomic_file(file) as temporary:
+        temporary.write_text(data_docs(product.name, read_json(found)), "utf-8")
     return f"{file}{_opened(file)}"
 
 

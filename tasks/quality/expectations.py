@@ -1,4 +1,4 @@
-"""Evaluate expectations with Great Expectations: the only place that knows its objects."""
+"""Evaluate expectations with Great Expectations: the only place that knows its objects, beside its own page of them."""
 
 import gc
 import importlib
