@@ -22,7 +22,7 @@ WORKDIR /opt/lamplighter
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         extras = project['optional-dependencies']; \
         print(*project['dependencies'], *extras['production'], *extras['openvino'], *extras['pii'], *extras['apprise'], \
-              sep='\n')" \
+              *extras['delta'], sep='\n')" \
         > /tmp/requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
     && rm /tmp/requirements.txt

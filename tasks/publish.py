@@ -19,6 +19,7 @@ from tasks.publication.manifests import NightPlace
 from tasks.publication.night import verified_night
 from tasks.publication.object_store import Store
 from tasks.publication.publishing import Provenance, publish_night
+from tasks.publication.tables.delta import follow_manifest
 from tasks.runs.experiments import Run
 from tasks.runs.registry import champions
 from tasks.runtime import faults
@@ -46,6 +47,8 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     faults.failpoint("publish: the generation is acquired")
     folder = Paths(product.name).predictions
     moved = publish_night(place, night, folder, generation, _provenance(product, night.model.sha256, run))
+    if product.publish.table == "delta":
+        follow_manifest(place, product.publish.keep_days, folder)
     if run and run.champion:  # a person may have gone back to another champion since its mirror was written
         champions.mirror(product)
     done = "published" if moved else "were published already, unchanged"

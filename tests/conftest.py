@@ -131,6 +131,7 @@ SLOW = {
     "test_commands",
     "test_decisions",
     "test_deliveries",
+    "test_delta_table",
     "test_drift",
     "test_effective",
     "test_evaluate",

@@ -14,6 +14,7 @@ from tasks.params import Product
 from tasks.publication.contracts import Withdrawal
 from tasks.publication.manifests import NightPlace, latest
 from tasks.publication.object_store import Store
+from tasks.publication.tables.delta import follow_manifest
 from tasks.publication.withdrawal import withdraw_night
 from tasks.runtime import faults
 
@@ -23,6 +24,8 @@ def withdraw(product: Product, as_of: date, why: str, person: str) -> str:
     check_reason(why)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     is_new = withdraw_night(place, Withdrawal(person=person.strip(), reason=why.strip()))
+    if product.publish.table == "delta":
+        follow_manifest(place, product.publish.keep_days)
     faults.failpoint("withdraw: the record is about to be marked")
     mark_withdrawn(place)
     show_nights(place.store, product.name, as_of)

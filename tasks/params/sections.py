@@ -309,6 +309,10 @@ class Publish:
     """s3://bucket/prefix."""
     keep_days: Count = 30
     """The parts of a night that another one replaced are kept this long, for those who are reading them."""
+    table: Literal["none", "delta"] = "none"
+    """delta: the nights are also rows of a Delta Lake table, <url>/_tables/<product>, which follows the manifests and
+    can be read as of any version of the last `keep_days`. It needs the package deltalake:
+    pip install --constraint constraints.txt '.[delta]'."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

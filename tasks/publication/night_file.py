@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest, NightFile, PublishedPart
@@ -22,6 +23,9 @@ from tasks.publication.object_store import MAX_CAS_ROUNDS, ObjectHead
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import file_sha256, remove_older_than
 from tasks.runtime.settings import settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = "night"
 """The name under which an object's metadata has the version of the night file."""
@@ -58,6 +62,32 @@ def fetch_part(place: NightPlace, part: PublishedPart, scratch: Path, folder: Pa
     return file
 
 
+def version_of(manifest: Manifest) -> str:
+    """Return the run and the generation that wrote what readers of a table or a file see of a night."""
+    return manifest.file.version if manifest.file else f"{manifest.run}-{manifest.generation:06d}"
+
+
+def night_rows(
+    place: NightPlace, manifest: Manifest, scratch: Path, folder: Path | None = None
+) -> "tuple[pa.Schema, Iterator[pa.Table]]":
+    """Return the columns of a night, and its rows piece by piece; of a withdrawn night no row.
+
+    The parts are taken from `folder` where they lie there, else from the store by way of `scratch`. Raises UserError
+    where a part is not as the manifest says.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tasks.rows.partitions import read_pieces
+
+    parts = manifest.parts[:1] if manifest.withdrawn else manifest.parts  # the columns, which all parts share
+    files = [fetch_part(place, part, scratch, folder) for part in parts]
+    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
+    # The types of a shard without gaps may be narrower.
+    pieces = (piece.cast(schema) for file in files for piece in read_pieces(file) if not manifest.withdrawn)
+    return schema, pieces
+
+
 def write_night_file(place: NightPlace, manifest: Manifest, scratch: Path, folder: Path | None = None) -> NightFile:
     """Write the night file of a manifest to `scratch`, without holding it in memory; return it as a manifest names it.
 
@@ -65,22 +95,18 @@ def write_night_file(place: NightPlace, manifest: Manifest, scratch: Path, folde
     version is the manifest's, or a new one where that names no file yet; of a withdrawn night the file has no row.
     Raises UserError where a part is not as the manifest says.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tasks.rows.partitions import read_pieces, table_writer
+    from tasks.rows.partitions import table_writer
 
-    version = manifest.file.version if manifest.file else f"{manifest.run}-{manifest.generation:06d}"
-    parts = manifest.parts[:1] if manifest.withdrawn else manifest.parts  # the columns, which all parts share
-    files = [fetch_part(place, part, scratch, folder) for part in parts]
-    schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
+    version = version_of(manifest)
+    schema, pieces = night_rows(place, manifest, scratch, folder)
     schema = schema.with_metadata({**(schema.metadata or {}), ABOUT: _about(place, version)})
     target = scratch / manifests.NIGHT_FILE
     with table_writer(target) as write:
         write(schema.empty_table())
-        for file in [] if manifest.withdrawn else files:
-            for piece in read_pieces(file):
-                write(piece.cast(schema))  # the types of a shard without gaps may be narrower
+        for piece in pieces:
+            write(piece.cast(schema))
     return NightFile(
         key=place.store.full_key(place.file),
         version=version,

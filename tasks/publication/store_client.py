@@ -59,6 +59,31 @@ def connect(url: str, patience: Patience = OF_A_TASK) -> Any:
     return client
 
 
+def delta_options(url: str) -> dict[str, str]:
+    """Return address and credentials of the environment, as delta-rs is told them, and that it commits conditionally.
+
+    Raises UserError as `connect` does.
+    """
+    import botocore.session
+
+    client, credentials = connect(url), botocore.session.Session().get_credentials()
+    address, region = str(client.meta.endpoint_url), str(client.meta.region_name)
+    options = {
+        "aws_endpoint": address,
+        "aws_region": region,
+        "aws_conditional_put": "etag",
+        "allow_http": str(address.startswith("http://")).lower(),
+        "max_retries": str(MAX_REQUEST_ATTEMPTS),
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        "timeout": f"{READ_SECONDS}s",
+    }
+    if credentials is None:
+        return options
+    found = credentials.get_frozen_credentials()
+    options |= {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
+    return options | ({"aws_session_token": found.token} if found.token else {})
+
+
 def not_an_address(error: ValueError) -> UserError:
     """Return the error for an endpoint that is no address."""
     return UserError(f"AWS_ENDPOINT_URL_S3 must be an address such as https://minio.example:9000; {error}; correct it")
