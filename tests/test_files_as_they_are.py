@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zipfile
 from dataclasses import replace
 from datetime import date
@@ -145,6 +146,12 @@ def test_words_for_missing_are_missing_where_declared_and_words_elsewhere():
     assert read(content)["depot"].tolist() == ["NA", "\\N"]
 
 
+def test_word_for_missing_is_found_between_spaces():
+    content = HEADER + b"a,2024-01-01, NA ,?,1\n"
+    frame = read(content, missing=["NA", "?"])
+    assert frame[["depot", "weight_kg"]].isna().all(axis=None)
+
+
 def test_word_for_missing_becomes_no_class_in_silence():
     content = HEADER + b"a,2024-01-01,A,1,icu\nb,2024-01-01,A,1,NA\nc,2024-01-01,A,1,home\n"
     target = {"name": "late", "task": "multiclass"}
@@ -196,8 +203,37 @@ def test_numbers_that_fit_two_readings_stop_and_ask():
     assert read(content, decimal=".")["weight_kg"][0] == "1.965"
     assert read(content, decimal=",", thousands=".")["weight_kg"][0] == "1965"
 
+    with pytest.raises(UserError, match=r"fit two readings: 12 of 12 have a dot"):
+        read(ambiguous(*["1.965", "2.225"] * 6))
 
-@pytest.mark.parametrize("others", [["0.985"], ["1.5"], ["1000"], []])
+
+@pytest.mark.parametrize(
+    ("cells", "form", "message"),
+    [
+        (["1,965", "985"], {}, r'12 of 24 cells of weight_kg have "," .*thousands: "," .*, or source.decimal: ","'),
+        (["1,965.50"], {"decimal": "."}, r'12 of 12 .* have "," .*source.thousands: ","'),
+        (["12,5"], {}, r'12 of 12 .* have "," .*or source.decimal: ","'),
+        (
+            ["1.965,50", "985"],
+            {"decimal": ","},
+            r'12 of 24 .* have "\." .*source.thousands: "\." where it parts thousands$',
+        ),
+        (["1'965"], {}, """ have "'" """),
+        (["1 965", "985"], {}, ' have " " '),
+        (["1\u00a0965,5"], {"decimal": ","}, r' have "\\u00a0" '),
+    ],
+)
+def test_marks_that_nothing_declares_stop_and_ask_before_the_large_numbers_are_lost(cells, form, message):
+    with pytest.raises(UserError, match=message):
+        read(ambiguous(*[f'"{cell}"' for cell in cells * 12]), **form)
+
+
+@pytest.mark.parametrize("cells", [["1,2,3"], ["a 1"], ["2024-01-01"], ["1.5", "1e3"], ["10 000 km"]])
+def test_what_is_no_number_in_any_form_is_not_asked_about(cells):
+    assert len(read(ambiguous(*[f'"{cell}"' for cell in cells * 12]))) == 12 * len(cells)
+
+
+@pytest.mark.parametrize("others", [["0.985"], ["1.5"], ["1000"]])
 def test_numbers_with_honest_decimals_are_not_asked_about(others):
     assert isinstance(read(ambiguous(*["1.965", "2.225"] * 6, *others)), pd.DataFrame)
 
@@ -331,9 +367,32 @@ def test_date_in_the_name_of_a_file_is_a_column(workspace):
     ]
     one = fetched(None, None, "day", url="sales/eu_20240302.csv.gz", file_date="eu_%Y%m%d.", names={"day": "file_date"})
     assert one["day"].tolist() == ["2024-03-02"]
+    (workspace / "sales/year=2024/month=3/day=07").mkdir(parents=True)
+    (workspace / "sales/year=2024/month=3/day=07/a.csv").write_bytes(b"id,depot,weight_kg,late\na,A,1,0\n")
+    parts = fetched(None, None, "file_date", url="sales/year=2024", file_date="year=%Y/month=%m/day=%d")
+    assert parts["file_date"].tolist() == ["2024-03-07"]
     (workspace / "sales/eu_20240302T1530.csv").write_bytes(b"id,depot,weight_kg,late\na,A,1,0\n")
     hours = fetched(None, None, "file_date", url="sales/*T*", file_date="%Y%m%dT%H%M")
     assert hours["file_date"].tolist() == ["2024-03-02T15:30:00"]
+
+
+@pytest.mark.parametrize("header", ["ID,Day,Depot,Weight_KG,Late", "id,day,depot,Weight_kg ,late"])
+def test_names_in_other_letters_are_proposed(header):
+    Path("rows.csv").write_bytes(header.encode() + b"\n" + ROW)
+    with pytest.raises(UserError, match=r'are they meant\? source.names: {.*"weight_kg": "W.*"}'):
+        list(fetch_pieces(product_of(url="rows.csv"), None, date(2024, 1, 2)))
+
+
+def test_archive_of_one_file_may_hold_what_macos_adds():
+    assert len(read(zipped(HEADER + ROW, "__MACOSX/._rows.csv", ".DS_Store"))) == 1
+
+
+def test_tar_archive_is_told_with_its_remedy():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("rows.csv"), io.BytesIO())
+    with pytest.raises(UserError, match="it is a tar archive; unpack it and name the folder"):
+        read(file.getvalue())
 
 
 @pytest.mark.parametrize("name", ["sales.csv", "20240230.csv", "20240301_20240302.csv", "120240301.csv"])

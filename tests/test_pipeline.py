@@ -3,12 +3,17 @@
 One run through Airflow (train, then predict) is made once; each test then looks at what it left, or goes on from it.
 """
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
+import proxy
 import pytest
 from builders import TINY
 from conftest import AS_OF, call, environment, make_project
@@ -30,8 +35,16 @@ def airflow_run(tmp_path_factory, s3):
     asking = TINY.replace("gates: {", "gates: {approval: human, ")
     project = make_project(tmp_path_factory.mktemp("project") / "Vorhersagen für morgen", asking)
     env = environment(project / ".lamplighter", **s3, **SECRETS)
-    printed = call([sys.executable, "-m", "tasks.commands", "run", "tiny"], project, env)
-    return SimpleNamespace(project=project, env=env, printed=printed)
+    travelled: list[tuple[str, str, int]] = []  # method, key and bytes of every request
+
+    def note(request: proxy.Request) -> None:
+        travelled.append((request.method, proxy.key_of(request.path), len(request.body)))
+
+    with proxy.Proxy(s3["AWS_ENDPOINT_URL_S3"]) as between:
+        between.reset(note)
+        through = env | {"AWS_ENDPOINT_URL_S3": between.url}
+        printed = call([sys.executable, "-m", "tasks.commands", "run", "tiny"], project, through)
+    return SimpleNamespace(project=project, env=env, printed=printed, travelled=travelled)
 
 
 @pytest.fixture
@@ -72,6 +85,25 @@ def test_a_run_prints_what_a_person_wants_to_know(airflow_run):
         "read_predictions(",
     ):
         assert text in airflow_run.printed
+
+
+def test_parts_and_data_travel_once_to_the_store_and_once_to_the_remote(airflow_run, published):
+    """Counted on the wire; a part's rows go to the store once more, in the night's file for readers by glob."""
+    sent = [(unquote(key), n) for method, key, n in airflow_run.travelled if method in ("PUT", "POST") and n]
+    fetched = [unquote(key) for method, key, _ in airflow_run.travelled if method == "GET"]
+    parts = {part["key"]: part["bytes"] for part in published["parts"]}
+    assert len(parts) == 3
+    assert [each for each in sent if "/_parts/" in each[0]] == sorted(parts.items())
+    assert not parts.keys() & set(fetched), "this machine has them"
+    to_remote = Counter(key for key, _ in sent if key.startswith("dvc/files/md5/"))
+    assert set(to_remote.values()) == {1}, "nothing is sent again, of the training, the night and its parts"
+    for part in published["parts"]:
+        digest = hashlib.md5(Store(URL).read(Store(URL).key_of(part["key"])).body, usedforsecurity=False).hexdigest()
+        assert to_remote[f"dvc/files/md5/{digest[:2]}/{digest[2:]}"] == 1
+    assert not [key for key in fetched if re.fullmatch(r"dvc/files/md5/../.{30}", key)], "nor is it brought back"
+    assert [each for each in sent if each[0].endswith(".parquet")] == [
+        (published["file"]["key"], published["file"]["bytes"])
+    ]
 
 
 def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):

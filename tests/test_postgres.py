@@ -24,7 +24,7 @@ from tasks.rows.partitions import read_table
 from tasks.rows.raw_archive import storable
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
-from tasks.sources import sql
+from tasks.sources.databases import sql
 from tasks.sources.fetch import fetch as fetch_pieces
 from tasks.sources.fetch import fetch_whole as fetch
 

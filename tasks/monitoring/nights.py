@@ -37,7 +37,7 @@ def record_of(
     known, as_of = past.known.get(place.as_of), place.as_of
     if known and known.run == manifest.run and not known.withdrawn:
         return known
-    predictions, estimate = sum_up(product, place, manifest)
+    predictions, estimate = sum_up(product, place, manifest, paths.predictions)
     before = past.nights(as_of - timedelta(weeks=WEEKS_COMPARED), as_of - timedelta(days=1))
     same_weekday = [each.predictions for day, each in before.items() if (as_of - day).days % 7 == 0]
     rows = Partitions(paths.valid / "rows")

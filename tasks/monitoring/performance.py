@@ -1,12 +1,14 @@
 """Sum up what a night predicted, estimate how well, and measure it where its labels have come.
 
-A night is read part by part from the store, each verified; held are the scores of its labelled rows.
+A night is read part by part, from the machine that scored it or from the store, each verified; held are the scores of
+its labelled rows.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,15 +59,23 @@ class Labelled:
         return None if value is None else round(value, 6)
 
 
-def parts_of(place: NightPlace, manifest: Manifest) -> Iterator[pd.DataFrame]:
-    """Yield the parts of a published night. Raises UserError where one is not as its manifest says."""
+def parts_of(place: NightPlace, manifest: Manifest, folder: Path | None = None) -> Iterator[pd.DataFrame]:
+    """Yield the parts of a published night, from `folder` where they lie there.
+
+    Raises UserError where one is not as its manifest says.
+    """
     for part in manifest.parts:
-        yield read_part(place.store, part)
+        yield read_part(place.store, part, folder)
 
 
-def sum_up(product: Product, place: NightPlace, manifest: Manifest) -> tuple[Predictions, float | None]:
-    """Return what a published night predicted, and an estimate of the metric of the gates."""
-    return sum_up_rows(product, parts_of(place, manifest), manifest.rows.published)
+def sum_up(
+    product: Product, place: NightPlace, manifest: Manifest, folder: Path | None = None
+) -> tuple[Predictions, float | None]:
+    """Return what a published night predicted, and an estimate of the metric of the gates.
+
+    A machine that has scored it has its parts in `folder`, and asks the store for none.
+    """
+    return sum_up_rows(product, parts_of(place, manifest, folder), manifest.rows.published)
 
 
 def sum_up_rows(product: Product, parts: Iterable[pd.DataFrame], n_rows: int) -> tuple[Predictions, float | None]:

@@ -197,7 +197,8 @@ class AnyFileSource(AnySource):
     """The environment variable that holds the URL, for one that holds a secret."""
     file_date: Annotated[str | None, Field(examples=["%Y%m%d"]), AfterValidator(_is_file_date)] = None
     """How each file's name holds a date, in the letters %Y, %m, %d or %j, and %H, %M, %S, such as "%Y%m%d" for
-    sales_20240301.csv: it is a column `file_date`, which may be the `time`. A file without one stops the run."""
+    sales_20240301.csv, or, with a slash, its path, such as "year=%Y/month=%m/day=%d": it is a column `file_date`, which
+    may be the `time`. A file without one stops the run."""
 
     def __post_init__(self) -> None:
         _check_one_url(self.kind, self.url, self.url_env)
@@ -261,7 +262,8 @@ class SqlSource(AnySource):
     kind: Literal["sql"]
     """sql: a database that SQLAlchemy reaches."""
     url: Annotated[str | None, Field(examples=["sqlite:///rows.db"]), without_password(SQL_PASSWORD)] = None
-    """A SQLAlchemy URL without a password."""
+    """A SQLAlchemy URL without a password. Its driver is yours to install where the stages run: psycopg and psycopg2 of
+    Postgres and PyMySQL of MariaDB are tested, type by type; a message names the package of one that is missing."""
     url_env: UrlEnv = None
     """The environment variable that holds the URL, for one that holds a secret."""
     query: Annotated[str, Field(examples=["SELECT * FROM parcels"])]

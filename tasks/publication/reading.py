@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from pathlib import Path
 
 import pandas as pd
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -10,6 +11,7 @@ from tasks.publication.contracts import PublishedPart
 from tasks.publication.object_store import Store
 from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
 from tasks.runtime.errors import UserError
+from tasks.runtime.files import file_sha256
 
 
 class PartDamaged(UserError):
@@ -17,8 +19,13 @@ class PartDamaged(UserError):
 
 
 @retry(retry=retry_if_exception_type(PartDamaged), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
-def read_part(store: Store, part: PublishedPart) -> pd.DataFrame:
-    """Return the rows of a part. Raises UserError where it is missing, or damaged however often it is read."""
+def read_part(store: Store, part: PublishedPart, folder: Path | None = None) -> pd.DataFrame:
+    """Return the rows of a part, from `folder` where the same file lies there.
+
+    Raises UserError where the store's is missing, or damaged however often it is read.
+    """
+    if folder and (folder / part.name).exists() and file_sha256(folder / part.name) == part.sha256:
+        return pd.read_parquet(folder / part.name)
     key = store.key_of(part.key)
     stored = store.read(key)
     rule = f"{store.uri(key)}: must be as the manifest says, and is"

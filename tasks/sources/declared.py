@@ -1,5 +1,9 @@
 """Take the declared columns out of what a source delivers, and tell where one is in no piece of it."""
 
+import json
+import re
+import unicodedata
+
 import pandas as pd
 
 from tasks.params import UNREADABLE_COLUMNS, Product
@@ -49,17 +53,26 @@ class Columns:
         names = names_in_source(self._product)
         missing = [name for name in self._wanted if name in names and names[name] not in self._found]
         delivered = [*self._found]
+        alike = {name: own for name in missing for own in delivered if _same_letters(own, names[name])}
+        hint = f"; are they meant? source.names: {json.dumps(alike, ensure_ascii=False)}" if alike else ""
         if not missing or not self._is_read or self.has_known:
             return
         if len(missing) == len(self._wanted):  # the names may be the cells of a row, and are not shown
             raise UserError(
                 f"{self._place} must deliver every declared column, and delivers none of {', '.join(self._wanted)} in "
                 f"its {len(delivered)} columns; is its first line a header (source.skip_lines, source.comment), and "
-                "source.delimiter right?"
+                f"source.delimiter right?{hint}"
             )
         spaced = any(name != name.strip() for name in delivered)
         raise UserError(
             f"{self._place} must deliver every declared column, and lacks {', '.join(missing)}; it has "
             f"{', '.join(repr(name) if name != name.strip() else name for name in delivered)}; "
             + ("set source.skip_space: true" if spaced else "say under source.names what a column is called there")
+            + hint
         )
+
+
+def _same_letters(name: str, other: str) -> bool:
+    """Return whether two names differ in spaces, in capitals and in how their accents are encoded alone."""
+    one, two = (re.sub(r"\s+", " ", unicodedata.normalize("NFKC", each)).strip().casefold() for each in (name, other))
+    return one == two

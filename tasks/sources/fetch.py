@@ -16,6 +16,7 @@ from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, Product, PythonSource, Source
 from tasks.runtime.errors import UserError
 from tasks.runtime.fingerprints import code_sha256, json_sha256
+from tasks.sources.databases.sql import query_pieces
 from tasks.sources.declared import Columns
 from tasks.sources.event_source import EventSource, place_of, wanted_of
 from tasks.sources.files import file_pieces
@@ -25,7 +26,6 @@ from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import mark_containers
 from tasks.sources.label_source import LabelSource, product_of_labels
 from tasks.sources.labels import Labels
-from tasks.sources.sql import query_pieces
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -265,7 +265,8 @@ def _nothing_to_store(delivered: Delivered, product: Product, last: str) -> str:
         return (
             f"{source}: {product.time} must be a date, and no row has one: of {n:,} rows {n_given / n:.0%} have a cell "
             f"there that is none, and {(n - n_given) / n:.0%} have no cell; dates are written like 2013-06-30: "
-            'mend the source, or set source.time_format to how it writes them, such as "%d.%m.%Y"'
+            'mend the source, or set source.time_format to how it writes them, such as "%d.%m.%Y", or "s" or "ms" for '
+            "numbers of those since 1970"
         )
     later = f": its oldest row is of {delivered.oldest_later}" if delivered.oldest_later else ""
     return f"{source} knows no row up to {last}; check as_of and the source{later}"

@@ -22,6 +22,8 @@ FILE_DATE = "file_date"
 """The column with the date of a file's name."""
 _WORKBOOK = ("[Content_Types].xml", "mimetype")
 """Members of a ZIP archive that is a workbook, of Excel and of LibreOffice."""
+_JUNK = re.compile(r"^__MACOSX/|(^|/)\.[^/]*$")
+"""Members that the Finder of macOS packs beside what it is asked to."""
 _DIGITS = {"Y": "[0-9]{4}", "j": "[0-9]{3}"}
 """How many digits a letter of `source.file_date` stands for, where these are not two."""
 
@@ -55,7 +57,7 @@ def decompressed(file: IO[bytes], random_access: bool) -> IO[bytes]:
 
 
 def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
-    names = [each.filename for each in archive.infolist() if not each.is_dir()]
+    names = [each.filename for each in archive.infolist() if not each.is_dir() and not _JUNK.search(each.filename)]
     if len(names) != 1:
         raise ValueError(f"it is a ZIP archive of {len(names)} files; keep one, or unpack it and name the folder")
     return archive.open(names[0])
@@ -135,18 +137,25 @@ def _columns_of(path: str) -> dict[str, str]:
 def dated_by_name(columns: dict[str, str], path: str, pattern: str | None) -> dict[str, str]:
     """Return the columns of a file's folders, and FILE_DATE where its own name holds a date by a pattern.
 
+    A pattern with a slash is looked for in the names of its folders too.
+
     >>> dated_by_name({}, "2013/sales_20240301.csv.gz", "%Y%m%d")
+    {'file_date': '2024-03-01'}
+    >>> dated_by_name({}, "rows/year=2024/month=3/day=01/a.csv", "year=%Y/month=%m/day=%d")
     {'file_date': '2024-03-01'}
 
     Raises ValueError where the name holds no such date, or several.
     """
-    return {**columns, FILE_DATE: _date_in(path.rpartition("/")[2], pattern)} if pattern else columns
+    if not pattern:
+        return columns
+    return {**columns, FILE_DATE: _date_in(path if "/" in pattern else path.rpartition("/")[2], pattern)}
 
 
 def _date_in(name: str, pattern: str) -> str:
     """Return the day, or the moment, that a file's name holds as ISO 8601."""
     parts = re.split("%([YmdjHMS])", pattern)
-    form = "".join(_DIGITS.get(part, "[0-9]{2}") if i % 2 else re.escape(part) for i, part in enumerate(parts))
+    digits = "[0-9]{1,2}" if "/" in pattern else "[0-9]{2}"  # folders of hive are month=3 as often as month=03
+    form = "".join(_DIGITS.get(part, digits) if i % 2 else re.escape(part) for i, part in enumerate(parts))
     texts = re.findall(f"(?<![0-9]){form}(?![0-9])", name)
     found = set()
     for text in texts:

@@ -66,6 +66,8 @@ def in_own_terms(frame: pd.DataFrame, product: Product, labels: "Labels") -> tup
         form = forms[name]
         if form.missing is None and (name != target.name or not head_of(target.task).label_values):
             counts |= evidence.number_words(frame[name], name)
+        if name != target.name or not head_of(target.task).label_values:
+            counts |= evidence.marks_between_digits(frame[name], name, form.thousands or "", form.decimal or ".")
         if form.decimal == "," or form.thousands:
             frame[name] = frame[name].map(number_form(form), na_action="ignore")
         elif form.decimal is None and source.kind == "csv":
@@ -129,11 +131,14 @@ def _renamed(frame: pd.DataFrame, product: Product) -> pd.DataFrame:
 
 
 def without_words(cells: pd.Series, words: tuple[str, ...]) -> pd.Series:
-    """Return a column in which the words are missing cells."""
+    """Return a column in which the words, with or without spaces around them, are missing cells."""
     if not is_text(cells):
         return cells
+    plain = {word.strip() for word in words}
     is_word = (
-        cells.map(lambda cell: isinstance(cell, str) and cell in words) if cells.dtype == object else cells.isin(words)
+        cells.map(lambda cell: isinstance(cell, str) and cell.strip() in plain)
+        if cells.dtype == object
+        else cells.str.strip().isin(plain)
     )
     return cells.mask(is_word.astype(bool), None)
 

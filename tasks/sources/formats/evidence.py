@@ -4,6 +4,7 @@ Counts of pieces that need not be read add up with those of the others, so that 
 """
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -13,13 +14,18 @@ import pandas as pd
 
 from tasks.runtime.errors import UserError
 
-MISSING_WORDS = ("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-")
+MISSING_WORDS = (
+    *("NA", "N/A", "NULL", "Null", "null", "nan", "None", "none", "\\N", "?", "-"),
+    *("n/a", "#N/A", "#NA", "<NA>", "NaT", "NIL", "nil", ".", "--"),
+)
 """Words by which programs write that a cell is missing; a label `NaN` is not known in any case: see `has_label`."""
 MIN_AMBIGUOUS = 10
 """From so many numbers on that read two ways a column is asked about."""
 _CONTAINERS = (list, tuple, set, dict, np.ndarray, bytes, bytearray, memoryview)
 _GROUPED = r"\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*"
 _UNGROUPED = r"\s*[+-]?[0-9]{1,3}\s*"
+_MARKS = (",", ".", "'", " ", "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}")
+"""What a number may have between its digits; new ones go to the end, since counts by place are kept."""
 
 
 class Evidence:
@@ -40,6 +46,7 @@ class Evidence:
             self._tell_missing_numbers(name)
             self._ask_about_missing_labels(name)
             self._ask_about_thousands(name)
+            self._ask_about_marks(name)
         nested = [key.partition(" ")[2] for key, n in self._counts.items() if n and key.startswith("nested ")]
         nested = [name for name in nested if not self._counts[f"values {name}"]]
         if nested:
@@ -74,14 +81,26 @@ class Evidence:
             )
 
     def _ask_about_thousands(self, name: str) -> None:
-        """Refuse numbers of which each with a dot may be one of thousands, beside numbers below 1000 without a dot."""
+        """Refuse numbers of which each with a dot may be one of thousands, and each without is below 1000."""
         n_dots, n_plain = self._counts[f"dots {name}"], self._counts[f"plain {name}"]
-        if n_dots >= MIN_AMBIGUOUS and n_plain and not self._counts[f"decided {name}"]:
+        if n_dots >= MIN_AMBIGUOUS and not self._counts[f"decided {name}"]:
             raise UserError(
                 f"{self._place}: the numbers of {name} fit two readings: {n_dots:,} of {n_dots + n_plain:,} have a "
                 'dot, each before three digits; set source.thousands: "." and source.decimal: "," where it parts '
                 'thousands, or source.decimal: "." where it does not'
             )
+
+    def _ask_about_marks(self, name: str) -> None:
+        """Refuse numbers that would all be lost to quarantine, large ones alone perhaps, for a mark between digits."""
+        for place, mark in enumerate(_MARKS):
+            n_marked, shown = self._counts[f"mark{place} {name}"], json.dumps(mark)
+            if n_marked >= MIN_AMBIGUOUS:
+                other = f", or source.decimal: {shown} where the parts of a number follow it" if mark == "," else ""
+                raise UserError(
+                    f"{self._place}: a number must be digits with what source.thousands and source.decimal declare, "
+                    f"and {n_marked:,} of {self._counts[f'texts {name}']:,} cells of {name} have {shown} between their "
+                    f"digits; set source.thousands: {shown} where it parts thousands{other}"
+                )
 
 
 def number_words(cells: pd.Series, name: str) -> dict[str, int]:
@@ -109,6 +128,26 @@ def groups_of_digits(cells: pd.Series, name: str) -> dict[str, int]:
         f"plain {name}": n_plain,
         f"decided {name}": len(others) - n_plain,
     }
+
+
+def marks_between_digits(cells: pd.Series, name: str, thousands: str, decimal: str) -> dict[str, int]:
+    """Count numbers as text with a mark between their digits that is neither of the two declared ones.
+
+    >>> marks_between_digits(pd.Series(["1,200.50", "980", "12,5"]), "price", "", ".")
+    {'texts price': 3, 'mark0 price': 2}
+    """
+    if not is_text(cells):
+        return {}
+    marks = [mark for mark in _MARKS if mark not in (thousands, decimal)]
+    texts = cells.dropna().astype("str").str.strip()
+    marked = texts[texts.str.contains(f"[0-9][{''.join(marks)}][0-9]")]
+    counts = {f"texts {name}": len(texts)}
+    for mark in marks if len(marked) else ():
+        one, point = re.escape(mark), re.escape(decimal)
+        grouped = rf"[+-]?[0-9]{{1,3}}(?:{one}[0-9]{{3}})+(?:{point}[0-9]*)?"
+        n = int(marked.str.fullmatch(rf"{grouped}|[+-]?[0-9]+,[0-9]+" if mark == "," else grouped).sum())
+        counts |= {f"mark{_MARKS.index(mark)} {name}": n} if n else {}
+    return counts
 
 
 _PLAIN = ("string", "integer", "floating", "boolean", "decimal", "date", "datetime", "time", "timedelta", "empty")

@@ -66,6 +66,8 @@ def mistaken_for(head: bytes, source: FileSource) -> str:
     for magic, kind, name in _FORMATS:
         if head.startswith(magic) and kind != source.kind:
             return f"it is {name}; convert it, or correct source.kind"
+    if head[257:262] == b"ustar":
+        return "it is a tar archive; unpack it and name the folder"
     if source.kind == "excel" and not head.startswith(_WORKBOOKS):
         return "it is no workbook, as Excel writes them; set source.kind to what it is, such as csv"
     if isinstance(source, CsvSource | JsonlSource) and not re.search("16|32", source.encoding):

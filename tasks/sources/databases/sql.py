@@ -26,6 +26,10 @@ _MISTAKES = re.compile(
     r"|permission denied|\(?10(44|45|49|54)\b|\(?11(42|46)\b"  # MySQL: access, database, column, table
 )
 """What databases report like an outage though waiting mends nothing: a person's mistakes."""
+_NO_DATE = re.compile(r"(?<![:\w\\]):(?=\w)(?!(?:as_of|since)\b)")
+"""A colon that begins neither of the dates, such as that of the text ':30': SQLAlchemy would want a value for it."""
+MYSQL = ("mysql", "mariadb")
+"""Schemes of addresses, and names of SQLAlchemy's dialects."""
 PIECE_ROWS = 50_000
 """So many rows of a query are a piece."""
 DRIVERS = {
@@ -54,7 +58,7 @@ def query_pieces(
     """
     import sqlalchemy
 
-    query = sqlalchemy.text(source.query)
+    query = sqlalchemy.text(_NO_DATE.sub(r"\\:", source.query))
     dates = {"as_of": as_of.isoformat(), "since": (since or date.min).isoformat()}
     bound = {name: value for name, value in dates.items() if name in query.compile().params}
     url, shown = url_of(source, place)
@@ -76,7 +80,7 @@ def query_pieces(
         raise UserError(f"{place}: {_missing_driver(error)}") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         message = redact_url(str(getattr(error, "orig", None) or error).strip().splitlines()[0], url, shown)
-        if isinstance(error, sqlalchemy.exc.OperationalError) and not _is_mistake(url, str(error)):
+        if _is_outage(url, error, message):
             raise TransientError(f"{place}: the database did not answer the query; {message}") from None
         raise UserError(f"{place}: the query must run, and does not; {message}") from None
 
@@ -89,19 +93,22 @@ def _execute(
     place: str,
 ) -> tuple["sqlalchemy.CursorResult", Iterator[Sequence[Any]]]:
     """Return the result and its rows in parts; the first one is there, and empty where there are none."""
-    from tasks.sources import postgres
+    from tasks.sources.databases import mysql, postgres
 
     is_postgres = connection.dialect.name == "postgresql"
     if is_postgres:
         postgres.keep_times_as_they_are(connection)
     result = connection.execute(query, bound)
+    described: Sequence[Any] = result.cursor.description if result.cursor is not None else ()
     if is_postgres:
-        described: Sequence[Any] = result.cursor.description if result.cursor is not None else ()
         types = postgres.column_types(connection, [column[1] for column in described])
         refused = postgres.refusals(dict(zip(result.keys(), types, strict=False)), kinds)
         if refused:
             raise UserError("\n".join(f"{place}.query: column {message}" for message in refused))
-    return result, chain([result.fetchmany(PIECE_ROWS)], iter(lambda: result.fetchmany(PIECE_ROWS), []))
+    parts: Iterator[Sequence[Any]] = chain(
+        [result.fetchmany(PIECE_ROWS)], iter(lambda: result.fetchmany(PIECE_ROWS), [])
+    )
+    return result, mysql.as_written(described, parts) if connection.dialect.name in MYSQL else parts
 
 
 def _missing_driver(error: Exception) -> str:
@@ -114,9 +121,17 @@ def _missing_driver(error: Exception) -> str:
     )
 
 
-def _is_mistake(url: str, message: str) -> bool:
-    """Return whether waiting is of no use: SQLite reports all of a person's mistakes as operational errors too."""
-    return _MISTAKES.search(message) is not None or (url.startswith("sqlite") and "locked" not in message)
+def _is_outage(url: str, error: "sqlalchemy.exc.SQLAlchemyError", message: str) -> bool:
+    """Return whether waiting may mend an error: SQLite reports all of a person's mistakes as operational ones too."""
+    import sqlalchemy
+
+    from tasks.sources.databases import mysql
+
+    if url.startswith(MYSQL) and mysql.is_outage(message):
+        return True
+    if not isinstance(error, sqlalchemy.exc.OperationalError) or _MISTAKES.search(str(error)):
+        return False
+    return "locked" in str(error) or not url.startswith("sqlite")
 
 
 def _is_nan(cell: object) -> bool:
