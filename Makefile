@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill simulate tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -121,8 +121,11 @@ schema: .venv/ready-demo  ## write params.schema.json, docs/products.md and docs
 lint: .venv/ready-test  ## ruff, layers and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && { layers=$$($(BIN)/lint-imports --no-cache) || { echo "$$layers"; exit 1; }; } && $(BIN)/mypy
 
-audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages
-	@$(BIN)/python -m tasks.commands audit
+audit: .venv/ready-demo  ## known vulnerabilities of the pinned packages; DATABASE=all.zip: by a copy of OSV's records, offline
+	@$(BIN)/python -m tasks.commands audit $(if $(DATABASE),--database "$(DATABASE)")
+
+sbom: .venv/ready-demo  ## write sbom.json, a bill of materials (CycloneDX) of the pinned packages
+	@$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file sbom.json constraints.txt && echo sbom.json
 
 licences: .venv/ready-test  ## write LICENCES.md from what the packages say of themselves
 	@$(BIN)/python -m tasks.commands licences

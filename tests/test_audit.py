@@ -1,13 +1,15 @@
 """Oracle: answers of pip-audit as it gave them; packages' own metadata."""
 
+import json
 import re
 import tomllib
+import zipfile
 from email.message import Message
 
 import pytest
 from conftest import ROOT
 
-from tasks.commands.audit import licence_of, report_vulnerabilities
+from tasks.commands.audit import audit_offline, licence_of, look_up, report_vulnerabilities
 from tasks.runtime.errors import TransientError, UserError
 
 GOOD = {"name": "a", "version": "1", "vulns": []}
@@ -23,6 +25,40 @@ def test_vulnerability_is_named_and_what_was_not_audited_is_not_called_safe():
         report_vulnerabilities([GOOD, SKIPPED])
     with pytest.raises(TransientError, match="0 of 0"):
         report_vulnerabilities([])
+
+
+@pytest.mark.parametrize(
+    ("version", "is_found"),
+    [("0.9", False), ("1.0", True), ("1.9", True), ("1.10", False), ("2.0", True), ("2.1", True), ("2.2", False)],
+)
+def test_pin_is_affected_within_the_ranges_of_a_record_alone(version, is_found):
+    """By the examples of OSV's schema: `fixed` is the first that is not affected, `last_affected` the last that is."""
+    of_name = {"package": {"ecosystem": "PyPI", "name": "A_b"}}
+    first = {"type": "ECOSYSTEM", "events": [{"introduced": "1.0"}, {"fixed": "1.10"}]}
+    second = {"type": "ECOSYSTEM", "events": [{"introduced": "2.0"}, {"last_affected": "2.1"}]}
+    record = {"id": "PYSEC-1", "affected": [{**of_name, "ranges": [first, second]}]}
+    (answer,) = look_up({"a-b": version}, [record])
+    assert bool(answer["vulns"]) == is_found
+    (answer,) = look_up({"a-b": version}, [{**record, "withdrawn": "2026-01-01T00:00:00Z"}])
+    assert not answer["vulns"]
+
+
+def test_offline_audit_says_of_when_the_database_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "constraints.txt").write_text("# pins\na==1\nb==2 ; python_version < '3.12'\n")
+    record = {"id": "X", "modified": "2026-11-01T00:00:00Z", "affected": []}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("X.json", json.dumps(record))
+    line = audit_offline(tmp_path / "all.zip")
+    assert line == "2 packages, none with a known vulnerability, in 1 records of which the newest is of 2026-11-01"
+    record["affected"] = [{"package": {"ecosystem": "PyPI", "name": "b"}, "versions": ["2"]}]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("X.json", json.dumps(record))
+    with pytest.raises(UserError, match=r"b 2: X, mended in no version"):
+        audit_offline(tmp_path / "all.zip")
+    (tmp_path / "all.zip").write_text("an error page")
+    with pytest.raises(UserError, match=r"must be OSV's records of PyPI as a ZIP"):
+        audit_offline(tmp_path / "all.zip")
 
 
 def test_licence_is_the_expression_or_the_classifier_or_the_first_words():

@@ -321,11 +321,11 @@ def tune(
 
 
 @app.command()
-def audit() -> None:
+def audit(database: Annotated[str, typer.Option(help="a copy of OSV's records; default: ask PyPI")] = "") -> None:
     """Look up known vulnerabilities of the pinned packages."""
     from tasks.commands.audit import audit
 
-    print(audit())
+    print(audit(database))
 
 
 @app.command()
