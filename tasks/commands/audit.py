@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from tasks.runtime.errors import TransientError, UserError
@@ -70,7 +70,7 @@ def audit_offline(database: Path) -> str:
         newest = max(record["modified"] for record in records)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{database} must be OSV's records of PyPI as a ZIP, and is not ({error}); where there is a network, get it "
+            f"{database} must be OSV's records of PyPI as a ZIP, and is not ({error}); get it, where a network is, "
             "from https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
         ) from None
     counted = report_vulnerabilities(list(look_up(_pins(), records)))
@@ -85,8 +85,8 @@ def look_up(pins: dict[str, str], records: Iterable[dict[str, Any]]) -> Iterator
     >>> [each["vulns"] for each in look_up({"a-b": "1.9", "c": "1"}, [{"id": "X", "affected": [package]}])]
     [[{'id': 'X', 'fix_versions': ['1.10']}], []]
     """
-    found: dict[str, list[Vulnerability]] = {canonicalize_name(name): [] for name in pins}
     versions = {canonicalize_name(name): version for name, version in pins.items()}
+    found: dict[NormalizedName, list[Vulnerability]] = {name: [] for name in versions}
     for record in records:
         for affected in record.get("affected", []) if "withdrawn" not in record else []:
             of = canonicalize_name(affected.get("package", {}).get("name", ""))
