@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import test_events
+import test_image
+import test_next_item
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from test_model_export import KINDS, TASKS, mixed, random_model
@@ -10,6 +13,7 @@ from model.features.fitted import Features
 from model.features.kinds.base import missing_cells
 from model.network.blend import DEEP, LINE, TREES, Shape
 from model.network.network import Network
+from model.network.store import connect_items
 from model.scoring.attribution import attribute, integrated_gradients
 from model.settings import NetworkSettings
 from model.target import Target
@@ -103,3 +107,29 @@ def test_parts_with_line_and_trees_add_up_to_the_difference_to_a_blank_row():
     np.testing.assert_allclose([sum(each.parts.values()) for each in found], (rows - nothing)[:, 0], atol=1e-4)
     assert {each.parts[TREES] for each in found} == {0.0, 0.5 * (1.5 + 0.75)}, "a tree counts as a whole"
     assert all(set(each.parts) == {DEEP, LINE, TREES} and set(each.columns) == set(PLAIN) for each in found)
+
+
+def sequences():
+    """Untrained networks of rows with a picture, with events, and with a list as answer."""
+    settings = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16)
+    answers = Target(task="binary", classes=("0", "1"))
+    items = Target(task="next_item", classes=tuple(test_next_item.ITEMS), history=("last_1", "last_2"), top=3)
+    tables = (
+        (test_image.a_table(40)[0], test_image.KINDS, answers),
+        (test_events.a_table(40)[0], test_events.KINDS, answers),
+        (test_next_item.visits(40, 0)[0], test_next_item.KINDS, items),
+    )
+    for table, kinds, target in tables:
+        features = Features.fit({name: kinds[name] for name in table}, table, None, target.task, max_tokens=8)
+        network = Network(settings, features.sizes, target, seed=1)
+        if target.history:
+            connect_items(network, features)
+        yield network, features, table
+
+
+def test_pictures_events_and_lists_are_explained_too():
+    for network, features, table in sequences():
+        for each in attribute(network, features, {name: column[:6] for name, column in table.items()}):
+            assert set(each.columns) == set(table)
+            assert abs(each.gap) < 0.01
+            assert each.parts[DEEP] != 0
