@@ -74,13 +74,11 @@ def _of_row(network: Network, features: Features, encoded: Encoded, nothing: Enc
     with torch.no_grad():
         answer = int(network.allowed(batch)[0].argmax())
         tokens, blank_tokens = _tokens(network, batch), _tokens(network, _blanked(network, batch, blank))
-        added = dict.fromkeys(blend, 0.0)
-        for name in blend:
-            of_row, of_blank = (network.parts(each, [name])[name][0, answer] for each in (batch, blank))
-            if name == DEEP:
-                with _reading(network, blank_tokens):
-                    of_blank = network.deep(batch)[0, answer]
-            added[name] = blend[name] * float(of_row - of_blank)
+        row_says, blank_says = network.parts(batch, [*blend]), network.parts(blank, [*{*blend} - {DEEP}])
+        if DEEP in blend:
+            with _reading(network, blank_tokens):
+                blank_says[DEEP] = network.deep(batch)
+        added = {name: blend[name] * float((row_says[name] - blank_says[name])[0, answer]) for name in blend}
         if network.context is not None:
             added[CONTEXT] = float(network.context(batch[CONTEXT] - blank[CONTEXT])[0, answer])
 
