@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import a_product
+from builders import a_product, a_repository
 from conftest import ROOT, environment
 from hypothesis import given
 from hypothesis import strategies as st
@@ -344,6 +344,20 @@ def test_newest_report_of_the_store_is_brought_or_that_of_a_date(s3_here, worksp
         assert file.read_text() == f"<h1>{wanted[-8:]}</h1>"
     store.update("tiny/_reports/2024-02-10-0a1b2c3d.html", lambda _: b"made anew")
     assert Path(report(product, DAY, DAY, local=False)).read_bytes() == b"made anew"
+
+
+def test_data_docs_lie_beside_the_report_of_this_folder(workspace, measured, monkeypatch):
+    monkeypatch.setattr("tasks.commands.report._opened", lambda file: "")
+    a_repository(workspace)
+    product = measured("binary")
+    rule = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "success": True}
+    nothing = {"columns": "table", "severity": "info", "rows_seen": None, "rows_missing": 0, "rows_unexpected": None}
+    found = [{**rule, **nothing, "error": None, "observed": 4}]
+    write_json(PATHS.report("validation.json"), {"as_of": "2024-02-10", "expectations": found})
+    page, docs = report(product, DAY, DAY, local=True, with_docs=True).splitlines()
+    assert [Path(each).name for each in (page, docs)] == ["2024-02-10-local.html", "2024-02-10-local.data-docs.html"]
+    assert "make report PRODUCT=tiny LOCAL=1 DOCS=1" in Path(page).read_text()
+    assert "Table-Level Expectations" in Path(docs).read_text()
 
 
 def test_list_of_runs_has_every_training_and_night_and_fits_a_terminal(origin, s3_here, tmp_path):  # noqa: F811
