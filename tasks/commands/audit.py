@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -42,6 +42,34 @@ class Audited(TypedDict):
     skip_reason: NotRequired[str]
 
 
+Event = dict[str, str]
+"""Of OSV: the version at which a vulnerability is introduced, fixed or last affects, by that word."""
+
+
+class Range(TypedDict):
+    """Versions between events, as OSV records them."""
+
+    type: str
+    events: list[Event]
+
+
+class Affected(TypedDict):
+    """A package and those of its versions that are affected, as OSV records them."""
+
+    package: NotRequired[dict[str, str]]
+    ranges: NotRequired[list[Range]]
+    versions: NotRequired[list[str]]
+
+
+class Record(TypedDict):
+    """A vulnerability, as OSV records it."""
+
+    id: str
+    modified: str
+    withdrawn: NotRequired[str]
+    affected: NotRequired[list[Affected]]
+
+
 def audit(database: str = "") -> str:
     """Look every pin up in PyPI's vulnerability database, or in a copy of OSV's.
 
@@ -66,7 +94,9 @@ def audit_offline(database: Path) -> str:
     """
     try:
         with zipfile.ZipFile(database) as archive:
-            records = [json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")]
+            records: list[Record] = [
+                json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")
+            ]
         newest = max(record["modified"] for record in records)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
@@ -77,7 +107,7 @@ def audit_offline(database: Path) -> str:
     return f"{counted}, in {len(records):,} records of which the newest is of {newest[:10]}"
 
 
-def look_up(pins: dict[str, str], records: Iterable[dict[str, Any]]) -> Iterator[Audited]:
+def look_up(pins: dict[str, str], records: Iterable[Record]) -> Iterator[Audited]:
     """Yield each pin, by name and version, with those of OSV's records that are of its version.
 
     >>> event = [{"introduced": "0"}, {"fixed": "1.10"}]
@@ -98,13 +128,13 @@ def look_up(pins: dict[str, str], records: Iterable[dict[str, Any]]) -> Iterator
         yield {"name": name, "version": versions[name], "vulns": vulnerabilities}
 
 
-def _is_affected(version: str, affected: dict[str, Any]) -> bool:
+def _is_affected(version: str, affected: Affected) -> bool:
     if version in affected.get("versions", []):
         return True
     return any(_is_within(version, each["events"]) for each in affected.get("ranges", []) if each["type"] != "GIT")
 
 
-def _is_within(version: str, events: list[dict[str, str]]) -> bool:
+def _is_within(version: str, events: list[Event]) -> bool:
     """Return whether the events, in the order of their versions, leave the version affected."""
     ordered = sorted(((_version(text), kind) for event in events for kind, text in event.items()), key=lambda e: e[0])
     is_in, pinned = False, _version(version)
