@@ -387,6 +387,12 @@ def test_archive_of_one_file_may_hold_what_macos_adds():
     assert len(read(zipped(HEADER + ROW, "__MACOSX/._rows.csv", ".DS_Store"))) == 1
 
 
+def test_line_for_excel_before_the_header_is_told_with_its_remedy():
+    with pytest.raises(UserError, match=r"set source\.skip_lines: 1"):
+        read(b"sep=,\r\n" + HEADER + ROW)
+    assert len(read(b"sep=,\r\n" + HEADER + ROW, skip_lines=1)) == 1
+
+
 def test_tar_archive_is_told_with_its_remedy():
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:

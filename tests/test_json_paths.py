@@ -43,6 +43,19 @@ def test_key_that_holds_a_dot_stands_before_a_path():
     assert read(row(x={"a.b": {"c": "inner"}}), depot="x.a.b.c")["depot"].tolist() == ["inner"]
 
 
+@pytest.mark.parametrize("path", ["items[1].sku", "items.1.sku"])
+def test_path_leads_through_a_list_by_place(path):
+    rows = row(items=[{"sku": "x"}, {"sku": "y"}]), row(items=[{"sku": "x"}]), row(items={"sku": "x"})
+    assert read(*rows, depot=path)["depot"].fillna("-").tolist() == ["y", "-", "-"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_json_text_over_all_lines_is_told_with_its_remedy(indent):
+    Path("rows.jsonl").write_text(json.dumps([row()] if indent is None else row(), indent=indent))
+    with pytest.raises(UserError, match=r"it is one JSON text over all lines; .* jq -c '.\[\]'"):
+        fetch(a_product(source={"kind": "jsonl", "url": "rows.jsonl"}), None, date(2024, 3, 31))
+
+
 def test_path_that_no_row_has_is_told():
     with pytest.raises(UserError, match=r"source.names.depot must be a column of the source, got 'at.city'"):
         read(row(at={"town": "Ulm"}), depot="at.city")

@@ -91,3 +91,12 @@ def test_rows_of_labels_that_cannot_be_read_are_told(capsys):
     write(labels=LABELS + "1003\n")
     assert pd.isna(pieces()[0].rows["late"][3])
     assert "target.source: 1 rows cannot be read and are left out" in capsys.readouterr().err
+
+
+def test_keys_whose_labels_differ_are_told(capsys):
+    write()
+    assert pieces()[0].rows["late"][0] == "t"
+    assert "1 keys have several labels that differ; the last one of each stands" in capsys.readouterr().err
+    write(labels="Nr;late\n1000;t\n1000;t\n1001;f\n")
+    pieces()
+    assert "differ" not in capsys.readouterr().err

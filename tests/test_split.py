@@ -377,6 +377,12 @@ def test_split_of_groups_that_all_straddle_says_so():
     assert str(caught.value).endswith("use by: hash, which parts whole groups, or leave out split.group (depot)")
 
 
+def test_split_by_hash_of_few_groups_says_so():
+    deliver(rows(groups=1))
+    with pytest.raises(UserError, match=r"name a split\.group of more values, .*: the 1 groups of depot each stay"):
+        made({**BY_HASH, "group": "depot"})
+
+
 def test_split_without_rows_names_what_quarantine_and_the_delay_took():
     table = rows()
     table["late"] = table["late"].where(table["dt"] < "2024-01-03")

@@ -24,6 +24,8 @@ PARTS = ("train", "val", "test")
 TEST, VAL, TRAIN, NONE = 0, 1, 2, 3
 """The parts as numbers, the most held-out first."""
 NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
+FEW_GROUPS = 20
+"""Of fewer groups a part may get none, whatever its share."""
 GROUPS = "groups.parquet"
 """Beside the parts of a split by time: the digests of the groups that a model learns from."""
 
@@ -265,12 +267,14 @@ def check_parts(index: Index, wanted: np.ndarray, part: np.ndarray, product: Pro
     for name in PARTS:
         labels = index.labels_of(part == NUMBER[name])
         n_grouped = int(((wanted == NUMBER[name]) & (part == NONE)).sum())
-        if n_grouped and labels.nunique() < 2:
+        if few_groups := _few_groups(index, product):
+            remedy = f"name a split.group of more values, or leave it out: the {few_groups} each stay in one part"
+        elif n_grouped and labels.nunique() < 2:
             remedy = f"use by: hash, which parts whole groups, or leave out split.group ({product.split.group})"
         else:
             remedy = "give it more days or a larger share"
         if labels.empty:
-            later = "" if n_grouped else ", or a later as_of"
+            later = "" if n_grouped or few_groups else ", or a later as_of"
             raise UserError(
                 f"{place}: every part must hold rows, and {name} has none of {index.labelled.sum():,} labelled rows"
                 f"{_causes(index, n_grouped, product, losses)}; {remedy}{later}"
@@ -286,6 +290,14 @@ def check_parts(index: Index, wanted: np.ndarray, part: np.ndarray, product: Pro
                 f"{place}: every part must hold two classes of {product.target.name}, and {name} holds "
                 f"{labels.nunique()} in {len(labels):,} rows{_causes(index, n_grouped, product, losses)}; {remedy}"
             )
+
+
+def _few_groups(index: Index, product: Product) -> str:
+    """Return how few groups labelled rows are of, where no share need have one of each; else nothing."""
+    if not product.split.group or product.split.by != "hash":
+        return ""
+    n = len(np.unique(index.group[index.labelled]))
+    return f"{n} groups of {product.split.group}" if n < FEW_GROUPS else ""
 
 
 def _causes(index: Index, n_grouped: int, product: Product, losses: Losses) -> str:

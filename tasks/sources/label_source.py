@@ -46,6 +46,11 @@ class LabelSource:
         keys = self._keys(labels)
         named = labels[target].set_axis(keys)[keys.notna().to_numpy()]
         self._labels = named[~named.index.duplicated(keep="last")]
+        several = named[named.index.duplicated(keep=False)]
+        n_differ = int((several.astype("str").groupby(level=0).nunique() > 1).sum())
+        if n_differ:
+            told = f"{self._place}: {n_differ:,} keys have several labels that differ; the last one of each stands"
+            print(told, file=sys.stderr, flush=True)
 
     @property
     def digest(self) -> bytes:

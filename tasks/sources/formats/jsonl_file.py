@@ -1,7 +1,7 @@
 """Read JSON Lines: one object a line.
 
-A declared name such as `customer.city` is the value at that path, unless a key is called so. What MongoDB writes as an
-object, such as {"$oid": "..."}, is the value that is meant.
+A declared name such as `customer.city` or `items[0].price` is the value at that path, unless a key is called so. What
+MongoDB writes as an object, such as {"$oid": "..."}, is the value that is meant.
 """
 
 import json
@@ -40,7 +40,7 @@ def jsonl_pieces(file: IO[bytes], source: JsonlSource, wanted: Wanted) -> Iterat
 
 def _parse(text: str, line: int, declared: Collection[str]) -> tuple[list[dict[str, object]], list[UnreadableRow]]:
     r"""Return the objects of lines that are ended by \n alone, and the lines that are none; `line` is the first."""
-    paths = {name: name.split(".") for name in declared if "." in name}
+    paths = {name: _path(name) for name in declared if re.search(r"[.\[]", name)}
     rows: list[dict[str, object]] = []
     unreadable: list[UnreadableRow] = []
     for number, content in enumerate(text.split("\n"), line):
@@ -71,10 +71,21 @@ def _object(pairs: list[tuple[str, object]]) -> object:
     return made
 
 
+def _path(name: str) -> list[str]:
+    """Return the steps of a path.
+
+    >>> _path("order.items[0].price"), _path("items.0")
+    (['order', 'items', '0', 'price'], ['items', '0'])
+    """
+    return re.sub(r"\[([0-9]+)\]", r".\1", name).split(".")
+
+
 def _at(row: object, path: Sequence[str]) -> object:
-    """Return the value at a path of objects, None where there is none; a name on the way may hold dots itself."""
+    """Return the value at a path of objects and lists, None where there is none; a name may hold dots itself."""
     if not path:
         return row
+    if isinstance(row, list):
+        return _at(row[int(path[0])], path[1:]) if path[0].isdecimal() and int(path[0]) < len(row) else None
     if not isinstance(row, dict):
         return None
     for n in range(len(path), 0, -1):

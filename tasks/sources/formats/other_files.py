@@ -70,6 +70,10 @@ def mistaken_for(head: bytes, source: FileSource) -> str:
         return "it is a tar archive; unpack it and name the folder"
     if source.kind == "excel" and not head.startswith(_WORKBOOKS):
         return "it is no workbook, as Excel writes them; set source.kind to what it is, such as csv"
+    if source.kind == "jsonl" and re.match(rb"\[|\{\s*\n", text):
+        return "it is one JSON text over all lines; write each object on a line of its own, as jq -c '.[]' does"
+    if isinstance(source, CsvSource) and not source.skip_lines and re.match(rb"(?i)sep=.\r?\n", text):
+        return "its first line says sep= to Excel and is no header; set source.skip_lines: 1"
     if isinstance(source, CsvSource | JsonlSource) and not re.search("16|32", source.encoding):
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "it is text in UTF-16; set source.encoding to utf-16"
