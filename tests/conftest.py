@@ -160,6 +160,7 @@ SLOW = {
     "test_model_training",
     "test_model_wide",
     "test_model_windows",
+    "test_mysql",
     "test_next_item",
     "test_page",
     "test_pii",
