@@ -58,6 +58,23 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerationSettings:
+    """How texts are written."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Subwords of a text at most, and of a label that is learnt from. A change needs another training; all else here
+    applies from the next night on."""
+    temperature: NotNegative = 0.0
+    """0: the likeliest subword is always next. 1: one is drawn, as likely as the model finds it; less than 1: likely
+    ones more often."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Which draws are made; they follow from this, a row's key and the place in its text, so that no row beside it
+    changes a text."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Words or signs that end a text, which has them no more; such as "\\n"."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class OptimisationSettings:
     """The steps of a training: what pretraining and training have in common."""
 

@@ -45,6 +45,8 @@ class Target:
     """Columns that hold items which a row had before, the last one first; where scores are lists."""
     exclude: tuple[str, ...] = ()
     """Columns that hold items which no list of the row may have."""
+    max_tokens: int = 0
+    """Subwords of a text at most, where texts are written."""
 
     def __post_init__(self) -> None:
         self.head.check_classes(self.classes)

@@ -141,6 +141,7 @@ SLOW = {
     "test_flights",
     "test_folds",
     "test_fork_server",
+    "test_generate",
     "test_headlines",
     "test_hostile",
     "test_image",

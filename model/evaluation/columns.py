@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.features.fitting import Table
-from model.features.kinds import CATEGORY, NUMBER, kind_class
+from model.features.kinds import CATEGORY, NUMBER, TEXT, columns_of, kind_class
 from model.heads.base import Head
 
 MIN_ROWS = 100
@@ -103,6 +103,9 @@ def _row_names(kinds: dict[str, str], table: Table, n_rows: int) -> Iterator[Fin
 
 def _leaks(kinds: dict[str, str], table: Table, y: np.ndarray, head: Head) -> Iterator[Finding]:
     """Yield columns that alone answer nearly perfectly, or far better than any other."""
+    if head.writes_texts:
+        yield from _labels_inside(kinds, table, y)
+        return
     skills = {name: _skill(kind, table[name], y, head) for name, kind in kinds.items()}
     for name, skill in skills.items():
         next_best = max((other for each, other in skills.items() if each != name), default=1.0)
@@ -114,6 +117,19 @@ def _leaks(kinds: dict[str, str], table: Table, y: np.ndarray, head: Head) -> It
                 hint=f"columns.{name} alone answers {100 * skill:.0f} % of what can be known, on rows that were not "
                 "fitted: is it known when a row is scored, or written with the label? In that case delete it from "
                 "columns",
+            )
+
+
+def _labels_inside(kinds: dict[str, str], table: Table, y: np.ndarray) -> Iterator[Finding]:
+    """Yield columns of texts in which the labels stand as they are."""
+    for name in columns_of(kinds, TEXT):
+        known = [(label, cell) for label, cell in zip(y, table[name], strict=True) if label and cell]
+        share = float(np.mean([label in cell for label, cell in known])) if known else 0.0
+        if share >= STRONG:
+            yield Finding(
+                column=name,
+                hint=f"columns.{name} holds the label as it is in {100 * share:.0f} % of the rows: is it there when a "
+                "text is to be written? In that case deliver the column without it",
             )
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from model.features.encoded import Encoded, Sizes
 from model.features.fitting import FittingRows, Table, check_columns
-from model.features.kinds import columns_of, kind_classes
+from model.features.kinds import TEXT, columns_of, kind_classes
 from model.features.kinds.base import Json, Kind
+from model.features.kinds.text import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,17 @@ class Features:
         max_windows: int = 1,
         wide_tokens: int = 0,
         tokenizer: Path | None = None,
+        label_texts: np.ndarray | None = None,
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
 
         `rows` is a table, or pieces of one that can be iterated several times and need not fit into memory. Words are
         counted in all rows; of more than `fitting.MAX_FITTED_ROWS` a fixed sample decides scales, bins and cycles.
 
-        Shapes: target [n] or [n, C]; NaN marks rows without a label, which then shape no bins; None for none.
+        Where labels are texts, the tokenizer is trained on these too, and spells them as they are.
+
+        Shapes: target [n] or [n, C], NaN marks rows without a label, which then shape no bins; label_texts object [n];
+        None for none.
         Raises: ValueError for an unknown kind, a column that is not there, or no column at all.
         """
         given = FittingRows(
@@ -58,10 +64,22 @@ class Features:
             max_windows=max_windows,
             wide_tokens=wide_tokens,
             tokenizer=tokenizer,
+            label_texts=label_texts,
         )
         fitted = {kind.name: kind.fit(columns_of(kinds, kind.name), given) for kind in kind_classes()}
         assert given.n_rows >= 0  # where no kind has read the rows, their columns are checked now
         return cls(kinds=dict(kinds), fitted=fitted)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return what texts are spelt by.
+
+        Raises: ValueError without a column of texts, and labels that are texts.
+        """
+        text = self.fitted[TEXT]
+        if not isinstance(text, Text) or text.tokenizer is None:
+            raise ValueError(f"kinds must name a column of kind {TEXT}, got {', '.join(self.kinds)}; add one")
+        return text.tokenizer
 
     @property
     def sizes(self) -> Sizes:

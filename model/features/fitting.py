@@ -35,7 +35,10 @@ class FittingRows:
         max_windows: int,
         wide_tokens: int,
         tokenizer: Path | None,
+        label_texts: np.ndarray | None = None,
     ) -> None:
+        self.label_texts = label_texts
+        """Labels that are texts, object [n]; None where labels are none."""
         self.kinds, self.pieces, self.task = kinds, pieces, task
         self.max_tokens, self.max_windows, self.wide_tokens = max_tokens, max_windows, wide_tokens
         self.tokenizer = tokenizer

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from model.features.letters import N_SLOTS, letter_groups
 
@@ -34,6 +34,33 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return prepared(tokenizer)
+
+
+def train_exact_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Train a byte-pair tokenizer of bytes, from whose subwords every text comes back as it was.
+
+    >>> tokenizer = train_exact_tokenizer(["Late again", "Late"])
+    >>> text_of(tokenizer, tokenizer.encode("Läte").ids)
+    'Läte'
+    """
+    tokenizer = Tokenizer(models.BPE())
+    # Every text begins with a space: a word is the same subword wherever it stands.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        min_frequency=2,
+        special_tokens=list(BERT.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return prepared(tokenizer)
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Return the text that subwords spell, without the space that a tokenizer puts before it."""
+    return tokenizer.decode(list(ids)).removeprefix(" ")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

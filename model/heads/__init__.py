@@ -7,13 +7,22 @@ neither numpy nor torch nor scikit-learn, since a scheduler reads it while it pa
 
 from model.heads.base import Head
 from model.heads.binary import Binary
+from model.heads.generate import Generate
 from model.heads.multiclass import Multiclass
 from model.heads.multilabel import Multilabel
 from model.heads.next_item import NextItem
 from model.heads.reconstruct import Reconstruct
 from model.heads.regression import Regression
 
-HEADS: tuple[Head, ...] = (Binary(), Multiclass(), Multilabel(), NextItem(), Reconstruct(), Regression())
+HEADS: tuple[Head, ...] = (
+    Binary(),
+    Generate(),
+    Multiclass(),
+    Multilabel(),
+    NextItem(),
+    Reconstruct(),
+    Regression(),
+)
 
 TASKS = tuple(head.task for head in HEADS)
 METRICS = {head.task: head.metric_names for head in HEADS}

@@ -96,6 +96,8 @@ class Head(ABC):
     """Whether scores are lists of the likeliest of many classes (`model.heads.item_lists`), not one of each class."""
     list_columns: ClassVar[Mapping[str, str]] = {}
     """Columns of a night whose cells are lists, and the type of what these hold."""
+    writes_texts: ClassVar[bool] = False
+    """Whether what is predicted is a text, which `model.scoring.generation` writes, and labels are texts."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities, which can be calibrated, and lie within the range of half precision."""
     has_threshold: ClassVar[bool] = False

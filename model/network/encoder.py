@@ -17,6 +17,8 @@ from model.settings import NetworkSettings
 
 PLAIN_ATTENTION_TOKENS = 64
 """Rows at least this long are trained on a CPU with plain matrix products."""
+HIDDEN = -1e4
+"""Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,17 @@ class Attention(nn.Module):
             for each, given in ((self.query, asked), (self.key, tokens), (self.value, tokens))
         )
         return self.output(_packed_attention(q, k, v, queries, rows).flatten(1))
+
+    def continued(self, tokens: Tensor, mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what new tokens gather from those before them and from one another, and keys and values of all.
+
+        Shapes: tokens [b, q, d]; mask bool [b, 1, q, p + q], True for what is read; past [2, b, h, p, d / h]; returns
+        [b, q, d] and [2, b, h, p + q, d / h].
+        """
+        q, k, v = self._projected(tokens, None)
+        present = torch.cat([past, torch.stack([k, v])], dim=3)
+        weights = (q * self.d_head**-0.5) @ present[0].transpose(-1, -2) + torch.where(mask, 0.0, HIDDEN)
+        return self.output((weights.softmax(-1) @ present[1]).transpose(1, 2).flatten(2)), present
 
     def _projected(self, tokens: Tensor, n_queries: int | None) -> list[Tensor]:
         """Return queries, keys and values of every head. Shapes: [b, n, d] -> three of [b, h, q or n, d / h]."""
@@ -146,6 +159,15 @@ class Block(nn.Module):
         asked = self.attention_norm(asked + self.dropout(self._read(tokens, rows, only_first)))
         return self.output_norm(asked + self.dropout(self._feedforward(asked)))
 
+    def continued(self, tokens: Tensor, mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return new tokens after reading those before them, and the keys and values of all; as of `Attention`."""
+        read, present = self.attention.continued(self.attention_norm(tokens) if self.norm_first else tokens, mask, past)
+        tokens = tokens + self.dropout(read)
+        if self.norm_first:
+            return tokens + self.dropout(self._feedforward(self.output_norm(tokens))), present
+        tokens = self.attention_norm(tokens)
+        return self.output_norm(tokens + self.dropout(self._feedforward(tokens))), present
+
     def _read(self, tokens: Tensor, rows: Tensor | Packed | None, only_first: bool) -> Tensor:
         if isinstance(rows, Packed):
             return self.attention.packed(tokens, rows, only_first)
@@ -173,6 +195,19 @@ class Encoder(nn.Module):
         if mask is not None and self._packs(tokens):
             return self.packed(tokens, mask[:, 0, 0], only_first)
         return self._blocks(tokens, mask, only_first)
+
+    def continued(self, tokens: Tensor, mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return new tokens after all blocks, and the keys and values of all tokens in each.
+
+        Shapes: tokens [b, q, d]; mask bool [b, 1, q, p + q]; past [blocks, 2, b, h, p, d / h]; returns [b, q, d] and
+        [blocks, 2, b, h, p + q, d / h].
+        """
+        present = []
+        for block, before in zip(self.layer, past.unbind(0), strict=True):
+            assert isinstance(block, Block)
+            tokens, kept = block.continued(tokens, mask, before)
+            present.append(kept)
+        return self.final_norm(tokens), torch.stack(present)
 
     def _packs(self, tokens: Tensor) -> bool:
         """Whether the GPU's kernel for packed rows fits: it takes half precision and heads of a multiple of 8."""

@@ -21,6 +21,7 @@ from model.features.kinds.modules.image import ImageTokens
 from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
 from model.network.companion import Companion
 from model.network.context import Context
+from model.network.decoder import Decoder
 from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
@@ -32,7 +33,7 @@ from model.target import Target
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
-HEAD_PREFIXES = ("head.", "filling.", "wide.", "companion.", "context.")
+HEAD_PREFIXES = ("head.", "filling.", "decoder.", "wide.", "companion.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -71,15 +72,19 @@ class Network(nn.Module):
         self.head: Head | ItemHead | None = None
         if target and target.head.answers_lists:
             self.head = ItemHead(sizes.of(CATEGORY), settings.d_model, target, settings.dropout)
-        elif target and not fills:
+        elif target and not fills and not target.head.writes_texts:
             self.head = Head(settings.d_model, target.n_outputs, settings.dropout)
+        self.decoder: Decoder | None = None
+        if target and target.head.writes_texts:
+            self.decoder = Decoder(sizes, settings.d_model, target.max_tokens, settings.dropout)
         self.filling = Filling(sizes, settings.d_model) if fills else None
-        is_wide = target and not fills and sizes.n_texts and settings.wide_tokens
+        is_wide = self.head is not None and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs, sizes.n_letter_groups) if target and is_wide else None
         self.companion: Companion | None = None
         if target and companion:
             self.companion = Companion(sizes, target.n_outputs, companion, reads_text=self.wide is not None)
-        self.context = Context(sizes.n_context, target.n_outputs) if target and sizes.n_context else None
+        has_context = target is not None and self.decoder is None and sizes.n_context
+        self.context = Context(sizes.n_context, target.n_outputs) if target and has_context else None
         initialise(self, seed)
 
     def with_head(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
@@ -258,7 +263,7 @@ def initialise(model: nn.Module, seed: int) -> None:
             case ImageTokens():
                 for weight in (module.place, module.unseen):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
-            case ItemHead():
+            case ItemHead() | Decoder():
                 nn.init.zeros_(module.bias)
             case RowEmbedding():
                 nn.init.normal_(module.column_masks, std=INITIAL_DEVIATION, generator=random)

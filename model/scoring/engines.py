@@ -23,6 +23,7 @@ from model.features.batches import Batch
 from model.heads.item_lists import joined
 from model.network.blend import TREE_LOGITS
 from model.network.safety import check_onnx
+from model.scoring.generation import STEP_OUTPUTS
 from model.scoring.trees import take_out
 from model.target import read_description
 
@@ -121,6 +122,11 @@ class OnnxRuntime:
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch."""
         return _scores(self.session.run(self.outputs, _only(batch, self.inputs)))
+
+    def step(self, inputs: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a step of texts; see `model.scoring.generation.Step`."""
+        shares, past, source = self.session.run(list(STEP_OUTPUTS), _only(inputs, self.inputs))
+        return shares, past, source
 
 
 class OpenVino:

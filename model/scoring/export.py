@@ -21,15 +21,14 @@ from model.features.kinds.base import Input, missing_cells
 from model.heads.item_lists import difference
 from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
 from model.network.companion import Trees
-from model.network.encoder import Attention, Block
+from model.network.encoder import HIDDEN, Attention, Block
 from model.network.network import Network
 from model.network.store import load_model
 from model.scoring.engines import ITEMS, SCORES, SIMPLEST
+from model.scoring.generation import IDS, PAST, PLACES, PREFIX_OF, SOURCE, STEP_OUTPUTS
 from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.trees import insert
 
-HIDDEN = -1e4
-"""Added to the attention weights of what is not read: their exponential is 0, and it is finite in every precision."""
 NARROW = 128
 """Tokens this wide or less leave a product of their own width too little to do."""
 CARRIED = ("network.json", "features.json", "tokenizer.json")
@@ -42,13 +41,18 @@ class _Scores(nn.Module):
         super().__init__()
         self.network = network
         self.answers_lists = network.target is not None and network.target.head.answers_lists
+        self.decoder = network.decoder
 
     @property
     def outputs(self) -> list[str]:
         """Return the names of what `forward` returns, without the trees."""
+        if self.decoder is not None:
+            return list(STEP_OUTPUTS)
         return [ITEMS, SCORES] if self.answers_lists else [SCORES]
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
+        if self.decoder is not None:
+            return self.decoder.step(self.network, batch)
         if self.answers_lists:
             return self.network.lists(batch)
         scores = self.network.scores(batch)
@@ -142,7 +146,7 @@ def export_onnx(trained: Path, folder: Path) -> None:
     Inputs are those of `model.features.batches.collate`; the output is `scores`.
     """
     network, features = load_model(trained)
-    for block in network.encoder.layer:
+    for block in network.encoder.layer if network.decoder is None else ():
         assert isinstance(block, Block)
         only_first = (
             network.filling is None and network.settings.pooling == "cls" and block is network.encoder.layer[-1]
@@ -153,6 +157,8 @@ def export_onnx(trained: Path, folder: Path) -> None:
     example = _example(features)
     if trees is not None:
         example[TREE_LOGITS] = torch.zeros(2, len(trees.base))
+    if network.decoder is not None:
+        example |= _example_step(network)
     model = _traced(network, example)
     if trees is not None:
         insert(model, trees)
@@ -205,6 +211,31 @@ def _example(features: Features) -> dict[str, Tensor]:
     return example
 
 
+def _example_step(network: Network) -> dict[str, Tensor]:
+    """Return the step of five texts, with three tokens kept, three of the prefix and two subwords that are new."""
+    settings, n_rows = network.settings, 5
+    shape = (settings.n_layers, 2, n_rows, settings.n_heads, 3, settings.d_head)
+    return {
+        PREFIX_OF: torch.zeros(n_rows, 3, dtype=torch.int64),
+        IDS: torch.zeros(n_rows, 2, dtype=torch.int64),
+        PLACES: torch.zeros(n_rows, 2, dtype=torch.int64),
+        PAST: torch.zeros(shape),
+        SOURCE: torch.zeros(n_rows, 3, dtype=torch.int64),
+    }
+
+
+def _step_dimensions() -> dict[str, dict[int, torch.export.Dim]]:
+    """Return which dimensions of a step's inputs differ; one text may go on after several rows, or after none."""
+    texts, kept, new = (torch.export.Dim(name) for name in ("texts", "n_kept", "n_new"))
+    return {
+        PREFIX_OF: {0: texts, 1: torch.export.Dim("n_prefix")},
+        IDS: {0: texts, 1: new},
+        PLACES: {0: texts, 1: new},
+        PAST: {2: texts, 4: kept},
+        SOURCE: {0: texts, 1: kept},
+    }
+
+
 def _inputs() -> dict[str, Input]:
     """Return the inputs of all kinds by name."""
     return {each.name: each for kind in kind_classes() for each in kind.inputs()}
@@ -214,7 +245,7 @@ def _dimensions(example: dict[str, Tensor], max_tokens: int) -> dict[str, dict[i
     """Return which dimensions of each input differ from batch to batch."""
     inputs, rows = _inputs(), torch.export.Dim("rows")
     windows = torch.export.Dim("n_windows") if "windows" in example else rows
-    shapes = {"windows": {0: rows, 1: windows}, TREE_LOGITS: {0: rows}}
+    shapes = {"windows": {0: rows, 1: windows}, TREE_LOGITS: {0: rows}, **_step_dimensions()}
     ragged: dict[str, torch.export.Dim] = {}
     for name, each in inputs.items():
         shapes[name] = {0: rows if each.of == "rows" else windows}

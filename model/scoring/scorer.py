@@ -6,10 +6,12 @@ probability (a yes or no), one probability per class or label, or the predicted 
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from model.features.batches import Batch, batches, collate
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import Table
-from model.scoring.engines import Engine, load
-from model.target import Target, read_target
+from model.scoring.engines import Engine, OnnxRuntime, load
+from model.scoring.generation import Step, Writer
+from model.target import Target, read_description, read_target
 
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two chunks."""
@@ -46,6 +49,28 @@ class _Scoring(ABC):
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one row's scores."""
         return self.target.score_shape
+
+    @property
+    @abstractmethod
+    def step(self) -> Step:
+        """Return what reads rows and subwords of texts, where the target is a text."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Return the sizes of the network, by their names in `model.settings.NetworkSettings`."""
+
+    @property
+    def writer(self) -> Writer:
+        """Return what writes texts, where the target is a text."""
+        blocks, heads, width = (self.settings[name] for name in ("n_layers", "n_heads", "d_model"))
+        return Writer(
+            step=self.step,
+            features=self.features,
+            past_shape=(blocks, heads, width // heads),
+            max_tokens=self.target.max_tokens,
+            n_parallel=self.n_parallel,
+        )
 
     @abstractmethod
     def run(self, batch: Batch) -> np.ndarray:
@@ -93,10 +118,22 @@ class Scorer(_Scoring):
         Raises: ValueError where the engine cannot run here.
         """
         self.target = read_target(folder)
+        self.described = read_description(folder)
         self.features = Features.load(folder)
         self.runner = load(engine or Engine.load(folder), folder, n_threads)
         self.batch_tokens, self.n_parallel = self.runner.batch_tokens, self.runner.n_parallel
         self.engine = self.runner.described
+
+    @property
+    def step(self) -> Step:
+        """Return the engine's."""
+        assert isinstance(self.runner, OnnxRuntime), "texts are written by ONNX Runtime alone"
+        return self.runner.step
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return what lies beside the exported network."""
+        return self.described["settings"]
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch, from the engine."""
@@ -124,6 +161,27 @@ class TorchScorer(_Scoring):
             "provider": self.device.type,
             "precision": "fp32",
         }
+
+    @property
+    def step(self) -> Step:
+        """Return that of the network."""
+        import torch
+
+        decoder = self.network.decoder
+        assert decoder is not None, "a network whose target is a text has a decoder"
+
+        def step(inputs: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            with torch.inference_mode():
+                tensors = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
+                shares, past, source = (part.cpu().numpy() for part in decoder.step(self.network, tensors))
+            return shares, past, source
+
+        return step
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return those of the network."""
+        return asdict(self.network.settings)
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch, from torch."""

@@ -7,14 +7,10 @@ reads and answers exactly what is declared, from the very rows that the night wa
 
 import re
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
 
 from model.heads import head_of
 from model.target import read_target
@@ -23,7 +19,7 @@ from tasks.params import Product
 from tasks.publication.contracts import Manifest, PublishedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
-from tasks.publication.scoring import prediction_columns
+from tasks.publication.scoring import prediction_columns, score_pieces
 from tasks.rows import model_inputs
 from tasks.rows.partitions import Partitions, n_rows, table_writer
 from tasks.runtime import faults
@@ -107,23 +103,13 @@ def write_scores(product: Product, pieces: Iterator, contender: Contender, file:
         scorer = Scorer(contender.folder)
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
-    unscored: deque[pd.DataFrame] = deque()
-
-    def inputs() -> Iterator[dict[str, np.ndarray]]:
-        for piece in pieces:
-            rows = piece.to_pandas()
-            unscored.append(rows[list(product.key)])
-            yield model_inputs.inputs(rows, product)
-
     has_probabilities = head_of(product.target.task).has_probabilities
     with table_writer(file) as write:
-        for scores in scorer.score_stream(inputs()):
-            if not np.isfinite(scores).all():
-                raise UserError(f"products.{product.name}: scores must be finite, and some of another model are not")
+        for rows, _, scores in score_pieces(product, scorer, (piece.to_pandas() for piece in pieces)):
             columns = prediction_columns(product, scores, scorer.classes)
             if has_probabilities:  # from which the prediction follows
                 columns.pop(PREDICTION)
-            write(unscored.popleft().assign(**columns))
+            write(rows[list(product.key)].assign(**columns))
 
 
 def key_of(place: NightPlace, run: str, model: str) -> str:

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from model.features.kinds import CATEGORY, KINDS
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
+from model.settings import GenerationSettings
 
 MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
@@ -228,6 +229,42 @@ def mistakes_of_lists(parts: Any) -> Iterator[str]:
     for column in parts.key or ():
         if column in (*head_of(target.task).list_columns, IS_NEW):
             yield f"key must not be a name of the predictions' own columns, got {column!r}; rename the column"
+
+
+def mistakes_of_texts(parts: Any) -> Iterator[str]:
+    """Refuse what is said of texts for a task without, and what these cannot have; `parts` as of the rules."""
+    target, predict, model = parts.target, parts.predict, parts.model
+    if not target:
+        return
+    if not head_of(target.task).writes_texts:
+        if predict and predict.text != GenerationSettings():
+            yield f"predict.text must not be given for a {target.task} target; delete it"
+        return
+    unread = [name for name, kind in (parts.columns or {}).items() if kind in KINDS and not KINDS[kind].is_token]
+    if unread:
+        yield f"columns must be no context for a {target.task} target, got {', '.join(unread)}; make them numbers"
+    network = model and model.network_settings()
+    refused = {
+        "predict.explain": predict and predict.explain,
+        "behaviour": parts.behaviour,
+        "model.train.probe": model and model.train.probe,
+        "model.train.refit": model and model.train.refit,
+        "model.network.max_windows": network and network.max_windows > 1 and network.max_windows,
+        "model.engine": model and model.engine not in (MEASURED, "onnxruntime-fp32") and model.engine,
+        "model.init": model and model.is_imported and model.init,
+    }
+    for place, got in refused.items():
+        if got:
+            yield f"{place} must not be given for a {target.task} target, got {got!r}; delete it"
+    for column in parts.key or ():
+        if column in ("tokens", "mean_log_probability", "ended"):
+            yield f"key must not be a name of the predictions' own columns, got {column!r}; rename the column"
+
+
+def mistakes_of_answers(parts: Any) -> Iterator[str]:
+    """Refuse what does not go with lists of items, or with texts; `parts` as of the rules."""
+    yield from mistakes_of_lists(parts)
+    yield from mistakes_of_texts(parts)
 
 
 def _to_threshold(value: Any) -> Any:

@@ -13,7 +13,7 @@ from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.expectations import Expectation, columns_named
-from tasks.params.fields import mistakes_of_costs, mistakes_of_lists, mistakes_without_labels
+from tasks.params.fields import mistakes_of_answers, mistakes_of_costs, mistakes_without_labels
 from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Model, Predict, Split, Target
@@ -340,7 +340,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     engine,
     class_weights,
     target_scale,
-    mistakes_of_lists,
+    mistakes_of_answers,
     texts,
 )
 

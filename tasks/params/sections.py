@@ -16,6 +16,7 @@ from model.settings import (
     PRESETS,
     STRICT,
     Count,
+    GenerationSettings,
     NetworkSettings,
     Positive,
     PretrainingSettings,
@@ -57,7 +58,8 @@ class Target:
     """The column of the source that holds the label; empty where it is not known yet. reconstruct needs none."""
     task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
     """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list), regression
-    (a number), next_item (which of many items comes next: a list of the likeliest) or reconstruct (how unusual each row
+    (a number), generate (a text, written from the row), next_item (which of many items comes next: a list of the
+    likeliest) or reconstruct (how unusual each row
     is: no label, so no `name` either)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
     """The label of a row of day D is known on day D + delay_days."""
@@ -112,6 +114,8 @@ class Predict:
 
     top: Annotated[int, Field(ge=1, le=1000)] = TOP
     """next_item: items of a list; its metrics are those of lists of this length. A change needs another training."""
+    text: GenerationSettings = Field(default_factory=GenerationSettings)
+    """generate: how texts are written."""
     explain: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
     most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from model.settings import GenerationSettings
 from tasks.runtime.records import RECORD, Record, adapter
 
 FORMAT = 1
@@ -123,6 +124,8 @@ class NightInputs(Record):
     absent."""
     explain: int = Field(0, exclude_if=lambda n_reasons: n_reasons == 0)
     """How many reasons each row has; absent where it has none."""
+    text: GenerationSettings | None = Field(None, exclude_if=lambda text: text is None)
+    """How texts are written; absent where none are."""
     rows_sha256: str | None
     """The SHA-256 of the file of valid rows; null where the day has none."""
     model_sha256: str

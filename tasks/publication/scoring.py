@@ -1,7 +1,7 @@
 """Score the rows of a night with the exported model, shard by shard, without ever holding a night in memory."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ CODE = (
     "tasks/publication/night.py",
     "tasks/publication/scoring.py",
     "tasks/rows/casting.py",
+    "tasks/rows/keys.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
     "tasks/rows/stored_days.py",
@@ -46,6 +47,7 @@ CODE = (
     "model/heads",
     "model/network",
     "model/scoring/engines.py",
+    "model/scoring/generation.py",
     "model/scoring/reasons.py",
     "model/scoring/scorer.py",
     "model/scoring/surprise.py",
@@ -91,6 +93,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> Night
         threshold=_recorded(rule, classes),
         costs=product.predict.costs if rule.least_cost else None,
         explain=product.predict.explain,
+        text=product.predict.text if head_of(product.target.task).writes_texts else None,
         rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
         engine=RecordedEngine(**engine, processor=processor.name()),
@@ -123,36 +126,64 @@ def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFra
 
 def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, folder: Path) -> Part:
     """Write one part file and return its description. Raises UserError for a score that is not finite."""
-    unscored: deque[tuple[pd.DataFrame, dict[str, np.ndarray]]] = deque()
-
-    def inputs() -> Iterator[dict[str, np.ndarray]]:
-        for rows in shard_rows(product, as_of, shard):
-            table = model_inputs.inputs(rows, product)
-            unscored.append((rows[list(dict.fromkeys([*product.key, product.time]))], table))
-            yield table
-
+    names = list(dict.fromkeys([*product.key, product.time]))
     file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
     schema: pa.Schema | None = None
     with table_writer(file) as write:
-        for scores in scorer.score_stream(inputs()):
-            if not np.isfinite(scores).all():
-                raise UserError(
-                    f"products.{product.name}: scores must be finite, and {(~np.isfinite(scores)).sum():,} of "
-                    f"{scores.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
-                )
-            # The scores of the pieces come out in the order in which their rows went in.
-            rows, table = unscored.popleft()
+        for rows, table, scores in score_pieces(product, scorer, shard_rows(product, as_of, shard)):
             answers = prediction_columns(product, scores, scorer.classes, rule)
             if head_of(product.target.task).answers_lists:
                 answers[IS_NEW] = model_inputs.is_new(table, product)
             beside = reason_columns(product, scorer, table, scores) | cell_columns(product, scorer, table, scores)
-            written = rows.assign(**answers, **beside)
+            written = rows[names].assign(**answers, **beside)
             if head_of(product.target.task).list_columns:  # what pandas notes of types of lists it cannot read again
                 written = pa.Table.from_pandas(written, schema=schema, preserve_index=False).replace_schema_metadata()
                 schema = written.schema
             write(written)
             n_scored += len(scores)
     return Part(name=file.name, rows=n_scored, bytes=file.stat().st_size, sha256=file_sha256(file))
+
+
+def score_pieces(
+    product: Product, scorer: "Scorer", pieces: Iterable[pd.DataFrame]
+) -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]]:
+    """Yield the rows of each piece, what a model reads of them, and their scores; of texts, what was written.
+
+    Raises UserError for a score that is not finite.
+    """
+    unscored: deque[tuple[pd.DataFrame, dict[str, np.ndarray]]] = deque()
+
+    def inputs() -> Iterator[dict[str, np.ndarray]]:
+        for rows in pieces:
+            table = model_inputs.inputs(rows, product)
+            unscored.append((rows, table))
+            yield table
+
+    stream = _texts(product, scorer, inputs(), unscored) if scorer.target.head.writes_texts else None
+    for scores in stream or scorer.score_stream(inputs()):
+        # The scores of the pieces come out in the order in which their rows went in.
+        rows, table = unscored.popleft()
+        numbers = np.array([each.mean_log_probability for each in scores]) if stream else scores
+        if not np.isfinite(numbers).all():
+            raise UserError(
+                f"products.{product.name}: scores must be finite, and {(~np.isfinite(numbers)).sum():,} of "
+                f"{numbers.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
+            )
+        yield rows, table, scores
+
+
+def _texts(
+    product: Product,
+    scorer: "Scorer",
+    tables: Iterable[dict[str, np.ndarray]],
+    rows: deque[tuple[pd.DataFrame, dict[str, np.ndarray]]],
+) -> Iterator[np.ndarray]:
+    """Yield what is written for the rows of each table. Shapes: object [n]."""
+    for table in tables:
+        texts = model_inputs.written(scorer.writer, scorer.features.encode(table), rows[-1][0], product)
+        found = np.empty(len(texts), object)
+        found[:] = texts
+        yield found
 
 
 def reason_columns(

@@ -63,7 +63,8 @@ def look_at_held_out(product: Product, paths: Paths) -> HeldOutLook:
     rows = model_inputs.split_part(paths.splits, "test", product).sample(MAX_ROWS)
     classes = model_inputs.all_classes(rows.labels, product, scorer.classes)
     scores = model_inputs.scores_of_classes(model_inputs.scores(scorer, rows), scorer.classes, classes)
-    few = rows.sample(n_permuted_rows(scorer, rows, read_description(paths.onnx)["settings"]))
+    writes_texts = head_of(product.target.task).writes_texts  # hundreds of times all of them would be written
+    few = rows.sample(0 if writes_texts else n_permuted_rows(scorer, rows, read_description(paths.onnx)["settings"]))
     found = _importances(product, paths, scorer, few, classes) if len(few) else []
     worth = {each.column: each.movement if each.loss is None else each.loss for each in found}
     return HeldOutLook(

@@ -16,6 +16,7 @@ from model.heads.prediction_rule import ERRORS, HALF, MeasuredThresholds, Predic
 from model.target import Target
 from tasks.params import MEASURED, Product
 from tasks.rows.casting import cast_column
+from tasks.rows.keys import key_text
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
 
@@ -156,8 +157,33 @@ def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple
 
 
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
-    """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them."""
+    """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them; of texts, what was measured."""
+    if scorer.target.head.writes_texts:
+        return _measured_texts(scorer.writer, rows)
     return np.concatenate(list(scorer.score_stream(rows)))
+
+
+def label_texts(writer: Any, rows: SplitPart) -> Any:
+    """Return the labels of rows, which are texts, as a `model.scoring.generation.Writer` reads them."""
+    from model.features.label_texts import LabelTexts
+
+    return LabelTexts.of(writer.tokenizer, targets(rows.labels, rows.product, ()), writer.max_tokens)
+
+
+def written(writer: Any, encoded: Any, rows: pd.DataFrame, product: Product) -> list[Any]:
+    """Return a `model.scoring.generation.Written` for each row, which begins with the key."""
+    return writer.write(encoded, key_text(rows, list(product.key)).tolist(), product.predict.text)
+
+
+def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:
+    """Return what `model.heads.generate.MEASURED` names of each row. Shapes: float32 [n, 4]."""
+    from model.scoring.generation import measured
+
+    product, table, keys = rows.product, rows.read_all(), rows.columns(list(rows.product.key))
+    encoded, labels = writer.features.encode(table), label_texts(writer, rows)
+    texts = [each.text for each in written(writer, encoded, keys, product)]
+    wanted = targets(rows.labels, product, ())
+    return measured(wanted, writer.nats(encoded, labels), labels.n_bytes, texts, table)
 
 
 def prediction_rule(
@@ -213,13 +239,17 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
         return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
     if target.task != product.target.task or target.column not in (None, product.target.name):
         return f"answers {target.column or 'a target'} as {target.task}"
-    if with_lists(target, product) != target:
+    if target.head.writes_texts and as_declared(target, product) != target:
+        return f"answers texts of {target.max_tokens} subwords at most, by predict.text.max_tokens"
+    if as_declared(target, product) != target:
         return f"answers lists of {target.top} by target.history {target.history} and target.exclude {target.exclude}"
     return ""
 
 
-def with_lists(target: Target, product: Product) -> Target:
-    """Return the target with what is declared of lists of items, where it answers these."""
+def as_declared(target: Target, product: Product) -> Target:
+    """Return the target with what is declared of lists of items, or of texts, where it answers these."""
+    if target.head.writes_texts:
+        return replace(target, max_tokens=product.predict.text.max_tokens)
     if not target.head.answers_lists:
         return target
     declared = product.target

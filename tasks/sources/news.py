@@ -42,6 +42,14 @@ def headlines(start: date | None, end: date) -> pd.DataFrame:
     )
 
 
+def drafts(start: date | None, end: date) -> pd.DataFrame:
+    """Return the articles without their headlines, and these as the labels; of articles that are alike the first."""
+    articles = _articles()
+    headline, body = (articles["text"].str.split("\n", n=1).str[part].str.strip() for part in (0, 1))
+    rows = articles[["article_id", "arrived", "topic"]].assign(body=body, headline=headline)
+    return between(rows[~body.duplicated()], rows["arrived"][~body.duplicated()], start, end)
+
+
 @cache
 def _articles() -> pd.DataFrame:
     folder = _package_data()

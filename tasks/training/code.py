@@ -5,6 +5,7 @@
 
 _BOTH = (
     "tasks/rows/casting.py",
+    "tasks/rows/keys.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
     "tasks/rows/stored_days.py",
@@ -31,22 +32,24 @@ FINE_TUNING = (
 CROSS_VALIDATION = (
     *PRETRAINING,
     "tasks/rows/changed.py",
-    "tasks/rows/keys.py",
     "tasks/rows/losses.py",
     "tasks/rows/splitting.py",
     "tasks/runtime/records.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
     "tasks/training/gate_metric.py",
+    "tasks/training/held_out/texts.py",
     "tasks/training/measuring.py",
     "tasks/training/predictions.py",
     "tasks/training/target_scale.py",
     "model/evaluation/baseline.py",
     "model/evaluation/cooccurrence.py",
     "model/evaluation/item_mixture.py",
+    "model/evaluation/kneser_ney.py",
     "model/evaluation/metrics.py",
     "model/evaluation/thresholds.py",
     "model/scoring/engines.py",
+    "model/scoring/generation.py",
     "model/scoring/scorer.py",
     "model/scoring/trees.py",
 )

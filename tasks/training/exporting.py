@@ -121,7 +121,10 @@ def export_model(product: Product, paths: Paths) -> Exported:
     target = read_target(paths.trained)
     with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
-        difference = parity(paths.trained, folder, rows) / target.unit
+        if target.head.writes_texts:
+            difference = _parity_of_texts(paths.trained, folder, rows)
+        else:
+            difference = parity(paths.trained, folder, rows) / target.unit
         limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
         if not difference <= limit:
             raise UserError(
@@ -131,7 +134,8 @@ def export_model(product: Product, paths: Paths) -> Exported:
         thresholds = measured_thresholds(product, paths.trained)
         if thresholds is not None:
             thresholds.save(folder)
-        choice = _choose_engine(product, paths.splits, folder, engines)
+        choose = _one_engine if target.head.writes_texts else _choose_engine
+        choice = choose(product, paths.splits, folder, engines)
     return Exported(
         model_sha256=folder_sha256(paths.onnx),
         max_difference=difference,
@@ -165,6 +169,8 @@ def candidate_engines(product: Product) -> "list[Engine]":
     from model.scoring.choice import candidates
     from model.scoring.engines import SIMPLEST, Engine, missing_requirement
 
+    if head_of(product.target.task).writes_texts:
+        return [SIMPLEST]
     if product.model.engine == MEASURED:
         # In fp16 a number such as a price of 100,000 is infinite.
         fits_fp16 = head_of(product.target.task).has_probabilities
@@ -176,6 +182,34 @@ def candidate_engines(product: Product) -> "list[Engine]":
             f"and {lacks} here; use {MEASURED} or {SIMPLEST}"
         )
     return list(dict.fromkeys([SIMPLEST, named]))
+
+
+def _parity_of_texts(trained: Path, folder: Path, rows: model_inputs.SplitPart) -> float:
+    """Return the largest difference between what labels cost by torch and by ONNX, in nats per subword."""
+    from model.scoring.scorer import Scorer, TorchScorer
+
+    writers = [TorchScorer(trained).writer, Scorer(folder).writer]
+    encoded, labels = writers[0].features.encode(rows.read_all()), model_inputs.label_texts(writers[0], rows)
+    one, other = (writer.nats(encoded, labels) for writer in writers)
+    return float(np.max(np.abs(one - other) / np.diff(labels.offsets), initial=0.0))
+
+
+def _one_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
+    """Record the one engine that writes texts, and measure what it writes of the validation and held-out rows."""
+    from model.scoring.choice import Measurement
+    from model.scoring.scorer import Scorer
+
+    (engine,) = engines
+    engine.save(folder)
+    scorer, values, speeds = Scorer(folder, n_threads=1), [], []
+    for part in ("val", "test"):
+        rows = model_inputs.split_part(splits, part, product).sample(N_TIMED_ROWS)
+        began = time.process_time()
+        scores = model_inputs.scores(scorer, rows)
+        speeds.append(len(rows) / max(time.process_time() - began, 1e-6))
+        values.append(gate_metric(product, model_inputs.targets(rows.labels, product, ()), scores))
+    measured = Measurement(engine=engine, rows_per_cpu_second=speeds[0], metric=values[0], max_difference=0.0)
+    return Choice(engine=engine, metric=product.gates.metric, candidates=[measured], held_out={engine: values[1]})
 
 
 def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:

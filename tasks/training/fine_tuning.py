@@ -97,7 +97,7 @@ class Parts:
         scale, about_scale = target_scale(product, train, y_train)
         try:
             target = Target.fit(product.target.task, classes, y_train, product.target.name, scale)
-            target = model_inputs.with_lists(target, product)
+            target = model_inputs.as_declared(target, product)
         except ValueError as error:
             raise UserError(f"products.{product.name}: {error}") from None
         return cls(train=train, val=val, y_train=y_train, y_val=y_val, target=target, about_scale=about_scale)
@@ -189,6 +189,8 @@ def _train(
     def ages(*of: SplitPart) -> np.ndarray | None:
         return model_inputs.age_days(np.concatenate([part.times for part in of])) if settings.half_life_days else None
 
+    if parts.target.head.writes_texts:
+        return _learn_labels(product, paths, parts, state, on_epoch, *start())
     if not parts.target.head.has_labels:
         return _fill(product, paths, parts, state, on_epoch, *start())
     network, features = start()
@@ -251,4 +253,38 @@ def _fill(
         checkpoints=state,
     )
     network.target = replace(parts.target, quantiles=surprise_quantiles(network, encoded, plan.batch_tokens))
+    return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+
+
+def _learn_labels(
+    product: Product,
+    paths: Paths,
+    parts: Parts,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+    network: "Network",
+    features: "Features",
+) -> "tuple[Network, Features, History, TrainingPlan]":
+    """Train to write labels that are texts."""
+    from model.features.encoded import on_disk
+    from model.features.label_texts import LabelTexts
+    from model.training.generation.labels import learn_labels
+
+    tokenizer = features.tokenizer
+    rows, validation = (
+        (on_disk(map(features.encode, part), paths.splits), LabelTexts.of(tokenizer, y, parts.target.max_tokens))
+        for part, y in ((parts.train, parts.y_train), (parts.val, parts.y_val))
+    )
+    plan = product.model.train.for_rows(int(rows[0].n_tokens.sum()))
+    planned = [plan.epochs]
+    network, history = learn_labels(
+        network,
+        rows,
+        validation,
+        plan,
+        seconds=product.model.training_seconds(n_trainings=1),
+        on_planned=planned.append,
+        on_epoch=on_epoch,
+        checkpoints=state,
+    )
     return network, features, history, replace(plan, epochs=planned[-1], lengths=())

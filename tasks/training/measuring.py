@@ -20,6 +20,7 @@ from tasks.rows import model_inputs
 from tasks.rows.partitions import n_rows
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.texts import baseline_scores
 from tasks.training.predictions import Predictions, measure_predictions, measured_thresholds
 
 if TYPE_CHECKING:
@@ -179,10 +180,13 @@ def measure(product: Product, paths: Paths) -> Measured:
     model_inputs.check_costs(product, classes)
     thresholds = measured_thresholds(product, paths.trained)
     rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
-    baseline = fitted_baseline(product, paths.splits, model.classes)
-    # scikit-learn takes no table without rows.
-    by_baseline = [baseline.score(piece) for piece in test_rows if len(next(iter(piece.values())))]
-    scores = {"model": model_inputs.scores(model, test_rows), "baseline": np.concatenate(by_baseline)}
+    if target.head.writes_texts:
+        by_baseline = baseline_scores(product, paths.splits, model.writer, test_rows)
+    else:
+        baseline = fitted_baseline(product, paths.splits, model.classes)
+        # scikit-learn takes no table without rows.
+        by_baseline = np.concatenate([baseline.score(part) for part in test_rows if len(next(iter(part.values())))])
+    scores = {"model": model_inputs.scores(model, test_rows), "baseline": by_baseline}
     if target.scale:
         scores[UNCALIBRATED] = uncalibrated(target, scores["model"])
     scores = {
@@ -236,6 +240,6 @@ def fitted_baseline(
     tables = [rows.read_all() for rows, _ in parts]
     table = {name: np.concatenate([each[name] for each in tables]) for name in product.columns}
     if head_of(product.target.task).answers_lists:
-        target = model_inputs.with_lists(Target(task=product.target.task, classes=classes), product)
+        target = model_inputs.as_declared(Target(task=product.target.task, classes=classes), product)
         return fit_item_mixture(product.columns, table, y, target, n_counted=len(parts[0][1]), seed=SEED)
     return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED)

@@ -162,6 +162,17 @@ def _hits_by_place(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str
     yield draw
 
 
+def _bits_per_byte(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
+    def draw(axes: Any) -> None:
+        for name, values in final_scores(scores).items():
+            each = np.sort(values[:, 0] / np.maximum(values[:, 1], 1))
+            axes.plot(each, np.linspace(0, 1, len(each)), label=name)
+        axes.set(title="Labels", xlabel="bits per byte of a label", ylabel="share of rows with less", xlim=(0, 8))
+        axes.legend()
+
+    yield draw
+
+
 def _by_threshold(
     predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
 ) -> Iterator[Draw]:
@@ -192,5 +203,6 @@ PLOTS = {
     "reliability": _reliability,
     "surprise": _surprise,
     "hits_by_place": _hits_by_place,
+    "bits_per_byte": _bits_per_byte,
 }
 """Plots by the names that heads use; each gives its panels."""

@@ -75,6 +75,11 @@ def fit_features(product: Product, splits: Path) -> "Features":
     """
     from model.features.fitted import Features
 
+    writes_texts = head_of(product.target.task).writes_texts
+    label_texts = None
+    if writes_texts:
+        labels = model_inputs.split_part(splits, "train", product).labels
+        label_texts = model_inputs.targets(labels, product, ())
     settings, weights = product.model.network_settings(), weights_folder(product)
     if product.model.init == "pretrain":
         rows, y = model_inputs.split_part(splits, "pretrain", product), None
@@ -82,7 +87,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
         rows = model_inputs.split_part(splits, "train", product)
         y = None
         # By the number of an item no cell of a column is told apart.
-        if head_of(product.target.task).has_labels and not head_of(product.target.task).answers_lists:
+        head = head_of(product.target.task)
+        if head.has_labels and not (head.answers_lists or head.writes_texts):
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
         product.columns,
@@ -91,7 +97,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
         product.target.task,
         max_tokens=settings.max_tokens,
         max_windows=settings.max_windows,
-        wide_tokens=settings.wide_tokens,
+        wide_tokens=0 if writes_texts else settings.wide_tokens,  # no line of words writes
+        label_texts=label_texts,
         tokenizer=weights / "tokenizer.json" if weights else None,
     )
 

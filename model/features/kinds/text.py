@@ -1,6 +1,7 @@
 """Texts: subwords of all columns end to end, in windows where they are long, and a bag of them for a linear model."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -12,7 +13,15 @@ from model.features.kinds import TEXT
 from model.features.kinds.base import Arrays, Input, Json, Kind
 from model.features.letters import N_SLOTS
 from model.features.ragged import padded, taken_positions
-from model.features.subwords import bags, join, load_tokenizer, special_ids, tokenise, train_tokenizer
+from model.features.subwords import (
+    bags,
+    join,
+    load_tokenizer,
+    special_ids,
+    tokenise,
+    train_exact_tokenizer,
+    train_tokenizer,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,8 +67,8 @@ class Text(Kind[None]):
 
     @classmethod
     def fit(cls, names: list[str], rows: FittingRows) -> Self:
-        """Load the tokenizer that is given, or train one on the texts of all rows."""
-        if not names:
+        """Load the tokenizer that is given, or train one on the texts of all rows, and on labels that are texts."""
+        if not names and rows.label_texts is None:
             return cls({}, Reading(max_tokens=rows.max_tokens))
         reading = Reading(
             max_tokens=rows.max_tokens,
@@ -70,6 +79,9 @@ class Text(Kind[None]):
         if rows.tokenizer is not None:
             return cls(dict.fromkeys(names), reading, load_tokenizer(rows.tokenizer))
         texts = (text for name in names for piece in rows for text in piece[name] if text)
+        if rows.label_texts is not None:
+            labels = (text for text in rows.label_texts if text)
+            return cls(dict.fromkeys(names), reading, train_exact_tokenizer(chain(texts, labels)))
         return cls(dict.fromkeys(names), reading, train_tokenizer(texts))
 
     @classmethod
@@ -83,7 +95,7 @@ class Text(Kind[None]):
 
     def encode(self, table: Table) -> dict[str, np.ndarray]:
         """Return the ragged arrays of all columns."""
-        if self.tokenizer is None:
+        if self.tokenizer is None or not self.columns:
             return {}
         limits, columns = self.reading, [table[name] for name in self.columns]
         pieces = tokenise(self.tokenizer, columns, max(limits.max_windows * limits.max_tokens, limits.wide_tokens))
@@ -113,7 +125,8 @@ class Text(Kind[None]):
             wide_tokens=content.get("wide_tokens", 0),
             letters=content.get("letters", False),
         )
-        return cls(dict.fromkeys(names), reading, load_tokenizer(folder / "tokenizer.json") if names else None)
+        file = folder / "tokenizer.json"  # also without columns, where labels are texts
+        return cls(dict.fromkeys(names), reading, load_tokenizer(file) if names or file.exists() else None)
 
     def save_files(self, folder: Path) -> None:
         """Write `tokenizer.json`."""

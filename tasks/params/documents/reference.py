@@ -128,6 +128,37 @@ on some list) are those of lists of `top` items. Hold out by time: lists are of 
 visits tell of the earlier ones. The baseline mixes the row's own history, what follows its last item, what is frequent
 and what is frequent beside each other column, by shares that the validation rows decide.
 
+## Texts that are written from rows
+
+```yaml
+products:
+  headline-drafts:
+    source: {kind: jsonl, url: articles.jsonl}
+    key: [article_id]
+    time: arrived
+    columns: {desk: category, text: text}
+    target: {name: headline, task: generate, delay_days: 1}    # a text, as a person wrote it
+    predict: {text: {max_tokens: 24, temperature: 0.7, stop: ["\\n"]}}
+    gates: {metric: bits_per_byte, limit: 2.3, max_behind_baseline: 0.0}
+```
+
+The network reads the row and goes on by the text, subword by subword: one of its vocabulary, or one that is copied from
+the row's own texts, where names and numbers are. It learns from the labels' subwords alone; labels are kept as they
+are, letter by letter. A night has `prediction`, the text; `tokens`, its subwords by their numbers in tokenizer.json;
+`mean_log_probability` of these, the natural logarithm; and `ended`, false where the text was cut at `max_tokens`. At
+`temperature` 0 the likeliest subword is always next. Above, draws follow from `seed`, the row's key and the place in
+its text, and every array has a shape that the row decides alone: so a text depends neither on its shard nor on the rows
+beside it, and a night comes again byte for byte. A word of `stop` ends a text and is no part of it.
+
+`bits_per_byte` says how well the labels of held-out rows are foreseen, all their bits by all their bytes; the baseline
+counts which subword follows which three (Kneser-Ney), in the labels and texts of the training rows. `rouge_l` is the F1
+of the longest common subsequence of words with the label, and the baseline writes how the row's first text begins.
+`unsupported` is the share of texts with a number, or a capitalised word after the first, that the row does not have.
+What is written are drafts: nothing runs them or believes them, and people should read them first. Where
+`gates.metric` is `rouge_l`, nights are measured by that once labels have come; a night does not hold what
+`bits_per_byte` needs. Columns of kind context, reasons, behaviour tests, imported weights, a second training and other
+engines than ONNX Runtime are refused.
+
 ## What errors cost
 
 ```yaml
@@ -160,6 +191,7 @@ PLACES = {
     "EventList": "`events`, each",
     "Target": "`target`",
     "Predict": "`predict`",
+    "GenerationSettings": "`predict.text`",
     "Expectation": "`expectations`, each",
     "DriftLimits": "`drift`",
     "TimeSplit": "`split` by time",

@@ -135,6 +135,8 @@ def row_losses(y: np.ndarray, scores: np.ndarray, has_probabilities: bool) -> np
 
     Shapes: y as of `Head.label_array`, scores [n] or [n, C] -> float64 [n].
     """
+    if y.dtype == object:  # texts: by the bits of each byte of the label
+        return scores[:, 0].astype(float) / np.maximum(scores[:, 1], 1)
     if scores.ndim == 3:  # lists: by how far down the label stands
         return 1 - np.append(1 / (1 + np.arange(scores.shape[1])), 0.0)[ranks(y, scores)]
     scores = scores.astype(float)

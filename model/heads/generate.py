@@ -1,0 +1,182 @@
+"""The task generate: a text, written from what a row holds.
+
+While nights are made, scores are not numbers but `model.scoring.generation.Written`. Where labels are known, the scores
+of a row are what MEASURED names: the bits that its label had by the model, the bytes of that label, how much the text
+that the model writes has in common with it, and whether that has a name or number which the row does not have. What the
+rows do not say, such as the text of a model that writes none, is NaN.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from model.heads.base import Fitted, Head, Metric
+from model.heads.prediction_rule import PredictionRule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+MEASURED = ("bits", "bytes", "rouge_l", "unsupported")
+"""What is measured of a row."""
+_WORD = re.compile(r"[^\W_]+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+class Generate(Head):
+    """Texts of any length; a label is one, as it is."""
+
+    task = "generate"
+    writes_texts = True
+    label_kind = "text"
+    metric_names = ("rouge_l", "bits_per_byte", "unsupported")
+    lower_is_better = ("bits_per_byte", "unsupported")
+    plots = ("bits_per_byte",)
+    list_columns: ClassVar[Mapping[str, str]] = {"tokens": "int32"}
+
+    def label_array(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """Return the texts, None where there is none. Shapes: object [n]."""
+        import numpy as np
+
+        texts = np.empty(len(labels), object)
+        texts[:] = [label if isinstance(label, str) else None for label in labels]
+        return texts
+
+    def is_known(self, y: np.ndarray) -> np.ndarray:
+        """Return which rows have a text. Shapes: bool [n]."""
+        import numpy as np
+
+        return np.array([text is not None for text in y], bool)
+
+    def n_outputs(self, n_classes: int) -> int:
+        """Return the number of what is measured."""
+        return len(MEASURED)
+
+    def score_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return the same."""
+        return (len(MEASURED),)
+
+    def loss_labels(self, y: np.ndarray, target: Fitted) -> NoReturn:
+        """Refuse: texts are learnt by `model.training.generation`."""
+        raise _no_classes()
+
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> NoReturn:
+        """Refuse, as `loss_labels`."""
+        raise _no_classes()
+
+    def score_and_information(self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None) -> NoReturn:
+        """Refuse, as `loss_labels`."""
+        raise _no_classes()
+
+    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
+        """Return what was measured as it is."""
+        return logits
+
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
+        """Return how much texts have in common with the labels, how well these are foreseen, and what texts make up.
+
+        rouge_l: the F1 of the longest common subsequence of words. bits_per_byte: of all labels together, where that
+        of a byte drawn blindly is 8. unsupported: the share of texts with a name or number that their row does not
+        have.
+        """
+        return {"rouge_l": _rouge_l, "bits_per_byte": _bits_per_byte, "unsupported": _mean_of("unsupported")}
+
+    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
+        """Refuse: the baseline is `model.evaluation.kneser_ney`."""
+        raise _no_classes()
+
+    def linear_estimator(self) -> NoReturn:
+        """Refuse, as `tree_estimator`."""
+        raise _no_classes()
+
+    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> NoReturn:
+        """Refuse, as `tree_estimator`."""
+        raise _no_classes()
+
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
+        """Return the text, the subwords that it was written as, their mean log-probability, and whether it ended."""
+        import numpy as np
+
+        prediction, tokens = np.empty(len(scores), object), np.empty(len(scores), object)
+        prediction[:] = [each.text for each in scores]
+        tokens[:] = [list(each.tokens) for each in scores]
+        return {
+            "prediction": prediction,
+            "tokens": tokens,
+            "mean_log_probability": np.array([each.mean_log_probability for each in scores], np.float32),
+            "ended": np.array([each.ended for each in scores], bool),
+        }
+
+    def scores_of_night(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the texts; what labels cost in bits a night does not hold. Shapes: object [n]."""
+        return columns["prediction"], ()
+
+    def night_score(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the mean log-probability. Shapes: [n]."""
+        return columns["mean_log_probability"]
+
+
+def rouge_l(label: str, text: str) -> float:
+    """Return the F1 of the longest common subsequence of words, in lower case; 0 where one has no word.
+
+    Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004), section 3.1, with beta 1.
+
+    >>> round(rouge_l("Blair wins the vote", "The vote: Blair wins"), 2)
+    0.5
+    """
+    wanted, found = (_WORD.findall(each.lower()) for each in (label, text))
+    lengths = [0] * (len(found) + 1)
+    for word in wanted:
+        before = 0
+        for place, other in enumerate(found, start=1):
+            longest = before + 1 if word == other else max(lengths[place], lengths[place - 1])
+            before, lengths[place] = lengths[place], longest
+    return 2 * lengths[-1] / (len(wanted) + len(found)) if lengths[-1] else 0.0
+
+
+def is_unsupported(text: str, source: str) -> bool:
+    """Return whether a text has a number, or a capitalised word beyond its first, that the source does not have.
+
+    >>> is_unsupported("Profits of Acme rise 7%", "The company ACME earned 5%"), is_unsupported("Up 5%", "a 5% rise")
+    (True, False)
+    """
+    known = source.casefold()
+    numbers = set(_NUMBER.findall(known))
+    if any(number not in numbers for number in _NUMBER.findall(text)):
+        return True
+    words = set(_WORD.findall(known))
+    return any(word[0].isupper() and word.casefold() not in words for word in _WORD.findall(text)[1:])
+
+
+def _rouge_l(y: np.ndarray, scores: np.ndarray) -> float:
+    if scores.ndim == 1:  # texts of a night
+        import numpy as np
+
+        return float(np.mean([rouge_l(label, text or "") for label, text in zip(y, scores, strict=True)]))
+    return _mean_of("rouge_l")(y, scores)
+
+
+def _bits_per_byte(y: np.ndarray, scores: np.ndarray) -> float:
+    import numpy as np
+
+    if scores.ndim == 1:
+        return float("nan")
+    bits, n_bytes = scores[:, :2].astype(np.float64).sum(axis=0)
+    return float(bits / n_bytes) if n_bytes else float("nan")
+
+
+def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    def mean(y: np.ndarray, scores: np.ndarray) -> float:
+        import numpy as np
+
+        return float("nan") if scores.ndim == 1 else float(np.nanmean(scores[:, MEASURED.index(name)]))
+
+    return mean
+
+
+def _no_classes() -> NotImplementedError:
+    return NotImplementedError("a target of the task generate is no class and no number")

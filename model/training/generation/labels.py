@@ -1,0 +1,79 @@
+"""Learn to write labels that are texts: the loss is of their subwords alone, the row before them is only read."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.compute import distributed
+from model.compute.device import autocast, deterministic, device, eager
+from model.features.batches import batches
+from model.features.encoded import Encoded
+from model.features.label_texts import UNWANTED, LabelTexts
+from model.network.network import Network
+from model.settings import TrainingPlan
+from model.training.masking import disturb
+from model.training.optimisation import Checkpoints, History, Optimisation
+
+READ, WANTED = "read_ids", "wanted_ids"
+"""Of a batch: the subwords that are read of each text, and those that come next."""
+
+
+def learn_labels(
+    network: Network,
+    rows: tuple[Encoded, LabelTexts],
+    validation: tuple[Encoded, LabelTexts],
+    plan: TrainingPlan,
+    *,
+    seconds: float | None = None,
+    on_planned: Callable[[float], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[Network, History]:
+    """Return the network that has learnt to write the labels of rows, with the weights that `plan.keep` names.
+
+    Losses are nats per subword. The rest is as of `model.training.train.train`.
+    """
+    network = network.to(device())
+
+    def loss(chosen: np.ndarray) -> Tensor:
+        batch = disturb(_batch(network, *rows, chosen), network.sizes)
+        n_wanted = (batch[WANTED] != UNWANTED).sum()
+        with distributed.shard_batch(batch) as shard:
+            return _nats(network, shard.batch).sum() * shard.weight / n_wanted
+
+    def validate() -> float:
+        return label_loss(network, *validation, plan.batch_tokens)
+
+    with deterministic(plan.seed):
+        optimisation = Optimisation(network, rows[0], plan, "train", checkpoints, seconds)
+        history = optimisation.run(loss, validate, on_epoch)
+        network.load_state_dict(optimisation.best)
+    if on_planned is not None:
+        on_planned(optimisation.epochs)
+    return network.cpu().eval(), history
+
+
+@torch.inference_mode()
+def label_loss(network: Network, encoded: Encoded, labels: LabelTexts, batch_tokens: int) -> float:
+    """Return the mean negative log-likelihood of the labels' subwords, in nats."""
+    network.eval()
+    total = 0.0
+    for chosen in batches(encoded, batch_tokens):
+        with eager(network.device), autocast(network.device):
+            total += float(_nats(network, _batch(network, encoded, labels, chosen)).sum())
+    return total / max(1, len(labels.ids))
+
+
+def _batch(network: Network, encoded: Encoded, labels: LabelTexts, chosen: np.ndarray) -> dict[str, Tensor]:
+    read, wanted = (torch.from_numpy(array).to(network.device) for array in labels.batch(chosen))
+    return {**network.batch_of(encoded, chosen), READ: read, WANTED: wanted}
+
+
+def _nats(network: Network, batch: dict[str, Tensor]) -> Tensor:
+    """Return the negative log-likelihood of each subword, 0 where a shorter text has none. Shapes: -> [b, t]."""
+    assert network.decoder is not None
+    wanted = batch[WANTED]
+    nats = network.decoder.nats(network, batch, batch[READ], wanted.clamp(min=0))
+    return torch.where(wanted != UNWANTED, nats, 0.0)
