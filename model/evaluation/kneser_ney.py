@@ -69,7 +69,7 @@ class KneserNey:
     """Stands before every text."""
 
     @classmethod
-    def fit(cls, texts: Iterable[Sequence[int]], n_subwords: int, start_id: int) -> "KneserNey":
+    def fit(cls, texts: Iterable[Sequence[int] | np.ndarray], n_subwords: int, start_id: int) -> "KneserNey":
         """Count texts, each with what closes it.
 
         >>> model = KneserNey.fit([[1, 2, 0]] * 3, n_subwords=3, start_id=0)
@@ -90,7 +90,7 @@ class KneserNey:
             orders.insert(0, Counts.of(shorter, after.astype(float)))
         return cls(orders=tuple(orders), n_subwords=n_subwords, start_id=start_id)
 
-    def nats(self, text: Sequence[int]) -> np.ndarray:
+    def nats(self, text: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the negative log-likelihood of each subword of a text. Shapes: -> float64 [n]."""
         grams = _grams(text, self.start_id)
         shares = np.full(len(grams), 1 / self.n_subwords)
@@ -99,7 +99,7 @@ class KneserNey:
         return -np.log(shares)
 
 
-def _grams(text: Sequence[int], start_id: int) -> np.ndarray:
+def _grams(text: Sequence[int] | np.ndarray, start_id: int) -> np.ndarray:
     """Return each subword with the three before it as one number. Shapes: [n] -> uint64 [n]."""
     padded = np.concatenate([np.full(ORDER - 1, start_id), np.asarray(text, np.int64)]).astype(np.uint64)
     grams = np.zeros(len(text), np.uint64)

@@ -58,7 +58,7 @@ def train_exact_tokenizer(texts: Iterable[str]) -> Tokenizer:
     return prepared(tokenizer)
 
 
-def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+def text_of(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> str:
     """Return the text that subwords spell, without the space that a tokenizer puts before it."""
     return tokenizer.decode(list(ids)).removeprefix(" ")
 

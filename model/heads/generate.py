@@ -152,6 +152,24 @@ def is_unsupported(text: str, source: str) -> bool:
     return any(word[0].isupper() and word.casefold() not in words for word in _WORD.findall(text)[1:])
 
 
+def measured(
+    labels: np.ndarray, nats: np.ndarray, n_bytes: np.ndarray, texts: Sequence[str], table: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Return what MEASURED names of labels and texts of the table's rows.
+
+    Shapes: each [n] -> float32 [n, 4].
+    """
+    import numpy as np
+
+    found = np.empty((len(labels), len(MEASURED)), np.float32)
+    found[:, 0], found[:, 1] = nats / np.log(2), n_bytes
+    for row, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        cells = [column[row] for column in table.values()]
+        source = " ".join(f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells if cell is not None)
+        found[row, 2:] = rouge_l(label or "", text), is_unsupported(text, source)
+    return found
+
+
 def _rouge_l(y: np.ndarray, scores: np.ndarray) -> float:
     if scores.ndim == 1:  # texts of a night
         import numpy as np

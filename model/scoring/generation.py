@@ -20,11 +20,9 @@ from tokenizers import Tokenizer
 from model.features.batches import Batch, collate
 from model.features.encoded import Encoded
 from model.features.fitted import Features
-from model.features.fitting import Table
 from model.features.kinds import TEXT, kind_class, sequence_kinds
 from model.features.label_texts import UNWANTED, LabelTexts
 from model.features.subwords import special_ids, text_of
-from model.heads.generate import MEASURED, is_unsupported, rouge_l
 from model.settings import GenerationSettings
 
 BATCH_ROWS = 16
@@ -191,22 +189,6 @@ def drawn(log_shares: np.ndarray, temperature: float, number: float) -> int:
     scaled = (log_shares.astype(np.float64) - log_shares.max()) / temperature
     ends = np.exp(scaled).cumsum()
     return int(np.searchsorted(ends, number * ends[-1], "right").clip(max=len(ends) - 1))
-
-
-def measured(
-    labels: np.ndarray, nats: np.ndarray, n_bytes: np.ndarray, texts: Sequence[str], table: Table
-) -> np.ndarray:
-    """Return what `model.heads.generate.MEASURED` names of labels and texts of the table's rows.
-
-    Shapes: each [n] -> float32 [n, 4].
-    """
-    found = np.empty((len(labels), len(MEASURED)), np.float32)
-    found[:, 0], found[:, 1] = nats / np.log(2), n_bytes
-    for row, (label, text) in enumerate(zip(labels, texts, strict=True)):
-        cells = [column[row] for column in table.values()]
-        source = " ".join(f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells if cell is not None)
-        found[row, 2:] = rouge_l(label or "", text), is_unsupported(text, source)
-    return found
 
 
 def _n_subwords(encoded: Encoded) -> np.ndarray:

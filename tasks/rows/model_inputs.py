@@ -177,7 +177,7 @@ def written(writer: Any, encoded: Any, rows: pd.DataFrame, product: Product) -> 
 
 def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:
     """Return what `model.heads.generate.MEASURED` names of each row. Shapes: float32 [n, 4]."""
-    from model.scoring.generation import measured
+    from model.heads.generate import measured
 
     product, table, keys = rows.product, rows.read_all(), rows.columns(list(rows.product.key))
     encoded, labels = writer.features.encode(table), label_texts(writer, rows)

@@ -28,7 +28,7 @@ _WORDS = re.compile(r"\S+")
 def baseline_scores(product: Product, splits: Path, writer: "Writer", rows: SplitPart) -> np.ndarray:
     """Return what `model.heads.generate.MEASURED` names, of the baseline. Shapes: float32 [n, 4]."""
     from model.features.label_texts import LabelTexts
-    from model.scoring.generation import measured
+    from model.heads.generate import measured
 
     known, labels = model_inputs.split_part(splits, "train", product).sample(MAX_COUNTED_ROWS).with_known_labels(())
     print(f"fitting the baseline on {len(labels):,} rows", flush=True)
