@@ -137,7 +137,7 @@ def test_labels_are_foreseen_better_than_by_counting(product, made):
 
 def test_night_has_text_subwords_probability_and_end_of_every_row(product, writer):
     found = night()
-    assert len(found) > 10
+    assert len(found) > 7  # two shards
     for row in found.itertuples():
         assert text_of(writer.tokenizer, row.tokens) == row.prediction
         assert len(row.tokens) <= 16
