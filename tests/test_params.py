@@ -39,7 +39,7 @@ def expectation(type_, severity="warning", **kwargs):
 def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
     names = ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "customer-value"]
-    assert list(declared.products) == [*names, "unusual-flights", "next-destination", "parcels"]
+    assert list(declared.products) == [*names, "unusual-flights", "next-destination", "headline-drafts", "parcels"]
     assert declared.as_of == date(2013, 6, 30)
 
 

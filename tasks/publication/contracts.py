@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from model.settings import GenerationSettings
 from tasks.runtime.records import RECORD, Record, adapter
 
 FORMAT = 1
@@ -106,6 +105,20 @@ class RecordedEngine(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
+class RecordedText(Record):
+    """How texts were written: `predict.text` of the product."""
+
+    max_tokens: int
+    """Subwords of a text at most."""
+    temperature: float
+    """0 where the likeliest subword was always next."""
+    seed: int
+    """Which draws were made."""
+    stop: tuple[str, ...]
+    """Words or signs that ended a text."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
 class NightInputs(Record):
     """All that decides the bytes of a night; its hash is the night's `run`."""
 
@@ -124,7 +137,7 @@ class NightInputs(Record):
     absent."""
     explain: int = Field(0, exclude_if=lambda n_reasons: n_reasons == 0)
     """How many reasons each row has; absent where it has none."""
-    text: GenerationSettings | None = Field(None, exclude_if=lambda text: text is None)
+    text: RecordedText | None = Field(None, exclude_if=lambda text: text is None)
     """How texts are written; absent where none are."""
     rows_sha256: str | None
     """The SHA-256 of the file of valid rows; null where the day has none."""

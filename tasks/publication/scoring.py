@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from model.heads.next_item import IS_NEW
 from model.heads.prediction_rule import HALF, MeasuredThresholds, PredictionRule
 from model.target import read_target
 from tasks.params import Product
-from tasks.publication.contracts import NightInputs, Part, RecordedEngine
+from tasks.publication.contracts import NightInputs, Part, RecordedEngine, RecordedText
 from tasks.publication.night import part_name
 from tasks.rows import model_inputs
 from tasks.rows.partitions import Partitions, table_writer
@@ -93,7 +94,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> Night
         threshold=_recorded(rule, classes),
         costs=product.predict.costs if rule.least_cost else None,
         explain=product.predict.explain,
-        text=product.predict.text if head_of(product.target.task).writes_texts else None,
+        text=RecordedText(**asdict(product.predict.text)) if head_of(product.target.task).writes_texts else None,
         rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
         engine=RecordedEngine(**engine, processor=processor.name()),
