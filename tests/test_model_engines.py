@@ -146,7 +146,7 @@ def test_engine_that_cannot_run_here_is_refused_and_never_replaced(folder, monke
 def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     table = mixed(60, seed=3)
-    findings = measure(folder, HERE, table, lambda scores: float(scores[0, 0]))
+    findings = measure(folder, HERE, table, lambda scores: float(scores[0, 0]), min_gain=0.0)
     assert [found.engine for found in findings] == HERE
     exact = Scorer(folder, engine=SIMPLEST).score(table)
     for found in findings:
@@ -155,6 +155,14 @@ def test_measurement_gives_speed_metric_and_difference_of_each(folder, monkeypat
         assert found.metric == scores[0, 0]
         assert found.max_difference == np.abs(scores - exact).max()
     assert findings[0].max_difference == 0
+
+
+def test_engine_too_slow_to_be_chosen_scores_no_validation_row(folder, monkeypatch):
+    monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
+    n_scored = []
+    findings = measure(folder, HERE[:2], mixed(60, seed=3), lambda scores: n_scored.append(len(scores)), min_gain=1e9)
+    assert n_scored == [60]
+    assert choose(findings, lambda engine: 1.0, False) == SIMPLEST
 
 
 def finding(name, speed, metric):

@@ -21,7 +21,10 @@ MAX_LOSS = 0.002
 """Largest fall of a metric such as AUC or F1; of an error or a loss, the largest rise as a share of it."""
 MIN_GAIN = 1.15
 TIMED_BATCHES = 8
-N_ROUNDS = 2
+N_ROUNDS = 3
+"""Of which the first also loads what all need; the fastest counts."""
+NOISE = 1.5
+"""So many times as fast as it seemed an engine might be on another day."""
 
 Metric = Callable[[np.ndarray], float | None]
 """Scores of rows to the metric that decides about the product; None where the rows do not define it."""
@@ -35,9 +38,10 @@ class Measurement:
     rows_per_cpu_second: float
     """Validation rows that one core, or the GPU, scores in a second."""
     metric: float | None
-    """The metric that decides about the product, on the validation rows."""
+    """The metric that decides about the product, on the validation rows; None of an engine that is too slow."""
     max_difference: float | None
-    """Largest difference of a validation row's score from ONNX Runtime's in fp32; None where one is no number."""
+    """Largest difference of a validation row's score from ONNX Runtime's in fp32; None where one is no number, and of
+    an engine that is too slow."""
 
 
 def candidates() -> list[Engine]:
@@ -50,32 +54,46 @@ def candidates() -> list[Engine]:
     return [SIMPLEST, *(engine for engine in (int8[0], fastest_float, int8[1]) if not missing_requirement(engine))]
 
 
-def measure(folder: Path, engines: Sequence[Engine], table: Table, metric: Metric) -> list[Measurement]:
+def measure(
+    folder: Path, engines: Sequence[Engine], table: Table, metric: Metric, min_gain: float = MIN_GAIN
+) -> list[Measurement]:
     """Measure speed and metric of each engine on the rows of `table`; the others are compared with the first.
 
     The engines take turns, and a round counts in processor time, so that a busy machine judges as an idle one does;
-    where a GPU computes, in time.
+    where a GPU computes, in time. One that is too slow for `min_gain` does not score the rows.
     """
     scorers = [Scorer(folder, engine=engine) for engine in engines]
     encoded = scorers[0].features.encode(table)
     n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.n_tokens.mean()))
     timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
-    scores = [scorer.score_encoded(encoded) for scorer in scorers]
     seconds = np.empty((N_ROUNDS, len(scorers)))
     clock = time.perf_counter if has_cuda() else time.process_time
     for turn in np.ndindex(seconds.shape):
         started = clock()
         scorers[turn[1]].score_encoded(timed)
         seconds[turn] = clock() - started
+    fastest = seconds.min(0)
+    scores = {number: scorers[number].score_encoded(encoded) for number in in_play(fastest, min_gain)}
     return [
         Measurement(
             engine=engine,
-            rows_per_cpu_second=n_timed / fastest,
-            metric=metric(values),
-            max_difference=_difference(values, scores[0]),
+            rows_per_cpu_second=n_timed / fastest[number],
+            metric=metric(scores[number]) if number in scores else None,
+            max_difference=_difference(scores[number], scores[0]) if number in scores else None,
         )
-        for engine, values, fastest in zip(engines, scores, seconds.min(0), strict=True)
+        for number, engine in enumerate(engines)
     ]
+
+
+def in_play(seconds: np.ndarray, min_gain: float) -> list[int]:
+    """Return the engines that could be `min_gain` times as fast as the first one, and this one.
+
+    >>> in_play(np.array([1.0, 3.0, 1.2]), min_gain=1.15), in_play(np.array([1.0, 3.0]), min_gain=0.0)
+    ([0, 2], [0, 1])
+
+    Shapes: [engines].
+    """
+    return [number for number, each in enumerate(seconds) if not number or min_gain * each <= NOISE * seconds[0]]
 
 
 def choose(

@@ -241,8 +241,8 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
         return gate_metric(product, y_test, scores, rule=rule_of_test)
 
     metric = product.gates.metric
-    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val, rule=rule))
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
+    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val, rule=rule), gain)
     chosen = choose(measurements, held_out, metric in LOWER_IS_BETTER, gain)
     if product.model.engine not in (MEASURED, str(chosen)):
         raise UserError(
