@@ -15,7 +15,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc accept refetch withdraw retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ refetch: .venv/ready-demo  ## have the stored day DT of PRODUCT fetched again fr
 
 withdraw: .venv/ready-demo  ## withdraw the published night DT (its as_of) of PRODUCT, with REASON="...": readers are told, _latest goes back
 	@$(BIN)/python -m tasks.commands withdraw $(PRODUCT) "$$DT" "$$REASON"
+
+export: .venv/ready-demo  ## write the published night AS_OF of PRODUCT into a table, once: TO=postgresql+psycopg://..., or TO=NAME of a variable; TABLE=...
+	@$(BIN)/python -m tasks.commands.tables $(PRODUCT) "$(AS_OF)" --to "$(TO)" $(if $(TABLE),--table "$(TABLE)")
 
 retake: refetch  ## the former name of refetch
 

@@ -138,6 +138,7 @@ SLOW = {
     "test_events",
     "test_examples",
     "test_export",
+    "test_export_to_database",
     "test_flights",
     "test_folds",
     "test_fork_server",

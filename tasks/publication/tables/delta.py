@@ -164,7 +164,7 @@ def _commit(
     import pyarrow as pa
 
     deltalake = _deltalake()
-    batches = (batch for piece in pieces for batch in _with_date(piece, place, schema).to_batches())
+    batches = (batch for piece in pieces for batch in with_date(piece, place, schema).to_batches())
     about = {"lamplighter.manifest": place.store.uri(place.manifest), "lamplighter.night": version_of(manifest)}
     try:
         with table_errors(table.table_uri):
@@ -196,7 +196,8 @@ def _check_types(table: "DeltaTable", schema: "pa.Schema") -> None:
             )
 
 
-def _with_date(piece: "pa.Table", place: NightPlace, schema: "pa.Schema") -> "pa.Table":
+def with_date(piece: "pa.Table", place: NightPlace, schema: "pa.Schema") -> "pa.Table":
+    """Return rows of a night in the form of its table, with the date."""
     import pyarrow as pa
 
     dates = pa.repeat(pa.scalar(place.as_of, pa.date32()), piece.num_rows)

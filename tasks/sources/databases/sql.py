@@ -77,10 +77,10 @@ def query_pieces(
                 frame = with_unreadable(pd.DataFrame(rows, columns=list(result.keys()), dtype=object), [])
                 yield RawPiece(number=f"query#{number}", digest=digest, rows=frame, n_rows=len(rows))
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise UserError(f"{place}: {_missing_driver(error)}") from None
+        raise UserError(f"{place}: {missing_driver(error)}") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         message = redact_url(str(getattr(error, "orig", None) or error).strip().splitlines()[0], url, shown)
-        if _is_outage(url, error, message):
+        if is_outage(url, error, message):
             raise TransientError(f"{place}: the database did not answer the query; {message}") from None
         raise UserError(f"{place}: the query must run, and does not; {message}") from None
 
@@ -111,7 +111,7 @@ def _execute(
     return result, mysql.as_written(described, parts) if connection.dialect.name in MYSQL else parts
 
 
-def _missing_driver(error: Exception) -> str:
+def missing_driver(error: Exception) -> str:
     """Return what to install for a driver or a dialect that is not there."""
     wanted = str(getattr(error, "name", None) or str(error).rpartition(":")[2]).strip()
     package = DRIVERS.get(wanted.partition(".")[0], wanted.partition(".")[0])
@@ -121,7 +121,7 @@ def _missing_driver(error: Exception) -> str:
     )
 
 
-def _is_outage(url: str, error: "sqlalchemy.exc.SQLAlchemyError", message: str) -> bool:
+def is_outage(url: str, error: "sqlalchemy.exc.SQLAlchemyError", message: str) -> bool:
     """Return whether waiting may mend an error: SQLite reports all of a person's mistakes as operational ones too."""
     import sqlalchemy
 

@@ -1,0 +1,1 @@
+"""Write published nights into tables of databases."""
