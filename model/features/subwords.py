@@ -16,6 +16,8 @@ from model.features.letters import N_SLOTS, letter_groups
 BERT = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"pad": "<pad>", "unknown": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 VOCABULARY_SIZE = 8192
+EXACT_VOCABULARY_SIZE = 4096
+"""Of what texts are written with: few labels teach few subwords, and the rest is copied piece by piece."""
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
@@ -48,7 +50,7 @@ def train_exact_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
+        vocab_size=EXACT_VOCABULARY_SIZE,
         min_frequency=2,
         special_tokens=list(BERT.values()),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
