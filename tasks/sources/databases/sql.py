@@ -26,8 +26,8 @@ _MISTAKES = re.compile(
     r"|permission denied|\(?10(44|45|49|54)\b|\(?11(42|46)\b"  # MySQL: access, database, column, table
 )
 """What databases report like an outage though waiting mends nothing: a person's mistakes."""
-_NO_DATE = re.compile(r"(?<![:\w\\]):(?=\w)(?!(?:as_of|since)\b)")
-"""A colon that begins neither of the dates, such as that of the text ':30': SQLAlchemy would want a value for it."""
+_NO_DATE = re.compile(r"(?<![:\w\\]):(?=[0-9])")
+"""A colon that begins no name, such as that of the text ':30': SQLAlchemy would want a value for it."""
 MYSQL = ("mysql", "mariadb")
 """Schemes of addresses, and names of SQLAlchemy's dialects."""
 PIECE_ROWS = 50_000
