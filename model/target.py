@@ -37,6 +37,12 @@ class Target:
     offset: tuple[float, ...] = ()
     """Summands of the same, as many; `model.training.calibration` fits both."""
 
+    levels: tuple[float, ...] = ()
+    """Levels of the quantiles that are predicted beside a number, ascending."""
+    widening: float = 1.0
+    """Factor of the distances of quantiles from the mean, from `model.training.calibration`."""
+    shifts: tuple[float, ...] = ()
+    """What is added to each quantile then, in standard deviations; () is 0."""
     quantiles: tuple[float, ...] = ()
     """Surprise of training rows at even steps from the least to the most, where rows have no labels."""
     top: int = TOP
@@ -72,7 +78,7 @@ class Target:
     @property
     def head(self) -> Head:
         """Return what its task decides."""
-        return head_of(self.task)
+        return head_of(self.task).with_levels(self.levels)
 
     @property
     def unit(self) -> float:

@@ -3,7 +3,7 @@
 Fitted in a few lines of scikit-learn on the same rows, with the same scores out; never stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,21 @@ class Baseline:
 
 
 def fit_baseline(
-    kinds: dict[str, str], table: Table, y: np.ndarray, task: str, n_classes: int, seed: int
+    kinds: dict[str, str],
+    table: Table,
+    y: np.ndarray,
+    task: str,
+    n_classes: int,
+    seed: int,
+    levels: Sequence[float] = (),
 ) -> Baseline | Cooccurrence:
     """Fit on the rows of `table`; text anywhere makes it linear. Of `n_classes` these rows need not hold all.
 
-    Where rows have no labels it counts which values occur together.
+    Where rows have no labels it counts which values occur together; with `levels` it predicts these quantiles too.
 
     Shapes: y as of `Head.label_array`.
     """
-    head = head_of(task)
+    head = head_of(task).with_levels(levels)
     if not head.has_labels:
         return Cooccurrence.fit(kinds, table)
     inputs = _LinearInputs(kinds) if _read_as("words", kinds) else _TreeInputs(kinds)

@@ -45,6 +45,14 @@ class Fitted(Protocol):
         """Return the scale on which numbers are learnt; mean and deviation are on it."""
 
     @property
+    def widening(self) -> float:
+        """Return the factor of the distances of quantiles from the mean."""
+
+    @property
+    def shifts(self) -> tuple[float, ...]:
+        """Return what is added to each quantile then."""
+
+    @property
     def scale(self) -> tuple[float, ...]:
         """Return the factors of the calibration; () without one."""
 
@@ -111,6 +119,8 @@ class Head(ABC):
     mix_prior: ClassVar[float] = 1.0
     """Weight of each of two models, encoder and linear model, before any row is seen: logits add up."""
 
+    levels: Sequence[float] = ()
+    """Shares of the labels that shall lie below each quantile, ascending, where quantiles are predicted."""
     has_companion: ClassVar[bool] = False
     """Whether `model.training.companion` can fit trees and a line to its labels: classes, or a number."""
 
@@ -119,12 +129,18 @@ class Head(ABC):
     """Keys of `metrics`, the most usual first."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that are losses or errors."""
+    quantile_metrics: ClassVar[tuple[str, ...]] = ()
+    """Those of the metrics that measure quantiles, and are not defined without such."""
     probability_metrics: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that measure probabilities, which calibration improves."""
     plots: ClassVar[tuple[str, ...]] = ()
     """Names of the plots of an evaluation, as `tasks.training.plots` has them."""
     reliability_label: ClassVar[str] = "share of positives"
     """Name of the vertical axis of the reliability plot."""
+
+    def with_levels(self, levels: Sequence[float]) -> Head:
+        """Return the head that predicts these quantiles too, where labels are numbers."""
+        return self
 
     @property
     def has_labels(self) -> bool:
@@ -234,6 +250,17 @@ class Head(ABC):
     def activation(self, logits: Tensor, target: Fitted) -> Tensor:
         """Return the scores of calibrated logits. Shapes: as of `scores`."""
 
+    def quantiles(self, logits: Tensor, widening: float, shifts: Sequence[float]) -> Tensor:
+        """Return calibrated quantiles of logits, not sorted yet, where there are levels. Shapes: [b, o] -> [b, levels].
+
+        `widening` and `shifts` as of `Fitted`.
+        """
+        raise NotImplementedError
+
+    def point(self, scores: np.ndarray) -> np.ndarray:
+        """Return scores without quantiles. Shapes: [n, *score_shape] -> the same, of a number [n]."""
+        return scores
+
     def lists(self, logits: Tensor, target: Any) -> tuple[Tensor, Tensor]:
         """Return items and scores of lists, where the head answers these. Shapes: [b, C] -> int64, float32 [b, k]."""
         raise NotImplementedError
@@ -270,6 +297,16 @@ class Head(ABC):
     @abstractmethod
     def linear_estimator(self) -> Any:
         """Return scikit-learn's linear model."""
+
+    def of_output(self, estimator: Any, output: int) -> Any:
+        """Return boosted trees that are not fitted yet, as one output of the network has them."""
+        return estimator
+
+    def spread(self, errors: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """Return what a linear model that predicts means adds to each output. Shapes: [n] of one output -> [o]."""
+        import numpy as np
+
+        return np.zeros(1)
 
     def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
         """Return the estimator fitted to the rows, of whose `n_classes` classes these need not hold all."""

@@ -1,13 +1,17 @@
 """scikit-learn's estimators as the baselines of several tasks use them; imported only when a baseline is fitted."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+
+from model.heads.base import Head
 
 MOST_ROUNDS, FEWEST_ROUNDS = 100, 20
 MOST_TREES = 4_000
@@ -58,3 +62,28 @@ def class_probabilities(estimator: Any, rows: Any, n_classes: int) -> np.ndarray
     scores = np.zeros((len(shares), max(2, n_classes)), np.float32)
     scores[:, estimator.classes_.astype(int)] = shares
     return scores
+
+
+@dataclass(frozen=True)
+class WithQuantiles:
+    """One fitted model of the mean, and one of each quantile."""
+
+    models: list[Any]
+    """Of each output; of a linear model the one of the mean alone."""
+    added: np.ndarray
+    """float64 [o]: what is added to each."""
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """Return mean and quantiles, in order. Shapes: [n, o]."""
+        found = np.stack([model.predict(rows) for model in self.models], axis=1) + self.added
+        return np.concatenate([found[:, :1], np.sort(found[:, 1:], axis=1)], axis=1)
+
+
+def fit_quantiles(head: Head, estimator: Any, rows: Any, y: np.ndarray) -> WithQuantiles:
+    """Return the estimator fitted to the mean and to each level of the head; of a line the errors' own quantiles."""
+    n_outputs = 1 + len(head.levels)
+    if isinstance(estimator, HistGradientBoostingRegressor):
+        models = [head.of_output(clone(estimator), output).fit(rows, y) for output in range(n_outputs)]
+        return WithQuantiles(models, np.zeros(n_outputs))
+    fitted = estimator.fit(rows, y)
+    return WithQuantiles([fitted], head.spread(y - fitted.predict(rows), None))

@@ -169,3 +169,31 @@ def per_class(y: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> dic
         name: dict(zip(names, map(float, row), strict=True))
         for name, row in zip(classes, np.stack(columns, axis=1), strict=True)
     }
+
+
+def pinball(y: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return the pinball loss of each quantile: its distance from the label, times the level where it is too low.
+
+    >>> pinball(np.array([2.0, 0.0]), np.array([[1.0], [1.0]]), [0.9]).round(3).tolist()
+    [[0.9], [0.1]]
+
+    Shapes: [n], [n, levels] -> float64 [n, levels]. Source: Koenker and Bassett 1978, "Regression Quantiles".
+    """
+    errors, at = y.astype(np.float64)[:, None] - quantiles, np.asarray(levels)
+    return np.maximum(at * errors, (at - 1) * errors)
+
+
+def shares_below(y: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Return the share of the labels that lie below each quantile, of those on it half. Shapes: -> [levels]."""
+    labels = y[:, None]
+    return ((labels < quantiles) + (labels == quantiles) / 2).mean(axis=0)
+
+
+def coverage_error(y: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> float:
+    """Return how far the share of the labels below each quantile lies from its level, the mean over these."""
+    return float(np.abs(shares_below(y, quantiles) - np.asarray(levels)).mean())
+
+
+def interval_coverage(y: np.ndarray, quantiles: np.ndarray) -> float:
+    """Return the share of the labels from the lowest quantile to the highest."""
+    return float(((quantiles[:, 0] <= y) & (y <= quantiles[:, -1])).mean())

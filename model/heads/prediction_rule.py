@@ -54,6 +54,8 @@ class PredictionRule:
     error costs 1."""
     least_cost: bool = False
     """Whether of several classes that of least expected cost is predicted, and not the likeliest."""
+    levels: tuple[float, ...] = ()
+    """Of a number: the levels of the quantiles that stand beside it, ascending."""
 
     def thresholds_of(self, n_labels: int) -> "np.ndarray":
         """Return the threshold of each label. Shapes: float32 [n_labels]."""

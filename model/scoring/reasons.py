@@ -31,13 +31,15 @@ class ReadsTables(Protocol):
         ...
 
 
-def movements(scorer: ReadsTables, table: Table, scores: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Return the columns, and how far each moves every row's score.
+def movements(
+    scorer: ReadsTables, table: Table, scores: np.ndarray, *, are_shares: bool = True
+) -> tuple[list[str], np.ndarray]:
+    """Return the columns, and how far each moves every row's score; of scores that are no shares, their first.
 
     Shapes: scores [n] or [n, C], of the same table -> float64 [n, columns].
     """
     kinds, rows = scorer.features.kinds, np.arange(len(scores))
-    likeliest = scores.argmax(1) if scores.ndim > 1 else None
+    likeliest = None if scores.ndim == 1 else scores.argmax(1) if are_shares else np.zeros(len(scores), int)
 
     def of_answer(found: np.ndarray) -> np.ndarray:
         return (found if likeliest is None else found[rows, likeliest]).astype(np.float64)
@@ -57,7 +59,7 @@ def reasons(
     A row has fewer where fewer columns move its score; None stands for the rest. Of equally strong columns the first
     one declared comes first. Shapes: as of `movements`; each column object [n].
     """
-    names, moved = movements(scorer, table, scores)
+    names, moved = movements(scorer, table, scores, are_shares=are_shares)
     # Rounded first, so that the last bit of a score decides about no order.
     moved = np.round(moved, DECIMALS) if are_shares else _three_digits(moved)
     order = np.argsort(-np.abs(moved), axis=1, kind="stable")

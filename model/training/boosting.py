@@ -135,7 +135,9 @@ def fit_trees(
                     constant[truth[0] if is_of_several else at] = LOGIT_OF_NONE
                 continue
             known = None if before is None else before.models[at]
-            model = _estimator(head, inputs.shape[1], column, seed, growth) if known is None else known
+            model = known
+            if model is None:
+                model = head.of_output(_estimator(head, inputs.shape[1], column, seed, growth), at)
             model.set_params(max_iter=n_rounds)
             model.fit(inputs, truth, sample_weight=weights)
             model.several_ = is_of_several

@@ -1,4 +1,4 @@
-"""Probabilities that come true: logits stretched and shifted to fit the validation rows.
+"""Probabilities and quantiles that come true: logits stretched and shifted to fit the validation rows.
 
 Which of them share a scale, and which have an offset, a head says (`calibration_parts`): a binary target gets both
 (Platt scaling), a multilabel one both for each label, a multiclass one a single scale (temperature scaling). Scales are
@@ -7,6 +7,9 @@ the validation rows show no better ones for: of few rows a scale says more about
 
 Where the validation rows are of later days than the training rows, an offset is what their days have in common,
 and the next week's may be another: then a day is one observation of it, however many rows it has.
+
+Quantiles are widened about the mean by one factor, and then each is moved so that its share of the rows lies below it,
+as conformal prediction does (Romano, Patterson and Candès 2019, "Conformalized Quantile Regression").
 """
 
 from dataclasses import replace
@@ -21,12 +24,18 @@ from model.heads.base import CalibrationPart
 from model.heads.label_scale import LINEAR
 from model.network.network import Network
 from model.target import Target
+from model.training.blending import observed_rows
 from model.training.inference import predict_in_batches
+from model.training.loss import loss_labels
 from model.training.optimum import minimise
 
 N_FOLDS, SEED = 5, 0
 CROSS_FITTED_ROWS = 20_000
 """Up to so many rows it is asked whether they can carry a calibration; more can."""
+WIDENINGS = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 3.0)
+"""Factors that are tried for the distances of quantiles from the mean."""
+PRIOR_ROWS = 10.0
+"""Rows that need no shift, beside those that a quantile is moved by."""
 
 
 def calibrate(
@@ -57,6 +66,52 @@ def correct_mean(
         bent = logits[:, 0].double() * target.deviation + target.mean
         scale = target.label_scale.corrected(bent, y, are_later=n_later_days is not None)
         network.target = replace(target, label_scale=scale)
+
+
+def calibrate_quantiles(
+    network: Network,
+    encoded: Encoded,
+    y: np.ndarray,
+    batch_tokens: int,
+    judged: tuple[Tensor, np.ndarray] | None,
+    n_later_days: int | None = None,
+) -> None:
+    """Give `network` the target whose quantiles have their shares of unseen rows below them.
+
+    These are `judged`, logits and labels as of the loss, where there are such, else the rows of `encoded`.
+    Shapes and `n_later_days` as in `calibrate`.
+    """
+    target = network.target
+    assert target is not None
+    if judged is None:
+        judged = predict_in_batches(network, network, encoded, batch_tokens), loss_labels(target, y).numpy()
+    network.target = calibrated_quantiles(target, *judged, n_later_days)
+
+
+def calibrated_quantiles(target: Target, logits: Tensor, labels: np.ndarray, n_later_days: int | None = None) -> Target:
+    """Return `target` with the widening of least pinball loss, by cross-validation, and the shifts that belong to it.
+
+    Shapes: logits [n, o]; labels as of `Head.loss_labels`, [n, o].
+    """
+    truth, n, levels = labels[:, 0].astype(np.float64), len(labels), np.asarray(target.levels)
+    n_observed = observed_rows(n, n_later_days)
+    fold = np.random.default_rng(SEED).permutation(n) % N_FOLDS
+
+    def errors(widening: float) -> np.ndarray:
+        return truth[:, None] - target.head.quantiles(logits.double(), widening, ()).numpy()
+
+    def shifts(left: np.ndarray) -> np.ndarray:
+        found = [np.quantile(each, level, method="weibull") for each, level in zip(left.T, levels, strict=True)]
+        return np.array(found) * n_observed / (n_observed + PRIOR_ROWS)
+
+    def loss(left: np.ndarray) -> float:
+        moved = left.copy()
+        for number in range(N_FOLDS if n > N_FOLDS else 0):
+            moved[fold == number] -= shifts(left[fold != number])
+        return float(np.maximum(levels * moved, (levels - 1) * moved).mean())
+
+    widening = min(WIDENINGS, key=lambda each: loss(errors(each)))
+    return replace(target, widening=widening, shifts=tuple(shifts(errors(widening)).tolist()))
 
 
 def calibrated(target: Target, logits: Tensor, y: np.ndarray, n_later_days: int | None = None) -> Target:

@@ -235,7 +235,8 @@ def _fit_used(
     weight, bias = np.zeros((inputs.shape[1], n_outputs)), np.zeros(n_outputs)
     if not head.has_classes:
         ridge = Ridge(alpha=strength, solver="lsqr", tol=1e-6).fit(inputs, y.reshape(len(y), -1), weights)
-        return ridge.coef_.reshape(n_outputs, -1).T, ridge.intercept_.reshape(-1)
+        errors = y.reshape(len(y), -1)[:, 0] - ridge.predict(inputs).reshape(len(y), -1)[:, 0]
+        return ridge.coef_.reshape(n_outputs, -1).T, ridge.intercept_.reshape(-1) + head.spread(errors, weights)
     columns = [y] if y.ndim == 1 else list(y.T)
     is_of_several = len(columns) == 1 and n_outputs > 1
     if is_of_several:

@@ -189,15 +189,10 @@ class _Fit:
 
     def __init__(self, network: Network, rows: Rows, seed: int) -> None:
         assert network.target is not None
-        self.network, self.target, self.head, self.rows, self.seed = (
-            network,
-            network.target,
-            network.target.head,
-            rows,
-            seed,
-        )
+        self.network, self.target, self.rows, self.seed = network, network.target, rows, seed
+        self.head = network.target.head
         n_outputs = self.target.n_outputs
-        self.n_encoded = n_outputs if n_outputs <= MAX_ENCODED_OUTPUTS else 1
+        self.n_encoded = 1 if self.head.levels or n_outputs > MAX_ENCODED_OUTPUTS else n_outputs
 
     def columns(self) -> Columns:
         """Return columns that are not fitted yet."""
@@ -206,7 +201,8 @@ class _Fit:
 
     def fit_columns(self, columns: Columns, rows: Rows) -> Inputs:
         """Fit columns to rows and return what is read of these."""
-        outputs = self.head.outputs(rows.labels, self.target.n_outputs).numpy()
+        n_different = 1 if self.head.levels else None  # with quantiles all outputs have the same label
+        outputs = self.head.outputs(rows.labels, self.target.n_outputs)[:, :n_different].numpy()
         return _with_letters(fit_columns(columns, rows.batch, rows.text, outputs, self.seed), rows)
 
     def choose(self, later: Rows | None) -> tuple[Shape, Unseen]:
@@ -215,7 +211,8 @@ class _Fit:
         folds = [
             self._fold(self.rows[learnt], (self.rows if later is None else later)[judged]) for learnt, judged in chosen
         ]
-        n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN else 1
+        # Trees of quantiles take several times as long as those of a mean.
+        n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN and not self.head.levels else 1
         forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
         n_rounds, by_trees = choose_growths(forests, lambda answers: self._losses(answers, folds))
         found = dict[float, list[np.ndarray]]()

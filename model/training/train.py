@@ -21,7 +21,13 @@ from model.features.fitted import Features
 from model.features.fitting import MAX_FOLDED_ROWS
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingPlan, TrainingSettings
-from model.training.calibration import calibrate, calibrated, calibration_after_refit, correct_mean
+from model.training.calibration import (
+    calibrate,
+    calibrate_quantiles,
+    calibrated,
+    calibration_after_refit,
+    correct_mean,
+)
 from model.training.closed_forms import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
@@ -141,14 +147,16 @@ def _calibrate(
     judged: tuple[Tensor, np.ndarray] | None,
     on_calibrated: Callable[[Network, Encoded], None] | None,
 ) -> None:
-    """Let scores come true on rows that nothing was fitted to: means of numbers, and probabilities if asked.
+    """Let scores come true on rows that nothing was fitted to: means of numbers; probabilities, quantiles if asked.
 
     Probabilities by the rows `judged`, what is said of them and their labels, where there are such: they are many more
     than the validation rows, by the few of which a sure blend would be made unsure.
     """
     correct_mean(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
     assert network.target is not None
-    if plan.calibrate and judged is not None and network.target.head.has_probabilities:
+    if plan.calibrate and network.target.levels:
+        calibrate_quantiles(network, unseen.encoded, unseen.y, plan.batch_tokens, judged, unseen.n_later_days)
+    elif plan.calibrate and judged is not None and network.target.head.has_probabilities:
         network.target = calibrated(network.target, *judged)
     elif plan.calibrate:
         calibrate(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)

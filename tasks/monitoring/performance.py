@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from model.heads import head_of
 from tasks.monitoring.contracts import Predictions, Shadow, SliceTruth, Truth
 from tasks.params import Product
 from tasks.publication.contracts import Manifest
@@ -80,7 +79,7 @@ def sum_up(
 
 def sum_up_rows(product: Product, parts: Iterable[pd.DataFrame], n_rows: int) -> tuple[Predictions, float | None]:
     """Return what the columns of predictions say, of so many rows, and an estimate of the metric of the gates."""
-    head, counts, scores, sample = head_of(product.target.task), Counter[str](), [np.empty(0)], []
+    head, counts, scores, sample = model_inputs.product_head(product), Counter[str](), [np.empty(0)], []
     every, every_drawn = -(-n_rows // MAX_SCORES) or 1, -(-n_rows // MAX_DRAWN) or 1
     for part in parts:
         if head.has_classes:
@@ -106,7 +105,7 @@ def expected_metric(product: Product, scores: np.ndarray) -> float | None:
     Source: confidence-based performance estimation, Guillory et al., "Predicting with Confidence on Unseen
     Distributions" (2021); by draws, so that it holds for every metric.
     """
-    head, random, values = head_of(product.target.task), np.random.default_rng(0), []
+    head, random, values = model_inputs.product_head(product), np.random.default_rng(0), []
     if not head.has_probabilities:
         return None
     for _ in range(N_DRAWS):
@@ -168,7 +167,7 @@ def measure_night(
 
 def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: KnownLabels) -> Labelled | None:
     """Return the rows of a night with a label that is known; None where there is none."""
-    head, keys, found, truths = head_of(product.target.task), [], [], []
+    head, keys, found, truths = model_inputs.product_head(product), [], [], []
     for part in parts:
         text = key_text(part, list(product.key))
         place_of = labels.places(key_digests(text))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from model.features.kinds import CATEGORY, KINDS
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
+from model.heads.regression import LEVEL_DECIMALS, MAX_LEVELS
 from model.settings import GenerationSettings
 
 MEASURED = "measured"
@@ -262,9 +264,35 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
 
 
 def mistakes_of_answers(parts: Any) -> Iterator[str]:
-    """Refuse what does not go with lists of items, or with texts; `parts` as of the rules."""
+    """Refuse what does not go with lists of items, texts or quantiles; `parts` as of the rules."""
     yield from mistakes_of_lists(parts)
     yield from mistakes_of_texts(parts)
+    yield from mistakes_of_quantiles(parts)
+
+
+def checked_levels(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """Return levels of quantiles. Raises ValueError unless they ascend between 0 and 1, in steps that names can say."""
+    use = "use for example [0.1, 0.5, 0.9]"
+    for level in levels:
+        if not 0 < level < 1 or round(level, LEVEL_DECIMALS) != level:
+            raise ValueError(f"must lie between 0 and 1, with {LEVEL_DECIMALS} decimals at most, got {level}; {use}")
+    if any(later <= level for level, later in pairwise(levels)):
+        raise ValueError(f"must ascend, got {list(levels)}; use {sorted(set(levels))}")
+    if len(levels) > MAX_LEVELS:
+        raise ValueError(f"must be {MAX_LEVELS} at most, got {len(levels)}; {use}")
+    return levels
+
+
+def mistakes_of_quantiles(parts: Any) -> Iterator[str]:
+    """Refuse quantiles of what is no number, and a metric of quantiles that are not asked for; `parts` as above."""
+    if not (parts.target and parts.predict):
+        return
+    head, levels = head_of(parts.target.task), parts.predict.quantiles
+    if levels and not head.has_label_scale:
+        yield f"predict.quantiles must not be given for a {head.task} target, got {list(levels)}; delete it"
+    if parts.gates and parts.gates.metric in head.quantile_metrics and not levels:
+        use = "give predict.quantiles, for example [0.1, 0.5, 0.9]"
+        yield f"gates.metric must not be {parts.gates.metric} without quantiles; {use}, or use another metric"
 
 
 def _to_threshold(value: Any) -> Any:

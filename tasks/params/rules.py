@@ -24,7 +24,7 @@ STAGE_COLUMNS = ("dt", "reasons", RAW_ROW, *UNREADABLE_COLUMNS)
 """Columns that the stages add to a product's own."""
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP = "use another, and say under source.names which column of the source it is"
-_PREDICTED = re.compile(r"prediction$|probability($|_)|reason_\d+$|surprise_")
+_PREDICTED = re.compile(r"prediction$|quantile_|probability($|_)|reason_\d+$|surprise_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,11 +221,8 @@ def personal_data(parts: Parts) -> Iterator[str]:
 def slices(parts: Parts) -> Iterator[str]:
     """Refuse slices of the target, and those that the kind of their column does not fit."""
     if parts.slices and parts.target and parts.columns is not None:
-        kinds = {
-            **dict.fromkeys(parts.key or (), CATEGORY),
-            **parts.columns,
-            **({parts.time: TIME} if parts.time else {}),
-        }
+        kinds = {**dict.fromkeys(parts.key or (), CATEGORY), **parts.columns}
+        kinds |= {parts.time: TIME} if parts.time else {}
         yield from mistakes_of_slices(parts.slices, kinds, parts.target.name)
 
 

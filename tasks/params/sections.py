@@ -22,7 +22,7 @@ from model.settings import (
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, S3Url, Threshold
+from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, S3Url, Threshold, checked_levels
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 
@@ -116,6 +116,10 @@ class Predict:
     """next_item: items of a list; its metrics are those of lists of this length. A change needs another training."""
     text: GenerationSettings = Field(default_factory=GenerationSettings)
     """generate: how texts are written."""
+    quantiles: Annotated[tuple[float, ...], AfterValidator(checked_levels), Field(examples=[[0.1, 0.5, 0.9]])] = ()
+    """regression: levels of the quantiles that stand beside the prediction, which is the mean: columns quantile_10,
+    quantile_50, quantile_90 of [0.1, 0.5, 0.9]. Of 100 labels 10 are meant to lie below the first, 90 below the last.
+    A change needs another training. Default: none."""
     explain: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
     most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that

@@ -225,7 +225,7 @@ def prediction_columns(
     product: Product, scores: np.ndarray, classes: tuple[str, ...], rule: float | PredictionRule = HALF
 ) -> dict[str, np.ndarray | ExtensionArray]:
     """Return the columns of a prediction, as the task has them."""
-    head = head_of(product.target.task)
+    head = model_inputs.product_head(product)
     return _stored(head.night_columns(scores, classes, rule), head.list_columns)
 
 

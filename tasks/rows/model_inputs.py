@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from model.features.kinds import KINDS, guessed_columns
 from model.heads import head_of
+from model.heads.base import Head
 from model.heads.item_lists import renumbered
 from model.heads.prediction_rule import ERRORS, HALF, MeasuredThresholds, PredictionRule
 from model.target import Target
@@ -19,6 +20,11 @@ from tasks.rows.casting import cast_column
 from tasks.rows.keys import key_text
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
+
+
+def product_head(product: Product) -> Head:
+    """Return what the task of a product decides, with the quantiles that it asks for."""
+    return head_of(product.target.task).with_levels(product.predict.quantiles)
 
 
 def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
@@ -204,7 +210,8 @@ def prediction_rule(
         thresholds = measured.thresholds
     costs = _costs(product, wanted)
     has_threshold = head_of(product.target.task).has_threshold
-    return PredictionRule(thresholds=thresholds, costs=costs, least_cost=bool(costs) and not has_threshold)
+    is_cheapest, levels = bool(costs) and not has_threshold, product.predict.quantiles
+    return PredictionRule(thresholds=thresholds, costs=costs, least_cost=is_cheapest, levels=levels)
 
 
 def _costs(product: Product, classes: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
@@ -241,17 +248,19 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
         return f"answers {target.column or 'a target'} as {target.task}"
     if target.head.writes_texts and as_declared(target, product) != target:
         return f"answers texts of {target.max_tokens} subwords at most, by predict.text.max_tokens"
+    if target.levels != product.predict.quantiles:
+        return f"answers {f'the quantiles {list(target.levels)}' if target.levels else 'no quantiles'}"
     if as_declared(target, product) != target:
         return f"answers lists of {target.top} by target.history {target.history} and target.exclude {target.exclude}"
     return ""
 
 
 def as_declared(target: Target, product: Product) -> Target:
-    """Return the target with what is declared of lists of items, or of texts, where it answers these."""
+    """Return the target with what is declared of lists of items, of texts or of quantiles, where it answers these."""
     if target.head.writes_texts:
         return replace(target, max_tokens=product.predict.text.max_tokens)
     if not target.head.answers_lists:
-        return target
+        return replace(target, levels=product.predict.quantiles)
     declared = product.target
     return replace(target, top=product.predict.top, history=declared.history, exclude=declared.exclude)
 

@@ -110,7 +110,7 @@ class Measured:
     @property
     def head(self) -> Head:
         """Return what the task decides."""
-        return head_of(self.product.target.task)
+        return model_inputs.product_head(self.product)
 
     @property
     def n_rows_of_unseen_classes(self) -> int:
@@ -149,6 +149,9 @@ class Measured:
         ece = f", ece {model['ece']:.3f}" if "ece" in model else ""
         if UNCALIBRATED in self.by_scorer:
             ece += f" ({self.by_scorer[UNCALIBRATED]['ece']:.3f} before calibration)"
+        if model.get("interval_coverage") is not None:
+            levels = self.head.levels
+            ece += f", {model['interval_coverage']:.1%} within quantiles that shall hold {levels[-1] - levels[0]:.1%}"
         unseen = ""
         if self.n_unseen_classes:
             unseen = (
@@ -242,4 +245,5 @@ def fitted_baseline(
     if head_of(product.target.task).answers_lists:
         target = model_inputs.as_declared(Target(task=product.target.task, classes=classes), product)
         return fit_item_mixture(product.columns, table, y, target, n_counted=len(parts[0][1]), seed=SEED)
-    return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED)
+    levels = product.predict.quantiles
+    return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED, levels)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from model.heads import head_of
 from model.heads.base import Head
 from tasks.params import Product
+from tasks.rows import model_inputs
 from tasks.runtime.files import atomic_file
 from tasks.training.measuring import UNCALIBRATED, Scores, final_scores
 from tasks.training.predictions import Predictions
@@ -44,7 +44,7 @@ def plot_evaluation(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    head = head_of(product.target.task)
+    head = model_inputs.product_head(product)
     panels = [draw for name in head.plots for draw in PLOTS[name](head, y, scores, classes)]
     if predictions is not None and predictions.thresholds is not None:
         panels += list(_by_threshold(predictions, y, scores["model"], classes))
@@ -124,11 +124,22 @@ def _average_precision(head: Head, y: np.ndarray, scores: Scores, classes: tuple
 
 def _scatter(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
     def draw(axes: Any, name: str, values: np.ndarray) -> None:
-        axes.scatter(values.ravel(), y.ravel(), s=4, alpha=0.4)
+        axes.scatter(head.point(values).ravel(), y.ravel(), s=4, alpha=0.4)
         axes.set(title=name, xlabel="predicted", ylabel="true")
+
+    def draw_shares(axes: Any) -> None:
+        from model.heads.measures import shares_below
+
+        for name, values in scores.items():
+            axes.plot(head.levels, shares_below(y, values[:, 1:]), marker=".", label=name)
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        axes.set(title="Quantiles", xlabel="level", ylabel="share of labels below")
+        axes.legend()
 
     for name, values in scores.items():
         yield partial(draw, name=name, values=values)
+    if head.levels:
+        yield draw_shares
 
 
 def _reliability(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:

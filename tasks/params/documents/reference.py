@@ -159,6 +159,30 @@ What is written are drafts: nothing runs them or believes them, and people shoul
 `bits_per_byte` needs. Columns of kind context, reasons, behaviour tests, imported weights, a second training and other
 engines than ONNX Runtime are refused.
 
+## Between what and what: quantiles of a number
+
+```yaml
+products:
+  prices:
+    source: {kind: csv, url: offers.csv}
+    key: [offer_id]
+    time: offered
+    columns: {town: category, rooms: number, square_metres: number, description: text}
+    target: {name: price, task: regression, delay_days: 30}
+    predict: {quantiles: [0.1, 0.5, 0.9]}
+    gates: {metric: pinball, limit: 20000}     # at most; without it r2 of the prediction decides, as ever
+```
+
+`prediction` stays the mean. Beside it a night has `quantile_10`, `quantile_50` and `quantile_90`: of 100 prices 10 are
+meant to lie below the first and 10 above the last, so that the two hold 80. They never cross. Encoder and boosted trees
+learn each of them, so that they lie further apart where prices spread more; a line lends its own spread. Then they are
+widened and moved until they hold what they should on rows that were not fitted.
+
+evaluation.json measures them on held-out rows beside the baseline's, boosted trees of each quantile: `pinball` is their
+mean loss, in the unit of the label, and rewards an interval for being narrow and right at once; `coverage_error` is how
+far the share of labels below a quantile lies from its level; `interval_coverage` and `interval_width` are those of the
+outermost two. `per_class` has the same for each quantile. Training takes several times as long with quantiles.
+
 ## What errors cost
 
 ```yaml
@@ -245,7 +269,7 @@ def _value(content: JsonSchemaValue) -> str:
     kind = content.get("type")
     if kind == "array":
         items = content["items"]
-        return "a list, see below" if "$ref" in items else "a list of text"
+        return "a list, see below" if "$ref" in items else f"a list of {_value(items)}s".replace("texts", "text")
     if kind == "object":
         values = content.get("additionalProperties")
         return f"names, each {_value(values)}" if isinstance(values, dict) and values else "a mapping"

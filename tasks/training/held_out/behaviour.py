@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic.dataclasses import dataclass
 
+from model.heads import head_of
 from tasks.params import BehaviourTest, Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.errors import UserError
@@ -57,12 +58,13 @@ def measure_behaviour(product: Product, scorer: "Scorer", rows: SplitPart) -> tu
         return ()
     rows = rows.sample(MAX_ROWS)
     table, block = rows.read_all(), blocks_of(rows, product)
-    before = scorer.score(table)
+    head = head_of(product.target.task)
+    before = head.point(scorer.score(table))
     found = []
     for i, test in enumerate(product.behaviour):
         column = _column(test, scorer.classes, f"params.yaml: products.{product.name}.behaviour.{i}")
         changed, is_changed = change_rows(table, test)
-        after = scorer.score({name: cells[is_changed] for name, cells in changed.items()})
+        after = head.point(scorer.score({name: cells[is_changed] for name, cells in changed.items()}))
         moves = _moves(before[is_changed], after, column)
         found.append(_outcome(test, moves, block[is_changed]))
     return tuple(found)

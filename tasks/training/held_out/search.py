@@ -102,8 +102,9 @@ def search_slices(
     chosen = np.arange(len(rows))
     if len(chosen) > MAX_ROWS:
         chosen = np.sort(np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False))
-    has_probabilities = head_of(product.target.task).has_probabilities
-    losses = [row_losses(y[chosen], each[chosen], has_probabilities) for each in (scores, baseline)]
+    head = head_of(product.target.task)
+    points = [head.point(each[chosen]) for each in (scores, baseline)]
+    losses = [row_losses(y[chosen], each, head.has_probabilities) for each in points]
     names = [name for name, kind in product.columns.items() if kind != TEXT]
     if not names or not all(np.isfinite(loss).all() for loss in losses):
         return ()
