@@ -134,7 +134,7 @@ def test_task_of_one_new_file_has_a_baseline(counts, kinds):
 
 def test_task_of_one_new_file_has_labels_and_columns_of_its_night(counts):
     target = SimpleNamespace(name="customers", task="counts")
-    product = SimpleNamespace(target=target, predict=SimpleNamespace(threshold=0.5))
+    product = SimpleNamespace(target=target, predict=SimpleNamespace(threshold=0.5, quantiles=()))
     labels, misfits = cast_target(pd.Series(["3", "many", None]), target)
     assert misfits.tolist() == [False, True, False]
     frame = pd.DataFrame({"customers": labels.dropna()})

@@ -43,7 +43,7 @@ class Attribution:
     """What moved the answer about a row, in logits; of a number, in standard deviations of the target."""
 
     answer: int
-    """The output that is explained: the likeliest one."""
+    """The output that is explained: the likeliest one, of a number with quantiles the number."""
     parts: Mapping[str, float]
     """By part of the blend, and of the context columns: what it adds to a blank row's logit."""
     columns: Mapping[str, float]
@@ -72,7 +72,8 @@ def _of_row(network: Network, features: Features, encoded: Encoded, nothing: Enc
     batch, blank = network.batch_of(encoded, np.array([row])), network.batch_of(nothing, np.array([0]))
     blend = network.blend or {DEEP: 1.0}
     with torch.no_grad():
-        answer = int(network.allowed(batch)[0].argmax())
+        assert network.target is not None
+        answer = 0 if network.target.levels else int(network.allowed(batch)[0].argmax())
         tokens, blank_tokens = _tokens(network, batch), _tokens(network, _blanked(network, batch, blank))
         row_says, blank_says = network.parts(batch, [*blend]), network.parts(blank, [*{*blend} - {DEEP}])
         if DEEP in blend:

@@ -52,7 +52,7 @@ def explain_single_rows(product: Product, paths: Paths, rows: SplitPart, scores:
     head = head_of(product.target.task)
     if not head.has_labels or head.writes_texts or not len(rows):
         return []
-    leading = (scores[..., 1] if head.answers_lists else scores).reshape(len(scores), -1).max(axis=1)
+    leading = (scores[..., 1] if head.answers_lists else head.point(scores)).reshape(len(scores), -1).max(axis=1)
     order = np.argsort(leading, kind="stable")
     chosen = {"highest": order[-1], "middle": order[len(order) // 2], "lowest": order[0]}
     network, features = load_model(paths.trained)
@@ -66,7 +66,7 @@ def explain_single_rows(product: Product, paths: Paths, rows: SplitPart, scores:
             SingleRow(
                 key=", ".join(str(known[name]) for name in product.key),
                 place=place,
-                answer=target.classes[each.answer] if target.n_outputs > 1 else None,
+                answer=target.classes[each.answer] if target.classes and target.n_outputs > 1 else None,
                 score=float(leading[at]),
                 label=None if pd.isna(known[product.target.name]) else str(known[product.target.name]),
                 parts={name: round(value, 6) for name, value in each.parts.items()},
