@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import a_product
+from builders import a_product, declared, mistakes
 from sklearn.metrics import mean_pinball_loss
 from threadpoolctl import threadpool_limits
 
@@ -213,7 +213,20 @@ def test_night_has_a_column_for_each_quantile_whatever_the_shards(trained, tmp_p
 
 
 def test_model_of_other_quantiles_does_not_answer_what_is_declared():
-    declared = priced()
+    product = priced()
     same, other = (Target(task="regression", column="price", levels=levels) for levels in (LEVELS, (0.5,)))
-    assert not model_inputs.schema_mismatch(KINDS, same, declared)
-    assert "quantiles [0.5]" in model_inputs.schema_mismatch(KINDS, other, declared)
+    assert not model_inputs.schema_mismatch(KINDS, same, product)
+    assert "quantiles [0.5]" in model_inputs.schema_mismatch(KINDS, other, product)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ([0.9, 0.1], "predict.quantiles must ascend, got [0.9, 0.1]; use [0.1, 0.9]"),
+        ([0.1, 1], "predict.quantiles must lie between 0 and 1, with 4 decimals at most, got 1.0; use for example"),
+        ([0.5], "predict.quantiles must not be given for a binary target, got [0.5]; delete it"),
+    ],
+)
+def test_mistake_about_quantiles_is_told(levels, message):
+    (line,) = mistakes(declared(predict__quantiles=levels))
+    assert message in line
