@@ -204,6 +204,8 @@ NAMED_ELSEWHERE = {
     "tasks": {"time"},
     "tasks/params/defaults.py": {"events"},
     "tasks/sources/fetch.py": {"events"},
+    # A field of OSV's records of vulnerabilities.
+    "tasks/commands/audit.py": {"events"},
     # What people write where they mean a kind, and the guess of one from cells.
     "tasks/params": {"category", "number", "text"},
     "tasks/commands/product.py": {"category", "number", "text"},
