@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,10 +28,12 @@ from model.target import read_target
 from model.training.generation.labels import learn_labels
 from tasks.evaluate import evaluate
 from tasks.export import export
+from tasks.monitoring.nights import answers_here
 from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
 from tasks.pretrain import pretrain
 from tasks.rows import model_inputs
+from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 from tasks.train import train
 
@@ -351,6 +354,12 @@ def test_night_is_measured_by_its_texts_alone(product):
     assert known.metric(product) is None
     by_words = dataclasses.replace(product, gates=dataclasses.replace(product.gates, metric="rouge_l"))
     assert known.metric(by_words) == 1.0
+
+
+def test_no_texts_are_written_to_compare_a_night_with_the_training_rows(product, capsys):
+    here = SimpleNamespace(model=SimpleNamespace(sha256=folder_sha256(PATHS.onnx)))
+    assert answers_here(product, here, PATHS, pd.DataFrame({"depot": ["A"]})) is None
+    assert capsys.readouterr().out == ""
 
 
 def test_entry_refuses_what_texts_cannot_have():

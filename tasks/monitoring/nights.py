@@ -6,6 +6,7 @@ from functools import partial
 
 import pandas as pd
 
+from model.heads import head_of
 from tasks.monitoring.contracts import NightRecord, Predictions
 from tasks.monitoring.distances import Window, columns_of_training, distances
 from tasks.monitoring.past import Past
@@ -62,8 +63,12 @@ def record_of(
 
 
 def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.DataFrame) -> Predictions | None:
-    """Return what the model of a night says of other rows; None where this disk has another one, or it cannot say."""
-    if not paths.onnx.exists() or folder_sha256(paths.onnx) != manifest.model.sha256:
+    """Return what the model of a night says of other rows; None where this disk has another one, or it cannot say.
+
+    Texts are not written for it: twenty thousand of them would take longer than the night.
+    """
+    is_here = paths.onnx.exists() and folder_sha256(paths.onnx) == manifest.model.sha256
+    if not is_here or head_of(product.target.task).writes_texts:
         return None
     try:
         scorer = load_scorer(product)
