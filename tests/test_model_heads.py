@@ -145,7 +145,8 @@ def test_task_of_one_new_file_has_labels_and_columns_of_its_night(counts):
 
 
 def test_task_of_one_new_file_has_a_picture(counts, tmp_path):
-    product = SimpleNamespace(name="shops", target=SimpleNamespace(name="customers", task="counts"))
+    target, predict = SimpleNamespace(name="customers", task="counts"), SimpleNamespace(quantiles=())
+    product = SimpleNamespace(name="shops", target=target, predict=predict)
     _, y, mean = shops(100, 0)
     plot_evaluation(tmp_path / "evaluation.png", product, y, {"model": mean, "baseline": mean[::-1]}, ())
     assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
@@ -225,7 +226,7 @@ def test_score_and_information_are_derivatives_of_the_likelihood(task):
 
 @pytest.mark.parametrize("head", HEADS, ids=TASKS)
 def test_every_head_names_metrics_and_plots_that_exist(head):
-    assert set(head.metrics(0.5)) == set(head.metric_names)
+    assert set(head.with_levels((0.1, 0.9)).metrics(0.5)) >= set(head.metric_names)
     assert set(head.lower_is_better) | set(head.probability_metrics) <= set(head.metric_names)
     assert set(head.plots) <= set(PLOTS)
     assert head.default_metric in set(head.metric_names) - set(head.lower_is_better)

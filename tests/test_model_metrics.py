@@ -44,7 +44,9 @@ def test_threshold_moves_the_decisions_and_nothing_else():
 
 @pytest.mark.parametrize("task", METRICS)
 def test_every_metric_can_be_a_gate(task):
-    assert set(METRICS[task]) == set(head_of(task).metrics(0.5))
+    found = set(head_of(task).with_levels((0.1, 0.9)).metrics(0.5))
+    # A wider interval is not better or worse by itself, nor one that holds more: coverage_error says how it should be.
+    assert set(METRICS[task]) == found - {"interval_width", "interval_coverage"}
 
 
 def test_one_metric_alone_is_that_of_all_of_them():

@@ -49,8 +49,8 @@ class LabelSource:
         several = named[named.index.duplicated(keep=False)]
         n_differ = int((several.astype("str").groupby(level=0).nunique() > 1).sum())
         if n_differ:
-            told = f"{self._place}: {n_differ:,} keys have several labels that differ; the last one of each stands"
-            print(told, file=sys.stderr, flush=True)
+            note = f"{self._place}: {n_differ:,} keys have several labels that differ; the last one of each stands"
+            print(note, file=sys.stderr, flush=True)
 
     @property
     def digest(self) -> bytes:

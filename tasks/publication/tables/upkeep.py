@@ -39,7 +39,8 @@ def keep_table(store: Store, product: Product) -> str:
 def _doubtful(store: Store, product: str) -> set[date]:
     """Return the dates whose rows are not younger in the table than their manifest.
 
-    A night that was withdrawn has no row there, so that its manifest is read each time.
+    A night that was withdrawn has no row there, so that its manifest is read each time; so is that of a night whose rows
+    and manifest are of the same second, which is as fine as the store's clock is.
     """
     table = open_table(store, product)
     written = _written(store, table) if table else {}
@@ -47,7 +48,7 @@ def _doubtful(store: Store, product: str) -> set[date]:
     for key, moved in store.list(f"{product}/").items():
         if match := _MANIFEST.fullmatch(key.removeprefix(f"{product}/")):
             as_of = date.fromisoformat(match[1])
-            if as_of not in written or written[as_of] < moved:
+            if as_of not in written or written[as_of] <= moved:
                 found.add(as_of)
     return found
 

@@ -119,7 +119,7 @@ def groups_of_digits(cells: pd.Series, name: str) -> dict[str, int]:
     """Count numbers as text in which each dot may part thousands."""
     if not is_text(cells):
         return {}
-    texts = cells.dropna().astype("str")
+    texts = _texts(cells)
     grouped = texts.str.fullmatch(_GROUPED)
     others = texts[~grouped]
     n_plain = int(others.str.fullmatch(_UNGROUPED).sum())
@@ -139,7 +139,7 @@ def marks_between_digits(cells: pd.Series, name: str, thousands: str, decimal: s
     if not is_text(cells):
         return {}
     marks = [mark for mark in _MARKS if mark not in (thousands, decimal)]
-    texts = cells.dropna().astype("str").str.strip()
+    texts = _texts(cells).str.strip()
     marked = texts[texts.str.contains(f"[0-9][{''.join(marks)}][0-9]")]
     counts = {f"texts {name}": len(texts)}
     for mark in marks if len(marked) else ():
@@ -172,6 +172,13 @@ def is_container(cell: object) -> bool:
 def is_text(cells: pd.Series) -> bool:
     """Return whether a column may hold text."""
     return cells.dtype == object or cells.dtype == "str"
+
+
+def _texts(cells: pd.Series) -> pd.Series:
+    """Return the cells that are text; those of another type, such as bytes, are none."""
+    if cells.dtype == object:
+        cells = cells[[isinstance(cell, str) for cell in cells]]
+    return cells.dropna().astype("str")
 
 
 def words_for_missing(cells: pd.Series) -> dict[str, int]:
