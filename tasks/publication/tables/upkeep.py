@@ -39,8 +39,8 @@ def keep_table(store: Store, product: Product) -> str:
 def _doubtful(store: Store, product: str) -> set[date]:
     """Return the dates whose rows are not younger in the table than their manifest.
 
-    A night that was withdrawn has no row there, so that its manifest is read each time; so is that of a night whose rows
-    and manifest are of the same second, which is as fine as the store's clock is.
+    A night that was withdrawn has no row there, so that its manifest is read each time; so is that of a night whose
+    rows and manifest are of the same second, which is as fine as the clock of a store is.
     """
     table = open_table(store, product)
     written = _written(store, table) if table else {}
