@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,39 @@ def to_split(product: Product, as_of: date) -> None:
 
     for stage in (ingest, validate, split):
         stage(product, as_of)
+
+
+@contextmanager
+def through_all_stages(folder: Path, rows: pd.DataFrame, changes: Mapping[str, Any], as_of: date) -> Iterator[str]:
+    """Work in a folder in which a product of these rows went through all stages to its night; yield evaluate's line."""
+    import torch
+
+    from tasks.evaluate import evaluate
+    from tasks.export import export
+    from tasks.predict import predict
+    from tasks.pretrain import pretrain
+    from tasks.train import train
+
+    n_threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        torch.set_num_threads(1)  # on a machine at work several wait for one another
+        for name in ("tasks", "model"):
+            (folder / name).symlink_to(Path(__file__).parent.parent / name)
+        (folder / "constraints.txt").write_text("")
+        (folder / "source").mkdir()
+        rows.to_csv("source/parcels.csv", index=False)
+        Path("params.yaml").write_text(yaml.safe_dump(declared(**changes)))
+        product = a_product(**changes)
+        to_split(product, as_of)
+        pretrain(product, as_of)
+        train(product, as_of)
+        patch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
+        line = evaluate(product, as_of)
+        export(product, as_of)
+        predict(product, as_of)
+        yield line
+        torch.set_num_threads(n_threads)
 
 
 def report(name: str, product: str = "tiny") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from datetime import date
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,7 @@ import onnx
 import pandas as pd
 import pytest
 import torch
-import yaml
-from builders import a_product, declared, mistakes, report, to_split
+from builders import a_product, declared, mistakes, report, through_all_stages
 
 from model.evaluation.kneser_ney import KneserNey
 from model.features.fitted import Features
@@ -26,16 +24,12 @@ from model.scoring.scorer import Scorer, TorchScorer
 from model.settings import GenerationSettings, NetworkSettings, TrainingPlan
 from model.target import read_target
 from model.training.generation.labels import learn_labels
-from tasks.evaluate import evaluate
-from tasks.export import export
 from tasks.monitoring.nights import answers_here
 from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
-from tasks.pretrain import pretrain
 from tasks.rows import model_inputs
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
-from tasks.train import train
 
 COLUMNS = {"depot": "category", "weight_kg": "number", "note": "text"}
 PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
@@ -78,27 +72,9 @@ def parcels(n=240, seed=0):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a product of texts that went through all stages, and what evaluate printed."""
-    folder, patch = tmp_path_factory.mktemp("generate"), pytest.MonkeyPatch()
-    patch.chdir(folder)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a machine at work several wait for one another
-    for name in ("tasks", "model"):
-        (folder / name).symlink_to(Path(__file__).parent.parent / name)
-    (folder / "constraints.txt").write_text("")
-    (folder / "source").mkdir()
-    parcels().to_csv("source/parcels.csv", index=False)
-    Path("params.yaml").write_text(yaml.safe_dump(declared(**CHANGES)))
-    product = a_product(**CHANGES)
-    to_split(product, AS_OF)
-    pretrain(product, AS_OF)
-    train(product, AS_OF)
-    patch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
-    line = evaluate(product, AS_OF)
-    export(product, AS_OF)
-    predict(product, AS_OF)
-    yield folder, line
-    torch.set_num_threads(n_threads)
-    patch.undo()
+    folder = tmp_path_factory.mktemp("generate")
+    with through_all_stages(folder, parcels(), CHANGES, AS_OF) as line:
+        yield folder, line
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ import copy
 import dataclasses
 from datetime import date
 from math import log2
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from builders import a_product, declared, mistakes, report, to_split
+from builders import a_product, declared, mistakes, report, through_all_stages
 from sklearn.metrics import roc_auc_score
 
 from model.evaluation.baseline import fit_baseline
@@ -26,15 +24,11 @@ from model.settings import NetworkSettings, TrainingPlan
 from model.target import Target, read_target
 from model.training.masking import fill, hide_shares
 from tasks import params
-from tasks.evaluate import evaluate
-from tasks.export import export
 from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
-from tasks.pretrain import pretrain
 from tasks.rows import model_inputs
 from tasks.rows.changed import changed_rows
 from tasks.runtime.paths import Paths
-from tasks.train import train
 
 COLUMNS = {"depot": "category", "lane": "category", "weight_kg": "number", "handed_in": "time"}
 KILOS = {"A": 5.0, "B": 20.0, "C": 50.0, "D": 100.0}
@@ -71,27 +65,9 @@ def parcels(n=900, seed=0):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a product without labels that went through all stages, and what evaluate printed."""
-    folder, patch = tmp_path_factory.mktemp("reconstruct"), pytest.MonkeyPatch()
-    patch.chdir(folder)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a machine at work several wait for one another
-    for name in ("tasks", "model"):
-        (folder / name).symlink_to(Path(__file__).parent.parent / name)
-    (folder / "constraints.txt").write_text("")
-    (folder / "source").mkdir()
-    parcels().to_csv("source/parcels.csv", index=False)
-    Path("params.yaml").write_text(yaml.safe_dump(declared(**CHANGES)))
-    product = a_product(**CHANGES)
-    to_split(product, AS_OF)
-    pretrain(product, AS_OF)
-    train(product, AS_OF)
-    patch.setattr("tasks.training.measuring.N_RESAMPLES", 20)
-    line = evaluate(product, AS_OF)
-    export(product, AS_OF)
-    predict(product, AS_OF)
-    yield folder, line
-    torch.set_num_threads(n_threads)
-    patch.undo()
+    folder = tmp_path_factory.mktemp("reconstruct")
+    with through_all_stages(folder, parcels(), CHANGES, AS_OF) as line:
+        yield folder, line
 
 
 @pytest.fixture
