@@ -83,7 +83,7 @@ withdraw: .venv/ready-demo  ## withdraw the published night DT (its as_of) of PR
 	@$(BIN)/python -m tasks.commands withdraw $(PRODUCT) "$$DT" "$$REASON"
 
 export: .venv/ready-demo  ## write the published night AS_OF of PRODUCT into a table, once: TO=postgresql+psycopg://..., or TO=NAME of a variable; TABLE=...
-	@$(BIN)/python -m tasks.commands.tables $(PRODUCT) "$(AS_OF)" --to "$(TO)" $(if $(TABLE),--table "$(TABLE)")
+	@$(BIN)/python -m tasks.commands export $(PRODUCT) "$(AS_OF)" --to "$(TO)" $(if $(TABLE),--table "$(TABLE)")
 
 retake: refetch  ## the former name of refetch
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks import params
-from tasks.commands import decide
+from tasks.commands.data import decide
 from tasks.ingest import ingest
 from tasks.rows.intake.taking import Taking
 from tasks.rows.partitions import read_tables

@@ -9,7 +9,7 @@ from email.message import Message
 import pytest
 from conftest import ROOT
 
-from tasks.commands.audit import audit_offline, licence_of, look_up, report_vulnerabilities
+from tasks.commands.upkeep.audit import audit_offline, licence_of, look_up, report_vulnerabilities
 from tasks.runtime.errors import TransientError, UserError
 
 GOOD = {"name": "a", "version": "1", "vulns": []}

@@ -8,8 +8,8 @@ import pytest
 from builders import TINY, a_repository
 from conftest import ROOT, call, environment
 
-from tasks.commands import backfill as module
-from tasks.commands.backfill import fill, stands, table
+from tasks.commands.nights import backfill as module
+from tasks.commands.nights.backfill import fill, stands, table
 from tasks.runtime.errors import TransientError, UserError
 
 DAYS = [date(2024, 2, 10) + timedelta(days=i) for i in range(5)]

@@ -99,7 +99,7 @@ def test_night_that_waits_for_late_data_holds_no_worker_meanwhile(module):
 
 
 def test_backfill_takes_the_steps_of_the_dag_in_its_order(module):
-    from tasks.commands.backfill import FIRST_WAIT_SECONDS, TRIES
+    from tasks.commands.nights.backfill import FIRST_WAIT_SECONDS, TRIES
     from tasks.runs.upstream import PREDICT_STAGES
 
     dag = module.declare(next(iter(DECLARED.values())), "predict", None)

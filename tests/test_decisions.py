@@ -9,7 +9,8 @@ from builders import declared, mistakes
 from conftest import call, environment, make_project
 
 from tasks import params
-from tasks.commands import decide
+from tasks.commands.arguments import given_date
+from tasks.commands.data import decide
 from tasks.rows.decisions import (
     Accepted,
     Correction,
@@ -123,7 +124,7 @@ def test_reason_must_be_given_and_a_date_be_one(why):
     with pytest.raises(UserError, match="REASON must say why"):
         decide.accept(tiny(), DAY, why, "Ann", TODAY)
     with pytest.raises(UserError, match="DT must be a date written as YYYY-MM-DD, got '5 July'; write it like"):
-        decide.given_date("5 July", "DT")
+        given_date("5 July", "DT")
     assert not file_of("tiny", DAY).exists()
 
 

@@ -16,7 +16,7 @@ from conftest import ROOT
 from deltalake import DeltaTable
 from test_publish import AS_OF, by_id, claims, make_night, place, run_with, url  # noqa: F401 (url is a fixture)
 
-from tasks.commands.withdraw import withdraw
+from tasks.commands.nights.withdraw import withdraw
 from tasks.gc import gc
 from tasks.publication.object_store import Store
 from tasks.publication.store_client import delta_options

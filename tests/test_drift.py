@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from builders import a_product, declared, mistakes, raw_labels, raw_rows
 
-from tasks.commands import decide
+from tasks.commands.data import decide
 from tasks.ingest import ingest
 from tasks.quality.checked_table import CheckedTable
 from tasks.quality.day_summaries import CATEGORIES_KEPT, DaySummary, quantiles, sum_up_days

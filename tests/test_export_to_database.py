@@ -10,7 +10,7 @@ import sqlalchemy
 from test_postgres import server  # noqa: F401 (a fixture)
 from test_publish import AS_OF, by_id, make_night, place, tiny, url  # noqa: F401 (url is a fixture)
 
-from tasks.commands.withdraw import withdraw
+from tasks.commands.nights.withdraw import withdraw
 from tasks.publication.tables import database
 from tasks.publication.tables.database import export_night
 from tasks.publish import publish

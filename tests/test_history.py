@@ -9,7 +9,7 @@ import yaml
 from builders import TINY, a_product, a_repository
 from test_publish import make_night
 
-from tasks.commands import decide
+from tasks.commands.data import decide
 from tasks.publish import publish
 from tasks.runs.experiments import Run
 from tasks.runs.history import newest_run_before

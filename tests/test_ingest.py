@@ -12,7 +12,7 @@ from conftest import parcels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.commands import decide
+from tasks.commands.data import decide
 from tasks.ingest import ingest
 from tasks.rows import partitions
 from tasks.rows.partitions import read_tables

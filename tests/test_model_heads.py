@@ -158,7 +158,7 @@ def test_unknown_task_is_refused_with_the_names_of_the_known_ones():
 
 
 WRITTEN_FOR_PEOPLE = {
-    "tasks/commands/product.py",
+    "tasks/commands/data/product.py",
     "tasks/params/messages.py",
     "tasks/params/schema.py",
     "tasks/params/sections.py",

@@ -205,11 +205,11 @@ NAMED_ELSEWHERE = {
     "tasks/params/defaults.py": {"events"},
     "tasks/sources/fetch.py": {"events"},
     # A field of OSV's records of vulnerabilities.
-    "tasks/commands/audit.py": {"events"},
+    "tasks/commands/upkeep/audit.py": {"events"},
     # What people write where they mean a kind, and the guess of one from cells.
     "tasks/params": {"category", "number", "text"},
-    "tasks/commands/product.py": {"category", "number", "text"},
-    "tasks/commands/source_form.py": {"number"},
+    "tasks/commands/data/product.py": {"category", "number", "text"},
+    "tasks/commands/data/source_form.py": {"number"},
     # A replay doubles the numbers of a column, as a source does that changes its unit.
     "tasks/commands/simulation/home.py": {"number"},
     # What a stored list of events is called in its JSON, and the key of a time there.

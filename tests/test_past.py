@@ -10,8 +10,8 @@ from test_conclusions import BEFORE, FIRST, record
 from test_monitor import labels_known, product, published, scored
 from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
 
-from tasks.commands import withdraw as withdrawing
-from tasks.commands.withdraw import withdraw
+from tasks.commands.nights import withdraw as withdrawing
+from tasks.commands.nights.withdraw import withdraw
 from tasks.monitor import monitor
 from tasks.monitoring.contracts import Decay, Lead, Truth
 from tasks.monitoring.past import Past, mark_withdrawn, merged, nights

@@ -13,7 +13,7 @@ from conftest import parcels
 from test_excel import workbook
 
 from tasks import params
-from tasks.commands.product import IMPORTED, propose
+from tasks.commands.data.product import IMPORTED, propose
 from tasks.runtime.errors import UserError
 from tasks.sources.fetch import fetch_whole as fetch
 
@@ -113,7 +113,7 @@ WORDS = [f"word {i} and three more" for i in range(ROWS)]
     ],
 )
 def test_imported_weights_are_proposed_for_texts_alone(columns, n_words, is_proposed, monkeypatch):
-    monkeypatch.setattr("tasks.commands.product.MAX_ENCODED_WORDS", n_words)
+    monkeypatch.setattr("tasks.commands.data.product.MAX_ENCODED_WORDS", n_words)
     frame = pd.DataFrame({"ticket_id": [f"t{i}" for i in range(ROWS)], "late": [i % 2 for i in range(ROWS)], **columns})
     text, entry = proposed(frame)
     wanted = {"preset": "minilm", "init": IMPORTED, "train": {"probe": True, "epochs": 0}}

@@ -13,8 +13,8 @@ from conftest import ROOT
 from test_publish import AS_OF, make_night, place, two_nights, url  # noqa: F401
 
 from tasks import params
-from tasks.commands import recreate as module
-from tasks.commands.trace import find
+from tasks.commands.nights import recreate as module
+from tasks.commands.nights.trace import find
 from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
 from tasks.rows.partitions import write_table

@@ -15,7 +15,7 @@ from test_publish import make_night, tiny, url  # noqa: F401 (url is a fixture)
 
 import tasks.promote as door
 from model.evaluation.paired import Difference
-from tasks.commands import versions as commands
+from tasks.commands.models import versions as commands
 from tasks.monitoring.messages.contracts import Outgoing
 from tasks.monitoring.status import read_status
 from tasks.publication.manifests import read_checked

@@ -6,7 +6,7 @@ import pytest
 from test_night_file import manifests_moment
 from test_publish import AS_OF, N_PARTS, attempt, claims, make_night, objects, place, tiny, url  # noqa: F401
 
-from tasks.commands.trace import find
+from tasks.commands.nights.trace import find
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest
 from tasks.publication.garbage import collect_garbage

@@ -27,8 +27,8 @@ from test_model_export import TASKS, mixed, random_model
 from test_registry import DAY, experiment, origin, promote  # noqa: F401 (origin is a fixture)
 
 from model.evaluation import importance
-from tasks.commands.report import report
-from tasks.commands.runs import show_runs
+from tasks.commands.nights.report import report
+from tasks.commands.nights.runs import show_runs
 from tasks.evaluate import evaluate
 from tasks.monitoring.contracts import NightRecord, Predictions, Truth
 from tasks.monitoring.past import keep
@@ -327,7 +327,7 @@ def test_pages_of_models_that_were_not_promoted_are_deleted_after_a_year(s3_here
 
 
 def test_newest_report_of_the_store_is_brought_or_that_of_a_date(s3_here, workspace, monkeypatch):
-    monkeypatch.setattr("tasks.commands.report.enter_with_store", dict)  # the store of the tests is there
+    monkeypatch.setattr("tasks.commands.nights.report.enter_with_store", dict)  # the store of the tests is there
     for screen in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(screen, raising=False)
     product = a_product(publish={"url": f"s3://lamplighter/{uuid.uuid4()}"})
@@ -347,7 +347,7 @@ def test_newest_report_of_the_store_is_brought_or_that_of_a_date(s3_here, worksp
 
 
 def test_data_docs_lie_beside_the_report_of_this_folder(workspace, measured, monkeypatch):
-    monkeypatch.setattr("tasks.commands.report._opened", lambda file: "")
+    monkeypatch.setattr("tasks.commands.nights.report._opened", lambda file: "")
     a_repository(workspace)
     product = measured("binary")
     rule = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "success": True}

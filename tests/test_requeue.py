@@ -10,7 +10,7 @@ import pytest
 from builders import a_product
 from chaos_inputs import nightly
 
-from tasks.commands import requeue
+from tasks.commands.data import requeue
 from tasks.rows.decisions import file_of
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import read_tables

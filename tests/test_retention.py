@@ -16,8 +16,8 @@ import yaml
 from builders import TINY, a_repository
 from test_publish import make_night, url  # noqa: F401
 
-from tasks.commands import prune as command
-from tasks.commands.prune import prune
+from tasks.commands.upkeep import prune as command
+from tasks.commands.upkeep.prune import prune
 from tasks.publish import publish
 from tasks.rows.decisions import Anew, write_decisions
 from tasks.runs import retention, workspace

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from builders import a_product
 
-from tasks.commands import decide
+from tasks.commands.data import decide
 from tasks.ingest import ingest
 from tasks.quality.checks import Check
 from tasks.rows.decisions import Correction, file_of, read_decisions, write_decisions

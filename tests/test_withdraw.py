@@ -6,8 +6,8 @@ import pytest
 from builders import night_inputs
 from test_publish import AS_OF, by_id, make_night, tiny, url  # noqa: F401 (url is a fixture)
 
-from tasks.commands.trace import find
-from tasks.commands.withdraw import withdraw
+from tasks.commands.nights.trace import find
+from tasks.commands.nights.withdraw import withdraw
 from tasks.publication import manifests, withdrawal
 from tasks.publication.contracts import Withdrawal
 from tasks.publication.manifests import NightPlace

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date
 
 from tasks import STAGES
-from tasks.commands.backfill import Asked, make_night, shortened, tried_again
+from tasks.commands.nights.backfill import Asked, make_night, shortened, tried_again
 from tasks.commands.simulation.contracts import Outcome, Plan, State, Step
 from tasks.commands.simulation.home import Home
 from tasks.params import Product

@@ -7,7 +7,7 @@ publishes the date again.
 
 from datetime import date
 
-from tasks.commands.decide import check_reason
+from tasks.commands.arguments import check_reason
 from tasks.monitoring.past import mark_withdrawn
 from tasks.monitoring.showing import show_nights
 from tasks.params import Product

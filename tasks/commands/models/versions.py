@@ -14,7 +14,7 @@ A night that is published stays as it is: run predict__<product> with its as_of 
 import uuid
 from datetime import date
 
-from tasks.commands.decide import git_user
+from tasks.commands.arguments import git_user
 from tasks.commands.embedded.store import enter_with_store
 from tasks.monitoring.messages.outbox import leave
 from tasks.monitoring.messages.wording import champion_changed

@@ -26,7 +26,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks import params
-from tasks.commands.trace import Published, experiment_commit, find
+from tasks.commands.nights.trace import Published, experiment_commit, find
 from tasks.params import PARAMS_FILE
 from tasks.params.edit import edited
 from tasks.publication.contracts import Night, PublishedPart

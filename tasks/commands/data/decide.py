@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from tasks import params
+from tasks.commands.arguments import check_reason, given_date
 from tasks.params import Product
 from tasks.rows.decisions import (
     EARLIER_FOLDER,
@@ -26,7 +27,6 @@ from tasks.rows.decisions import (
     write_decisions,
 )
 from tasks.runtime.errors import UserError
-from tasks.runtime.git import git
 
 
 def accept(product: Product, day: date, why: str, person: str, decided: date) -> str:
@@ -47,36 +47,12 @@ def anew(product: Product, as_of: date, why: str, person: str, decided: date) ->
     return f"the run of {as_of} may begin without the history that is lost; read {file}, commit it and run again"
 
 
-def git_user() -> str:
-    """Return the person's name, as git knows it. Raises UserError where it knows none."""
-    name = git("config", "--default", "", "--get", "user.name").strip()
-    if not name:
-        raise UserError("git must know who decides, and does not; run git config user.name 'Your Name'")
-    return name
-
-
-def given_date(text: str, name: str) -> date:
-    """Return the date that a person typed. Raises UserError where it is none."""
-    try:
-        return params.parse_date(text)
-    except ValueError as error:
-        raise UserError(f"{name} {error}; write it like 2013-06-30") from None
-
-
 def _add(product: Product, day: date, kind: type[Decision], why: str, person: str, decided: date) -> Path:
     file = file_of(product.name, day)
     check_reason(why)
     decision = kind(decided=decided.isoformat(), person=person.strip(), why=why.strip())
     write_decisions(file, [*read_decisions(file), decision])
     return file
-
-
-def check_reason(why: str) -> None:
-    """Raise UserError for a reason that is none."""
-    if not why.strip():
-        raise UserError(
-            f'REASON must say why, got {why!r}; write REASON="the day after a holiday" or what was wrong with the day'
-        )
 
 
 def migrate(person: str, decided: date) -> str:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from model.heads import TASKS, head_of
 from tasks import params
-from tasks.commands.source_form import SourceForm, fits, guess_form, read_as
-from tasks.commands.source_look import look
+from tasks.commands.data.source_form import SourceForm, fits, guess_form, read_as
+from tasks.commands.data.source_look import look
 from tasks.params.fields import find_weights
 from tasks.rows.casting import as_text, cast_column
 from tasks.runtime.errors import UserError

@@ -1,0 +1,1 @@
+"""Answer what a product's data asks, and propose new products."""

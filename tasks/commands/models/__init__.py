@@ -1,0 +1,1 @@
+"""Decide which version of a model predicts, and search better settings."""

@@ -1,0 +1,1 @@
+"""Make, look at, trace, repeat, withdraw and hand on nights."""

@@ -1,1 +1,0 @@
-"""Write published nights into tables of databases."""

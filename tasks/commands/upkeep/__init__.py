@@ -1,0 +1,1 @@
+"""Remove what nobody needs, and look after packages and schemas."""
