@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.publication.store_answers import BEFORE_ALL, check_answer, unanswered
 from tasks.runtime.errors import UserError
+from tasks.runtime.settings import store_encryption
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 """The wait for a response before the request is sent again."""
@@ -33,7 +34,8 @@ OF_A_PAGE = Patience(connect_seconds=2, read_seconds=5, attempts=1)
 def connect(url: str, patience: Patience = OF_A_TASK) -> Any:
     """Return a client by the environment's address and credentials; `url` is what errors name.
 
-    Raises UserError where AWS's own variables or profile are not as they must be.
+    What it writes is encrypted as `store_encryption` says. Raises UserError where that, or AWS's own variables or
+    profile, are not as they must be.
     """
     import botocore.session
     from botocore.config import Config
@@ -56,6 +58,13 @@ def connect(url: str, patience: Patience = OF_A_TASK) -> Any:
     except BotoCoreError as error:  # such as a profile that is not there
         raise unanswered(error, url) from None
     client.meta.events.register(BEFORE_ALL, check_answer)
+    if encryption := store_encryption():
+
+        def encrypt(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+            taken = model.input_shape.members if model.input_shape else {}
+            return params | {name: value for name, value in encryption.items() if name in taken}
+
+        client.meta.events.register("provide-client-params.s3", encrypt)
     return client
 
 
@@ -77,11 +86,24 @@ def delta_options(url: str) -> dict[str, str]:
         "connect_timeout": f"{CONNECT_SECONDS}s",
         "timeout": f"{READ_SECONDS}s",
     }
+    options |= _delta_encryption()
     if credentials is None:
         return options
     found = credentials.get_frozen_credentials()
     options |= {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
     return options | ({"aws_session_token": found.token} if found.token else {})
+
+
+def _delta_encryption() -> dict[str, str]:
+    """Return how objects are encrypted, as delta-rs is told it."""
+    asked = store_encryption()
+    if "SSECustomerKey" in asked:
+        return {
+            "aws_server_side_encryption": "sse-c",
+            "aws_sse_customer_key_base64": asked["SSECustomerKey"],
+        }
+    names = {"ServerSideEncryption": "aws_server_side_encryption", "SSEKMSKeyId": "aws_sse_kms_key_id"}
+    return {names[name]: value for name, value in asked.items()}
 
 
 def not_an_address(error: ValueError) -> UserError:

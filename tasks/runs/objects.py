@@ -18,6 +18,7 @@ from tasks.runs.dvc import LOCK_FILE, hashes_in
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
+from tasks.runtime.settings import store_encryption
 from tasks.runtime.surroundings import explained, explained_output
 
 FOLDER = ".dir"
@@ -56,7 +57,8 @@ class Objects:
         """Return what lies in the default remote of a clone."""
         from dvc.repo import Repo
 
-        return cls._listed(lambda: Repo(str(clone)).cloud.get_remote_odb(None, "gc", hash_name="md5"))
+        with _remote_encrypted():
+            return cls._listed(lambda: Repo(str(clone)).cloud.get_remote_odb(None, "gc", hash_name="md5"))
 
     @classmethod
     def of_cache(cls, cache: Path) -> "Objects":
@@ -169,6 +171,22 @@ def _written(info: Mapping[str, Any]) -> datetime:
     if isinstance(written, int | float):
         return datetime.fromtimestamp(written, UTC)
     return datetime.now(UTC)  # a place that does not say: as if it were new, and so never removed
+
+
+@contextmanager
+def _remote_encrypted() -> Iterator[None]:
+    """Let a file system of S3 that is made within encrypt as this installation does."""
+    from fsspec.config import conf
+
+    before = conf.get("s3")
+    if asked := store_encryption():
+        conf["s3"] = {"s3_additional_kwargs": asked}
+    try:
+        yield
+    finally:
+        conf.pop("s3", None)
+        if before is not None:
+            conf["s3"] = before
 
 
 @contextmanager

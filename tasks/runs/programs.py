@@ -17,7 +17,7 @@ from tasks.runs.experiments import Run
 from tasks.runtime import dvc_commands
 from tasks.runtime.forked import Forked, fork_piped
 from tasks.runtime.processes import kill_process_tree
-from tasks.runtime.settings import settings
+from tasks.runtime.settings import settings, store_encryption
 
 DVC_ADVICE = (
     "Updating lock file",
@@ -59,7 +59,7 @@ def call_dvc(run: Run, arguments: list[str], *, quietly: bool = False) -> tuple[
     if run.workspace not in _DVC_OF:
         with one_dvc(run):
             return call_dvc(run, arguments, quietly=quietly)
-    process = _DVC_OF[run.workspace] or _start(run, [sys.executable, "-P", dvc_commands.__file__], subprocess.PIPE)
+    process = _DVC_OF[run.workspace] or _start_dvc(run)
     _DVC_OF[run.workspace] = process
     assert process.stdin is not None
     assert process.stdout is not None
@@ -89,7 +89,7 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, s
 
     Its output is shown as it comes; with `quietly` it is shown when the command fails only.
     """
-    with _start(run, command) as process:
+    with _start(run, command, run_environment()) as process:
         assert process.stdout is not None
         shown, last = _show(process, process.stdout, quietly=quietly)
     code = process.wait()
@@ -98,14 +98,18 @@ def call(run: Run, command: list[str], *, quietly: bool = False) -> tuple[int, s
     return code, last
 
 
-def _start(run: Run, command: list[str], stdin: int | None = None) -> Program:
+def _start_dvc(run: Run) -> Program:
+    return _start(run, [sys.executable, "-P", dvc_commands.__file__], dvc_environment(), subprocess.PIPE)
+
+
+def _start(run: Run, command: list[str], environment: dict[str, str], stdin: int | None = None) -> Program:
     takes_input = stdin is not None
-    if forked := fork_piped(command, run.workspace, run_environment(), takes_input=takes_input):
+    if forked := fork_piped(command, run.workspace, environment, takes_input=takes_input):
         return forked
     return subprocess.Popen(
         command,
         cwd=run.workspace,
-        env=run_environment(),
+        env=environment,
         text=True,
         errors="replace",
         stdin=stdin,
@@ -148,3 +152,13 @@ def run_environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
     environment.pop("PYTHONPATH", None)  # the workspace's own code, not that of this process
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # six processes of a run would compile that code, each anew
     return environment
+
+
+def dvc_environment() -> dict[str, str]:
+    """Return the environment of programs that are DVC's alone: as of a run, and how the remote encrypts.
+
+    fsspec takes what a file system is made with from there, so that no key lies in a file. A stage must not have it: a
+    source may lie in another store.
+    """
+    asked = store_encryption()
+    return run_environment() | ({dvc_commands.ENCRYPTED: json.dumps({"s3_additional_kwargs": asked})} if asked else {})

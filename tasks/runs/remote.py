@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.runs.programs import run_environment
+from tasks.runs.programs import dvc_environment
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git, redact_credentials
 from tasks.runtime.settings import settings
@@ -75,7 +75,7 @@ def lost_data(clone: Path, paths: list[str]) -> list[str]:
     """
     command = [sys.executable, "-m", "dvc", "data", "status", "--json", "--granular", "--not-in-remote", *paths]
     done = subprocess.run(
-        command, cwd=clone, env=run_environment(), capture_output=True, text=True, check=False, close_fds=False
+        command, cwd=clone, env=dvc_environment(), capture_output=True, text=True, check=False, close_fds=False
     )
     if done.returncode:
         return []
@@ -99,6 +99,6 @@ def _clone_at(commit: str) -> Iterator[Path]:
 def _failure(command: list[str], cwd: Path | None = None) -> str | None:
     """Run a program; return its message where it fails."""
     done = subprocess.run(
-        command, cwd=cwd, env=run_environment(), capture_output=True, text=True, errors="replace", check=False
+        command, cwd=cwd, env=dvc_environment(), capture_output=True, text=True, errors="replace", check=False
     )
     return redact_credentials(done.stderr.strip()) if done.returncode else None

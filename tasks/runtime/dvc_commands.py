@@ -15,6 +15,8 @@ from typing import Any
 
 END = "\x1e"
 """What begins the line after a command's output; no output of DVC's has it."""
+ENCRYPTED = "FSSPEC_S3"
+"""The variable by which fsspec is told how the remote encrypts what it keeps."""
 
 
 def serve() -> None:
@@ -23,7 +25,10 @@ def serve() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     from dvc.cli import main
+    from fsspec.config import conf, set_conf_env
 
+    set_conf_env(conf)  # what this was forked from had imported it before
+    os.environ.pop(ENCRYPTED, None)  # of the remote alone: a stage may read another store
     fork_stages()
     for line in asked:
         try:

@@ -4,8 +4,12 @@ LAMPLIGHTER_ORIGIN: the repository that runs clone and push to; default: the one
 LAMPLIGHTER_HOME: where workspaces, checkpoints and folds lie; default: <root>/.lamplighter.
 LAMPLIGHTER_CACHE: the DVC cache of all workspaces on this disk; default: <root>/.dvc/cache.
 LAMPLIGHTER_S3_PORT, LAMPLIGHTER_UI_PORT: of the embedded servers; defaults: 8333, 8080.
+LAMPLIGHTER_STORE_ENCRYPTION, LAMPLIGHTER_STORE_KEY: how the store encrypts nights and data; see `store_encryption`.
 """
 
+import base64
+import binascii
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -73,3 +77,44 @@ def airflow_page(dag: str) -> str | None:
 def settings() -> Settings:
     """Return the settings that the environment holds at this moment."""
     return Settings.from_environment()
+
+
+def store_encryption() -> dict[str, str]:
+    """Return how the store is to encrypt objects at rest, as S3 names it in a request; nothing where that is its own.
+
+    LAMPLIGHTER_STORE_ENCRYPTION is AES256 (keys of the store), aws:kms or aws:kms:KEY (of a key service), or customer:
+    then LAMPLIGHTER_STORE_KEY is 32 bytes as base64, which go with every request and are not kept by the store.
+    Raises UserError for another value, and for a key that is none.
+    """
+    kind, _, key_id = os.environ.get("LAMPLIGHTER_STORE_ENCRYPTION", "").partition("aws:kms:")
+    if key_id:
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id}
+    if kind in ("AES256", "aws:kms"):
+        return {"ServerSideEncryption": kind}
+    if kind == "customer":
+        key = _store_key()
+        digest = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
+        return {
+            "SSECustomerAlgorithm": "AES256",
+            "SSECustomerKey": base64.b64encode(key).decode(),
+            "SSECustomerKeyMD5": digest,
+        }
+    if kind:
+        raise UserError(
+            "LAMPLIGHTER_STORE_ENCRYPTION must be AES256, aws:kms, aws:kms:KEY or customer, got "
+            f"{os.environ['LAMPLIGHTER_STORE_ENCRYPTION']!r}; set it so, or unset it"
+        )
+    return {}
+
+
+def _store_key() -> bytes:
+    try:
+        key = base64.b64decode(os.environ.get("LAMPLIGHTER_STORE_KEY", ""), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:  # its value is a secret, and is not shown
+        raise UserError(
+            "LAMPLIGHTER_STORE_KEY must be 32 bytes as base64 where LAMPLIGHTER_STORE_ENCRYPTION is customer, and is "
+            "not; make one by `openssl rand -base64 32`, and keep it: without it nothing can be read"
+        )
+    return key

@@ -12,6 +12,7 @@ the transaction of the date has changed since; then it reads both anew.
 The table's own files are copies: a table that named the parts would hand them to its readers' VACUUM.
 """
 
+import os
 import random
 import re
 import time
@@ -136,6 +137,8 @@ def table_errors(uri: str) -> Iterator[None]:
         raise
     except (exceptions.DeltaError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
+        if "AWS_CA_BUNDLE" in os.environ and "SSL_CERT_FILE" not in os.environ:  # which Rust's TLS reads instead
+            reason += "; set SSL_CERT_FILE to the file that AWS_CA_BUNDLE names"
         raise TransientError(
             f"{uri}: the table must be readable and writable, and is not ({reason}); the nights themselves are "
             "published; where this stays, look at the store and at its permissions below _tables"
