@@ -184,6 +184,7 @@ SLOW = {
     "test_run",
     "test_simulate",
     "test_split",
+    "test_store_encryption",
     "test_surroundings",
     "test_target_scale",
     "test_train",
