@@ -1,7 +1,7 @@
 """Look every ten minutes whether each night that must be there is published: the DAG `watch`, one for all products.
 
 It has nothing to do with the runs that it watches. It is not paused when Airflow first sees it, and costs a look at the
-store for each product that declares `schedule.ready_by` or has messages to send.
+store for each product that declares `schedule.ready_by` or `publish.announce`, or has messages to send.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from tasks import stage
+from tasks.monitoring.announcements.outbox import announce, expect
 from tasks.params import Product
 from tasks.publication import manifests
 from tasks.publication.contracts import ModelRef
@@ -31,7 +32,8 @@ from tasks.runtime.paths import Paths
 def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     """Upload the parts, then move the manifest and the pointer; return a line with the manifest's address.
 
-    In a run with a champion, the product's mirror of its champion in the store is brought up to date too.
+    In a run with a champion, the product's mirror of its champion in the store is brought up to date too. At the end
+    those who wait for the night are sent a line of it, and nothing of that stops a night.
 
     Raises UserError where the parts are not those of night.json, rows do not reconcile, the model has been banned
     meanwhile or a run opened later has published; TransientError where the store does not answer or other writers keep
@@ -42,15 +44,18 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     night = verified_night(product, as_of)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     generation = run.generation if run else None
+    writer = run.name if run else f"by-hand-{uuid.uuid4()}"
     if generation is None:
-        generation = manifests.acquire_generation(place, f"by-hand-{uuid.uuid4()}")
+        generation = manifests.acquire_generation(place, writer)
     faults.failpoint("publish: the generation is acquired")
     folder = Paths(product.name).predictions
+    expect(product, place, writer)
     moved = publish_night(place, night, folder, generation, _provenance(product, night.model.sha256, run))
     if product.publish.table == "delta":
         follow_manifest(place, product.publish.keep_days, folder)
     if run and run.champion:  # a person may have gone back to another champion since its mirror was written
         champions.mirror(product)
+    announce(product, place, writer)
     done = "published" if moved else "were published already, unchanged"
     parts = f"{len(night.parts)} part" + "s" * (len(night.parts) != 1)
     return f"{night.rows.published:,} predictions in {parts} {done}: {place.store.uri(place.manifest)}"

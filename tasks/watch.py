@@ -1,9 +1,9 @@
 """Look at every product once: is the night that must be there by now published, and was all told that had to be?
 
 It asks the store alone, so that it also sees a night whose run never began. A night that `schedule.ready_by` misses is
-told once; messages that a receiver has not taken are tried again. Where every product could be looked at,
-LAMPLIGHTER_HEARTBEAT_URL is called: an outside monitor that hears nothing for some time knows that nobody watches.
-Changes nothing of a night. The DAG `watch` does so every ten minutes; two at once tell nothing twice.
+told once; messages and lines of nights that a receiver has not taken are tried again. Where every product could be
+looked at, LAMPLIGHTER_HEARTBEAT_URL is called: an outside monitor that hears nothing knows that nobody watches. Changes
+nothing of a night. The DAG `watch` does so every ten minutes; two at once tell nothing twice.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tasks import params, stage
+from tasks.monitoring.announcements.outbox import announce_waiting
 from tasks.monitoring.lateness import late_message
 from tasks.monitoring.messages.channels import open_address, reason_of
 from tasks.monitoring.messages.outbox import deliver_waiting, tell
@@ -27,7 +28,8 @@ def watch(products: Iterable[Product], now: datetime | None = None) -> str:
 
     Raises TransientError, and sends no heartbeat, where a product could not be looked at.
     """
-    moment, n_products, late, failures = now or datetime.now(UTC), 0, list[str](), list[str]()
+    moment, n_products = now or datetime.now(UTC), 0
+    late, waiting, failures = list[str](), list[str](), list[str]()
     for product in products:
         n_products += 1
         try:
@@ -37,6 +39,8 @@ def watch(products: Iterable[Product], now: datetime | None = None) -> str:
                 print(message.text, flush=True)
                 tell(product, message)
             deliver_waiting(product)
+            if n_waiting := announce_waiting(product, moment):
+                waiting.append(f"{product.name} ({n_waiting:,} nights)")
         except (UserError, TransientError) as error:
             failures.append(f"{product.name}: {error}")
     if failures:
@@ -44,7 +48,8 @@ def watch(products: Iterable[Product], now: datetime | None = None) -> str:
             "every product must be looked at, and some could not be, so no heartbeat is sent; " + "; ".join(failures)
         )
     _send_heartbeat()
-    return f"{n_products} products" + (f", late: {', '.join(late)}" if late else ", no night is late")
+    line = f"{n_products} products" + (f", late: {', '.join(late)}" if late else ", no night is late")
+    return line + (f"; receivers have not taken what is announced of {', '.join(waiting)}" if waiting else "")
 
 
 def _send_heartbeat() -> None:

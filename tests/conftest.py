@@ -122,6 +122,7 @@ def free_port() -> int:
 AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_page", "test_pipeline", "test_watch"}
 """Files whose tests need Airflow."""
 SLOW = {
+    "test_announcements",
     "test_arrivals",
     "test_arrow_types",
     "test_benchmarks",

@@ -35,7 +35,7 @@ class Hook(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Receiver)
-        self.bodies, self.headers, self.status, self.waits = [], [], 200, 0.0
+        self.bodies, self.headers, self.raw, self.status, self.waits = [], [], [], 200, 0.0
 
     @property
     def url(self):
@@ -44,10 +44,11 @@ class Hook(ThreadingHTTPServer):
 
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
         time.sleep(self.server.waits)
         if self.server.status == 200:
-            self.server.bodies.append(body)
+            self.server.bodies.append(json.loads(raw))
+            self.server.raw.append(raw)
             self.server.headers.append(dict(self.headers))
         self.send_response(self.server.status)
         if self.server.status == 302:

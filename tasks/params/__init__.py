@@ -8,6 +8,7 @@ from model.heads import LOWER_IS_BETTER, METRICS
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
 from tasks.params.fields import parse_date
 from tasks.params.gates import BehaviourTest, ExportGates, Gates, SliceGates
+from tasks.params.nights import Announce, Publish, SqsQueue, Webhook
 from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
 from tasks.params.sections import (
     ENGINES,
@@ -17,7 +18,6 @@ from tasks.params.sections import (
     HashSplit,
     Model,
     Predict,
-    Publish,
     Retention,
     Schedule,
     Split,
@@ -54,6 +54,7 @@ __all__ = [
     "ROW_ID",
     "SEVERITIES",
     "UNREADABLE_COLUMNS",
+    "Announce",
     "BehaviourTest",
     "ColumnForm",
     "CsvSource",
@@ -80,8 +81,10 @@ __all__ = [
     "Source",
     "Split",
     "SqlSource",
+    "SqsQueue",
     "Target",
     "TimeSplit",
+    "Webhook",
     "columns_named",
     "load",
     "loads",

@@ -18,8 +18,8 @@ from model.settings import STRICT
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
 from tasks.params.gates import BehaviourTest, Gates
-from tasks.params.monitor import Monitor
-from tasks.params.sections import DriftLimits, Model, Predict, Publish, Retention, Schedule, Split, Target
+from tasks.params.nights import Monitor, Publish
+from tasks.params.sections import DriftLimits, Model, Predict, Retention, Schedule, Split, Target
 from tasks.params.slices import checked_slices, columns_of_slices
 from tasks.params.source import EventList, Source
 from tasks.runtime.errors import UserError

@@ -22,7 +22,7 @@ from model.settings import (
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, S3Url, Threshold, checked_levels
+from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, Threshold, checked_levels
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 
@@ -307,20 +307,6 @@ class Schedule:
     ready_by: Annotated[Hour | None, AfterValidator(_has_nights), Field(examples=["06:30"])] = None
     """HH:MM in the product's time zone: a night that its schedule makes and that is not published by the next such hour
     is told, once, also where its run never began (`make watch`). null: nobody is told."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Publish:
-    """Where the nights go."""
-
-    url: S3Url = "s3://lamplighter/predictions"
-    """s3://bucket/prefix."""
-    keep_days: Count = 30
-    """The parts of a night that another one replaced are kept this long, for those who are reading them."""
-    table: Literal["none", "delta"] = "none"
-    """delta: the nights are also rows of a Delta Lake table, <url>/_tables/<product>, which follows the manifests and
-    can be read as of any version of the last `keep_days`. It needs the package deltalake:
-    pip install --constraint constraints.txt '.[delta]'."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -201,7 +201,7 @@ class AnyFileSource(AnySource):
     may be the `time`. A file without one stops the run."""
 
     def __post_init__(self) -> None:
-        _check_one_url(self.kind, self.url, self.url_env)
+        check_one_url(self.kind, self.url, self.url_env)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -271,7 +271,7 @@ class SqlSource(AnySource):
     in `WHERE day >= :since`: without it every night reads all rows. Both are text such as 2013-06-30."""
 
     def __post_init__(self) -> None:
-        _check_one_url(self.kind, self.url, self.url_env)
+        check_one_url(self.kind, self.url, self.url_env)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -289,7 +289,8 @@ Source = Annotated[FileSource | SqlSource | PythonSource, Field(discriminator="k
 """Where a product's rows come from; `tasks.ingest` decides what is fetched when."""
 
 
-def _check_one_url(kind: str, url: str | None, url_env: str | None) -> None:
+def check_one_url(kind: str, url: str | None, url_env: str | None) -> None:
+    """Check that an address is given either as it is or by its variable. Raises ValueError."""
     if (url is None) == (url_env is None):
         raise ValueError(f"url must be given for kind {kind}, or url_env in its place; add one of the two")
 

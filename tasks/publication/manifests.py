@@ -9,6 +9,7 @@
     <url>/<product>/_trainings/<year>.json             what each training reached and what was decided: `tasks.reports`
     <url>/<product>/_past/<year>.json                  what each night predicted and what came true: `tasks.monitoring`
     <url>/<product>/_messages/<kind>/<identity>.json   what people were told: `tasks.monitoring.messages`
+    <url>/<product>/_announcements.json                dates to announce: `tasks.monitoring.announcements`
     <url>/<product>/_shadow/dt=D/run=<run>/<model>     what other models say of the rows: `tasks.monitoring.shadow`
     <url>/<product>/_columns/<model>.json              quantiles of training rows: `tasks.monitoring.distances`
 

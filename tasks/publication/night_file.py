@@ -67,6 +67,11 @@ def version_of(manifest: Manifest) -> str:
     return manifest.file.version if manifest.file else f"{manifest.run}-{manifest.generation:06d}"
 
 
+def written_by(manifest: Manifest) -> int:
+    """Return the generation that wrote a night. A later one that found the very same night changes nothing of it."""
+    return int(version_of(manifest).rpartition("-")[2])
+
+
 def night_rows(
     place: NightPlace, manifest: Manifest, scratch: Path, folder: Path | None = None
 ) -> "tuple[pa.Schema, Iterator[pa.Table]]":

@@ -3,19 +3,25 @@
 import os
 import re
 
-from tasks.params import FileSource, SqlSource
+from tasks.params import FileSource, SqlSource, Webhook
 from tasks.runtime.errors import UserError
 
 _URL = re.compile(r"[\w+.-]+://\S*[^\s'\"]")
 
 
-def url_of(source: FileSource | SqlSource, place: str) -> tuple[str, str]:
+def url_of(source: FileSource | SqlSource | Webhook, place: str) -> tuple[str, str]:
     """Return the URL, and what a message may show of it: a URL from the environment may hold a secret."""
     if source.url_env is None:
         return source.url or "", source.url or ""
-    if not os.environ.get(source.url_env):
-        raise UserError(f"{place}.url_env: the environment variable {source.url_env} must be set, and is not; set it")
-    return os.environ[source.url_env], f"${source.url_env}"
+    return variable(source.url_env, f"{place}.url_env"), f"${source.url_env}"
+
+
+def variable(name: str, place: str) -> str:
+    """Return the value of an environment variable that params.yaml names. Raises UserError where it is not set."""
+    value = os.environ.get(name)
+    if not value:
+        raise UserError(f"{place}: the environment variable {name} must be set, and is not; set it")
+    return value
 
 
 def redact_url(text: str, url: str, shown: str) -> str:

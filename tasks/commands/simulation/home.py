@@ -126,8 +126,8 @@ def _make_repository(home: Home, product: Product, name: str, fault: Fault | Non
     file = repository / params.PARAMS_FILE
     entry = params.raw(file.read_text("utf-8"))["products"][product.name]
     bucket = urlsplit(product.publish.url).netloc
-    url = {"url": f"s3://{bucket}/simulations/{name}"}
-    changes: dict[Place, Any] = {("products", product.name, "publish"): {**entry.get("publish", {}), **url}}
+    apart = {"url": f"s3://{bucket}/simulations/{name}", "announce": None}
+    changes: dict[Place, Any] = {("products", product.name, "publish"): {**entry.get("publish", {}), **apart}}
     if fault:
         write_json(repository / feed.FILE, {"products": {product.name: entry}, "fault": fault.to_json()})
         changes |= _behind_feed(product, entry)

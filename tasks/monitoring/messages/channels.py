@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -27,6 +27,7 @@ from tasks.runtime.errors import UserError
 
 SECONDS = 5.0
 """How long all receivers together may take: nothing waits longer for one that is dead, or slow, or trickles."""
+Sent = TypeVar("Sent")
 Channel = Callable[[Message], None]
 """It sends a message, and raises where the receiver has not taken it."""
 
@@ -59,14 +60,14 @@ def open_address(name: str, address: str, content: bytes | None = None, headers:
         answer.read(1)
 
 
-def send_at_once(channels: Mapping[str, Channel], message: Message) -> dict[str, str]:
+def send_at_once(channels: Mapping[str, Callable[[Sent], None]], message: Sent) -> dict[str, str]:
     """Send a message by all channels at the same time; return why it was not taken, by name of the channel.
 
     Returns after `SECONDS` whatever they do: resolving a name, or an answer byte by byte, has no time limit of its own.
     """
     outcomes: dict[str, str] = {}
 
-    def send(name: str, channel: Channel) -> None:
+    def send(name: str, channel: Callable[[Sent], None]) -> None:
         try:
             channel(message)
             outcomes[name] = ""

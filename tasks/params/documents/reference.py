@@ -231,6 +231,8 @@ PLACES = {
     "Schedule": "`schedule`",
     "Ready": "`schedule.ready`",
     "Publish": "`publish`",
+    "Webhook": "`publish.announce` of kind webhook",
+    "SqsQueue": "`publish.announce` of kind sqs",
     "Monitor": "`monitor`",
     "Rollback": "`monitor.rollback`",
     "Retention": "`retention`",

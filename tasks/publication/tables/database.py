@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
-from tasks.publication.night_file import night_rows, scratch_folder, version_of
+from tasks.publication.night_file import night_rows, scratch_folder, version_of, written_by
 from tasks.publication.object_store import MAX_CAS_ROUNDS
-from tasks.publication.tables.delta import DATE, delta_schema, with_date, written_by
+from tasks.publication.tables.delta import DATE, delta_schema, with_date
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.sources.address import redact_url

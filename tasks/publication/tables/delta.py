@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.publication import manifests
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
-from tasks.publication.night_file import night_rows, scratch_folder, version_of
+from tasks.publication.night_file import night_rows, scratch_folder, version_of, written_by
 from tasks.publication.object_store import MAX_CAS_ROUNDS, Store
 from tasks.publication.store_client import delta_options
 from tasks.runtime import faults
@@ -81,11 +81,6 @@ def open_table(store: Store, product: str) -> "DeltaTable | None":
             return deltalake.DeltaTable(uri, storage_options=delta_options(store.url))
         except deltalake.exceptions.TableNotFoundError:
             return None
-
-
-def written_by(manifest: Manifest) -> int:
-    """Return the generation that wrote a night. A later one that found the very same night changes nothing of it."""
-    return int(version_of(manifest).rpartition("-")[2])
 
 
 def recorded_generation(table: "DeltaTable", place: NightPlace) -> int | None:

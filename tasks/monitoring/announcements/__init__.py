@@ -1,0 +1,1 @@
+"""Send a line of JSON of each published night to whoever waits for it, at least once: `publish.announce`."""
