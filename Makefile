@@ -85,6 +85,9 @@ withdraw: .venv/ready-demo  ## withdraw the published night DT (its as_of) of PR
 export: .venv/ready-demo  ## write the published night AS_OF of PRODUCT into a table, once: TO=postgresql+psycopg://..., or TO=NAME of a variable; TABLE=...
 	@$(BIN)/python -m tasks.commands export $(PRODUCT) "$(AS_OF)" --to "$(TO)" $(if $(TABLE),--table "$(TABLE)")
 
+reader: .venv/ready-demo  ## build the package that reads published nights anywhere, without Airflow and torch: dist/lamplighter_reader-*.whl
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./reader && ls dist/lamplighter_reader-*.whl
+
 retake: refetch  ## the former name of refetch
 
 anew: .venv/ready-demo  ## let the run of AS_OF of PRODUCT go on without history that is lost for good, with REASON="..."

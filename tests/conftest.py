@@ -173,6 +173,7 @@ SLOW = {
     "test_pretrain",
     "test_product",
     "test_promote",
+    "test_reader",
     "test_readme",
     "test_reconstruct",
     "test_recreate",

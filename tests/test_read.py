@@ -1,17 +1,20 @@
 """Oracle: what was published, on a real S3 server; pandas and DuckDB as readers of their own."""
 
 import io
-from datetime import date
+import os
+from datetime import date, timedelta
 
 import boto3
 import duckdb
 import pandas as pd
+import proxy
 import pytest
 from test_publish import AS_OF, by_id, make_night, objects, url  # noqa: F401 (url is a fixture)
 
+from tasks.commands.nights.withdraw import withdraw
 from tasks.publication.object_store import Store
 from tasks.publish import publish
-from tasks.read import read_manifest, read_predictions
+from tasks.read import follow_nights, list_nights, read_manifest, read_predictions, verify_night
 from tasks.runtime.errors import UserError
 
 
@@ -87,3 +90,45 @@ def test_reading_changes_nothing(published):
     read_predictions(url, "tiny")
     assert objects(url) == before
     assert Store(url).read("tiny/_latest.json") is not None
+
+
+def dates(found):
+    return [manifest.dt.day for manifest in found]
+
+
+def test_follower_gets_each_later_night_once_and_in_order(published):
+    url, _ = published  # noqa: F811
+    following = follow_nights(url, "tiny", poll_seconds=0.05, seconds=600)
+    first = follow_nights(url, "tiny", "2024-02-09", poll_seconds=0.05, seconds=0)
+    assert dates(first) == [10], "what is there is not waited for"
+    for day in (14, 12, 13):
+        publish(make_night(url, date(2024, 2, day), model=f"m{day}")[0], date(2024, 2, day))
+    withdraw(make_night(url)[0], date(2024, 2, 13), "wrong", "Ann")
+    assert dates(follow_nights(url, "tiny", "2024-02-10", poll_seconds=0.05, seconds=0.2)) == [12, 14]
+    assert dates(follow_nights(url, "tiny", poll_seconds=0.05, seconds=0.2)) == [], "only what comes from now on"
+    publish(make_night(url, date(2024, 2, 15), model="m15")[0], date(2024, 2, 15))
+    assert [next(following).dt.day for _ in range(3)] == [12, 14, 15]
+
+
+def test_follower_goes_on_when_the_store_answers_again(published, monkeypatch):
+    url, _ = published  # noqa: F811
+    publish(make_night(url, AS_OF + timedelta(days=1))[0], AS_OF + timedelta(days=1))
+    with proxy.Proxy(os.environ["AWS_ENDPOINT_URL_S3"]) as faulty:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", faulty.url)
+        faulty.reset(lambda request: "error before" if request.number <= 7 else None)
+        assert next(follow_nights(url, "tiny", "2024-02-10", poll_seconds=0.05)).dt == AS_OF + timedelta(days=1)
+        assert faulty.injected["error before"] == 7, "more than one call is sent again by itself"
+
+
+def test_every_byte_of_a_night_is_verified(published):
+    url, _ = published  # noqa: F811
+    assert verify_night(url, "tiny") == read_manifest(url, "tiny") == list_nights(url, "tiny")[0]
+    key = parts_of(url)[2]
+    client = boto3.session.Session().client("s3")
+    body = client.get_object(Bucket="lamplighter", Key=key)["Body"].read()
+    for i in (0, len(body) // 2, len(body) - 1):
+        client.put_object(Bucket="lamplighter", Key=key, Body=body[:i] + bytes([body[i] ^ 1]) + body[i + 1 :])
+        with pytest.raises(UserError, match=r"part-00002: must be as the manifest says, and is damaged"):
+            verify_night(url, "tiny")
+    client.put_object(Bucket="lamplighter", Key=key, Body=body)
+    assert verify_night(url, "tiny", "2024-02-10").dt == AS_OF

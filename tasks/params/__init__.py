@@ -6,7 +6,6 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 
 from model.heads import LOWER_IS_BETTER, METRICS
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
-from tasks.params.fields import parse_date
 from tasks.params.gates import BehaviourTest, ExportGates, Gates, SliceGates
 from tasks.params.nights import Announce, Publish, SqsQueue, Webhook
 from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
@@ -40,6 +39,7 @@ from tasks.params.source import (
     SqlSource,
 )
 from tasks.params.yaml_file import load, loads, parse, raw
+from tasks.runtime.records import parse_date
 
 __all__ = [
     "ARRIVED",

@@ -21,6 +21,7 @@ from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
 from model.heads.regression import LEVEL_DECIMALS, MAX_LEVELS
 from model.settings import GenerationSettings
+from tasks.runtime.records import parse_date
 
 MEASURED = "measured"
 URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
@@ -56,13 +57,6 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.literal_schema(list(self.names))
-
-
-def parse_date(text: str) -> date:
-    """Return the date written as YYYY-MM-DD and nothing else. Raises ValueError."""
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
-    return date.fromisoformat(text)
 
 
 def _to_day(value: Any) -> date:

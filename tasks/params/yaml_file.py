@@ -16,11 +16,11 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.params.defaults import Entry, complete
-from tasks.params.fields import parse_date
 from tasks.params.messages import dotted, fields_of, mistakes_of, shown, unknown_key, unknown_places
 from tasks.params.rules import Parts, mistakes_between, parts_of
 from tasks.params.schema import PARAMS_FILE, Params, Product
 from tasks.runtime.errors import UserError
+from tasks.runtime.records import parse_date
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 

@@ -157,6 +157,12 @@ def latest(store: Store, product: str) -> Pointer | None:
     return read_checked(store, f"{product}/{LATEST}", Pointer)[0]
 
 
+def published_dates(store: Store, product: str) -> list[date]:
+    """Return the dates that have a manifest, in their order; those of nights that were withdrawn too."""
+    prefix, end = f"{product}/dt=", f"/{MANIFEST}"
+    return [date.fromisoformat(key.removeprefix(prefix)[:10]) for key in store.list(prefix) if key.endswith(end)]
+
+
 def history(place: NightPlace) -> list[Manifest]:
     """Return the manifests that were replaced, oldest first."""
     keys = place.store.list(f"{place.folder}/{HISTORY}/")

@@ -26,11 +26,20 @@ def read_part(store: Store, part: PublishedPart, folder: Path | None = None) -> 
     """
     if folder and (folder / part.name).exists() and file_sha256(folder / part.name) == part.sha256:
         return pd.read_parquet(folder / part.name)
-    key = store.key_of(part.key)
-    stored = store.read(key)
-    rule = f"{store.uri(key)}: must be as the manifest says, and is"
-    if stored is None:
+    stored = store.read(store.key_of(part.key))
+    _check(store, part, hashlib.sha256(stored.body).hexdigest() if stored else None)
+    return pd.read_parquet(io.BytesIO(stored.body if stored else b""))
+
+
+@retry(retry=retry_if_exception_type(PartDamaged), stop=stop_after_attempt(MAX_REQUEST_ATTEMPTS), reraise=True)
+def verify_part(store: Store, part: PublishedPart) -> None:
+    """Read every byte of a part, without holding it in memory; raises as `read_part` does."""
+    _check(store, part, store.sha256(store.key_of(part.key)))
+
+
+def _check(store: Store, part: PublishedPart, digest: str | None) -> None:
+    rule = f"{store.uri(store.key_of(part.key))}: must be as the manifest says, and is"
+    if digest is None:
         raise UserError(f"{rule} missing; publish the night again")
-    if hashlib.sha256(stored.body).hexdigest() != part.sha256:
+    if digest != part.sha256:
         raise PartDamaged(f"{rule} damaged; publish the night again")
-    return pd.read_parquet(io.BytesIO(stored.body))

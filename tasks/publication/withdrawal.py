@@ -9,12 +9,11 @@ way is finished by doing it again.
 
 import uuid
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 from tasks.publication import manifests
 from tasks.publication.contracts import FORMAT, Manifest, Pointer, Withdrawal
-from tasks.publication.manifests import LATEST, MANIFEST, NightPlace
+from tasks.publication.manifests import LATEST, NightPlace
 from tasks.publication.night_file import scratch_folder, write_night_file
 from tasks.publication.object_store import StoredObject
 from tasks.publication.relocation import earlier_parts, settle
@@ -90,10 +89,8 @@ def _move_manifest(
 
 def _newest_standing(place: NightPlace) -> NightPlace | None:
     """Return the product's newest night that is published and not withdrawn."""
-    prefix = f"{place.product}/dt="
-    keys = [key for key in place.store.list(prefix) if key.endswith(f"/{MANIFEST}")]
-    for key in sorted(keys, reverse=True):
-        night = replace(place, as_of=date.fromisoformat(key.removeprefix(prefix)[:10]))
+    for as_of in reversed(manifests.published_dates(place.store, place.product)):
+        night = replace(place, as_of=as_of)
         found = manifests.current_manifest(night)
         if found is not None and found.withdrawn is None:
             return night

@@ -9,7 +9,9 @@ order of the fields. Keys that the reader does not know, as a newer writer adds 
 """
 
 import json
+import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, Self
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter
@@ -50,3 +52,10 @@ def adapter(record: type[Record]) -> TypeAdapter[Any]:
     if record not in _ADAPTERS:
         _ADAPTERS[record] = TypeAdapter(record)
     return _ADAPTERS[record]
+
+
+def parse_date(text: str) -> date:
+    """Return the date written as YYYY-MM-DD and nothing else. Raises ValueError."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError(f"must be a date written as YYYY-MM-DD, got {text!r}")
+    return date.fromisoformat(text)
