@@ -9,8 +9,8 @@ import torch
 
 from model.features.fitted import Features
 from model.heads import head_of
-from model.network.blend import DEEP, LINE, PARTS, TREES
-from model.network.companion import Trees
+from model.network.blend import DEEP, LINE, PARTS, TREES, Shape
+from model.network.companion import Companion, Trees
 from model.network.network import Network
 from model.network.store import load_model, save_model
 from model.scoring.engines import Engine, missing_requirement
@@ -20,10 +20,12 @@ from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend
-from model.training.boosting import as_arrays, choose_growths, fit_trees, growths
+from model.training.boosting import as_arrays, choose_mean, fit_trees, growths
 from model.training.closed_forms import fit_line
-from model.training.companion import fold_numbers
+from model.training.columns import N_PIECES, rows_of
+from model.training.companion import fit_companion, fold_numbers
 from model.training.fit import LabelledRows
+from model.training.loss import loss_labels
 from model.training.train import train, train_again, train_by_folds
 
 KINDS = {"shop": "category", "price": "number", "weight": "number", "note": "text", "when": "time"}
@@ -125,7 +127,7 @@ def test_growths_are_kept_whose_mean_errs_least():
         (35, [truth[:200] * 3, truth[200:] * 3]),
         (50, [other[:200], other[200:]]),
     ]
-    n_rounds, mean = choose_growths(forests, lambda parts: float(((np.concatenate(parts) - truth) ** 2).sum()))
+    n_rounds, mean = choose_mean(forests, lambda parts: float(((np.concatenate(parts) - truth) ** 2).sum()))
     assert n_rounds == (20, 0, 50)
     np.testing.assert_allclose(np.concatenate(mean), (good + other) / 2)
 
@@ -143,6 +145,45 @@ def test_mean_of_forests_is_one_sum_of_trees():
     trees.load_state_dict(arrays.tensors)
     found = (trees(torch.from_numpy(inputs)) + trees.base).numpy()
     np.testing.assert_allclose(found, np.mean([forest.raw(inputs) for forest in forests], axis=0), atol=1e-5)
+
+
+def line_of(y, strengths=None):
+    """What a companion's line says of the numbers that it was fitted to, with the companion; of chosen strengths."""
+    table = {name: a_table()[0][name] for name in ("price", "weight")}
+    features = Features.fit(dict.fromkeys(table, "number"), table, None, "regression", max_tokens=8)
+    network, encoded = Network(SMALL, features.sizes, Target.fit("regression", (), y), seed=0), features.encode(table)
+    rows = rows_of([encoded], None, loss_labels(network.target, y), None)
+    if strengths:
+        shape = Shape(n_rounds=(20,), strengths=strengths, n_pieces=N_PIECES)
+        network.companion = Companion(features.sizes, 1, shape, reads_text=False)
+    fit_companion(network, rows, None, 0)
+    return network.companion.line_logits(rows.batch, None)[:, 0].numpy(), network.companion
+
+
+def test_line_draws_a_curve_where_unseen_rows_have_one(monkeypatch):
+    price = np.nan_to_num(a_table()[0]["price"])
+    y = np.abs(price) * 40 + 300
+    found, companion = line_of(y)
+    assert companion.shape.n_pieces == N_PIECES
+    assert np.corrcoef(found, y)[0, 1] > 0.98
+    monkeypatch.setattr("model.training.companion.MAX_CURVED", 2 * len(y) * N_PIECES - 1)
+    straight, companion = line_of(y)
+    assert companion.shape.n_pieces == 0
+    assert len(companion.shape.strengths) == 1
+    assert np.corrcoef(straight, y)[0, 1] < 0.5
+
+
+def test_mean_of_two_lines_is_one_line():
+    y = a_table()[1] * 40 + 300
+    (plain, _), (curved, _), (mean, _) = (line_of(y, strengths) for strengths in ((3.0, 0.0), (0.0, 1.0), (3.0, 1.0)))
+    assert np.abs(plain - curved).max() > 0.05
+    np.testing.assert_allclose(mean, (plain + curved) / 2, atol=1e-5)
+
+
+def test_shape_of_a_model_from_before_there_were_pieces_is_read():
+    described = {**Shape(n_rounds=(7,), parts=(LINE,)).to_json(), "n_rounds": 7, "strength": 0.3}
+    del described["strengths"], described["n_pieces"]
+    assert Shape.of(described) == Shape(n_rounds=(7,), strengths=(0.3,), parts=(LINE,))
 
 
 def test_threshold_between_two_numbers_of_single_precision_parts_them():
@@ -253,6 +294,7 @@ def test_loaded_model_scores_as_the_one_saved(exported):
 
 def test_exported_graph_holds_one_operator_for_all_trees_and_scores_as_torch(exported):
     folder, table = exported
+    assert load_model(folder / "trained")[0].companion.shape.n_pieces == N_PIECES  # the graph has them too
     model = onnx.load(folder / "onnx" / "network.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node].count(OPERATOR) == 1
@@ -292,12 +334,13 @@ def test_part_without_weight_is_not_computed(tmp_path, part):
     assert parity(tmp_path / "trained", tmp_path / "onnx", [table]) < 1e-5
 
 
-def test_what_trees_say_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path):
+@pytest.mark.parametrize(("part", "tolerance"), [(TREES, 0.0), (LINE, 1e-6)])
+def test_what_a_part_says_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path, part, tolerance):
     network, features, table, _ = trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
-    network.companion.set_mix([0.0, 0.0, 0.0, 1.0])
+    network.companion.set_mix([float(name == part) for name in PARTS])
     save_model(tmp_path / "trained", network, features)
     export_onnx(tmp_path / "trained", tmp_path / "onnx")
     scorer = Scorer(tmp_path / "onnx", engine=Engine.parse("onnxruntime-fp32"))
     together = scorer.score(table)
     alone = [scorer.score({name: column[[row]] for name, column in table.items()}) for row in range(30)]
-    np.testing.assert_array_equal(together[:30], np.concatenate(alone))
+    np.testing.assert_allclose(together[:30], np.concatenate(alone), rtol=0, atol=tolerance)

@@ -31,8 +31,11 @@ class Shape:
     n_rounds: tuple[int, ...] = ()
     """Rounds of boosting of each way in which trees grow, 0 for one that is left out, as chosen on rows that the trees
     were not fitted to."""
-    strength: float = 0.0
-    """Penalty on the weights of the line, chosen likewise."""
+    strengths: tuple[float, ...] = ()
+    """Penalty on the weights of the line as it reads numbers plainly, and as it reads them in pieces, 0 for a way that
+    is left out, chosen likewise."""
+    n_pieces: int = 0
+    """Pieces in which the line reads a number; 0 where it reads numbers as they are."""
     parts: tuple[str, ...] = (DEEP,)
     """The parts of the blend that have a weight."""
 
@@ -41,9 +44,13 @@ class Shape:
         """Return the shape in the content of `network.json`; None for a model without a companion."""
         if described is None:
             return None
+        described = dict(described)
+        if "strength" in described:  # of older models these are one number each
+            described["strengths"] = (described.pop("strength"),)
         rounds = described["n_rounds"]
-        rounds = tuple(rounds) if isinstance(rounds, list) else (rounds,)  # of older models it is one number
-        return cls(**{**described, "n_rounds": rounds, "parts": tuple(described["parts"])})
+        described["n_rounds"] = tuple(rounds) if isinstance(rounds, list) else (rounds,)
+        tuples = {name: tuple(described[name]) for name in ("strengths", "parts")}
+        return cls(**{**described, **tuples})
 
     def to_json(self) -> dict:
         """Return the content for `network.json`."""

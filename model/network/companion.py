@@ -6,7 +6,7 @@ the arrays of a batch, so that one exported network holds them all; context colu
 Trees and lines are fitted by `model.training.companion`; here they are arrays.
 
 Shape legend: b rows, c category columns, s slots of all of them, e numbers that stand for a category, k inputs,
-t trees, o outputs.
+m number columns, p pieces of each, t trees, o outputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,10 @@ class Columns(nn.Module):
     centre: Tensor
     scale: Tensor
     encodings: Tensor
+    lower: Tensor
+    steepness: Tensor
 
-    def __init__(self, sizes: Sizes, n_outputs: int, n_encoded: int, *, reads_text: bool) -> None:
+    def __init__(self, sizes: Sizes, n_outputs: int, n_encoded: int, n_pieces: int = 0, *, reads_text: bool) -> None:
         super().__init__()
         slots, readings = sizes.of(CATEGORY), sizes.of(TIME)
         self.n_numbers, self.n_categories, self.n_slots = len(sizes.of(NUMBER)), len(slots), sum(slots)
@@ -52,6 +54,10 @@ class Columns(nn.Module):
         self.register_buffer("centre", torch.zeros(self.n_plain))
         self.register_buffer("scale", torch.ones(self.n_plain))
         self.register_buffer("encodings", torch.zeros(self.n_slots, n_encoded))
+        self.n_pieces = self.n_numbers * n_pieces
+        if n_pieces:
+            self.register_buffer("lower", torch.zeros(self.n_numbers, n_pieces))
+            self.register_buffer("steepness", torch.zeros(self.n_numbers, n_pieces))
 
     @property
     def n_tree_inputs(self) -> int:
@@ -89,6 +95,16 @@ class Columns(nn.Module):
         """Return the same with mean 0 and deviation 1 over the fitted rows, 0 where missing. Shapes: [b, k]."""
         return torch.where(plain.isnan(), 0.0, (plain - self.centre) / self.scale)
 
+    def pieces(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return which share of each piece of its column lies below a number, 0 where missing. Shapes: [b, m * p].
+
+        Source: Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular Deep Learning" (piecewise linear
+        encoding); here flat beyond the outermost pieces, where the number itself is read too.
+        """
+        numbers = _by_row(batch, "numbers")[..., None]
+        shares = ((numbers - self.lower) * self.steepness).clamp(0, 1)
+        return torch.where(numbers.isnan(), 0.0, shares).flatten(1)
+
     def for_trees(self, batch: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
         """Return what the trees read, NaN for missing. Shapes: float32 [b, k]."""
         parts = [self.encodings[self.slots(batch)].flatten(1)] if self.n_categories else []
@@ -114,34 +130,42 @@ def _by_row(batch: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 class Line(nn.Module):
-    """A linear model: a weight for each slot of a category, for each number, and for each group of letters."""
+    """A linear model: a weight for each slot of a category, each number, each piece of one, each group of letters."""
 
     by_slot: Tensor
     by_letters: Tensor
+    by_piece: Tensor
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, n_slots: int, n_plain: int, n_outputs: int, n_letter_groups: int = 0) -> None:
+    def __init__(self, n_slots: int, n_plain: int, n_outputs: int, n_letter_groups: int = 0, n_pieces: int = 0) -> None:
         super().__init__()
         self.n_letter_groups = n_letter_groups
-        if n_letter_groups:
-            self.register_buffer("by_letters", torch.zeros(n_letter_groups, n_outputs))
+        # Without letters or pieces nothing is saved: older models have neither.
+        self.register_buffer("by_letters", torch.zeros(n_letter_groups, n_outputs), persistent=n_letter_groups > 0)
+        self.register_buffer("by_piece", torch.zeros(n_pieces, n_outputs), persistent=n_pieces > 0)
         self.register_buffer("by_slot", torch.zeros(n_slots, n_outputs))
         self.register_buffer("weight", torch.zeros(n_plain, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
 
     def forward(
-        self, slots: Tensor | None, numbers: Tensor | None, letters: tuple[Tensor, Tensor] | None = None
+        self,
+        slots: Tensor | None,
+        numbers: Tensor | None,
+        pieces: Tensor | None,
+        letters: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Shapes: int64 [b, c], [b, k]; letters as of `Wide.letters` -> [b, o]."""
+        """Shapes: int64 [b, c], [b, k], [b, m * p]; letters as of `Wide.letters` -> [b, o]."""
         logits = self.bias
         if letters is not None:
             logits = logits + weighted_sum(self.by_letters, *letters)
         if slots is not None:
             logits = logits + self.by_slot[slots].sum(1)
+        # Not as a product of matrices: engines of lower precision would round it, and it costs next to nothing.
         if numbers is not None:
-            # Not as a product of matrices: engines of lower precision would round it, and it costs next to nothing.
             logits = logits + (numbers[..., None] * self.weight).sum(1)
+        if pieces is not None:
+            logits = logits + (pieces[..., None] * self.by_piece).sum(1)
         return logits
 
 
@@ -194,8 +218,9 @@ class Companion(nn.Module):
     def __init__(self, sizes: Sizes, n_outputs: int, shape: Shape, *, reads_text: bool) -> None:
         super().__init__()
         self.shape = shape
-        self.columns = Columns(sizes, n_outputs, shape.n_encoded, reads_text=reads_text)
-        self.line = Line(self.columns.n_slots, self.columns.n_plain, n_outputs, shape.n_letter_groups)
+        self.columns = Columns(sizes, n_outputs, shape.n_encoded, shape.n_pieces, reads_text=reads_text)
+        n_slots, n_plain, n_pieces = self.columns.n_slots, self.columns.n_plain, self.columns.n_pieces
+        self.line = Line(n_slots, n_plain, n_outputs, shape.n_letter_groups, n_pieces)
         self.trees = Trees(shape, n_outputs) if shape.n_trees else None
         self.register_buffer("mix", torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
@@ -212,7 +237,7 @@ class Companion(nn.Module):
         columns = self.columns
         slots = columns.slots(batch) if columns.n_categories else None
         numbers = columns.standardised(columns.plain(batch, logits)) if columns.n_plain else None
-        return self.line(slots, numbers, letters)
+        return self.line(slots, numbers, columns.pieces(batch) if columns.n_pieces else None, letters)
 
     def tree_logits(self, batch: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
         """Return what the trees say, which read what the subwords say. Shapes: [b, o] -> [b, o]."""

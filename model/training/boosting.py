@@ -8,7 +8,7 @@ Shape legend: n rows, k inputs, o outputs.
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ MAX_TREES = 4_000
 LOGIT_OF_NONE = 8.0
 """Logit of what a training has never, or always, seen."""
 MAX_NUMBER = float(np.finfo(np.float32).max)
+Size = TypeVar("Size", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,19 +179,19 @@ def choose_rounds(
     return best, fitted
 
 
-def choose_growths(
-    forests: Sequence[tuple[int, list[np.ndarray]]], loss: Callable[[list[np.ndarray]], float]
-) -> tuple[tuple[int, ...], list[np.ndarray]]:
-    """Return the rounds of each forest, 0 for one that is left out, and what the mean of the rest says.
+def choose_mean(
+    fits: Sequence[tuple[Size, list[np.ndarray]]], loss: Callable[[list[np.ndarray]], float]
+) -> tuple[tuple[Size, ...], list[np.ndarray]]:
+    """Return the rounds of each forest, or the strength of each line, 0 for one left out, and what the mean says.
 
-    Of each are given the rounds and what it says of rows that it was not fitted to, in parts. Kept are those whose
+    Of each are given these and what it says of rows that it was not fitted to, in parts. Kept are those whose
     mean has the least loss: forests that grew in another way err otherwise, and their mean less than each.
     """
-    numbers = range(len(forests))
+    numbers = range(len(fits))
     picks = [pick for size in numbers for pick in itertools.combinations(numbers, size + 1)]
-    means = [[np.mean(part, axis=0) for part in zip(*(forests[at][1] for at in pick), strict=True)] for pick in picks]
+    means = [[np.mean(part, axis=0) for part in zip(*(fits[at][1] for at in pick), strict=True)] for pick in picks]
     best = int(np.argmin([loss(each) for each in means]))
-    return tuple(forests[at][0] if at in picks[best] else 0 for at in numbers), means[best]
+    return tuple(fits[at][0] if at in picks[best] else 0 for at in numbers), means[best]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,15 @@
-"""Fit what stands for the columns of a batch before trees and line: scales, and numbers in place of categories.
+"""Rows as trees and line read them, and what is fitted for that: scales, pieces, and numbers in place of categories.
 
 A category's number, for each output, is the mean of its rows. Of a category with many rows that is plain; of one with
 few, whose own label would tell itself in it, a row is given the mean of rows that it is not among. Given so to all, one
 category had several numbers, in the opposite order of the labels that each was made without, and trees learnt that.
 
-Shape legend: n rows, c category columns, e numbers that stand for a category, k inputs, o outputs.
+Shape legend: n rows, c category columns, e numbers that stand for a category, k inputs, m number columns, p pieces of
+each, o outputs.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +17,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.features.encoded import Encoded
+from model.features.fitting import chosen_rows
+from model.features.kinds import CONTEXT
+from model.features.kinds.number import MAX_MAGNITUDE
 from model.network.companion import Columns
+from model.network.wide import Wide
+from model.training.closed_forms import units_of
 
+MAX_ROWS = 200_000
+"""Rows that trees and line are fitted to; of more they take a sample."""
 N_FOLDS = 5
 MANY_ROWS = 20
 """Rows of a category from which on one of them hardly moves the mean."""
 PRIOR_ROWS = 5.0
 """Rows by which the mean of a category is drawn to that of all."""
+N_PIECES = 8
+"""Pieces in which the line may read a number."""
+COLUMNS = ("categories", "numbers", "times", "event_summaries", CONTEXT)
+"""Inputs of a batch that hold columns, or sum up events."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows to fit to, as arrays of single precision, with their labels."""
+
+    batch: dict[str, Tensor]
+    """The inputs of the columns, as of a batch."""
+    text: Tensor | None
+    """float32 [n, o]: what the linear model of subwords says."""
+    labels: Tensor
+    """As of `Head.loss_labels`."""
+    letters: Any | None = None
+    """Sparse float64 [n, groups]: what groups of letters count (see `Wide.letters`), where the line reads them."""
+    weights: np.ndarray | None = None
+    """float64 [n]: what each weighs."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: np.ndarray) -> "Rows":
+        at = torch.from_numpy(chosen)
+        return Rows(
+            batch={name: array[at] for name, array in self.batch.items()},
+            text=None if self.text is None else self.text[at],
+            labels=self.labels[at],
+            letters=None if self.letters is None else self.letters[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +73,42 @@ class Inputs:
 
     trees: np.ndarray
     """float32 [n, k]."""
-    line: Any
-    """Sparse float64 [n, slots + k]."""
+    lines: tuple[Any, ...]
+    """Sparse float64 [n, k] of the line that reads numbers plainly, and of the one that reads their pieces too, if the
+    columns have such: slots, numbers, letters, pieces."""
 
-    def __getitem__(self, chosen: np.ndarray) -> "Inputs":
-        return Inputs(trees=self.trees[chosen], line=self.line[chosen])
+
+def rows_of(
+    parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weights: np.ndarray | None, wide: Wide | None = None
+) -> Rows:
+    """Return the rows of encoded parts, or of more than MAX_ROWS a sample; with letters, if `wide` is given.
+
+    Shapes: text [n, o]; labels [n, ...].
+    """
+    chosen = chosen_rows(len(labels), MAX_ROWS)
+    starts = np.cumsum([0, *map(len, parts)])
+    inside = [chosen[(chosen >= start) & (chosen < end)] - start for start, end in itertools.pairwise(starts)]
+    at = torch.from_numpy(chosen)
+    return Rows(
+        batch={
+            name: torch.from_numpy(np.concatenate([part[name][own] for part, own in zip(parts, inside, strict=True)]))
+            for name in COLUMNS
+            if name in parts[0].arrays
+        },
+        text=None if text is None else text[at],
+        labels=labels[at],
+        letters=None if wide is None else units_of(wide, parts)[-1][chosen],
+        weights=None if weights is None else weights[chosen],
+    )
 
 
 @torch.no_grad()
-def fit_columns(
-    columns: Columns, batch: dict[str, Tensor], text: Tensor | None, outputs: np.ndarray, seed: int
-) -> Inputs:
-    """Fit scales, and numbers in place of categories, to rows; return what trees and line read of these rows.
+def fit_columns(columns: Columns, rows: Rows, outputs: np.ndarray, seed: int) -> Inputs:
+    """Fit scales, pieces, and numbers in place of categories, to rows; return what trees and line read of these rows.
 
-    Shapes: text [n, o]; outputs float64 [n, o].
+    Shapes: outputs float64 [n, o].
     """
+    batch, text = rows.batch, rows.text
     if columns.n_plain:
         plain = columns.plain(batch, text).double().numpy()
         with np.errstate(invalid="ignore"):
@@ -53,15 +118,35 @@ def fit_columns(
             scale = np.sqrt((np.where(known, plain - centre, 0) ** 2).sum(0) / count)
         columns.centre.copy_(torch.from_numpy(centre))
         columns.scale.copy_(torch.from_numpy(np.where(scale > 1e-6, scale, 1.0)))
+    if columns.n_pieces:
+        for at, numbers in enumerate(batch["numbers"].numpy().T):
+            ends = _ends_of_pieces(numbers)
+            n_pieces = max(0, len(ends) - 1)
+            columns.lower[at, :n_pieces] = torch.from_numpy(ends[:-1])
+            columns.steepness[at, :n_pieces] = torch.from_numpy(1 / np.diff(ends).clip(1 / MAX_MAGNITUDE))
     encoded = [_encode_categories(columns, batch, outputs, seed)] if columns.n_categories else []
     trees = torch.cat([*encoded, *columns.beside_categories(batch, text)], dim=1).numpy()
-    return Inputs(trees=trees, line=line_inputs(columns, batch, text))
+    return Inputs(trees=trees, lines=_line_inputs(columns, rows))
 
 
 @torch.no_grad()
-def read_columns(columns: Columns, batch: dict[str, Tensor], text: Tensor | None) -> Inputs:
-    """Return what trees and line read of rows that the columns were not fitted to. Shapes: as of `fit_columns`."""
-    return Inputs(trees=columns.for_trees(batch, text).numpy(), line=line_inputs(columns, batch, text))
+def read_columns(columns: Columns, rows: Rows) -> Inputs:
+    """Return what trees and line read of rows that the columns were not fitted to."""
+    return Inputs(trees=columns.for_trees(rows.batch, rows.text).numpy(), lines=_line_inputs(columns, rows))
+
+
+def _ends_of_pieces(numbers: np.ndarray) -> np.ndarray:
+    """Return where the pieces of a column end, of like many rows each: fewer where many rows have one number.
+
+    Shapes: float32 [n] -> float32 [at most p + 1]
+
+    >>> _ends_of_pieces(np.array([1, 1, 1, 2, 5, np.nan], np.float32)).tolist()
+    [1.0, 2.0, 5.0]
+    """
+    known = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+    if len(known[0]) <= N_PIECES + 1:
+        return known[0]
+    return np.unique(np.quantile(np.repeat(*known), np.linspace(0, 1, N_PIECES + 1), method="inverted_cdf"))
 
 
 def _encode_categories(columns: Columns, batch: dict[str, Tensor], outputs: np.ndarray, seed: int) -> Tensor:
@@ -96,16 +181,27 @@ def _means(slots: np.ndarray, y: np.ndarray, n_slots: int, prior: float) -> np.n
     return (total + PRIOR_ROWS * prior) / (count + PRIOR_ROWS)
 
 
-def line_inputs(columns: Columns, batch: dict[str, Tensor], text: Tensor | None) -> Any:
-    """Return one-hot categories and standardised numbers as a sparse matrix. Shapes: [n, slots + k]."""
+def _line_inputs(columns: Columns, rows: Rows) -> tuple[Any, ...]:
+    """Return one-hot categories, standardised numbers and letters; and with the pieces of numbers, if there are such.
+
+    Letters take the place of what the linear model of subwords says, whose column stays empty: where that is added, few
+    rows give all weight to it.
+    """
     from scipy import sparse
 
     parts = []
     if columns.n_categories:
-        slots = columns.slots(batch).numpy()
+        slots = columns.slots(rows.batch).numpy()
         at = (np.repeat(np.arange(len(slots)), slots.shape[1]), slots.ravel())
         parts.append(sparse.csr_matrix((np.ones(slots.size), at), shape=(len(slots), columns.n_slots)))
     if columns.n_plain:
-        numbers = columns.standardised(columns.plain(batch, text)).double().numpy()
+        numbers = columns.standardised(columns.plain(rows.batch, rows.text)).double().numpy()
+        if rows.letters is not None and columns.n_logits:
+            numbers[:, -columns.n_logits :] = 0.0
         parts.append(sparse.csr_matrix(numbers))
-    return sparse.hstack(parts, format="csr")
+    if rows.letters is not None:
+        parts.append(rows.letters)
+    plain = sparse.hstack(parts, format="csr")
+    if not columns.n_pieces:
+        return (plain,)
+    return plain, sparse.hstack([plain, sparse.csr_matrix(columns.pieces(rows.batch).double().numpy())], format="csr")

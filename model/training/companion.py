@@ -17,21 +17,18 @@ import torch
 from torch import Tensor
 
 from model.features.encoded import Encoded
-from model.features.fitting import chosen_rows
 from model.features.kinds import CATEGORY, CONTEXT, EVENTS, NUMBER, TIME
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
 from model.training.boosting import FEW_ROWS as FEW_ROWS_GROWN
-from model.training.boosting import N_GROWTHS, Boosted, as_arrays, choose_growths, choose_rounds, fit_trees, growths
-from model.training.closed_forms import fit_line, units_of
-from model.training.columns import N_FOLDS, Inputs, fit_columns, read_columns
+from model.training.boosting import N_GROWTHS, Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths
+from model.training.closed_forms import fit_line
+from model.training.columns import N_FOLDS, N_PIECES, Inputs, Rows, fit_columns, read_columns
 from model.training.loss import Loss
 from model.training.strengths import least
 
-MAX_ROWS = 200_000
-"""Rows that it is fitted to; of more it takes a sample."""
 FEW_ROWS = 20_000
 """Up to so many, strength and rounds are chosen by cross-validation."""
 MAX_ENCODED_OUTPUTS = 20
@@ -44,38 +41,11 @@ rows than with what the linear model of subwords says, and takes longer."""
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Ridge penalties of the line on standardised numbers: of a logistic regression the inverse of scikit-learn's C."""
 USUAL_STRENGTH = 3.0
+PIECEWISE = 1
+"""Number of the line that reads pieces of numbers; before it is the one that reads them plainly."""
 CHUNK_ROWS = 8192
-COLUMNS = ("categories", "numbers", "times", "event_summaries", CONTEXT)
-"""Inputs of a batch that hold columns, or sum up events."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Rows to fit to, as arrays of single precision, with their labels."""
-
-    batch: dict[str, Tensor]
-    """The inputs of the columns, as of a batch."""
-    text: Tensor | None
-    """float32 [n, o]: what the linear model of subwords says."""
-    labels: Tensor
-    """As of `Head.loss_labels`."""
-    letters: Any | None = None
-    """Sparse float64 [n, groups]: what groups of letters count (see `Wide.letters`), where the line reads them."""
-    weights: np.ndarray | None = None
-    """float64 [n]: what each weighs."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, chosen: np.ndarray) -> "Rows":
-        at = torch.from_numpy(chosen)
-        return Rows(
-            batch={name: array[at] for name, array in self.batch.items()},
-            text=None if self.text is None else self.text[at],
-            labels=self.labels[at],
-            letters=None if self.letters is None else self.letters[chosen],
-            weights=None if self.weights is None else self.weights[chosen],
-        )
+MAX_CURVED = 4_000_000
+"""Numbers of rows, times pieces, times outputs, up to which it is tried whether the line is to read pieces."""
 
 
 def can_have_companion(network: Network) -> bool:
@@ -98,30 +68,6 @@ def read_letters(network: Network, parts: Sequence[Encoded]) -> Wide | None:
     return wide if n_groups * network.target.n_outputs <= MAX_LETTERED else None
 
 
-def rows_of(
-    parts: Sequence[Encoded], text: Tensor | None, labels: Tensor, weights: np.ndarray | None, wide: Wide | None = None
-) -> Rows:
-    """Return the rows of encoded parts, or of more than MAX_ROWS a sample; with letters, if `wide` is given.
-
-    Shapes: text [n, o]; labels [n, ...].
-    """
-    chosen = chosen_rows(len(labels), MAX_ROWS)
-    starts = np.cumsum([0, *map(len, parts)])
-    inside = [chosen[(chosen >= start) & (chosen < end)] - start for start, end in itertools.pairwise(starts)]
-    at = torch.from_numpy(chosen)
-    return Rows(
-        batch={
-            name: torch.from_numpy(np.concatenate([part[name][own] for part, own in zip(parts, inside, strict=True)]))
-            for name in COLUMNS
-            if name in parts[0].arrays
-        },
-        text=None if text is None else text[at],
-        labels=labels[at],
-        letters=None if wide is None else units_of(wide, parts)[-1][chosen],
-        weights=None if weights is None else weights[chosen],
-    )
-
-
 @torch.no_grad()
 def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -> "Unseen | None":
     """Give `network` a companion that is fitted to the rows; its blend is that of the companion before it, if any.
@@ -132,7 +78,7 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     assert network.target is not None
     fit, before = _Fit(network, rows, seed), network.companion
     shape, unseen = fit.choose(later) if before is None else (before.shape, None)
-    columns = fit.columns()
+    columns = fit.columns(shape.n_pieces)
     inputs = fit.fit_columns(columns, rows)
     arrays = as_arrays([fit.trees(rows, inputs, at, rounds) for at, rounds in enumerate(shape.n_rounds) if rounds])
     shape = replace(
@@ -147,13 +93,12 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     companion.columns.load_state_dict(columns.state_dict())
     if companion.trees is not None:
         companion.trees.load_state_dict(arrays.tensors)
-    weight, bias = fit.line(rows, inputs, shape.strength)
-    n_slots, n_columns = columns.n_slots, columns.n_slots + columns.n_plain
-    companion.line.by_slot.copy_(torch.from_numpy(weight[:n_slots]))
-    companion.line.weight.copy_(torch.from_numpy(weight[n_slots:n_columns]))
-    if companion.line.n_letter_groups:
-        companion.line.by_letters.copy_(torch.from_numpy(weight[n_columns:]))
-    companion.line.bias.copy_(torch.from_numpy(bias))
+    weight, bias = fit.mean_line(rows, inputs, shape.strengths)
+    line, start = companion.line, 0
+    for part in (line.by_slot, line.weight, line.by_letters, line.by_piece):
+        part.copy_(torch.from_numpy(weight[start : start + len(part)]))
+        start += len(part)
+    line.bias.copy_(torch.from_numpy(bias))
     if before is not None:
         companion.mix.copy_(before.mix)
     network.companion = companion.to(network.device).eval()
@@ -194,16 +139,16 @@ class _Fit:
         n_outputs = self.target.n_outputs
         self.n_encoded = 1 if self.head.levels or n_outputs > MAX_ENCODED_OUTPUTS else n_outputs
 
-    def columns(self) -> Columns:
-        """Return columns that are not fitted yet."""
+    def columns(self, n_pieces: int) -> Columns:
+        """Return columns that are not fitted yet, numbers in so many pieces."""
         reads_text = self.network.wide is not None
-        return Columns(self.network.sizes, self.target.n_outputs, self.n_encoded, reads_text=reads_text)
+        return Columns(self.network.sizes, self.target.n_outputs, self.n_encoded, n_pieces, reads_text=reads_text)
 
     def fit_columns(self, columns: Columns, rows: Rows) -> Inputs:
         """Fit columns to rows and return what is read of these."""
         n_different = 1 if self.head.levels else None  # with quantiles all outputs have the same label
         outputs = self.head.outputs(rows.labels, self.target.n_outputs)[:, :n_different].numpy()
-        return _with_letters(fit_columns(columns, rows.batch, rows.text, outputs, self.seed), rows)
+        return fit_columns(columns, rows, outputs, self.seed)
 
     def choose(self, later: Rows | None) -> tuple[Shape, Unseen]:
         """Return rounds and strength of least loss on rows that trees and line were not fitted to, and their logits."""
@@ -214,18 +159,11 @@ class _Fit:
         # Trees of quantiles take several times as long as those of a mean.
         n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN and not self.head.levels else 1
         forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
-        n_rounds, by_trees = choose_growths(forests, lambda answers: self._losses(answers, folds))
-        found = dict[float, list[np.ndarray]]()
-
-        def loss_of_line(strength: float) -> float:
-            lines = [(self.line(fold.learnt, fold.learnt_inputs, strength), fold.judged_inputs.line) for fold in folds]
-            found[strength] = [judged @ weight + bias for (weight, bias), judged in lines]
-            return self._losses(found[strength], folds)
-
-        strength = least(STRENGTHS, USUAL_STRENGTH, loss_of_line)
+        n_rounds, by_trees = choose_mean(forests, lambda answers: self._losses(answers, folds))
+        lines = [self._choose_strength(folds, way) for way in range(len(folds[0].learnt_inputs.lines))]
+        strengths, by_line = choose_mean(lines, lambda answers: self._losses(answers, folds))
         logits = {
-            name: torch.from_numpy(np.concatenate(each))
-            for name, each in {LINE: found[strength], TREES: by_trees}.items()
+            name: torch.from_numpy(np.concatenate(each)) for name, each in {LINE: by_line, TREES: by_trees}.items()
         }
         texts = [fold.judged.text for fold in folds if fold.judged.text is not None]
         if texts:
@@ -234,7 +172,22 @@ class _Fit:
         at = np.concatenate([judged for _, judged in chosen])
         contexts = [fold.judged.batch[CONTEXT] for fold in folds if CONTEXT in fold.judged.batch]
         unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
-        return Shape(n_rounds=n_rounds, strength=strength), unseen
+        n_pieces = N_PIECES if any(strengths[PIECEWISE:]) else 0
+        return Shape(n_rounds=n_rounds, strengths=strengths, n_pieces=n_pieces), unseen
+
+    def _choose_strength(self, folds: list[_Fold], way: int) -> tuple[float, list[np.ndarray]]:
+        """Return the strength of least loss, and what so strong a line says of the rows that each fold is judged by."""
+        found = dict[float, list[np.ndarray]]()
+
+        def loss(strength: float) -> float:
+            lines = [self.line(fold.learnt, fold.learnt_inputs.lines[way], strength) for fold in folds]
+            found[strength] = [
+                fold.judged_inputs.lines[way] @ weight + bias for (weight, bias), fold in zip(lines, folds, strict=True)
+            ]
+            return self._losses(found[strength], folds)
+
+        strength = least(STRENGTHS, USUAL_STRENGTH, loss)
+        return strength, found[strength]
 
     def _choose_rounds(self, folds: list[_Fold], growth: int) -> tuple[int, list[np.ndarray]]:
         """Return the rounds of least loss, and what trees of so many say of the rows that each fold is judged by."""
@@ -275,12 +228,12 @@ class _Fit:
             yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
     def _fold(self, learnt: Rows, judged: Rows) -> _Fold:
-        columns = self.columns()
+        columns = self.columns(N_PIECES if self.may_curve else 0)
         return _Fold(
             learnt=learnt,
             learnt_inputs=self.fit_columns(columns, learnt),
             judged=judged,
-            judged_inputs=_with_letters(read_columns(columns, judged.batch, judged.text), judged),
+            judged_inputs=read_columns(columns, judged),
         )
 
     def trees(self, rows: Rows, inputs: Inputs, growth: int, n_rounds: int, before: Boosted | None = None) -> Boosted:
@@ -288,9 +241,24 @@ class _Fit:
         labels, n_outputs, grown = rows.labels.numpy(), self.target.n_outputs, growths(*inputs.trees.shape)[growth]
         return fit_trees(self.head, inputs.trees, labels, n_outputs, n_rounds, rows.weights, self.seed, grown, before)
 
-    def line(self, rows: Rows, inputs: Inputs, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight and bias of a line fitted to rows. Shapes: [k, o], [o]."""
-        return fit_line(self.head, inputs.line, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
+    @property
+    def may_curve(self) -> bool:
+        """Return whether it is tried that the line reads numbers in pieces: if that does not take long."""
+        n_numbers = len(self.network.sizes.of(NUMBER))
+        return 0 < len(self.rows) * n_numbers * N_PIECES * self.target.n_outputs <= MAX_CURVED
+
+    def line(self, rows: Rows, inputs: Any, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight and bias of a line fitted to rows. Shapes: inputs [n, k]; returns [k, o], [o]."""
+        return fit_line(self.head, inputs, rows.labels.numpy(), self.target.n_outputs, strength, rows.weights)
+
+    def mean_line(self, rows: Rows, inputs: Inputs, strengths: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight and bias of the mean of the lines that have a strength. Shapes: [k, o], [o]."""
+        lines = [
+            self.line(rows, each, strength) for each, strength in zip(inputs.lines, strengths, strict=False) if strength
+        ]
+        n_inputs = inputs.lines[-1].shape[1]
+        weights = [np.pad(weight, ((0, n_inputs - len(weight)), (0, 0))) for weight, _ in lines]
+        return np.mean(weights, axis=0), np.mean([bias for _, bias in lines], axis=0)
 
     def _losses(self, answers: list[np.ndarray], folds: list[_Fold]) -> float:
         """Return the loss of what is said of the rows that each fold is judged by."""
@@ -300,22 +268,6 @@ class _Fit:
         """Return the loss of what is said of rows, each by its weight. Shapes: [m, o]."""
         weights = None if judged.weights is None else torch.from_numpy(judged.weights).float()
         return float(Loss(target=self.target)(torch.from_numpy(answers), judged.labels, weights))
-
-
-def _with_letters(inputs: Inputs, rows: Rows) -> Inputs:
-    """Return the inputs with the letters of the rows, if there are such, in what the line reads.
-
-    They take the place of what the linear model of subwords says, whose column stays empty: where that is added, few
-    rows give all weight to it.
-    """
-    from scipy import sparse
-
-    if rows.letters is None or rows.text is None:
-        return inputs
-    n_logits = rows.text.shape[1]
-    columns = inputs.line[:, : inputs.line.shape[1] - n_logits]
-    empty = sparse.csr_matrix((len(rows), n_logits))
-    return replace(inputs, line=sparse.hstack([columns, empty, rows.letters], format="csr"))
 
 
 def n_folds_of(n_rows: int, n_outputs: int) -> int:

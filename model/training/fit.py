@@ -19,18 +19,8 @@ from model.network.network import Head, Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows, with_context
 from model.training.closed_forms import PRIOR_WEIGHT, Bags, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
-from model.training.companion import (
-    FEW_ROWS,
-    MAX_ROWS,
-    N_FOLDS,
-    Rows,
-    Unseen,
-    can_have_companion,
-    fit_companion,
-    read_letters,
-    rows_of,
-    said_by,
-)
+from model.training.columns import MAX_ROWS, N_FOLDS, Rows, rows_of
+from model.training.companion import FEW_ROWS, Unseen, can_have_companion, fit_companion, read_letters, said_by
 from model.training.inference import encode_once, predict_in_batches
 from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
 from model.training.masking import disturb
