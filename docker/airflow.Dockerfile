@@ -17,7 +17,7 @@ RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
 RUN useradd --uid 10001 --home-dir /opt/airflow --create-home lamplighter
 
 # The code belongs to root: a service can read it and not change it.
-COPY docker/api_server.py /opt/lamplighter/docker/
+COPY docker/api_server.py docker/sign_in.py docker/roles.json /opt/lamplighter/docker/
 COPY params.yaml /opt/lamplighter/
 COPY model /opt/lamplighter/model
 COPY tasks /opt/lamplighter/tasks
@@ -30,6 +30,11 @@ ENV AIRFLOW_HOME=/opt/airflow \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/lamplighter \
     PYTHONUNBUFFERED=1
+
+# What docker/compose.people.yaml adds, so that many people can sign in.
+ARG SIGN_IN_PACKAGES=""
+RUN if [ -n "$SIGN_IN_PACKAGES" ]; then \
+        pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt ${SIGN_IN_PACKAGES}; fi
 
 VOLUME /opt/airflow
 USER 10001

@@ -34,7 +34,7 @@ from packaging.utils import canonicalize_name
 
 BIN = Path(sys.executable).parent
 DOCKERFILES = ["airflow.Dockerfile", "worker.Dockerfile"]
-COMPOSE_FILES = ["compose.yaml", "compose.gpu.yaml", "compose.git.yaml"]
+COMPOSE_FILES = ["compose.yaml", "compose.gpu.yaml", "compose.git.yaml", "compose.people.yaml"]
 YAMLLINT = "{extends: default, rules: {line-length: {max: 120}, document-start: disable}}"
 HEAVY = {"torch", "onnxruntime", "onnxruntime-gpu", "pandas", "scikit-learn", "dvc", "transformers"}
 
@@ -309,3 +309,17 @@ def test_the_api_server_takes_the_admin_s_password_from_the_environment(tmp_path
     assert started.stdout.split() == ["api-server", "gone"]
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text()) == {"admin": 'a"b'}
+
+
+def test_who_operates_approves_nothing_and_who_approves_starts_nothing():
+    rights = {}
+    for each in json.loads((DOCKER / "roles.json").read_text()):
+        rights.setdefault(each["name"], {})[each["resource"]] = set(each["action"].split(","))
+    assert set(rights) == {"Approver", "Operator"}
+    assert "can_edit" in rights["Approver"]["HITL Detail"]
+    assert "can_edit" not in rights["Operator"]["HITL Detail"]
+    assert "can_create" in rights["Operator"]["DAG Runs"]
+    changes = {resource for resource, found in rights["Approver"].items() if found - {"can_read", "menu_access"}}
+    assert changes == {"HITL Detail", "DAGs", "My Password", "My Profile"}
+    manager = yaml.safe_load((DOCKER / "compose.people.yaml").read_text())["services"]
+    assert manager["migrate"]["environment"].items() <= manager["api-server"]["environment"].items()
