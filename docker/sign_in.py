@@ -1,8 +1,8 @@
 """Let people sign in with the accounts of an identity provider: settings of Airflow's FAB auth manager.
 
 Read by the API server, as AIRFLOW__FAB__CONFIG_FILE says, in containers of docker/compose.people.yaml. Any provider of
-OpenID Connect will do: Keycloak, Entra ID, Okta, Auth0, Google, Dex. Roles follow from the groups that it names, at each
-sign-in; who is in none of them gets none, and sees nothing.
+OpenID Connect will do: Keycloak, Entra ID, Okta, Auth0, Google, Dex. Roles follow from the groups that it names, at
+each sign-in; who is in none of them gets none, and sees nothing.
 """
 
 import json
