@@ -53,7 +53,7 @@ def decide(product: Product, as_of: date, run: Run, admission: champions.Admissi
         assert of_its_time is not None
         champions.mirror(product)
         line = f"{of_its_time.version} is this very model and stays the champion"
-        return Verdict(decision="champion already", line=line, figures=figures_of(product))
+        return Verdict(decision="champion already", line=line, figures=figures_of(product), version=of_its_time.version)
     figures = figures_of(product, comparison)
     gates = judge(product, comparison, figures)
     verdict = partial(Verdict, gates=gates, figures=figures)
@@ -73,8 +73,8 @@ def decide(product: Product, as_of: date, run: Run, admission: champions.Admissi
     champions.mirror(product)
     if champion and champion.trained_after(as_of):
         line = f"{new.version} predicts nights up to {as_of}; {champion.version} knows later data and goes on"
-        return verdict(decision="promoted", line=f"{line} ({comparison})")
-    return verdict(decision="promoted", line=f"{new.version} is the champion now ({comparison})")
+        return verdict(decision="promoted", line=f"{line} ({comparison})", version=new.version)
+    return verdict(decision="promoted", line=f"{new.version} is the champion now ({comparison})", version=new.version)
 
 
 def _check_approved(run: Run, figures: Figures) -> None:

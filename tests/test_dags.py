@@ -18,8 +18,11 @@ from jinja2.nativetypes import NativeEnvironment
 from tasks import STAGES, params
 from tasks.commands.embedded.environment import airflow_settings
 from tasks.runs.dates import Backfill
+from tasks.runs.dvc import DvcLock
 from tasks.runs.experiments import Run
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.files import write_json
+from tasks.runtime.paths import Paths
 from tasks.runtime.results import Result
 
 DECLARED = params.load(ROOT / "params.yaml").products
@@ -423,33 +426,61 @@ def test_assets_tell_what_each_dag_takes_and_makes(dags):
         }
         for kind in ("train", "predict")
     }
-    raw = ("ingest", "lamplighter://parcels/raw")
+    taken = {("ingest", f"lamplighter://parcels/{name}") for name in ("source", "raw")}
     assert made == {
-        "train": {raw, ("promote", "parcels/champions")},
-        "predict": {raw, ("publish", "lamplighter://parcels/predictions")},
+        "train": {*taken, ("promote", "parcels/champions")},
+        "predict": {*taken, ("publish", "lamplighter://parcels/predictions")},
     }
+
+
+VERDICT = {"version": "v3.0.0", "figures": {"metric": "auc", "value": 0.7936}}
+OF_THE_RUN = {"as_of": "2024-02-10", "experiment": "parcels-2024-02-10-train-00000000"}
+DELIVERED = {"manifest": "data/reports/parcels/ingest.json", "rows": 30, "version": "2024-02-10"}
+STORED = {
+    "manifest": "data/raw/parcels/index.json",
+    "rows": 500,
+    "rows_new": 20,
+    "labels": 400,
+    "labels_new": 10,
+    "version": "aa.dir",
+}
+MADE = {
+    "manifest": "s3://lamplighter/predictions/parcels/_champion.json",
+    "rows": 350,
+    "rows_held_out": 50,
+    **VERDICT["figures"],
+    "version": "v3.0.0",
+}
 
 
 @pytest.mark.parametrize(
     ("stage", "fields", "noted"),
     [
-        ("ingest", {}, "tiny/raw"),
-        ("promote", {"decision": "promoted"}, "tiny/champions"),
-        ("promote", {"decision": "rejected"}, None),
-        ("monitor", {}, None),
+        ("ingest", {}, {"parcels/source": DELIVERED, "parcels/raw": STORED}),
+        ("promote", {"decision": "promoted", **VERDICT}, {"parcels/champions": MADE}),
+        ("promote", {"decision": "rejected", **VERDICT}, {}),
+        ("monitor", {}, {}),
     ],
 )
-def test_event_of_an_asset_says_what_was_made(monkeypatch, stage, fields, noted):
+def test_event_of_an_asset_has_manifest_rows_and_version(monkeypatch, tmp_path, stage, fields, noted):
+    """By what the stages leave in the run's workspace."""
     from airflow.sdk.execution_time.context import OutletEventAccessors
 
     import dags.assets
 
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path))
+    run = Run(name=OF_THE_RUN["experiment"], product="parcels", as_of="2024-02-10", revision="c" * 40, shards=1)
+    reports = Paths("parcels", root=run.workspace / "data").report
+    counts = {"rows_delivered": 30, "rows_total": 500, "rows_new": 20, "labels_total": 400, "labels_new": 10}
+    write_json(reports("ingest.json"), counts)
+    write_json(reports("split.json"), {"rows": {"train": 300, "val": 50, "test": 50, "pretrain": 450}})
+    out = {"path": "data/raw/parcels", "md5": "aa.dir"}
+    DvcLock({"ingest@parcels": {"outs": [out]}}).write(run.workspace)
     events = OutletEventAccessors()
     monkeypatch.setattr(dags.assets, "get_current_context", lambda: {"outlet_events": events})
-    run = {"product": "tiny", "as_of": "2024-02-10", "name": "tiny-2024-02-10-train-00000000"}
-    dags.assets.note(run, stage, fields, "20 rows")
-    assert [each.name for each in events] == ([noted] if noted else [])
-    facts = {"as_of": "2024-02-10", "experiment": run["name"], "line": "20 rows"}
+    dags.assets.note(run.to_json(), stage, fields, "20 rows")
+    found = {}
     for each in events:
         accessor = events[each]
-        assert facts in [accessor.extra, *(event.extra for event in accessor.asset_alias_events)]
+        [found[each.name]] = [event.extra for event in accessor.asset_alias_events] or [accessor.extra]
+    assert found == {name: {**OF_THE_RUN, **facts, "line": "20 rows"} for name, facts in noted.items()}

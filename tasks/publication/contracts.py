@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from tasks.runtime.records import RECORD, Record, adapter
 
 FORMAT = 1
+MIRROR = "_champion.json"
 SCHEMA_FILE = Path("docs") / "manifest.schema.json"
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 

@@ -38,6 +38,8 @@ class Verdict(Record):
     """Every gate that was looked at; none where the model was not compared."""
     figures: Figures | None = None
     """What was measured; None where that is not the run's own, since the champion is this very model."""
+    version: str | None = None
+    """The registry's version of the model; None where it has none."""
 
     def __str__(self) -> str:
         return self.line

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tasks.monitoring.showing import show_versions
 from tasks.params import Product
-from tasks.publication.contracts import ChampionMirror
+from tasks.publication.contracts import MIRROR, ChampionMirror
 from tasks.publication.manifests import decode_record, encode_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.runs.experiments import experiments
@@ -29,7 +29,6 @@ from tasks.runtime.surroundings import explained_output
 
 Person = tuple[str, str]
 """Name and address of whoever acts, as git knows them."""
-MIRROR = "_champion.json"
 MAX_ROUNDS = 5
 """The number of times an act is begun anew where another one pushes its tags first."""
 MACHINE: Person = ("lamplighter", "lamplighter@localhost")
