@@ -1,9 +1,9 @@
 """Name what the tasks take and make as assets, so that Airflow's own graph shows how data becomes predictions.
 
-`lamplighter://<product>/source`, `raw`, `model` and `predictions`. Each event says what lists the asset now (`manifest`),
-its `rows` and its `version`: one of `source` what was delivered, one of `raw` what is stored since, one of `model` which
-one has become the champion, and one of `predictions` which night is published. Nothing is started by them: a run that
-an asset starts has no date of its own.
+`lamplighter://<product>/source`, `raw`, `model` and `predictions`. Each event says what lists the asset (`manifest`),
+its `rows` and its `version`: one of `source` what was delivered, one of `raw` what is stored since, one of `model`
+which one has become the champion, and one of `predictions` which night is published. Nothing is started by them: a run
+that an asset starts has no date of its own.
 """
 
 from collections.abc import Mapping

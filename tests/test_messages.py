@@ -26,6 +26,7 @@ from tasks.monitoring.messages.wording import champion_changed, of_decision, sto
 from tasks.publication.manifests import read_checked
 from tasks.publication.object_store import Store
 from tasks.runtime.errors import UserError
+from tasks.runtime.settings import settings
 
 SECRET = "s3cr3t-of-the-hook"
 
@@ -74,10 +75,11 @@ class Letters(Received):
 
 
 @pytest.fixture(autouse=True)
-def only_declared_here(monkeypatch):
+def only_declared_here(monkeypatch, tmp_path):
     monkeypatch.setattr(channels, "SECONDS", 60.0)  # however busy the machine is
     for name in [name for name in os.environ if name.startswith("LAMPLIGHTER_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -152,8 +154,8 @@ def test_dead_receiver_stops_nothing_and_gets_the_message_later(product, hook, m
     assert "webhook has not taken it: it answered with status 503" in log
     assert SECRET not in log
     hook.status = 200
-    assert outbox.deliver_waiting(product) == 0, "the try has just begun"
-    assert outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM) == 1
+    assert outbox.deliver_waiting(product).n_tried == 0, "the try has just begun"
+    assert outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM) == outbox.Looked(n_tried=1)
     assert (len(hook.bodies), len(mailbox.letters)) == (1, 1)
 
 
@@ -161,17 +163,21 @@ def test_tries_end(product, hook):
     hook.status = 500
     outbox.tell(product, a_stop(product))
     later = [datetime.now(UTC) + CLAIM * n for n in range(1, 9)]
-    assert sum(outbox.deliver_waiting(product, each) for each in later) == MAX_TRIES - 1
-    assert outbox.deliver_waiting(product, datetime.now(UTC) + outbox.WAITS * 2) == 0
+    looks = [outbox.deliver_waiting(product, each) for each in later]
+    assert sum(each.n_tried for each in looks) == MAX_TRIES - 1
+    assert [each.message.about for each in looks[-1].lost] == [a_stop(product).about], "nobody has had it"
+    assert outbox.deliver_waiting(product, datetime.now(UTC) + outbox.WAITS * 2) == outbox.Looked()
 
 
-@pytest.mark.parametrize(("status", "reason"), [(302, "status 302"), (404, "status 404")])
-def test_redirected_or_refused_post_is_not_taken(product, hook, capsys, status, reason):
+@pytest.mark.parametrize(("status", "n_tried"), [(302, 1), (404, 1), (504, 0)])
+def test_redirected_or_refused_post_is_tried_again_and_an_unknown_one_not(product, hook, capsys, status, n_tried):
+    """A gateway that has waited in vain does not know what the receiver behind it has taken."""
     hook.status = status
     outbox.tell(product, a_stop(product))
-    assert reason in capsys.readouterr().out
+    assert f"status {status}" in capsys.readouterr().out
     assert not hook.bodies, "a redirect is not followed"
     assert not outgoing(product, a_stop(product)).deliveries["webhook"].is_sent
+    assert outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM).n_tried == n_tried
 
 
 def test_receivers_that_hang_are_left_after_seconds(product, hook, monkeypatch, capsys):
@@ -185,15 +191,37 @@ def test_receivers_that_hang_are_left_after_seconds(product, hook, monkeypatch, 
     outbox.tell(product, a_stop(product))
     log = capsys.readouterr().out
     assert "mail has not taken it: Connection refused" in log
-    assert "webhook has not taken it" in log
+    assert "whether webhook has taken it is not known: " in log
 
 
-def test_store_that_is_down_keeps_no_message_back(product, hook, monkeypatch, capsys):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.publication.store_client.MAX_REQUEST_ATTEMPTS", 1)
+def test_letter_that_was_taken_stays_so_however_the_server_says_goodbye(product, mailbox, monkeypatch):
+    async def rude(*_):
+        return "554 go away"
+
+    monkeypatch.setattr(mailbox, "handle_QUIT", rude, raising=False)
     outbox.tell(product, a_stop(product))
-    assert len(hook.bodies) == 1
-    assert "it may come twice" in capsys.readouterr().out
+    assert outgoing(product, a_stop(product)).deliveries["mail"].is_sent
+    assert len(mailbox.letters) == 1
+
+
+def test_store_that_is_down_keeps_no_message_back_and_lets_none_come_twice(product, hook, monkeypatch, capsys):
+    old = settings().home / outbox.MARKS / "of long ago"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
+    with monkeypatch.context() as down:
+        down.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        down.setattr("tasks.publication.store_client.MAX_REQUEST_ATTEMPTS", 1)
+        hook.status = 503
+        outbox.tell(product, a_stop(product))
+        hook.status = 200
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda _: outbox.tell(product, a_stop(product)), range(3)))
+        assert len(hook.bodies) == 1, "the one that was refused is sent again, by one of three"
+        assert "the store has no mark of it" in capsys.readouterr().out
+    outbox.tell(product, a_stop(product))
+    assert len(hook.bodies) == 1, "the disk knows"
+    assert not old.exists(), "marks of long ago are removed"
 
 
 TELL = """
@@ -207,17 +235,18 @@ outbox.tell(product, stopped(product, "the night of 2024-02-10", "killed", "rows
 
 
 @pytest.mark.parametrize(
-    ("label", "n_arrived"), [("tell: the message is claimed", 1), ("tell: the message is sent", 2)]
+    ("label", "n_arrived"), [("tell: the message is claimed", 0), ("tell: the message is sent", 1)]
 )
-def test_message_of_a_killed_process_is_sent_at_least_once(product, hook, label, n_arrived):
+def test_message_of_a_killed_process_never_comes_twice_and_is_said(product, hook, capsys, label, n_arrived):
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "LAMPLIGHTER_CRASH_AT": label}
     done = subprocess.run([sys.executable, "-c", TELL, product.publish.url], env=env, check=False)
     assert done.returncode == -signal.SIGKILL
-    outbox.deliver_waiting(product)
-    assert outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM) == 1
+    assert outbox.deliver_waiting(product) == outbox.Looked(), "it may be at work"
+    for n in (1, 2):
+        looked = outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM * n)
+        assert (looked.n_tried, [each.message.about for each in looked.lost]) == (0, ["killed"])
+        assert "whether webhook has taken it is not known, so it is not sent again" in capsys.readouterr().out
     assert len(hook.bodies) == n_arrived
-    assert len({body["id"] for body in hook.bodies}) == 1, "by which a receiver knows the second one"
-    assert outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM * 2) == 0
 
 
 def test_password_goes_to_no_mail_server_without_tls(product, mailbox, monkeypatch, capsys):
@@ -247,10 +276,14 @@ def test_wrong_setting_fails_nothing_and_is_named_without_its_value(product, mon
     assert SECRET not in log
 
 
-def test_apprise_sends_to_what_it_knows(product, hook, monkeypatch):
+def test_apprise_sends_to_what_it_knows_and_a_dead_receiver_repeats_no_other(product, hook, monkeypatch):
     monkeypatch.delenv("LAMPLIGHTER_WEBHOOK_URL")
-    monkeypatch.setenv("LAMPLIGHTER_APPRISE_URLS", hook.url.replace("http://", "json://"))
+    address = hook.url.replace("http://", "json://")
+    monkeypatch.setenv("LAMPLIGHTER_APPRISE_URLS", f"json://127.0.0.1:9/x {address}")
     outbox.tell(product, a_stop(product))
+    outbox.deliver_waiting(product, datetime.now(UTC) + CLAIM)
+    sent = {name: each.is_sent for name, each in outgoing(product, a_stop(product)).deliveries.items()}
+    assert sent == {"apprise": False, "apprise-2": True}
     [body] = hook.bodies
     assert body["title"] == "tiny: the night of 2024-02-10 has stopped"
     assert "rows must reconcile" in body["message"]
@@ -258,7 +291,7 @@ def test_apprise_sends_to_what_it_knows(product, hook, monkeypatch):
 
 def test_nothing_is_declared_and_nothing_is_kept(product, capsys):
     outbox.tell(product, a_stop(product))
-    assert outbox.deliver_waiting(product) == 0
+    assert outbox.deliver_waiting(product) == outbox.Looked()
     assert outgoing(product, a_stop(product)) is None
     assert capsys.readouterr().out == ""
 
@@ -268,7 +301,7 @@ def test_what_a_person_did_is_left_for_the_watcher(product, hook):
     for _ in range(2):
         outbox.leave(product, message)
     assert not hook.bodies
-    assert [outbox.deliver_waiting(product) for _ in range(2)] == [1, 0]
+    assert [outbox.deliver_waiting(product).n_tried for _ in range(2)] == [1, 0]
     assert [body["about"] for body in hook.bodies] == ["rollback 3"]
 
 

@@ -4,6 +4,7 @@ import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
+from threading import Thread
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ import yaml
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from builders import a_product, declared
-from test_messages import hook, only_declared_here  # noqa: F401 (fixtures)
+from test_messages import Hook, hook, only_declared_here  # noqa: F401 (fixtures)
 from test_monitor import published, scored
 from test_publish import url  # noqa: F401 (a fixture)
 
@@ -21,6 +22,9 @@ from dags.messages import UnknownFailure, tell_decision, tell_failure, tell_reje
 from dags.nights import NightTimetable
 from tasks import params
 from tasks.monitoring.lateness import due_night
+from tasks.monitoring.messages.outbox import tell
+from tasks.monitoring.messages.wording import stopped
+from tasks.monitoring.status import read_status
 from tasks.publication.contracts import Withdrawal
 from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
@@ -120,6 +124,21 @@ def test_heartbeat_is_sent_only_where_every_product_was_seen(product, hook, monk
     with pytest.raises(TransientError, match="no heartbeat is sent"):
         watch([gone, product], AFTER)
     assert hook.bodies == ["GET"]
+
+
+def test_message_that_may_be_lost_is_shown_and_silences_the_heartbeat_for_an_hour(product, hook, monkeypatch):  # noqa: F811
+    heartbeat = Hook()
+    Thread(target=heartbeat.serve_forever, daemon=True).start()
+    monkeypatch.setenv("LAMPLIGHTER_HEARTBEAT_URL", heartbeat.url)
+    hook.status, begun = 504, datetime.now(UTC)
+    tell(product, stopped(product, "the night of 2024-02-09", "a run", "rows must reconcile"))
+    lines = [watch([product], begun + timedelta(minutes=n)) for n in (1, 10, 50, 70)]
+    assert ["may have reached nobody" in line for line in lines] == [False, True, True, False]
+    assert heartbeat.bodies == ["GET", "GET"]
+    shown = read_status(Store(product.publish.url), "tiny").lost
+    assert "tiny: the night of 2024-02-09 has stopped" in [each.subject for each in shown]
+    heartbeat.shutdown()
+    heartbeat.server_close()
 
 
 def test_outside_monitor_that_is_dead_fails_nothing(product, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from tasks.monitoring.past import nights
-from tasks.monitoring.status import ShownTraining, ShownVersion, Status, key_of_status, read_status
+from tasks.monitoring.status import LostMessage, ShownTraining, ShownVersion, Status, key_of_status, read_status
 from tasks.publication.manifests import Damaged, decode_record, encode_checked
 from tasks.publication.object_store import Store, StoredObject
 from tasks.runtime.errors import UserError
@@ -46,6 +46,11 @@ def show_versions(store: Store, product: str, look: Callable[[], tuple[tuple[Sho
         return replace(status, versions=versions[-VERSIONS_SHOWN:], held=held)
 
     _update(store, product, follow)
+
+
+def show_lost(store: Store, product: str, lost: tuple[LostMessage, ...]) -> None:
+    """Let the page show the messages that may not have arrived."""
+    _update(store, product, lambda status: replace(status, lost=lost))
 
 
 def _update(store: Store, product: str, follow: Callable[[Status], Status]) -> None:

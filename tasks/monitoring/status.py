@@ -110,6 +110,16 @@ class ShownVersion(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
+class LostMessage(Record):
+    """A message that nobody is known to have had, and that is not sent again."""
+
+    subject: str
+    """What it was about, in one line."""
+    tried: datetime
+    """When it was last tried, UTC."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
 class Status(Record):
     """All that a page shows of a product, newest last."""
 
@@ -126,6 +136,8 @@ class Status(Record):
     """By their number."""
     held: str = ""
     """Who holds the champion, why, and what ends that; empty where nobody does."""
+    lost: tuple[LostMessage, ...] = ()
+    """Messages that may not have arrived, as the watcher saw them last; a page shows those of the last day."""
 
     @property
     def champion(self) -> ShownVersion | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dags.plugins.page.airflow_runs import Seen, SeenDag
 from dags.plugins.page.charts import Chart, bar_chart, line_chart
@@ -10,10 +10,12 @@ from dags.plugins.page.freshness import State, state_of
 from dags.plugins.page.words import count, number, signed
 from tasks import params
 from tasks.monitoring.contracts import Lead, NightRecord
-from tasks.monitoring.status import ShownTraining, ShownVersion, Status
+from tasks.monitoring.status import LostMessage, ShownTraining, ShownVersion, Status
 
 MAX_SLICES = 12
 """Of more slices those with the most labelled rows in the last measured night are drawn."""
+LOST_SHOWN = timedelta(days=1)
+"""For so long a message is shown that may not have arrived."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Card:
     """Who holds the champion; empty where nobody does."""
     waiting: tuple[str, ...]
     """Runs of train__<product> that wait for a person."""
+    lost: tuple[LostMessage, ...]
+    """Messages of the last day that may not have arrived."""
     dags: Mapping[str, SeenDag]
     """How its DAGs stand, by kind."""
     charts: tuple[Chart, ...]
@@ -118,6 +122,7 @@ def _card(product: params.Product, found: Status | str | None, seen: Seen, now: 
         of_champion=of_champion,
         held=status.held,
         waiting=seen.dags["train"].waiting if "train" in seen.dags else (),
+        lost=tuple(each for each in status.lost if each.tried > now - LOST_SHOWN),
         dags=seen.dags,
         charts=_charts(product, status.nights, of_champion),
         slices=_of_slices(product, stand, measured),

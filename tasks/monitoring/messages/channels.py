@@ -4,7 +4,8 @@ LAMPLIGHTER_WEBHOOK_URL: where a message is POSTed as JSON; LAMPLIGHTER_WEBHOOK_
 LAMPLIGHTER_MAIL_SERVER: smtp://host:port, or smtps://user:password@host:port; LAMPLIGHTER_MAIL_TO: addresses, by
 commas; LAMPLIGHTER_MAIL_FROM: the sender's address. LAMPLIGHTER_APPRISE_URLS: by spaces; needs the package apprise.
 
-Nothing of these settings is ever part of an error's text. A channel that is not declared does not exist.
+Nothing of these settings is ever part of an error's text. A channel that is not declared does not exist. What a
+receiver has surely not taken is told apart from what it may have taken, since only the former may be sent again.
 """
 
 import json
@@ -16,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Any, TypeVar
@@ -29,7 +31,26 @@ SECONDS = 5.0
 """How long all receivers together may take: nothing waits longer for one that is dead, or slow, or trickles."""
 Sent = TypeVar("Sent")
 Channel = Callable[[Message], None]
-"""It sends a message, and raises where the receiver has not taken it."""
+"""It sends a message. Raises NotTaken where the receiver has surely not taken it, others where nobody knows."""
+UNANSWERED = (408, 504)
+"""What a server answers that has itself waited in vain: the receiver behind it may have taken the message."""
+
+
+class NotTaken(Exception):
+    """The receiver was not reached, or has refused the message; its cause says why."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a receiver is not known to have taken a message."""
+
+    reason: str
+    """In words that hold no address, no password and nothing that the receiver has said."""
+    is_refusal: bool
+    """Whether it has surely not taken it."""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -46,8 +67,8 @@ def declared_channels() -> dict[str, Channel]:
         channels["webhook"] = _webhook(address, os.environ.get("LAMPLIGHTER_WEBHOOK_TOKEN") or "")
     if server := os.environ.get("LAMPLIGHTER_MAIL_SERVER"):
         channels["mail"] = _mail(server)
-    if addresses := os.environ.get("LAMPLIGHTER_APPRISE_URLS"):
-        channels["apprise"] = _apprise(addresses.split())
+    for i, address in enumerate(os.environ.get("LAMPLIGHTER_APPRISE_URLS", "").split()):
+        channels[f"apprise-{i + 1}" if i else "apprise"] = _apprise(address)  # of two receivers one may be dead
     return channels
 
 
@@ -56,23 +77,25 @@ def open_address(name: str, address: str, content: bytes | None = None, headers:
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(f"{name} must be an address that begins with http:// or https://; set it so, or unset it")
     request = urllib.request.Request(address, content, {"User-Agent": "lamplighter", **headers})
-    with urllib.request.build_opener(_NoRedirect).open(request, timeout=SECONDS) as answer:
-        answer.read(1)
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=SECONDS):
+        pass
 
 
-def send_at_once(channels: Mapping[str, Callable[[Sent], None]], message: Sent) -> dict[str, str]:
-    """Send a message by all channels at the same time; return why it was not taken, by name of the channel.
+def send_at_once(channels: Mapping[str, Callable[[Sent], None]], message: Sent) -> dict[str, Failure]:
+    """Send a message by all channels at the same time; return why it is not known as taken, by name of the channel.
 
     Returns after `SECONDS` whatever they do: resolving a name, or an answer byte by byte, has no time limit of its own.
     """
-    outcomes: dict[str, str] = {}
+    outcomes: dict[str, Failure | None] = {}
 
     def send(name: str, channel: Callable[[Sent], None]) -> None:
         try:
             channel(message)
-            outcomes[name] = ""
+            outcomes[name] = None
+        except NotTaken as error:
+            outcomes[name] = Failure(reason_of(error.__cause__ or error), is_refusal=True)
         except Exception as error:
-            outcomes[name] = reason_of(error)
+            outcomes[name] = Failure(reason_of(error), is_refusal=False)
 
     threads = [threading.Thread(target=send, args=each, daemon=True) for each in channels.items()]
     for thread in threads:
@@ -81,11 +104,11 @@ def send_at_once(channels: Mapping[str, Callable[[Sent], None]], message: Sent) 
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     known = dict(outcomes)
-    silent = f"it did not answer within {SECONDS:g} seconds"
-    return {name: known.get(name, silent) for name in channels if known.get(name, silent)}
+    silent = Failure(f"it did not answer within {SECONDS:g} seconds", is_refusal=False)
+    return {name: failure for name in channels if (failure := known.get(name, silent))}
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return why a receiver has not taken a message, without address, password or anything that it has said.
 
     >>> reason_of(ConnectionRefusedError(111, "Connection refused"))
@@ -109,7 +132,14 @@ def _webhook(address: str, token: str) -> Channel:
         headers = {"Content-Type": "application/json", "Idempotency-Key": message.identity}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        open_address("LAMPLIGHTER_WEBHOOK_URL", address, json.dumps(content).encode(), headers)
+        try:
+            open_address("LAMPLIGHTER_WEBHOOK_URL", address, json.dumps(content).encode(), headers)
+        except HTTPError as error:
+            if error.code in UNANSWERED:
+                raise
+            raise NotTaken from error
+        except (URLError, UserError) as error:  # no connection, or one that broke before all was sent
+            raise NotTaken from error
 
     return post
 
@@ -129,8 +159,18 @@ def _mail(server: str) -> Channel:
         )
 
     def send(message: Message) -> None:
-        with _connected(place) as smtp:
+        try:
+            smtp = _connected(place)
+        except Exception as error:
+            raise NotTaken from error
+        try:
             smtp.send_message(_letter(message, sender, receivers))
+        except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError) as error:
+            raise NotTaken from error
+        finally:
+            with suppress(Exception):  # a letter that was taken stays so, however the server says goodbye
+                smtp.quit()
+            smtp.close()
 
     return send
 
@@ -162,7 +202,7 @@ def _letter(message: Message, sender: str, receivers: list[str]) -> EmailMessage
     return letter
 
 
-def _apprise(addresses: list[str]) -> Channel:
+def _apprise(address: str) -> Channel:
     with suppress(ImportError):  # which is told below, where it stops no other channel
         import apprise  # noqa: F401 (a busy machine loads it for seconds, which are not a receiver's)
 
@@ -170,15 +210,17 @@ def _apprise(addresses: list[str]) -> Channel:
         try:
             from apprise import Apprise
         except ImportError:
-            raise UserError(
+            raise NotTaken from UserError(
                 "LAMPLIGHTER_APPRISE_URLS must have the package apprise, which is not installed; "
                 "pip install --constraint constraints.txt 'lamplighter[apprise]', or unset it"
-            ) from None
-        receivers = Apprise()
-        if not receivers.add(addresses):
-            raise UserError("LAMPLIGHTER_APPRISE_URLS must be addresses that apprise knows; correct them, or unset it")
+            )
+        receiver = Apprise()
+        if not receiver.add(address):
+            raise NotTaken from UserError(
+                "LAMPLIGHTER_APPRISE_URLS must be addresses that apprise knows; correct them, or unset it"
+            )
         body = message.text + (f"\n{message.link}" if message.link else "")
-        if not receivers.notify(body=body, title=message.subject):
-            raise OSError(None, "a receiver has not taken it")
+        if not receiver.notify(body=body, title=message.subject):
+            raise OSError(None, "apprise does not say whether the receiver has taken it")
 
     return notify

@@ -17,9 +17,9 @@ from tasks.runtime.records import RECORD, Record
 
 MESSAGES = "_messages"
 MAX_TRIES = 5
-"""The number of times that a channel is tried with one message."""
+"""The number of times that a channel is tried with one message which its receiver refuses."""
 CLAIM = timedelta(minutes=5)
-"""How long a try keeps others away, whether it ended or was killed."""
+"""How long a try may take, and how long after its beginning the next one begins."""
 Kind = Literal["night-late", "stopped", "champion-changed", "approval-waits"]
 
 
@@ -61,10 +61,16 @@ class Delivery(Record):
     """When the last one began."""
     is_sent: bool = False
     """Whether the receiver has taken it."""
+    is_refused: bool = False
+    """Whether the receiver has surely not taken it at the last try."""
 
     def may_begin(self, now: datetime) -> bool:
-        """Return whether another try may begin."""
-        return not self.is_sent and self.tries < MAX_TRIES and now >= self.begun + CLAIM
+        """Return whether another try may begin: only where the last one has surely not arrived."""
+        return self.is_refused and self.tries < MAX_TRIES and now >= self.begun + CLAIM
+
+    def is_unknown(self, now: datetime) -> bool:
+        """Return whether nobody knows if the last try has arrived: its process was killed, or no answer came."""
+        return not self.is_sent and not self.is_refused and now >= self.begun + CLAIM
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -79,3 +85,10 @@ class Outgoing(Record):
     """By channel."""
     writer: str
     """A name of the last writer's own, by which it knows its own write where the answer was lost."""
+
+    def is_lost(self, now: datetime) -> bool:
+        """Return whether no channel is known to have taken it, and none will be tried any more."""
+        known = self.deliveries.values()
+        return bool(known) and all(
+            each.is_unknown(now) or (each.is_refused and each.tries >= MAX_TRIES) for each in known
+        )
