@@ -119,7 +119,16 @@ def free_port() -> int:
     raise AssertionError("no free ports")
 
 
-AIRFLOW = {"test_dags", "test_dates", "test_docker", "test_embedded", "test_page", "test_pipeline", "test_watch"}
+AIRFLOW = {
+    "test_dags",
+    "test_dates",
+    "test_docker",
+    "test_embedded",
+    "test_page",
+    "test_page_of_runs",
+    "test_pipeline",
+    "test_watch",
+}
 """Files whose tests need Airflow."""
 SLOW = {
     "test_announcements",
@@ -166,6 +175,7 @@ SLOW = {
     "test_mysql",
     "test_next_item",
     "test_page",
+    "test_page_of_runs",
     "test_pii",
     "test_postgres",
     "test_predict",

@@ -11,7 +11,7 @@ from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
 
 from model.heads import head_of
 from tasks.monitor import monitor
-from tasks.monitoring.contracts import NightRecord, Predictions
+from tasks.monitoring.contracts import BrokenRule, NightRecord, Predictions
 from tasks.monitoring.nights import is_due
 from tasks.monitoring.past import nights
 from tasks.monitoring.status import read_status
@@ -21,6 +21,7 @@ from tasks.publication.night import part_name, write_night
 from tasks.publication.object_store import Store
 from tasks.publication.withdrawal import Withdrawal, withdraw_night
 from tasks.publish import publish
+from tasks.quality.ledger import JudgedDay, Ledger
 from tasks.rows.partitions import partition, write_table
 from tasks.runtime.files import file_sha256, write_json
 from tasks.runtime.paths import Paths
@@ -33,9 +34,10 @@ def product(url, **changes):  # noqa: F811
     return a_product(publish={"url": url}, **changes)
 
 
-def published(described, as_of, table, model="m1"):
+def published(described, as_of, table, model="m1", n_quarantined=0):
     """Publish a night of two parts that holds the rows of a table."""
-    write_json(PATHS.report("validation.json"), {"scored_day": {"rows_in": len(table), "rows_quarantined": 0}})
+    counts = {"rows_in": len(table) + n_quarantined, "rows_quarantined": n_quarantined}
+    write_json(PATHS.report("validation.json"), {"scored_day": counts})
     parts = []
     for shard, rows in enumerate((table[::2], table[1::2])):
         file = PATHS.predictions / part_name(shard)
@@ -124,6 +126,30 @@ def test_night_that_another_replaced_is_recorded_anew(url):  # noqa: F811
     record = nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF]
     assert record.predictions.mean == pytest.approx(scored(seed=5)["probability"].mean(), abs=1e-6)
     assert record.truth is None
+
+
+def test_rules_that_rows_in_quarantine_broke_are_on_record_without_a_value(url):  # noqa: F811
+    """By the ledger that validate keeps."""
+    day = (AS_OF + DAY).isoformat()
+    found = JudgedDay(
+        input="x",
+        rows_in=42,
+        rows_fit=39,
+        reasons={"a: missing": 1, "b: unknown": 2},
+        examples={"a: missing": 7, "b: unknown": 0},
+    )
+    ledger = Ledger(judged_by="x")
+    ledger.note("rows", day, found)
+    ledger.save(PATHS.valid, PATHS.quarantine)
+    published(product(url), AS_OF, scored(), n_quarantined=2)
+    monitor(product(url), AS_OF)
+    broken = {"b: unknown": BrokenRule(rows=2, first=1), "a: missing": BrokenRule(rows=1, first=8)}
+    assert nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF].broken == broken
+    assert list(read_status(Store(url), "tiny").nights[-1].broken) == ["b: unknown", "a: missing"]
+    published(product(url), AS_OF + DAY, scored(seed=1), n_quarantined=2)
+    monitor(product(url), AS_OF + DAY)
+    record = nights(Store(url), "tiny", AS_OF, AS_OF + DAY)[AS_OF + DAY]
+    assert record.broken == {}, "a day that the ledger does not know"
 
 
 def test_nights_are_compared_with_the_same_weekdays_before(url):  # noqa: F811

@@ -315,6 +315,9 @@ def test_rollback_by_the_form_is_done_told_and_shown(airflow, page, two_versions
     trigger_by_form(page, address, "rollback", version="v1.0.0", reason="late on holidays")
     token = token_of(address, home)
     wait_for(lambda: [each["state"] for each in runs_of(address, token, "rollback")] == ["success"], "it is done")
+    [run] = runs_of(address, token, "rollback")
+    page.goto(f"{address}/dags/rollback/runs/{urllib.parse.quote(run['dag_run_id'])}")
+    page.get_by_text("Success", exact=True).first.wait_for()
     assert champions.champion("tiny").version == "v1.0.0"
     [message] = messages.bodies
     assert (message["kind"], message["product"]) == ("champion-changed", "tiny")
@@ -332,6 +335,8 @@ PLACES = (
     "fragment",
     "products/tiny",
     "fragment/tiny",
+    "products/tiny/quarantine/2024-02-10",
+    "fragment/tiny/quarantine/2024-02-10",
     "products/tiny/nights/2024-02-10/manifest",
     f"products/tiny/reports/{REPORT}",
     "page.js",
@@ -386,6 +391,7 @@ def test_every_address_of_the_page_asks_for_a_login(shown):
         "products/nobody",
         "products/tiny/reports/..%2f_status.json",
         "products/tiny/nights/2024-02-11/manifest",
+        "products/tiny/quarantine/2024-02-11",
     ):
         assert answer(address, place, token)[0] == 404, place
 
@@ -424,6 +430,11 @@ def test_products_page_leads_from_airflow_to_product_night_and_report(shown, pag
     page.get_by_role("link", name="Report").first.click()
     page.get_by_text("What was measured").wait_for()
     page.go_back()
+    page.get_by_text("earlier nights").click()
+    page.get_by_role("link", name="25", exact=True).first.click()
+    page.wait_for_url("**/plugin/products/tiny/quarantine/**")
+    page.get_by_text("make quarantine PRODUCT=tiny").wait_for()
+    page.get_by_role("link", name="tiny", exact=True).click()
     page.get_by_role("link", name="manifest").first.click()
     page.wait_for_url("**/products/tiny/nights/2024-02-10/manifest")
 

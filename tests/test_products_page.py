@@ -4,9 +4,10 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from itertools import chain
 
 import pytest
 from builders import a_product
@@ -18,11 +19,14 @@ from dags.plugins.page.airflow_runs import Seen, SeenDag, SeenRun
 from dags.plugins.page.cards import make_cards
 from dags.plugins.page.charts import HEIGHT, MARGIN, bar_chart, line_chart
 from dags.plugins.page.freshness import state_of
+from dags.plugins.page.meanings import of_gate, of_metric
 from dags.plugins.page.products import read_statuses
-from tasks.monitoring.contracts import Decay, Lead, NightRecord, Predictions, Shadow, SliceTruth, Truth
+from model.heads import METRICS
+from tasks.monitoring.contracts import BrokenRule, Decay, Lead, NightRecord, Predictions, Shadow, SliceTruth, Truth
 from tasks.monitoring.gate import Gate
 from tasks.monitoring.showing import show_trainings
 from tasks.monitoring.status import (
+    LostMessage,
     ShownTraining,
     ShownVerdict,
     ShownVersion,
@@ -30,6 +34,7 @@ from tasks.monitoring.status import (
     key_of_status,
     read_status,
 )
+from tasks.params.gates import ExportGates, Gates
 from tasks.publication.contracts import PublishedPart
 from tasks.publication.manifests import encode_checked
 from tasks.publication.object_store import Store
@@ -88,6 +93,7 @@ def a_training(as_of, decision="promoted", **changes):
         "baseline": 0.7702,
         "rows": {"test": 6216},
         "champion": "v1.0.0",
+        "report": f"s3://lamplighter/predictions/tiny/_reports/{as_of}-6862ea31.html",
         "airflow_run": "manual__2026-06-28T03:00:00+00:00",
     }
     return ShownTraining(**facts | changes)
@@ -130,14 +136,23 @@ def seen(state="success", *, is_paused=False, waiting=(), training=None):
     )
 
 
-def drawn(template, status, known=None, product=None):
-    """The bare page of one product."""
+PLACES = {"airflow": "/base", "own": "/base/lamplighter", "home": "/base/lamplighter/", "now": NOW}
+
+
+def overview(cards):
+    """The bare page of all products."""
+    template = page.templates.get_template("overview.html")
+    return template.render(cards=cards, **PLACES, product_page="/base/lamplighter/products/", is_bare=True)
+
+
+def drawn(template, status, known=None, product=None, night=None):
+    """The bare page of one product, or of one of its nights."""
     product = product or a_product()
     cards = make_cards([product], {product.name: status}, {product.name: known or seen()}, NOW)
-    values = {"cards": cards} if template == "overview.html" else {"card": cards[0]}
-    places = {"airflow": "/base", "own": "/base/lamplighter", "home": "/base/lamplighter/", "now": NOW}
+    if template == "overview.html":
+        return overview(cards)
     return page.templates.get_template(template).render(
-        **values, **places, product_page="/base/lamplighter/products/", is_bare=True
+        card=cards[0], night=night, **PLACES, product_page="/base/lamplighter/products/", is_bare=True
     )
 
 
@@ -282,10 +297,65 @@ def test_slices_shadows_and_decay_of_the_nights_are_drawn():
 def test_night_without_truth_shows_an_estimate_and_calls_it_one(template):
     night = a_night(LAST, truth=None, estimate=0.7654)
     read = Read(drawn(template, a_status(nights=(night,))))
-    assert "no truth has come yet 0.7654 is the estimate for 2026-06-30" in read.text
+    assert "no label has come yet 0.7654 is the estimate for 2026-06-30" in read.text
     assert ("0.7654 estimate" in read.text) == (template == "product.html"), "in the table of nights"
     known = replace(night, truth=a_truth(LAST, 0.7))
-    assert "estimate" not in Read(drawn(template, a_status(nights=(known,)))).text
+    text = Read(drawn(template, a_status(nights=(known,)))).text
+    assert text.count("estimate") == 1, "in the explanation alone"
+
+
+def test_quarantine_of_a_night_says_which_rules_and_what_to_do_and_escapes_them():
+    rules = {"weight_kg: " + HOSTILE: BrokenRule(rows=19, first=12), "depot: missing": BrokenRule(rows=6, first=340)}
+    night = a_night(LAST, 4, broken=rules)
+    read = Read(drawn("quarantine.html", a_status(nights=(night,)), night=night))
+    for words in ("25 of the 1,048 rows of 2026-07-01", "weight_kg", HOSTILE, "19", "12", "depot", "missing", "340"):
+        assert words in read.text, words
+    assert "make quarantine PRODUCT=tiny DT=2026-07-01" in read.text
+    assert any(link.endswith("/tasks/validate") for link in read.links)
+    assert "script" not in read.tags
+    assert "is not on record" in Read(drawn("quarantine.html", a_status(), night=a_night(LAST, 4))).text
+    for template in ("overview.html", "product.html"):
+        links = Read(drawn(template, a_status(nights=(night,)))).links
+        assert "/base/lamplighter/products/tiny/quarantine/2026-06-30" in links
+
+
+def test_overview_has_what_is_wrong_first_and_what_has_not_begun_in_a_list():
+    names = ("new", "fine", "bad")
+    products = [replace(a_product(), name=name, description=f"Is it {name}?") for name in names]
+    nothing = Seen(dags={"train": SeenDag(is_paused=True, next_run=None)})
+    known = {"new": nothing, "fine": seen(), "bad": seen("failed")}
+    statuses = {"new": None, "fine": a_status("fine"), "bad": a_status("bad")}
+    cards = make_cards(products, statuses, known, NOW)
+    assert [(card.name, card.is_untouched) for card in cards] == [("bad", False), ("fine", False), ("new", True)]
+    read = Read(overview(cards))
+    assert "3 declared : 1 fresh , 1 no night yet , 1 stopped" in re.sub(r"([:,])", r" \1", read.text).replace(
+        "  ", " "
+    )
+    assert "Nothing to show yet" in read.text
+    assert "/base/dags/train__new" in read.links
+    assert "The last verdict: 3 of 3 gates passed" in read.text
+    assert sum(link.endswith("-6862ea31.html") for link in read.links) == 2
+
+
+def test_message_that_may_be_lost_is_shown_for_a_day():
+    lost = tuple(LostMessage(subject=f"tiny: {h} hours ago", tried=NOW - timedelta(hours=h)) for h in (3, 30))
+    text = Read(drawn("overview.html", a_status(lost=lost))).text
+    assert "This message may have reached nobody: tiny: 3 hours ago" in text
+    assert "30 hours ago" not in text
+
+
+def test_every_metric_and_gate_is_explained():
+    assert [name for name in chain(*METRICS.values()) if not of_metric(name)] == []
+    plain = {each.name for each in fields(Gates)} - {"metric", "champion_lead", "approval", "slices", "export"}
+    names = [*plain, "slices.max_behind_champion", "slices.max_gap", "behaviour.3"]
+    names += [f"export.{each.name}" for each in fields(ExportGates)]
+    assert [name for name in names if not of_gate(name)] == []
+
+
+def test_report_that_could_not_be_made_is_no_link():
+    none = a_training(LAST, report=None)
+    for template in ("overview.html", "product.html"):
+        assert not [link for link in Read(drawn(template, a_status(trainings=(none,)))).links if "/reports/" in link]
 
 
 def test_store_that_does_not_answer_takes_seconds_and_says_so(monkeypatch):

@@ -135,6 +135,16 @@ class Lead(Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
+class BrokenRule(Record):
+    """A rule that rows of a night's day break, without any value of theirs."""
+
+    rows: int
+    """How many break it; one row may break several."""
+    first: int
+    """The place of the first of them among the day's raw rows, from 1."""
+
+
+@dataclass(frozen=True, kw_only=True, config=RECORD)
 class NightRecord(Record):
     """A published night: what went in, what was predicted, and what came true."""
 
@@ -179,6 +189,9 @@ class NightRecord(Record):
     """How long the steps of the night took that ran on the machine which recorded it."""
     airflow_run: str | None = None
     """Airflow's name of the run that published it; null outside of Airflow."""
+    broken: Mapping[str, BrokenRule] = Field(default_factory=dict)
+    """By `column: rule`, why rows of the day are in quarantine; the 20 that most rows break. None where the rows that
+    were judged are not on this disk."""
     withdrawn: bool = False
     """Whether a person has withdrawn the night: then it counts for nothing."""
     decay: Decay | None = None

@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from model.heads import head_of
-from tasks.monitoring.contracts import NightRecord, Predictions
+from tasks.monitoring.contracts import BrokenRule, NightRecord, Predictions
 from tasks.monitoring.distances import Window, columns_of_training, distances
 from tasks.monitoring.past import Past
 from tasks.monitoring.performance import change_of, measure_night, sum_up, sum_up_rows
@@ -15,6 +15,7 @@ from tasks.params import Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace, current_manifest
 from tasks.publication.scoring import load_scorer, prediction_columns
+from tasks.quality.ledger import Ledger
 from tasks.rows import model_inputs
 from tasks.rows.partitions import Partitions
 from tasks.rows.splitting import known_labels
@@ -22,6 +23,7 @@ from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 
 WEEKS_COMPARED = 4
+RULES_KEPT = 20
 PAST_DAYS = 365
 """How far back nights are read."""
 LOOK_AGAIN_DAYS = (1, 3, 7, 14)
@@ -59,7 +61,21 @@ def record_of(
         change=change_of(predictions, same_weekday),
         change_from_training=change_of(predictions, answered),
         columns=distances(product, rows, manifest.scored_day, training),
+        broken=broken_rules(paths, manifest),
     )
+
+
+def broken_rules(paths: Paths, manifest: Manifest) -> dict[str, BrokenRule]:
+    """Return why rows of a night's day are in quarantine, by what validate found of that day."""
+    if not manifest.rows.quarantined:
+        return {}
+    try:
+        day = Ledger.read(paths.valid).days["rows"].get(manifest.scored_day.isoformat())
+    except (OSError, ValueError) as error:  # the night stands, and its record says how many
+        print(f"why rows are in quarantine is not on record: {error!r}", flush=True)
+        return {}
+    most = sorted(day.reasons, key=lambda rule: (-day.reasons[rule], rule))[:RULES_KEPT] if day else []
+    return {rule: BrokenRule(rows=day.reasons[rule], first=day.examples[rule] + 1) for rule in most if day}
 
 
 def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.DataFrame) -> Predictions | None:

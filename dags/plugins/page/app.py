@@ -17,7 +17,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_vi
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dags.plugins.page import words
+from dags.plugins.page import meanings, words
 from dags.plugins.page.airflow_runs import seen_by_airflow
 from dags.plugins.page.cards import Card, make_cards
 from dags.plugins.page.products import declared, read_object, read_statuses
@@ -56,6 +56,7 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters.update(number=words.number, count=words.count, moment=words.moment, signed=words.signed)
+templates.filters.update(metric_meaning=meanings.of_metric, gate_meaning=meanings.of_gate)
 
 
 @app.get("/")
@@ -80,6 +81,18 @@ def product(request: Request, name: str, user: GetUserDep, session: SessionDep) 
 def product_fragment(request: Request, name: str, user: GetUserDep, session: SessionDep) -> Response:
     """Return what Airflow's page shows of a product."""
     return _page(request, "product.html", _product(name, user, session), is_bare=False)
+
+
+@app.get("/products/{name}/quarantine/{as_of}")
+def quarantine(request: Request, name: str, as_of: date, user: GetUserDep, session: SessionDep) -> Response:
+    """Return the page of a night's rows in quarantine without Airflow around it."""
+    return _page(request, "quarantine.html", _quarantine(name, as_of, user, session), is_bare=True)
+
+
+@app.get("/fragment/{name}/quarantine/{as_of}")
+def quarantine_fragment(request: Request, name: str, as_of: date, user: GetUserDep, session: SessionDep) -> Response:
+    """Return what Airflow's page shows of a night's rows in quarantine."""
+    return _page(request, "quarantine.html", _quarantine(name, as_of, user, session), is_bare=False)
 
 
 @app.get("/products/{name}/nights/{as_of}/manifest")
@@ -117,6 +130,16 @@ def _overview(user: Any, session: Any) -> Mapping[str, object]:
 
 def _product(name: str, user: Any, session: Any) -> Mapping[str, object]:
     return {"card": _cards([_readable(name, user)], session)[0]}
+
+
+def _quarantine(name: str, as_of: date, user: Any, session: Any) -> Mapping[str, object]:
+    card = _cards([_readable(name, user)], session)[0]
+    if card.damage:
+        raise HTTPException(503, card.damage)
+    night = next((each for each in card.nights if each.as_of == as_of), None)
+    if night is None:
+        raise HTTPException(404, f"no night of {as_of} is on record, or it is older than a quarter")
+    return {"card": card, "night": night}
 
 
 def _cards(products: list[params.Product], session: Any) -> list[Card]:

@@ -6,14 +6,16 @@ from datetime import datetime, timedelta
 
 from dags.plugins.page.airflow_runs import Seen, SeenDag
 from dags.plugins.page.charts import Chart, bar_chart, line_chart
-from dags.plugins.page.freshness import State, state_of
-from dags.plugins.page.words import count, number, signed
+from dags.plugins.page.freshness import NO_NIGHT, State, state_of
+from dags.plugins.page.words import count, moment, number, signed
 from tasks import params
 from tasks.monitoring.contracts import Lead, NightRecord
 from tasks.monitoring.status import LostMessage, ShownTraining, ShownVersion, Status
 
 MAX_SLICES = 12
 """Of more slices those with the most labelled rows in the last measured night are drawn."""
+URGENCY = {"bad": 0, "warn": 1}
+"""In which order the tones come; the others after them."""
 LOST_SHOWN = timedelta(days=1)
 """For so long a message is shown that may not have arrived."""
 
@@ -24,8 +26,12 @@ class Card:
 
     name: str
     """The product's name."""
+    question: str
+    """What it answers, in the words of params.yaml."""
     task: str
-    """What it predicts, in the words of params.yaml."""
+    """The kind of target and its column."""
+    metric: str
+    """The metric of its gates."""
     state: State
     """How it stands, in a word and a sentence."""
     damage: str | None
@@ -62,6 +68,28 @@ class Card:
     """Newest first."""
 
     @property
+    def is_untouched(self) -> bool:
+        """Return whether there is nothing to show yet: no night, no training, and nothing at work or wrong."""
+        return self.state.word == NO_NIGHT and not (self.trainings or self.waiting or self.lost or self.held)
+
+    @property
+    def next_steps(self) -> list[tuple[str, str]]:
+        """Return kind and time of the next run of each DAG that has a schedule; of a paused one that it is paused."""
+        return [
+            (kind, "paused" if dag.is_paused else moment(dag.next_run))
+            for kind, dag in self.dags.items()
+            if dag.is_paused or dag.next_run
+        ]
+
+    @property
+    def passed(self) -> str:
+        """Return how many gates the last training has passed, and which it has not; empty where none was looked at."""
+        gates = self.training.verdict.gates if self.training else ()
+        missed = list(dict.fromkeys(gate.name for gate in gates if not gate.passed))
+        line = f"{sum(gate.passed for gate in gates)} of {len(gates)} gates passed"
+        return "" if not gates else f"{line}; not {', '.join(missed)}" if missed else line
+
+    @property
     def asleep(self) -> str | None:
         """Return the run of train__<product> that waits for its DAG to be unpaused; None where none does."""
         train = self.dags.get("train")
@@ -96,8 +124,12 @@ class Card:
 def make_cards(
     products: list[params.Product], statuses: Mapping[str, Status | str | None], seen: Mapping[str, Seen], now: datetime
 ) -> list[Card]:
-    """Return a card for each product; one that cannot be read says so, and the others stand."""
-    return [_card(product, statuses[product.name], seen[product.name], now) for product in products]
+    """Return a card for each product; one that cannot be read says so, and the others stand.
+
+    Those that something is wrong with come first, those of which there is nothing to show yet last.
+    """
+    cards = [_card(product, statuses[product.name], seen[product.name], now) for product in products]
+    return sorted(cards, key=lambda card: (card.is_untouched, URGENCY.get(card.state.tone, 2)))
 
 
 def _card(product: params.Product, found: Status | str | None, seen: Seen, now: datetime) -> Card:
@@ -112,7 +144,9 @@ def _card(product: params.Product, found: Status | str | None, seen: Seen, now: 
     night = status.nights[-1] if status.nights else None
     return Card(
         name=product.name,
+        question=product.description,
         task=f"{product.target.task} · {product.target.name}",
+        metric=product.gates.metric,
         state=state_of(product, night, seen.dags, now, damage=damage),
         damage=damage,
         night=night,

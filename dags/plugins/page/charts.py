@@ -50,6 +50,8 @@ class Chart:
     """The height of a line to compare with, from the top."""
     level_text: str = ""
     """What that line is."""
+    has_tops: bool = False
+    """Whether some bar has a second one on it."""
     width: float = WIDTH
     height: float = HEIGHT
     margin: float = MARGIN
@@ -130,6 +132,7 @@ def bar_chart(
         last=last,
         low=0,
         high=high,
+        has_tops=any(above for _, _, above, _ in nights),
         bar=round(max(1.2, min(14.0, 0.7 * WIDTH / days)), 2),
     )
 

@@ -10,6 +10,7 @@ from dags.plugins.page.words import ago, moment
 from tasks import params
 from tasks.monitoring.contracts import NightRecord
 
+NO_NIGHT = "no night yet"
 TIME_TO_MAKE = timedelta(hours=3)
 """A night that is due is not called late before."""
 
@@ -47,7 +48,7 @@ def state_of(
     if last and last.state in ("running", "queued"):
         return State("idle", "at work", f"A run of predict__{product.name} is {last.state}.", last.name)
     if night is None:
-        return State("idle", "no night yet", f"Train a model with train__{product.name}; its nights follow.")
+        return State("idle", NO_NIGHT, "A training comes first; a model that passes the gates predicts from then on.")
     if night.withdrawn:
         remedy = f"a new run of predict__{product.name} replaces it"
         return State("warn", "withdrawn", f"A person has withdrawn the night of {night.as_of}; {remedy}.")
