@@ -156,9 +156,9 @@ def test_days_picked_on_the_page_become_runs_of_these_days(airflow, page):
     assert days == ["2024-02-02", "2024-02-03", "2024-02-04", "2024-02-05"]
 
 
-def wait_for(found, what):
+def wait_for(found, what, seconds=300):
     """The first answer that is not empty; Airflow's scheduler may take its time."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + seconds
     while not (answer := found()):
         assert time.monotonic() < deadline, what
         time.sleep(0.5)

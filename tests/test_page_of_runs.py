@@ -10,9 +10,11 @@ from builders import TINY
 from conftest import call, environment, free_port, make_project
 from test_page import runs_of, state_of, state_of_run, token_of, trigger_by_form, wait_for
 
-pytestmark = needs_browser()
+pytestmark = [needs_browser(), pytest.mark.timeout(3000)]
 AS_OF = "2024-02-10"
 SCHEDULE = 'schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}'
+PATIENCE_SECONDS = 1200
+"""How long a training may take beside others; alone it takes one."""
 PHONE = {"width": 390, "height": 844}
 
 
@@ -42,7 +44,11 @@ def run_by_form(page, address, token, kind):
 def see_success(page, address, token, kind, run):
     """Wait until a run ends, and see on its page that it has."""
     states = ("success", "failed")
-    ended = wait_for(lambda: (now := state_of_run(address, token, f"{kind}__tiny", run)) in states and now, "it ends")
+    ended = wait_for(
+        lambda: (now := state_of_run(address, token, f"{kind}__tiny", run)) in states and now,
+        "it ends",
+        PATIENCE_SECONDS,
+    )
     assert ended == "success"
     page.goto(f"{address}/dags/{kind}__tiny/runs/{run}")
     page.get_by_text("Success", exact=True).first.wait_for()
@@ -67,7 +73,8 @@ def test_product_is_trained_approved_and_published_by_hand_and_its_links_lead_th
     page.wait_for_url(f"{address}/dags/train__tiny**")
 
     training = run_by_form(page, address, token, "train")
-    wait_for(lambda: state_of(address, token, "train__tiny", training, "approve") == "awaiting_input", "approve asks")
+    asks = lambda: state_of(address, token, "train__tiny", training, "approve") == "awaiting_input"  # noqa: E731
+    wait_for(asks, "approve asks", PATIENCE_SECONDS)
     page.goto(f"{address}/plugin/products")
     page.get_by_role("link", name="Look at its figures and answer").click()
     page.get_by_role("button", name="Approve").click()
