@@ -16,6 +16,8 @@ Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+LANGUAGE_FILE = ".gguf"
+"""How the name of a language model's file ends."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,6 +57,45 @@ class NetworkSettings:
     def d_head(self) -> int:
         """Return the width of one attention head."""
         return self.d_model // self.n_heads
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LanguageSettings:
+    """Sizes of a language model, which its file brings (see `model.network.language.imported`)."""
+
+    d_model: Count
+    """Width of a token."""
+    n_layers: Count
+    """Blocks."""
+    n_heads: Count
+    """Heads of queries."""
+    n_kv_heads: Count
+    """Heads of keys and values, each for as many heads of queries."""
+    d_head: Count
+    """Width of a head."""
+    d_feedforward: Count
+    """Width of the hidden layer in a block's feed-forward half."""
+    rotary_base: Positive
+    """Of the rates by which pairs of numbers turn from place to place."""
+    norm_epsilon: Positive
+    """Added to the mean square in a norm."""
+    adapter_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the matrices that are learnt beside the given ones; 0 before a training, and once they are merged."""
+    adapter_layers: Annotated[int, Field(ge=0)] = 10
+    """Blocks with such matrices, the last ones: through those before no gradient runs, which halves a step."""
+    adapter_strength: Positive = 2.0
+    """Factor of their product."""
+
+    def __post_init__(self) -> None:
+        if self.n_heads % self.n_kv_heads or self.d_head % 2:
+            raise ValueError(
+                f"heads of queries must be a multiple of those of keys, and of an even width, got {self.n_heads}, "
+                f"{self.n_kv_heads} and {self.d_head}; use the file as it was published"
+            )
+
+    def is_adapted(self, number: int) -> bool:
+        """Return whether the block of a number has adapters."""
+        return number >= self.n_layers - self.adapter_layers
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -171,16 +212,18 @@ class TrainingSettings(OptimisationSettings):
         if mistakes:
             raise ValueError("\n".join(mistakes))
 
-    def for_rows(self, n_tokens: int, *, is_imported: bool = False) -> "TrainingPlan":
+    def for_rows(self, n_tokens: int, *, is_imported: bool = False, is_adapted: bool = False) -> "TrainingPlan":
         """Return these settings with a value for all that is left open, by the number of the training rows' tokens.
 
         Few rows are read often: a loss still falls after hundreds of steps, and those of small batches cost little.
-        `is_imported` says whether the weights come from elsewhere: they are moved little, lest they forget.
+        `is_imported` says whether the weights come from elsewhere: they are moved little, lest they forget;
+        `is_adapted`, whether beside them adapters alone are learnt, which forget nothing.
         """
         plan = TrainingPlan(
             **{field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
         )
         most, rate, batch = (FEWEST_EPOCHS, 1e-4, 2048) if is_imported else (MOST_EPOCHS, 1e-3, 16384)
+        rate = ADAPTER_RATE if is_adapted else rate
         epochs = max(FEWEST_EPOCHS, min(most, round(TOKENS_READ / max(1, n_tokens), 1)))
         chooses = self.epochs is None and self.keep == "best"
         return replace(
@@ -205,6 +248,7 @@ class TrainingPlan(TrainingSettings):
 
 
 FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 30.0
+ADAPTER_RATE = 1e-3
 SHORTER_EPOCHS = (2.0, 8.0)
 """A training that is stopped early never comes to the small steps of its end; a shorter one does."""
 TOKENS_READ = 2_000_000

@@ -13,6 +13,8 @@ from model.heads.label_scale import LINEAR_SCALE, LabelScale
 from model.heads.next_item import TOP
 
 FORMAT = 2
+LANGUAGE = "language"
+"""Where a network is described, the sizes of a language model, if it is one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,6 +157,7 @@ SLOW = {
     "test_hostile",
     "test_image",
     "test_ingest",
+    "test_language",
     "test_lint",
     "test_messages",
     "test_model_bert",

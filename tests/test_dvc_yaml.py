@@ -29,7 +29,13 @@ DECIDES_NO_BYTE = {
 """What a stage imports and does not depend on, with the reason."""
 IMPORTED_BY_NAME = ("tasks/sources", "model/features/kinds")
 """Packages whose modules are found by a name: with any of them a stage imports all."""
-NEEDLESS = {"model/network/bert.py", "model/compute/processor.py", "model/training/generation/labels.py"}
+NEEDLESS = {
+    "model/compute/processor.py",
+    "model/features/gguf.py",
+    "model/network/bert.py",
+    "model/network/language/imported.py",
+    "model/training/generation/labels.py",
+}
 """Files that some stages depend on without an import, lest the folder's ten others be written one by one."""
 
 

@@ -18,7 +18,8 @@ from model.features.encoded import Encoded, Sizes
 from model.features.fitting import FittingRows, Table, check_columns
 from model.features.kinds import TEXT, columns_of, kind_classes
 from model.features.kinds.base import Json, Kind
-from model.features.kinds.text import Text
+from model.features.kinds.text import Reading, Text
+from model.features.prompts import encode_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Features:
     """Column name to kind, in the order in which columns are read."""
     fitted: dict[str, Kind[Any]]
     """By kind, what was fitted of its columns: an entry for every kind, also without columns."""
+    prompt: str | None = None
+    """The label that a row asks for, where all columns are read as one text; then `fitted` has texts alone."""
 
     @classmethod
     def fit(
@@ -70,6 +73,12 @@ class Features:
         assert given.n_rows >= 0  # where no kind has read the rows, their columns are checked now
         return cls(kinds=dict(kinds), fitted=fitted)
 
+    @classmethod
+    def as_prompts(cls, kinds: dict[str, str], label: str, tokenizer: Tokenizer, max_tokens: int) -> "Features":
+        """Return features of rows that a language model reads as texts, by its own tokenizer; nothing is fitted."""
+        text = Text({label: None}, Reading(max_tokens=max_tokens), tokenizer)
+        return cls(kinds=dict(kinds), fitted={TEXT: text}, prompt=label)
+
     @property
     def tokenizer(self) -> Tokenizer:
         """Return what texts are spelt by.
@@ -96,14 +105,17 @@ class Features:
         """
         check_columns(self.kinds, table)
         arrays: dict[str, np.ndarray] = {}
-        for kind in self.fitted.values():
-            arrays |= kind.encode(table)
+        if self.prompt is not None:
+            arrays = encode_prompts(self.tokenizer, self.kinds, self.prompt, table, self.sizes.max_tokens)
+        else:
+            for kind in self.fitted.values():
+                arrays |= kind.encode(table)
         return Encoded(n_rows=len(table[next(iter(self.kinds))]), arrays=arrays)
 
     def save(self, folder: Path) -> None:
         """Write `features.json` and, with text columns, `tokenizer.json`."""
         folder.mkdir(parents=True, exist_ok=True)
-        content: Json = {"kinds": self.kinds}
+        content: Json = {"kinds": self.kinds, **({"prompt": self.prompt} if self.prompt is not None else {})}
         # Sequences first, as in the files of older models.
         for kind in sorted(self.fitted.values(), key=lambda kind: not kind.is_sequence):
             content |= kind.to_json()
@@ -116,5 +128,8 @@ class Features:
         """Read back what `save` wrote."""
         content = json.loads((folder / "features.json").read_text("utf-8"))
         kinds = content["kinds"]
+        if (label := content.get("prompt")) is not None:
+            text = Text.from_json([label], content, folder)
+            return cls(kinds=kinds, fitted={TEXT: text}, prompt=label)
         fitted = {kind.name: kind.from_json(columns_of(kinds, kind.name), content, folder) for kind in kind_classes()}
         return cls(kinds=kinds, fitted=fitted)

@@ -24,13 +24,14 @@ class LabelTexts:
     """int64 [n + 1]: where each begins."""
     n_bytes: np.ndarray
     """int64 [n]: of what is kept of each text, in UTF-8."""
-    sep_id: int
-    """The subword that begins and ends a text."""
+    begin_id: int
+    """The subword after which a text begins."""
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, texts: np.ndarray, max_tokens: int) -> "LabelTexts":
         """Return the beginnings of texts, max_tokens subwords each at most. Shapes: object [n] (str or None)."""
-        sep_id = special_ids(tokenizer)["sep"]
+        ids = special_ids(tokenizer)
+        sep_id = ids["sep"]
         (pieces,) = tokenise(tokenizer, [texts], max_tokens)
         ends = np.cumsum(pieces.lengths)
         rows = [pieces.ids[end - length : end] for end, length in zip(ends, pieces.lengths, strict=True)]
@@ -39,7 +40,7 @@ class LabelTexts:
             ids=np.concatenate([np.empty(0, np.int32), *closed]).astype(np.int32),
             offsets=np.r_[0, np.cumsum([len(row) for row in closed])].astype(np.int64),
             n_bytes=np.array([len(text_of(tokenizer, row).encode()) for row in rows], np.int64),
-            sep_id=sep_id,
+            begin_id=ids["begin"],
         )
 
     def __len__(self) -> int:
@@ -52,5 +53,5 @@ class LabelTexts:
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what a network reads of texts, and what it is to find next. Shapes: int64 [b, longest] twice."""
         wanted = padded(self.ids, self.offsets, rows, np.int64(UNWANTED))
-        read = np.concatenate([np.full((len(rows), 1), self.sep_id), wanted[:, :-1]], axis=1)
-        return np.where(read == UNWANTED, self.sep_id, read), wanted
+        read = np.concatenate([np.full((len(rows), 1), self.begin_id), wanted[:, :-1]], axis=1)
+        return np.where(read == UNWANTED, self.begin_id, read), wanted

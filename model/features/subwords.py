@@ -15,6 +15,15 @@ from model.features.letters import N_SLOTS, letter_groups
 
 BERT = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"pad": "<pad>", "unknown": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+SMOLLM = {
+    "pad": "<|im_end|>",
+    "unknown": "<|endoftext|>",
+    "cls": "<|endoftext|>",
+    "sep": "<|im_end|>",
+    "mask": "<|endoftext|>",
+    "begin": "Ċ",
+}
+"""Of a language model: <|endoftext|> stands before a text, <|im_end|> after it; a line's end, spelt so, begins one."""
 VOCABULARY_SIZE = 8192
 EXACT_VOCABULARY_SIZE = 4096
 """Of what texts are written with: few labels teach few subwords, and the rest is copied piece by piece."""
@@ -80,13 +89,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the ids of pad, unknown, cls, sep and mask, spelt as BERT or as RoBERTa does; none if one is not known."""
-    for spelling in (BERT, ROBERTA):
+    """Return the ids of pad, unknown, cls, sep and mask, spelt as one of three families does; none if one is not known.
+
+    And of begin, after which a text is written: sep, unless the family has another.
+    """
+    for spelling in (BERT, ROBERTA, SMOLLM):
         known = {name: tokenizer.token_to_id(token) for name, token in spelling.items()}
         ids = {name: token_id for name, token_id in known.items() if token_id is not None}
         if len(ids) == len(spelling):
-            return ids
+            return {"begin": ids["sep"], **ids}
     return {}
+
+
+def control_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of all tokens that are no text."""
+    return sorted(token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
 def _unknown(tokenizer: Tokenizer, spelling: dict[str, str]) -> list[str]:

@@ -40,7 +40,28 @@ class Kept(NamedTuple):
     [PAD] for padding."""
 
 
-class Decoder(nn.Module):
+class TextDecoder(nn.Module):
+    """What foresees a text, as a training and the steps of a writer ask for it."""
+
+    def step(self, network: "Network", batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logarithm of each subword's share after the new ones, and what is kept of all tokens.
+
+        Beside the inputs of rows the batch has `prefix_of` int64 [b, k], the place of each new token of a prefix among
+        the tokens of all rows; `ids` and `places` int64 [b, t]; and `past` and `source`, as of `Kept`.
+        Shapes: -> [b, t, v].
+        """
+        raise NotImplementedError
+
+    def nats(self, network: "Network", batch: Mapping[str, Tensor], ids: Tensor, wanted: Tensor) -> Tensor:
+        """Return the negative log-likelihood of each wanted subword of texts that are known whole.
+
+        Shapes: ids int64 [b, t], what is read, from what begins a text on; wanted int64 [b, t], what comes next;
+        returns [b, t].
+        """
+        raise NotImplementedError
+
+
+class Decoder(TextDecoder):
     """A mixture of a softmax over the vocabulary and of the subwords of the row."""
 
     def __init__(self, sizes: Sizes, d_model: int, max_tokens: int, dropout: float) -> None:
@@ -87,12 +108,7 @@ class Decoder(nn.Module):
         return tokens[:, new.shape[1] - n_new :], Kept(past, source)
 
     def step(self, network: "Network", batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the logarithm of each subword's share after the new ones, and what is kept of all tokens.
-
-        Beside the inputs of rows the batch has `prefix_of` int64 [b, k], the place of each new token of a prefix among
-        the tokens of all rows; `ids` and `places` int64 [b, t]; and `past` and `source`, as of `Kept`.
-        Shapes: -> [b, t, v].
-        """
+        """Return shares, and what is kept."""
         tokens, source = self.prefix(network, batch)
         prefix_of, ids = batch["prefix_of"], batch["ids"]
         new = torch.cat([tokens.flatten(0, 1)[prefix_of], self.subwords(network, ids, batch["places"])], dim=1)
@@ -125,10 +141,7 @@ class Decoder(nn.Module):
         return _mixed(logits.log_softmax(-1), copied, copies)
 
     def nats(self, network: "Network", batch: Mapping[str, Tensor], ids: Tensor, wanted: Tensor) -> Tensor:
-        """Return the negative log-likelihood of each wanted subword of texts that are known whole.
-
-        Shapes: ids int64 [b, t], what is read, from [SEP] on; wanted int64 [b, t], what comes next; returns [b, t].
-        """
+        """Return the negative log-likelihood of each wanted subword."""
         tokens, kept = self.read(network, batch, ids)
         logits, weights, copies = self.mixture(network, tokens, kept)
         written = logits.gather(2, wanted[..., None]) - logits.logsumexp(-1, keepdim=True)
@@ -140,8 +153,7 @@ class Decoder(nn.Module):
         tokens, source = self.prefix(network, batch)
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         new = torch.cat([tokens, self.subwords(network, ids, places)], dim=1)
-        settings = network.settings
-        past = new.new_zeros(settings.n_layers, 2, len(ids), settings.n_heads, 0, settings.d_head)
+        past = new.new_zeros(network.past_shape(len(ids), 0))
         return self(network, new, Kept(past, source), ids.shape[1])
 
 

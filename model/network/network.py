@@ -21,7 +21,7 @@ from model.features.kinds.modules.image import ImageTokens
 from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
 from model.network.companion import Companion
 from model.network.context import Context
-from model.network.decoder import Decoder
+from model.network.decoder import Decoder, TextDecoder
 from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
@@ -74,7 +74,7 @@ class Network(nn.Module):
             self.head = ItemHead(sizes.of(CATEGORY), settings.d_model, target, settings.dropout)
         elif target and not fills and not target.head.writes_texts:
             self.head = Head(settings.d_model, target.n_outputs, settings.dropout)
-        self.decoder: Decoder | None = None
+        self.decoder: TextDecoder | None = None
         if target and target.head.writes_texts:
             self.decoder = Decoder(sizes, settings.d_model, target.max_tokens, settings.dropout)
         self.filling = Filling(sizes, settings.d_model) if fills else None
@@ -100,6 +100,15 @@ class Network(nn.Module):
         assert not unexpected
         assert all(name.startswith(HEAD_PREFIXES) for name in fresh)
         return network
+
+    def given(self) -> dict[str, Tensor]:
+        """Return the weights that no training moves, by name: none here."""
+        return {}
+
+    def past_shape(self, n_rows: int, n_kept: int) -> tuple[int, ...]:
+        """Return the shape of the keys and values of so many tokens, as of `model.network.decoder.Kept`."""
+        settings = self.settings
+        return settings.n_layers, 2, n_rows, settings.n_heads, n_kept, settings.d_head
 
     @property
     def device(self) -> torch.device:

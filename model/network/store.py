@@ -1,9 +1,9 @@
 """A network and its features as a folder.
 
 It holds `network.safetensors`, `network.json`, `features.json` and, with text, `tokenizer.json`; where predictions are
-made from a threshold on, also `validation.safetensors`, on which it can be chosen. Never
-pickles. Writes plainly into the folder it is given: making it appear whole or not at all is the caller's
-part.
+made from a threshold on, also `validation.safetensors`, on which it can be chosen; of a language model also
+`language.safetensors`, the weights that came from elsewhere, in half precision. Never pickles. Writes plainly into the
+folder it is given: making it appear whole or not at all is the caller's part.
 """
 
 import json
@@ -17,12 +17,15 @@ from model.features.fitted import Features
 from model.features.kinds import CATEGORY
 from model.network.blend import Shape
 from model.network.item_head import ItemHead
+from model.network.language.model import GIVEN_TYPE, LanguageModel
 from model.network.network import Network
 from model.network.safety import load_weights
-from model.settings import NetworkSettings
-from model.target import FORMAT, Target, described_target, read_description
+from model.settings import LanguageSettings, NetworkSettings
+from model.target import FORMAT, LANGUAGE, Target, described_target, read_description
 
 VALIDATION = "validation.safetensors"
+GIVEN = "language.safetensors"
+"""What no training moves: the same bytes beside starting and trained weights, of which a cache holds one copy."""
 
 
 def save_model(folder: Path, network: Network, features: Features) -> None:
@@ -30,12 +33,15 @@ def save_model(folder: Path, network: Network, features: Features) -> None:
     features.save(folder)
     weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
     save_file(weights, folder / "network.safetensors")
+    if isinstance(network, LanguageModel):
+        save_file({name: weight.to(GIVEN_TYPE) for name, weight in network.given().items()}, folder / GIVEN)
     description = {
         "format": FORMAT,
         "settings": asdict(network.settings),
         "norm_epsilon": network.norm_epsilon,
         "target": asdict(network.target) if network.target else None,
         **({"companion": network.companion.shape.to_json()} if network.companion else {}),
+        **({LANGUAGE: asdict(network.language)} if isinstance(network, LanguageModel) else {}),
     }
     text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     (folder / "network.json").write_text(text, "utf-8")
@@ -65,6 +71,8 @@ def load_model(folder: Path) -> tuple[Network, Features]:
     """
     described = read_description(folder)
     features = Features.load(folder)
+    if language := described.get(LANGUAGE):
+        return _load_language_model(folder, LanguageSettings(**language), features, described_target(described))
     network = Network(
         NetworkSettings(**described["settings"]),
         features.sizes,
@@ -73,6 +81,15 @@ def load_model(folder: Path) -> tuple[Network, Features]:
         companion=Shape.of(described.get("companion")),
     )
     network.load_state_dict(load_weights(folder / "network.safetensors"))
+    return network.eval(), features
+
+
+def _load_language_model(
+    folder: Path, settings: LanguageSettings, features: Features, target: Target | None
+) -> tuple[Network, Features]:
+    network = LanguageModel(settings, features.sizes, target)
+    network.load_state_dict(load_weights(folder / "network.safetensors"))
+    network.give({name: weight.float() for name, weight in load_weights(folder / GIVEN).items()})
     return network.eval(), features
 
 

@@ -22,6 +22,7 @@ from model.heads.item_lists import difference
 from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
 from model.network.companion import Trees
 from model.network.encoder import HIDDEN, Attention, Block
+from model.network.language.model import LanguageModel
 from model.network.network import Network
 from model.network.store import load_model
 from model.scoring.engines import ITEMS, SCORES, SIMPLEST
@@ -146,6 +147,8 @@ def export_onnx(trained: Path, folder: Path) -> None:
     Inputs are those of `model.features.batches.collate`; the output is `scores`.
     """
     network, features = load_model(trained)
+    if isinstance(network, LanguageModel):
+        network.merge()
     for block in network.encoder.layer if network.decoder is None else ():
         assert isinstance(block, Block)
         only_first = (
@@ -195,9 +198,10 @@ def _example(features: Features) -> dict[str, Tensor]:
     batch = collate(features.encode(table), np.arange(2), features.sizes.pad_id)
     example = {name: torch.from_numpy(array) for name, array in batch.items()}
     inputs = _inputs()
-    # A length of one would be taken for a constant.
+    # A length of one would be taken for a constant, and one beyond the most is none.
+    most = {name: features.sizes.max_tokens if each.has_most else None for name, each in inputs.items()}
     example = {
-        name: torch.cat([column] * 4, dim=1) if name in inputs and inputs[name].ragged else column
+        name: torch.cat([column] * 4, dim=1)[:, : most[name]] if name in inputs and inputs[name].ragged else column
         for name, column in example.items()
     }
     if "windows" in example:
@@ -213,13 +217,12 @@ def _example(features: Features) -> dict[str, Tensor]:
 
 def _example_step(network: Network) -> dict[str, Tensor]:
     """Return the step of five texts, with three tokens kept, three of the prefix and two subwords that are new."""
-    settings, n_rows = network.settings, 5
-    shape = (settings.n_layers, 2, n_rows, settings.n_heads, 3, settings.d_head)
+    n_rows = 5
     return {
         PREFIX_OF: torch.zeros(n_rows, 3, dtype=torch.int64),
         IDS: torch.zeros(n_rows, 2, dtype=torch.int64),
         PLACES: torch.zeros(n_rows, 2, dtype=torch.int64),
-        PAST: torch.zeros(shape),
+        PAST: torch.zeros(network.past_shape(n_rows, 3)),
         SOURCE: torch.zeros(n_rows, 3, dtype=torch.int64),
     }
 

@@ -22,7 +22,7 @@ from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.kinds import TEXT, kind_class, sequence_kinds
 from model.features.label_texts import UNWANTED, LabelTexts
-from model.features.subwords import special_ids, text_of
+from model.features.subwords import control_ids, special_ids, text_of
 from model.settings import GenerationSettings
 
 BATCH_ROWS = 16
@@ -125,10 +125,10 @@ class Writer:
         self, encoded: Encoded, rows: np.ndarray, n_subwords: int, drafts: list[_Draft], settings: GenerationSettings
     ) -> None:
         ids = special_ids(self.tokenizer)
-        end, never = ids["sep"], [token_id for name, token_id in ids.items() if name != "sep"]
+        end, never = ids["sep"], [token_id for token_id in control_ids(self.tokenizer) if token_id != ids["sep"]]
         inputs = self._first(encoded, np.resize(rows, BATCH_ROWS), n_subwords)
         own = [name for name in inputs if name not in STEP_INPUTS]
-        latest = np.full((BATCH_ROWS, 1), end)
+        latest = np.full((BATCH_ROWS, 1), ids["begin"])
         for place in range(min(settings.max_tokens, self.max_tokens)):
             inputs |= {IDS: latest, PLACES: np.full_like(latest, place)}
             log_shares, past, source = self.step(inputs)

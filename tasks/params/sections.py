@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from model.heads import TASKS, head_of
 from model.heads.next_item import TOP
 from model.settings import (
+    LANGUAGE_FILE,
     PRESETS,
     STRICT,
     Count,
@@ -230,8 +231,9 @@ class Model:
     """A size: a key of `model.settings.PRESETS`."""
     init: Annotated[str, AfterValidator(_is_init)] = "scratch"
     """Where the weights start: scratch, pretrain (masked modelling of all rows first), or BERT-family weights, which
-    texts with few labels gain most from: package:<package>/<folder> or dir:<path>. What each was worth where it was
-    measured: docs/pretraining.md."""
+    texts with few labels gain most from: package:<package>/<folder> or dir:<path>. For the task generate, a language
+    model: package:<package>/<file>.gguf or dir:<path>.gguf. What each was worth where it was measured:
+    docs/pretraining.md."""
     network: Annotated[dict[str, Any], AfterValidator(_fits_preset)] = Field(default_factory=dict)
     """Fields of NetworkSettings that differ from the preset."""
     pretrain: PretrainingSettings = Field(default_factory=PretrainingSettings)
@@ -255,6 +257,11 @@ class Model:
     def is_imported(self) -> bool:
         """Return whether the weights start as somebody else's."""
         return self.init not in ("scratch", "pretrain")
+
+    @property
+    def is_language_model(self) -> bool:
+        """Return whether they are those of a language model."""
+        return self.is_imported and self.init.endswith(LANGUAGE_FILE)
 
     @property
     def pretraining_seconds(self) -> float | None:

@@ -275,7 +275,10 @@ def _learn_labels(
         (on_disk(map(features.encode, part), paths.splits), LabelTexts.of(tokenizer, y, parts.target.max_tokens))
         for part, y in ((parts.train, parts.y_train), (parts.val, parts.y_val))
     )
-    plan = product.model.train.for_rows(int(rows[0].n_tokens.sum()))
+    model = product.model
+    plan = model.train.for_rows(
+        int(rows[0].n_tokens.sum()), is_imported=model.is_imported, is_adapted=model.is_language_model
+    )
     planned = [plan.epochs]
     network, history = learn_labels(
         network,

@@ -63,7 +63,7 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
                 if history:
                     write_json(folder / PLAN, asdict(replace(product.model.pretrain, epochs=planned[-1])))
             write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
-    n_weights = sum(weight.numel() for weight in network.parameters())
+    n_weights = sum(weight.numel() for weight in (*network.parameters(), *network.given().values()))
     return Pretrained(init=product.model.init, n_weights=n_weights, history=history)
 
 
@@ -81,6 +81,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
         labels = model_inputs.split_part(splits, "train", product).labels
         label_texts = model_inputs.targets(labels, product, ())
     settings, weights = product.model.network_settings(), weights_folder(product)
+    if weights and product.model.is_language_model:
+        return _prompts(product, weights, settings.max_tokens)
     if product.model.init == "pretrain":
         rows, y = model_inputs.split_part(splits, "pretrain", product), None
     else:
@@ -103,6 +105,22 @@ def fit_features(product: Product, splits: Path) -> "Features":
     )
 
 
+def _prompts(product: Product, weights: Path, max_tokens: int) -> "Features":
+    """Return features by which a row is read as a text. Raises UserError for a file that is no language model."""
+    from model.features.fitted import Features
+    from model.features.gguf import Gguf
+
+    assert product.target.name is not None
+    try:
+        return Features.as_prompts(product.columns, product.target.name, Gguf(weights).tokenizer, max_tokens)
+    except ValueError as error:
+        raise _not_importable(product, error) from None
+
+
+def _not_importable(product: Product, error: ValueError) -> UserError:
+    return UserError(f"params.yaml: products.{product.name}.model.init: {error}")
+
+
 def _starting_weights(
     product: Product,
     splits: Path,
@@ -113,6 +131,7 @@ def _starting_weights(
     """Import the weights that `init` names, learn them by masked modelling, or draw them."""
     from model.features.encoded import on_disk
     from model.network.bert import load_bert
+    from model.network.language.imported import load_language_model
     from model.network.network import Network
     from model.training.train import pretrain as masked_modelling
 
@@ -120,9 +139,11 @@ def _starting_weights(
     place = f"params.yaml: products.{product.name}.model"
     if weights := weights_folder(product):
         try:
+            if model.is_language_model:
+                return load_language_model(weights, features.sizes), []
             return load_bert(weights, features.sizes, None, settings, seed=model.pretrain.seed), []
         except ValueError as error:
-            raise UserError(f"{place}.init: {error}") from None
+            raise _not_importable(product, error) from None
     if model.init != "pretrain":
         return Network(settings, features.sizes, seed=model.pretrain.seed), []
     rows = model_inputs.split_part(splits, "pretrain", product)
@@ -136,8 +157,8 @@ def _starting_weights(
 
 
 def weights_folder(product: Product) -> Path | None:
-    """Return the folder that `init` names, None for scratch and pretrain. Raises UserError where it has no weights."""
+    """Return what `init` names, None for scratch and pretrain. Raises UserError where it holds no weights."""
     try:
         return find_weights(product.model.init)
     except ValueError as error:
-        raise UserError(f"params.yaml: products.{product.name}.model.init: {error}") from None
+        raise _not_importable(product, error) from None

@@ -156,8 +156,9 @@ of the longest common subsequence of words with the label, and the baseline writ
 `unsupported` is the share of texts with a number, or a capitalised word after the first, that the row does not have.
 What is written are drafts: nothing runs them or believes them, and people should read them first. Where
 `gates.metric` is `rouge_l`, nights are measured by that once labels have come; a night does not hold what
-`bits_per_byte` needs. Columns of kind context, reasons, behaviour tests, imported weights, a second training and other
-engines than ONNX Runtime are refused.
+`bits_per_byte` needs. `model.init` may name a language model, which then writes in place of a network of its own:
+[where the weights start](pretraining.md#texts-by-an-imported-language-model). Columns of kind context, reasons,
+behaviour tests, weights of the BERT family, a second training and other engines than ONNX Runtime are refused.
 
 ## Between what and what: quantiles of a number
 
