@@ -144,7 +144,7 @@ def test_transformers_llama_says_the_same(file):
     path, _ = file
     network = load_language_model(path, features_of(path).sizes).eval()
     sizes = network.language
-    theirs = transformers.LlamaForCausalLM(
+    reference = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=network.sizes.n_subwords,
             hidden_size=sizes.d_model,
@@ -176,12 +176,12 @@ def test_transformers_llama_says_the_same(file):
         for one, other in names.items():
             name = name.replace(one, other)
         state[f"model.{name}"] = weight
-    missing = theirs.load_state_dict(state, strict=False)
+    missing = reference.load_state_dict(state, strict=False)
     assert (missing.missing_keys, missing.unexpected_keys) == (["lm_head.weight"], [])
-    theirs.tie_weights()
+    reference.tie_weights()
     ids = np.random.default_rng(1).integers(0, 300, 40).tolist()
     with torch.inference_mode():
-        expected = theirs(torch.tensor([ids])).logits[0].numpy()
+        expected = reference(torch.tensor([ids])).logits[0].numpy()
     assert np.abs(logits(network, ids) - expected).max() < 1e-4
 
 
@@ -212,13 +212,13 @@ def test_blocks_of_few_bits_are_read_number_by_number(code):
 def test_other_readers_find_the_same_in_the_file(file):
     gguf = pytest.importorskip("gguf")
     path, _ = file
-    ours = Gguf(path)
-    theirs = gguf.GGUFReader(str(path))
-    assert {each.name for each in theirs.tensors} == set(ours.places)
-    for each in theirs.tensors:
+    read = Gguf(path)
+    reference = gguf.GGUFReader(str(path))
+    assert {each.name for each in reference.tensors} == set(read.places)
+    for each in reference.tensors:
         expected = gguf.quants.dequantize(each.data, each.tensor_type)
-        assert np.array_equal(ours.tensor(each.name, ours.places[each.name].shape), expected)
-    assert theirs.fields["tokenizer.ggml.tokens"].contents() == ours.metadata["tokenizer.ggml.tokens"]
+        assert np.array_equal(read.tensor(each.name, read.places[each.name].shape), expected)
+    assert reference.fields["tokenizer.ggml.tokens"].contents() == read.metadata["tokenizer.ggml.tokens"]
 
 
 def test_tokens_are_those_of_merging_pairs_by_rank(file):
@@ -353,18 +353,18 @@ def test_training_moves_adapters_alone_and_goes_on_where_it_was_killed(file, tmp
     network, _ = load_pretrained(tmp_path, TARGET, NetworkSettings(), seed=1)
     cells, _ = table(30)
     labels = LabelTexts.of(features.tokenizer, parcels(30, seed=9)["title"].to_numpy(object), 16)
-    both, plan = (features.encode(cells), labels), TrainingPlan(epochs=2, batch_tokens=512, keep="last")
+    rows, plan = (features.encode(cells), labels), TrainingPlan(epochs=2, batch_tokens=512, keep="last")
 
     def stop(entry):
         raise KeyboardInterrupt
 
-    straight, history = learn_labels(copy.deepcopy(network), both, both, plan)
+    straight, history = learn_labels(copy.deepcopy(network), rows, rows, plan)
     kept = Kept()
     with pytest.raises(KeyboardInterrupt):
-        learn_labels(copy.deepcopy(network), both, both, plan, checkpoints=kept, on_epoch=stop)
+        learn_labels(copy.deepcopy(network), rows, rows, plan, checkpoints=kept, on_epoch=stop)
     assert sum(tensor.numel() for tensor in kept.state[0].values()) < 20 * sum(w.numel() for w in network.parameters())
     assert not any("weight" in name for name in kept.state[0])
-    resumed, _ = learn_labels(copy.deepcopy(network), both, both, plan, checkpoints=kept)
+    resumed, _ = learn_labels(copy.deepcopy(network), rows, rows, plan, checkpoints=kept)
     moved = 0
     for name, weight in straight.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
@@ -419,7 +419,7 @@ def test_entry_says_what_a_language_model_cannot_have(file):
     assert any("model.init must not be a language model for a binary target" in line for line in found)
 
 
-def broken(path, how):
+def broken(path, fault):
     """Write a file that is wrong in one way."""
     tokens, merges = vocabulary()
     found = metadata(tokens, merges)
@@ -436,12 +436,12 @@ def broken(path, how):
         "merges": {"tokenizer.ggml.merges": ["no such"]},
         "control": {"tokenizer.ggml.tokens": ["<end>" if token == "<|im_end|>" else token for token in tokens]},
     }
-    found |= changed.get(how, {})
-    if how == "nan":
+    found |= changed.get(fault, {})
+    if fault == "nan":
         weights["output_norm.weight"][0] = np.nan
-    if how == "large":
+    if fault == "large":
         weights["output_norm.weight"][0] = 1e6
-    if how == "head":
+    if fault == "head":
         weights["output.weight"] = weights["token_embd.weight"]
     write(path, found, weights)
     raw = path.read_bytes()
@@ -454,12 +454,12 @@ def broken(path, how):
             "version": raw[:4] + struct.pack("<I", 2) + raw[8:],
             "claims": raw[:8] + struct.pack("<QQ", 2**60, 2**62) + raw[24:],
             "long": raw[:24] + struct.pack("<Q", 2**62) + raw[32:],
-        }.get(how, raw)
+        }.get(fault, raw)
     )
 
 
 @pytest.mark.parametrize(
-    ("how", "rule"),
+    ("fault", "rule"),
     [
         ("truncated", r"be whole, and ends at byte .* fetch it again"),
         ("cut in its header", "be whole, and ends or makes no sense"),
@@ -483,10 +483,10 @@ def broken(path, how):
         ("head", "have the same table before and after the blocks"),
     ],
 )
-def test_file_that_does_not_fit_is_refused_with_place_and_remedy(made, tmp_path, monkeypatch, how, rule):
+def test_file_that_does_not_fit_is_refused_with_place_and_remedy(made, tmp_path, monkeypatch, fault, rule):
     monkeypatch.chdir(made[0])
     path = tmp_path / "wrong.gguf"
-    broken(path, how)
+    broken(path, fault)
     product = a_product(**changes(path))
     with pytest.raises(UserError, match=rf"(?s)^params.yaml: products.tiny.model.init: .*{rule}.*"):
         pretrain(product, AS_OF)

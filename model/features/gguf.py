@@ -150,7 +150,7 @@ class Gguf:
         if version != VERSION:
             raise self._odd(f"be of version {VERSION} of the format, got {version}; convert it with llama.cpp")
         n_tensors, n_values = self._next("Q"), self._next("Q")
-        self.metadata: dict[str, Any] = {}
+        self.metadata: dict[str, object] = {}
         for _ in range(n_values):
             name, code = self._text(), self._next("I")
             self.metadata[name] = self._value(code)

@@ -89,15 +89,15 @@ def language_settings(file: Gguf) -> LanguageSettings:
     )
 
 
-def _name(ours: str) -> str:
+def _name(own: str) -> str:
     """Return a tensor's name in the file.
 
     >>> _name("blocks.layer.3.attention.query.weight")
     'blk.3.attn_q.weight'
     """
-    if not ours.startswith("blocks.layer."):
-        return {"table.weight": TABLE, "blocks.final_norm.weight": FINAL_NORM}[ours]
-    number, _, part = ours.removeprefix("blocks.layer.").partition(".")
+    if not own.startswith("blocks.layer."):
+        return {"table.weight": TABLE, "blocks.final_norm.weight": FINAL_NORM}[own]
+    number, _, part = own.removeprefix("blocks.layer.").partition(".")
     return f"blk.{number}.{BLOCK_NAMES[part.removesuffix('.weight')]}.weight"
 
 
