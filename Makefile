@@ -7,6 +7,7 @@ TRIALS ?= 20
 KNOBS ?=
 export DT ?=
 export REASON ?=
+export KEY ?=
 BENCH ?=
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 
-.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc erase accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +73,9 @@ watch: .venv/ready-demo  ## look once whether each night that must be there by s
 
 gc: .venv/ready-demo  ## show which experiments and data nobody needs any more; YES=1 removes them
 	@$(BIN)/python -m tasks.commands gc $(if $(YES),--yes)
+
+erase: .venv/ready-demo  ## erase a person's rows of PRODUCT from everything: KEY=key, column=value or -, with REASON="..."; YES=1 erases, DRY=1 only shows
+	@$(BIN)/python -m tasks.commands erase $(PRODUCT) "$$KEY" "$$REASON" $(if $(YES),--yes) $(if $(DRY),--dry)
 
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.commands accept $(PRODUCT) "$$DT" "$$REASON"

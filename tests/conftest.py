@@ -144,6 +144,8 @@ SLOW = {
     "test_delta_table",
     "test_drift",
     "test_effective",
+    "test_erase",
+    "test_erase_raw",
     "test_evaluate",
     "test_events",
     "test_examples",

@@ -328,6 +328,20 @@ def test_banned_model_never_predicts_again_under_any_version(origin):
     assert champions.champion("tiny").version == "v3.0.0"
 
 
+def test_deprecated_model_predicts_until_another_takes_its_place(commits):
+    first = promote(commits[0], None)
+    for _ in range(2):
+        assert versions.deprecate("tiny", ["model0.dir"], "rows were erased", GRACE) == ["v1.0.0"]
+    tags = git.git("ls-remote", settings().origin, "refs/tags/tiny#deprecated*").splitlines()
+    assert len([tag for tag in tags if not tag.endswith("^{}")]) == 1, "it is marked once"
+    assert champions.champion("tiny") == first
+    admission = champions.admission("tiny", commits[1], DAY)
+    assert (admission.champion, admission.of_its_time) == (first, None), "nobody need be better than it"
+    second = promote(commits[1], first)
+    assert champions.champion("tiny") == second
+    assert champions.admission("tiny", commits[2], DAY).of_its_time == second
+
+
 def test_version_that_gto_took_back_for_good_is_banned(origin):
     first = promote(experiment(origin, DAY, "one"), None)
     promote(experiment(origin, DAY, "two"), first)

@@ -44,7 +44,7 @@ class PublishedPart(Part):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
 class Rows(Record):
-    """The rows of the scored day: rows in = published + quarantined."""
+    """The rows of the scored day: rows in = published + quarantined + erased."""
 
     rows_in: int = Field(validation_alias="in", serialization_alias="in")
     """Rows that arrived."""
@@ -52,11 +52,14 @@ class Rows(Record):
     """Rows with a prediction."""
     quarantined: int
     """Rows that failed validation and have none."""
+    erased: int = Field(default=0, exclude_if=lambda n_rows: n_rows == 0)
+    """Rows that were taken out after they were published or quarantined, as a person asked for; absent where none
+    were."""
 
     @property
     def add_up(self) -> bool:
-        """Return whether every row is published or quarantined."""
-        return self.rows_in == self.published + self.quarantined
+        """Return whether every row is published, quarantined or erased."""
+        return self.rows_in == self.published + self.quarantined + self.erased
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)

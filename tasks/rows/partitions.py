@@ -151,6 +151,10 @@ class Partitions:
         """Return the names of the columns with which a date was stored."""
         return list(self._stored(day).schema.names)
 
+    def schema(self, day: date) -> pa.Schema:
+        """Return the columns and types with which a date was stored."""
+        return self._stored(day).schema
+
     def sha256(self, day: date) -> str:
         """Return the SHA-256, in hex, of the date's file, also where it has become a part of its month's."""
         stored = self._stored(day)

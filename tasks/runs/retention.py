@@ -22,6 +22,7 @@ from tasks.publication.object_store import Store
 from tasks.runs.dvc import hashes_in
 from tasks.runs.experiments import Experiment, run_name_pattern
 from tasks.runs.objects import Needed, Objects, recorded_hashes
+from tasks.runs.registry.erasures import erasures_of
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git, try_git
@@ -69,7 +70,7 @@ def make_plan(clone: Path, now: datetime) -> Plan:
     Raises UserError where the origin lacks what a published night or the registry names, TransientError where the
     origin, the store of nights or the DVC remote does not answer.
     """
-    _clone_all(clone)
+    clone_all(clone)
     plan = Plan(clone)
     everything = params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=clone))
     for product in everything.products.values():
@@ -86,7 +87,8 @@ def make_plan(clone: Path, now: datetime) -> Plan:
             f"the origin must name data of the remote {plan.places['remote'].name}, and names none: nothing is "
             "removed; is LAMPLIGHTER_ORIGIN right, and has it refs/exps/*?"
         )
-    plan.lost = set(needed.lost)
+    erased = {each for name in everything.products for each in erasures_of(name).objects}
+    plan.lost = needed.lost - erased  # what is gone on a person's word is not lost
     plan.unneeded["remote"] = plan.places["remote"].unneeded(needed.hashes, now - YOUNG)
     needed.add(_hashes_of_this_disk(), places)
     plan.unneeded["cache"] = plan.places["cache"].unneeded(needed.hashes, now - YOUNG)
@@ -108,7 +110,7 @@ def carry_out(plan: Plan) -> None:
         plan.places[name].remove(plan.unneeded[name])
 
 
-def _clone_all(clone: Path) -> None:
+def clone_all(clone: Path) -> None:
     """Clone the origin with all its refs, and this repository's own branches, with the files that DVC needs."""
     git("clone", "--quiet", "--no-checkout", settings().origin, str(clone))
     git("fetch", "--quiet", "--tags", settings().origin, f"+{_EXPERIMENTS}*:{_EXPERIMENTS}*", cwd=clone)

@@ -22,6 +22,7 @@ from tasks.runs.experiments import Run, workspaces
 from tasks.runs.history import goes_on_without, newest_run_before
 from tasks.runs.locks import changed_flag, commit_file, dirty_flag, locked, removal_lock, shared_lock, workspace_lock
 from tasks.runs.programs import one_dvc
+from tasks.runs.registry.erasures import check_knows, reference
 from tasks.runs.remote import LostData, lost_data, way_out_of_lost_model
 from tasks.runs.upstream import Declared, carried_ingest, check_upstream
 from tasks.runtime import faults
@@ -79,6 +80,7 @@ def save_and_push(run: Run, *stages: str) -> None:
     faults.failpoint("save: the stage is done")
     save_experiment(run)
     faults.failpoint("save: the experiment is saved here")
+    check_erasures(run)
     try:
         dvc(run, "push", *(f"{stage}@{run.product}" for stage in stages))
     except CommandFailed as error:
@@ -99,14 +101,14 @@ def _restore(run: Run, reads: str) -> None:
     if not commit_file(run).exists():
         _clone(run)
     _name_cache(run.workspace)
-    saved = git("ls-remote", settings().origin, run.reference).split()
-    is_current = (saved[0] if saved else BEGUN) == commit_file(run).read_text()
+    saved = check_erasures(run)
+    is_current = (saved or BEGUN) == commit_file(run).read_text()
     if saved and not is_current:
         git("fetch", "--quiet", "--force", settings().origin, f"{run.reference}:{run.reference}", cwd=run.workspace)
-        git("checkout", "--quiet", saved[0], "--", "dvc.lock", "params.yaml", cwd=run.workspace)
+        git("checkout", "--quiet", saved, "--", "dvc.lock", "params.yaml", cwd=run.workspace)
         faults.failpoint("workspace: the experiment is checked out")
         git("reset", "--quiet", cwd=run.workspace)
-        commit_file(run).write_text(saved[0])
+        commit_file(run).write_text(saved)
     if not saved and not commit_file(run).read_text():
         _begin(run)
         faults.failpoint("workspace: the run has begun")
@@ -124,6 +126,18 @@ def _restore(run: Run, reads: str) -> None:
     if reads == "predict":
         check_model(run)
     faults.failpoint("workspace: all that is read is here")
+
+
+def check_erasures(run: Run) -> str | None:
+    """Return the commit of the run's experiment in the origin; None where it has none.
+
+    Raises UserError where a person has had rows erased since the run was opened.
+    """
+    listed = git("ls-remote", settings().origin, run.reference, reference(run.product)).splitlines()
+    found = {name: commit for commit, name in map(str.split, listed)}
+    if reference(run.product) in found:
+        check_knows(run.product, run.workspace, found[reference(run.product)], run.name)
+    return found.get(run.reference)
 
 
 def save_experiment(run: Run) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import time
+from urllib.request import urlopen
 
 from tasks.commands.embedded.daemons import is_running, port_answers, start_daemon, stop_where_moved, wait_until
 from tasks.commands.embedded.environment import (
@@ -16,6 +18,8 @@ from tasks.publication.store_answers import BEFORE_ALL, NoAnswer, check_answer, 
 from tasks.publication.store_client import not_an_address
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.settings import BIN, settings
+
+COMPACTIONS = 3
 
 
 def enter_with_store() -> dict[str, str]:
@@ -58,6 +62,24 @@ def start_store(env: dict[str, str]) -> str:
     log = settings().home / f"{STORE}.log"
     wait_until(lambda: refusal(env) is None, 60, f"the object store did not come up; see {log}")
     return env[ADDRESS]
+
+
+def compact_store() -> None:
+    """Let the embedded store give up what was deleted: until then its files hold it. Other stores see to that alone.
+
+    Raises TransientError where it does not answer.
+    """
+    if not is_running(STORE):
+        return
+    port = int(kept_settings()[ADDRESS].rpartition(":")[2])
+    try:
+        for _ in range(COMPACTIONS):  # what was deleted last is given to the volumes some seconds later
+            with urlopen(f"http://127.0.0.1:{port + 1}/vol/vacuum?garbageThreshold=0.000001", timeout=300):
+                time.sleep(2)
+    except OSError as error:
+        raise TransientError(
+            f"the object store did not give up what was deleted; {error}; run the same again"
+        ) from None
 
 
 def refusal(env: dict[str, str]) -> UserError | TransientError | None:

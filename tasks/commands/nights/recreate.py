@@ -19,9 +19,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -32,14 +33,19 @@ from tasks.params.edit import edited
 from tasks.publication.contracts import Night, PublishedPart
 from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
+from tasks.publication.reading import read_part
 from tasks.runs.dvc import DvcLock
-from tasks.runs.remote import pull_all
+from tasks.runs.registry.erasures import about_erased
+from tasks.runs.remote import LostData, pull_all
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, file_sha256, read_json
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import ROOT, settings
 from tasks.training.checkpoints import PLAN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RETRAINED = ("validate", "split", "pretrain", "train", "export")
 """The stages between raw data and the exported model; evaluate measures it and leaves it as it is."""
@@ -69,7 +75,16 @@ class Clone:
         lock = DvcLock.of(self.folder)
         made = lock.outs()
         wanted = [path for path in lock.deps(f"{name}@{self.product}") if path in made]
-        pull_all(self.folder, wanted, f"what {name} of this night reads", "this night cannot be made again")
+        try:
+            pull_all(self.folder, wanted, f"what {name} of this night reads", "this night cannot be made again")
+        except LostData:
+            about = about_erased(self.product, made.values())
+            if not about:
+                raise
+            raise UserError(
+                f"what {name} of this night read cannot be brought: {about}. What was made of them cannot be made "
+                "again; a night that was published without the rows is re-created from its model"
+            ) from None
 
     def redo(self, name: str) -> None:
         """Run a stage with the clone's code, whatever the cache holds."""
@@ -119,7 +134,10 @@ def recreate(uri: str, *, retrain: bool = False, installed: bool = False) -> str
     if differences:
         raise UserError("\n".join([f"{uri}: the night made again is another one", *report, *differences]))
     rows = sum(part.rows for part in manifest.parts)
-    report.append(f"{len(manifest.parts)} parts, {rows:,} rows: every sha256 is equal")
+    if manifest.rows.erased:
+        report.append(f"{rows:,} rows, {manifest.rows.erased:,} erased since they were published: every cell is equal")
+    else:
+        report.append(f"{len(manifest.parts)} parts, {rows:,} rows: every sha256 is equal")
     return "\n".join(report)
 
 
@@ -260,6 +278,8 @@ def _differences(published: Published, night: Night, folder: Path) -> list[str]:
     manifest, found = published.manifest, []
     for name, (then, now) in _changed(manifest.inputs.to_json(), night.inputs.to_json()).items():
         found.append(f"input {name}: was {then}, is {now}")
+    if manifest.rows.erased:  # parts have an equal share of the rows that there are, and had one of more rows
+        return found + list(_differing_rows(published, night, folder))
     hashes = {part.name: part.sha256 for part in night.parts}
     if hashes.keys() != {part.name for part in manifest.parts}:
         found.append(f"parts: were {len(manifest.parts)}, are {len(hashes)}")
@@ -291,6 +311,25 @@ def _compared(store: Store, part: PublishedPart, file: Path) -> str:
         if not store.download(store.key_of(part.key), Path(folder) / "published"):
             return "another sha256; the part that was published is in the store no more, so rows cannot be compared"
         then, now = pd.read_parquet(Path(folder) / "published"), pd.read_parquet(file)
+    return _differing_cells(then, now) or "the same values in other bytes: another version wrote the file"
+
+
+def _differing_rows(published: Published, night: Night, folder: Path) -> Iterator[str]:
+    """Yield how the rows of all parts differ, whichever part each is in."""
+    import pandas as pd
+
+    store, manifest = published.store, published.manifest
+    then = pd.concat([read_part(store, part) for part in manifest.parts])
+    now = pd.concat([pd.read_parquet(folder / part.name) for part in night.parts])
+    names = list(then.columns)
+    known = names[: names.index("prediction")] if "prediction" in names else names
+    then, now = (rows.sort_values(known, ignore_index=True) for rows in (then, now))
+    if differing := _differing_cells(then, now):
+        yield f"rows: {differing}"
+
+
+def _differing_cells(then: "pd.DataFrame", now: "pd.DataFrame") -> str:
+    """Return how two tables differ; nothing where they hold the same."""
     if list(then.columns) != list(now.columns):
         return f"columns were {list(then.columns)}, are {list(now.columns)}"
     if len(then) != len(now):
@@ -304,7 +343,7 @@ def _compared(store: Store, part: PublishedPart, file: Path) -> str:
                 f"{name} in {differs.sum():,} of {len(then):,} rows, first in row {first}: "
                 f"was {then[name].iloc[first]!r}, is {now[name].iloc[first]!r}"
             )
-    return "; ".join(differences) or "the same values in other bytes: another version wrote the file"
+    return "; ".join(differences)
 
 
 def _print_progress(text: str) -> None:

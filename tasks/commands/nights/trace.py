@@ -20,6 +20,7 @@ from tasks.publication.object_store import Store
 from tasks.publication.relocation import present_key
 from tasks.runs import dvc, remote
 from tasks.runs.experiments import experiments
+from tasks.runs.registry.erasures import erasures_of
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
 from tasks.runtime.git import git, try_git
@@ -126,7 +127,8 @@ def _of_the_night(published: Published) -> dict[str, str]:
         "night": f"{published.product} of {manifest.dt}: {status}",
         "run": f"{manifest.run}, generation {manifest.generation}",
         f"rows of {manifest.scored_day}": f"{rows.rows_in:,} in = {rows.published:,} published in "
-        f"{len(manifest.parts)} parts + {rows.quarantined:,} quarantined",
+        f"{len(manifest.parts)} parts + {rows.quarantined:,} quarantined"
+        + (f" + {rows.erased:,} erased since, on a person's word" if rows.erased else ""),
     }
     if manifest.accepted:
         lines["accepted"] = f"it differs in kind from the days before, and may pass: {manifest.accepted}"
@@ -165,8 +167,10 @@ def _of_the_data(repository: Path, published: Published) -> dict[str, str]:
         return lines
     outs = dvc.lock_at(repository, commit).outs()
     paths, report = Paths(product), Paths(product).report("validation.json")
+    gone = {*erasures_of(product).objects}
     for name, path in (("raw data", paths.raw), ("valid data", paths.valid), ("quarantined", paths.quarantine)):
-        lines[name] = f"{path}, md5 {outs.get(str(path), 'not recorded')}"
+        md5 = outs.get(str(path), "not recorded")
+        lines[name] = f"{path}, md5 {md5}" + (", gone: it held rows that were erased" if md5 in gone else "")
     return {
         **lines,
         "validation": f"{report}, md5 {outs.get(str(report), 'not recorded')}: {_validation(commit, report)}",

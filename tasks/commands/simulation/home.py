@@ -23,6 +23,7 @@ from tasks.commands.simulation.contracts import Fault, Outcome, Plan, Step
 from tasks.commands.simulation.schedule import steps_of
 from tasks.params import Product
 from tasks.params.edit import Place, edited
+from tasks.rows.intake.erased import VARIABLE, known_key
 from tasks.runs.experiments import head
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import write_json
@@ -179,6 +180,7 @@ def entered(home: Home) -> Iterator[None]:
         "LAMPLIGHTER_HOME": str(home.folder),
         "LAMPLIGHTER_CACHE": str(home.folder / "cache"),
     }
+    own |= {VARIABLE: key.decode()} if (key := known_key()) else {}  # what was erased stays away here, too
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     try:

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from tasks.commands.arguments import Product, Why
+from tasks.stage import load_product
+
 app = typer.Typer()
 
 
@@ -18,6 +21,26 @@ def gc(yes: Annotated[bool, typer.Option("--yes", help="remove it, without askin
 
     enter_with_store()
     print(prune(datetime.now(UTC), yes, input if sys.stdin.isatty() else None))
+
+
+@app.command()
+def erase(
+    product: Product,
+    key: Annotated[str, typer.Argument(help="a row's key, column=value, JSON of several, or - to be asked for it")],
+    why: Why,
+    yes: Annotated[bool, typer.Option("--yes", help="erase it, for good")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="show what would go, and write nothing")] = False,
+) -> None:
+    """Erase a person's rows of PRODUCT from everything that is kept, and keep them from coming back."""
+    from datetime import date
+
+    from tasks.commands.arguments import git_user
+    from tasks.commands.embedded.store import compact_store, enter_with_store
+    from tasks.commands.upkeep.erase import erase_rows
+
+    enter_with_store()
+    person, today = git_user(), date.today()
+    print(erase_rows(load_product(product)[0], key, why, person, today, yes=yes, dry=dry, compact=compact_store))
 
 
 @app.command()

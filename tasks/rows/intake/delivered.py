@@ -10,6 +10,7 @@ import pandas as pd
 from tasks.params import Product
 from tasks.rows.arrivals import Arrivals
 from tasks.rows.casting import has_label, parse_time
+from tasks.rows.intake.erased import Erased
 from tasks.rows.intake.seen import SeenPiece
 from tasks.rows.intake.spill import Spill
 from tasks.rows.intake.window import Window
@@ -28,6 +29,8 @@ class Delivered:
     window: Window
     arrivals: Arrivals
     rows: Spill
+    erased: Erased
+    """What people had erased: its rows are dropped."""
     undated: list[pd.DataFrame] = field(default_factory=list)
     """Rows without an event date."""
     days: set[date] = field(default_factory=set)
@@ -36,6 +39,7 @@ class Delivered:
     n_later: int = 0
     n_seen_before: int = 0
     n_rewritten: int = 0
+    n_erased: int = 0
     oldest_later: date | None = None
     pieces: dict[str, SeenPiece] = field(default_factory=dict)
     """The pieces, as the next run knows them."""
@@ -53,6 +57,10 @@ class Delivered:
         rows = protect(rows, self.product)
         rows, n_rewritten = self.arrivals.with_stored_keys(rows)
         self.n_rewritten = self.n_rewritten + n_rewritten
+        n_delivered, is_erased = len(rows), self.erased.among(rows)
+        if is_erased.any():
+            self.n_erased += int(is_erased.sum())
+            rows = rows[~is_erased].reset_index(drop=True)
         rows = self.arrivals.with_dates(rows)
         times = parse_time(rows[self.product.time])
         is_dated = times.notna().to_numpy()
@@ -61,7 +69,7 @@ class Delivered:
         is_due = is_dated & ~is_later
         labelled = has_label(rows[self.product.target.name])
         rows = rows.assign(**{LABELLED: labelled})
-        self.n_rows += len(rows)
+        self.n_rows += n_delivered
         self.n_later += int(is_later.sum())
         if is_later.any():
             oldest = day_of(int(days[is_later].min()))
@@ -77,7 +85,7 @@ class Delivered:
             not_due = last_labelled > _number(self.window.as_of) - self.product.target.delay_days
             self.pieces[name] = SeenPiece(
                 digest=digest,
-                n_rows=len(is_dated),
+                n_rows=n_delivered,
                 days=(day_of(int(found[0])).isoformat(), day_of(int(found[-1])).isoformat()) if len(found) else None,
                 is_whole=bool(is_due.all() and not not_due),
                 evidence=evidence,

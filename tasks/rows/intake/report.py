@@ -37,7 +37,7 @@ class IngestReport:
     as_of: str
     """The run's as_of."""
     rows_delivered: int = 0
-    """All rows that were read: the sum of the eight counts below."""
+    """All rows that were read: the sum of the nine counts below."""
     rows_new: int = 0
     """Rows stored by this run under their event date, on time."""
     rows_late: int = 0
@@ -54,6 +54,8 @@ class IngestReport:
     """Rows without an event date that are stored with the next new date."""
     rows_later_than_the_night: int = 0
     """Rows of dates after the scored day."""
+    rows_erased: int = 0
+    """Rows that a person had erased and that the source delivers still: they are dropped."""
     rows_seen_before: int = 0
     """Rows in pieces of the source that are as an earlier run took them; they were not read again."""
     rows_withdrawn: int = 0
@@ -125,6 +127,8 @@ class IngestReport:
             yield f"{self.rows_later_than_the_night:,} rows are later than the scored day, and left for later nights"
         if self.rows_waiting_without_a_date:
             yield f"{self.rows_waiting_without_a_date:,} rows without a date wait for a new day"
+        if self.rows_erased:
+            yield f"{self.rows_erased:,} rows dropped that were erased (make erase), and the source still has them"
         if self.keys_written_otherwise:
             yield (
                 f"{self.keys_written_otherwise:,} KEYS CAME AS WHOLE NUMBERS WRITTEN OTHERWISE THAN BEFORE, with or "

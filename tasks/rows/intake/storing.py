@@ -220,6 +220,7 @@ class Storing:
         index.note_run(self.window.as_of)
         index.save()
         waiting = {"rows_waiting_without_a_date": n_waiting, "rows_later_than_the_night": delivered.n_later}
+        waiting["rows_erased"] = delivered.n_erased
         counts: Mapping[str, Any] = {**self.counts, **beside.counts, **waiting}
         others = sum(n for name, n in counts.items() if name.startswith("rows_") and name != "rows_withdrawn")
         return IngestReport(

@@ -11,6 +11,7 @@ from tasks.params import Product
 from tasks.rows.arrivals import Arrivals
 from tasks.rows.decisions import reason_for_anew, refetched_days
 from tasks.rows.intake.delivered import Delivered
+from tasks.rows.intake.erased import Erased
 from tasks.rows.intake.report import IngestReport
 from tasks.rows.intake.seen import Seen
 from tasks.rows.intake.spill import Spill
@@ -42,6 +43,7 @@ class Taking:
             window=self.window,
             arrivals=Arrivals(product, as_of, self.index),
             rows=self.spill,
+            erased=Erased(product.name),
         )
 
     def __enter__(self) -> "Taking":

@@ -99,7 +99,7 @@ class Admission:
     champion: Champion | None
     """The model that predicts now."""
     of_its_time: Champion | None
-    """The newest champion that has learnt from nothing later than the challenger."""
+    """The newest champion that has learnt from nothing later than the challenger; None where that is deprecated."""
     is_of_its_time: bool
     """Whether the challenger is another training with the very bytes of the newest champion of its time."""
     exclusion: str
@@ -120,6 +120,9 @@ def _admission(registry: Registry, commit: str, as_of: date) -> Admission:
     champion = registry.champion
     is_of_the_past = champion is not None and champion.trained_after(as_of)
     of_its_time, content = registry.champion_until(as_of), registry.content(commit)
+    is_another = of_its_time is not None and of_its_time.commit != commit
+    if of_its_time and is_another and registry.content(of_its_time.commit) in registry.effect.deprecated:
+        of_its_time = None  # it has learnt from rows that were erased since: nobody need be better than it
     return Admission(
         champion=champion,
         of_its_time=of_its_time,

@@ -7,6 +7,7 @@
     flight-delays#hold#5        this version stays the champion, whatever passes the gates; #hold!#6 releases it
     flight-delays#banned#7      this version never predicts again; #banned!#8 releases it
     flight-delays#released#9    what was withdrawn may pass the gates again
+    flight-delays#deprecated#10 this version has learnt from rows that were erased since: the next one takes its place
 
 A model is known by its content, the hash of its exported files in the dvc.lock of its commit: what a person withdrew or
 banned stays out under every other version, too. Up to which date a model has learnt, the params.yaml of its commit
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ from tasks.runtime.git import git, try_git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
-STAGE, HOLD, BANNED, RELEASED = "prod", "hold", "banned", "released"
+STAGE, HOLD, BANNED, RELEASED, DEPRECATED = "prod", "hold", "banned", "released", "deprecated"
 """The stages of GTO that decide about a version."""
 _FORMAT = "%00".join(
     f"%({field})" for field in ("refname", "objectname", "*objectname", "taggername", "taggerdate:short")
@@ -97,6 +98,8 @@ class Effect:
     """By content, what a person has taken from the stage, and not put back or released."""
     banned: dict[str, Act]
     """By content."""
+    deprecated: dict[str, Act] = field(default_factory=dict)
+    """By content, models that have learnt from rows that were erased since."""
     held: Act | None = None
     """The act that holds the champion."""
 
@@ -206,6 +209,8 @@ class Registry:
                 now.held = None
             elif act.stage == BANNED and not act.ends:
                 now.banned[self.content(act.commit)] = act
+            elif act.stage == DEPRECATED:
+                now.deprecated[self.content(act.commit)] = act
             elif act.stage in (BANNED, RELEASED):
                 now.banned.pop(self.content(act.commit), None)
                 now.withdrawn.pop(self.content(act.commit), None)
@@ -268,7 +273,7 @@ class Registry:
                 )
             )
         # A ban that was made while a promotion was is the later one, whichever was pushed first: both have one number.
-        order = {STAGE: 0, RELEASED: 1, HOLD: 2, BANNED: 3}
+        order = {STAGE: 0, DEPRECATED: 1, RELEASED: 1, HOLD: 2, BANNED: 3}
         self.acts = sorted(
             (act for act in self.acts if act.stage in order),
             key=lambda act: (act.number, order[act.stage]),

@@ -4,10 +4,11 @@ Each decision is a tag in the origin with its author, date and reason; `tasks.ru
 """
 
 import re
+from collections.abc import Collection
 from datetime import date, timedelta
 
 from tasks.runs.registry.champions import MACHINE, Gto, Person, push_act
-from tasks.runs.registry.tags import BANNED, HOLD, RELEASED, STAGE, Champion, Registry
+from tasks.runs.registry.tags import BANNED, DEPRECATED, HOLD, RELEASED, STAGE, Champion, Registry
 from tasks.runtime.errors import UserError
 
 _AUTOMATIC = re.compile(r"automatic rollback as of (\d{4}-\d\d-\d\d)")
@@ -119,6 +120,22 @@ def ban(product: str, version: str, reason: str, person: Person) -> tuple[Champi
             gto.unassign(version, STAGE, reason)
         gto.assign(version, BANNED, reason)
         return banned, Registry(registry.repository, product).champion
+
+    return push_act(product, person, act)
+
+
+def deprecate(product: str, contents: Collection[str], reason: str, person: Person) -> list[str]:
+    """Mark the versions whose models have these contents: the next model that passes the other gates replaces them.
+
+    Those that are marked already stay as they are. Return the versions that are marked now.
+    """
+
+    def act(registry: Registry, gto: Gto) -> list[str]:
+        versions = [each for each, commit in registry.versions.items() if registry.content(commit) in contents]
+        for version in versions:
+            if registry.content(registry.versions[version]) not in registry.effect.deprecated:
+                gto.assign(version, DEPRECATED, reason)
+        return versions
 
     return push_act(product, person, act)
 

@@ -1,0 +1,1 @@
+"""Erase a person's rows from everything that a product keeps: `make erase`."""
