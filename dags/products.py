@@ -229,7 +229,7 @@ def explanation(product: params.Product, kind: str) -> str:
     }[kind]
     purpose = {
         "train": f"Retrain; the new model predicts when its {product.gates.metric} on held-out rows passes the gates.",
-        "predict": f"Score the rows of as_of + {product.predict.horizon_days} days with the champion; publish to "
+        "predict": f"Score the rows of as_of + {product.predict.lead_days} days with the champion; publish to "
         f"`{product.publish.url}/{product.name}/`.",
     }[kind]
     asks = "the task `approve` asks a person, for two days; silence rejects. Then " if needs_approval(product) else ""

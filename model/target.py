@@ -37,10 +37,13 @@ class Target:
     scale: tuple[float, ...] = ()
     """Factors of the logits before they become probabilities, one for each or one for all; () is 1."""
     offset: tuple[float, ...] = ()
-    """Summands of the same, as many; `model.training.calibration` fits both."""
+    """Summands of the same, as many; of quantiles one, the level of later days. `model.training.calibration` fits both.
+    """
 
     levels: tuple[float, ...] = ()
     """Levels of the quantiles that are predicted beside a number, ascending."""
+    horizons: tuple[int, ...] = ()
+    """For how many days ahead a row is predicted, which an input says; () where it is predicted for its own day."""
     widening: float = 1.0
     """Factor of the distances of quantiles from the mean, from `model.training.calibration`."""
     shifts: tuple[float, ...] = ()

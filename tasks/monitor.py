@@ -62,7 +62,8 @@ def monitor(product: Product, as_of: date) -> Observed:
     """
     place, paths = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of), Paths(product.name)
     manifest = current_manifest(place)
-    past = Past.of(place.store, product.name, as_of - timedelta(days=PAST_DAYS), as_of)
+    past_days = PAST_DAYS + product.predict.longest_horizon
+    past = Past.of(place.store, product.name, as_of - timedelta(days=past_days), as_of)
     record = None
     if manifest and not manifest.withdrawn:
         record = _observed(product, place, manifest, past, paths)

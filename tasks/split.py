@@ -54,7 +54,7 @@ def look_at_columns(product: Product, splits: Path) -> "list[Finding]":
     rows = train.sample(MAX_LOOKED_AT)
     labels = rows.labels
     y = model_inputs.targets(labels, product, model_inputs.classes(labels, product))
-    return look(product.columns, rows.read_all(), y, head_of(product.target.task), len(train))
+    return look(product.inputs, rows.read_all(), y, head_of(product.target.task), len(train))
 
 
 if __name__ == "__main__":

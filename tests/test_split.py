@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.rows import splitting
+from tasks.rows.labels.known import KnownLabels
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, write_table
-from tasks.rows.splitting import PARTS, KnownLabels, split_rows
+from tasks.rows.splitting import PARTS, split_rows
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths

@@ -99,6 +99,9 @@ class Head(ABC):
     one_class_per_row: ClassVar[bool] = False
     """Whether a label is exactly one of several classes: trees then split by class, and rows must hold two."""
 
+    has_horizons: ClassVar[bool] = False
+    """Whether a row's label may be that of a later day, of which several are predicted."""
+
     # Scores.
     answers_lists: ClassVar[bool] = False
     """Whether scores are lists of the likeliest of many classes (`model.heads.item_lists`), not one of each class."""

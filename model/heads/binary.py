@@ -19,6 +19,7 @@ class Binary(LogisticHead):
     """One logit."""
 
     task = "binary"
+    has_horizons = True
     has_companion = True
     label_values = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # noqa: RUF012
     min_classes = max_classes = 2

@@ -18,6 +18,7 @@ class Multiclass(Head):
     """A logit for each class, of which the probabilities sum to 1."""
 
     task = "multiclass"
+    has_horizons = True
     has_companion = True
     min_classes = 2
     one_class_per_row = True

@@ -22,6 +22,7 @@ class Multilabel(LogisticHead):
     """A logit for each label."""
 
     task = "multilabel"
+    has_horizons = True
     has_companion = True
     normalises_labels = True
     min_classes = 1

@@ -94,8 +94,9 @@ def columns_of_training(
     days_seen = stored[:: -(-len(stored) // MAX_TRAINING_DAYS) or 1]
     found = columns_of_days(product, rows, days_seen)
     if found:
+        names = list(dict.fromkeys([product.time, *product.columns]))
         most = MAX_ANSWERED // len(days_seen)
-        sample = pd.concat([_sample(rows, day, [*product.columns], most) for day in days_seen], ignore_index=True)
+        sample = pd.concat([_sample(rows, day, names, most) for day in days_seen], ignore_index=True)
         found = replace(found, predictions=answer(sample))
         store.replace(key, encode_checked(found.to_json()), None)  # another one may have kept the same
     return found

@@ -17,8 +17,9 @@ from tasks.publication.manifests import NightPlace, current_manifest
 from tasks.publication.scoring import load_scorer, prediction_columns
 from tasks.quality.ledger import Ledger
 from tasks.rows import model_inputs
+from tasks.rows.labels.horizons import by_horizon
+from tasks.rows.labels.known import known_labels
 from tasks.rows.partitions import Partitions
-from tasks.rows.splitting import known_labels
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
 
@@ -88,7 +89,7 @@ def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.Da
         return None
     try:
         scorer = load_scorer(product)
-        scores = scorer.score(model_inputs.inputs(rows, product))
+        scores = scorer.score(model_inputs.inputs(by_horizon(rows, product), product))
         answers = pd.DataFrame(dict(prediction_columns(product, scores, scorer.classes)))
     except Exception as error:  # the night stands, and is compared with other nights
         print(f"predictions are not compared with those of the training rows: {error!r}", flush=True)
@@ -108,7 +109,7 @@ def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> lis
     They are put into the past, which is not kept yet.
     """
     target = product.target
-    waited = target.delay_days + target.late_days + product.predict.horizon_days
+    waited = product.labels_wait_days + target.late_days + product.predict.lead_days
     # Where nights were stopped since, or none ran, what was due meanwhile is due now.
     looked_on = max((day for day in past.known if day < as_of), default=as_of)
     known = past.nights(looked_on - timedelta(days=waited + 1), as_of)
@@ -133,10 +134,11 @@ def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> lis
 
 def is_due(record: NightRecord, product: Product, as_of: date) -> bool:
     """Return whether a night is to be measured at a date: its labels have come, or others since it was measured."""
-    first = record.scored_day + timedelta(days=product.target.delay_days)
+    own, horizons = record.scored_day + timedelta(days=product.target.delay_days), product.predict.horizons or (0,)
     if record.withdrawn:
         return False
     if record.truth is None:
-        return as_of >= first
-    looks = [first + timedelta(days=days) for days in (*LOOK_AGAIN_DAYS, product.target.late_days)]
+        return as_of >= own + timedelta(days=horizons[0])
+    after = (0, *LOOK_AGAIN_DAYS, product.target.late_days)
+    looks = (own + timedelta(days=ahead + days) for ahead in horizons for days in after)
     return any(record.truth.as_of < look <= as_of for look in looks)

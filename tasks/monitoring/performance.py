@@ -7,22 +7,23 @@ its labelled rows.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tasks.monitoring.contracts import Predictions, Shadow, SliceTruth, Truth
-from tasks.params import Product
+from tasks.params import HORIZON_COLUMNS, SLICE, Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.reading import read_part
 from tasks.rows import model_inputs
-from tasks.rows.keys import key_digests, key_text
+from tasks.rows.keys import key_text
+from tasks.rows.labels.horizons import by_horizon, label_names, name_columns
+from tasks.rows.labels.known import KnownLabels
 from tasks.rows.partitions import Partitions
 from tasks.rows.slices.declared import declared_slices, slice_columns
-from tasks.rows.splitting import KnownLabels
 from tasks.runtime.errors import UserError
 from tasks.training.gate_metric import gate_metric
 
@@ -39,7 +40,7 @@ class Labelled:
     """The rows of a night whose label is known, and what a model says of them."""
 
     keys: pd.Series
-    """The key of each row, as text."""
+    """The key of each row, as text, with its horizon where there are several."""
     table: pd.DataFrame
     """The label of each, in a column of the target's name."""
     scores: np.ndarray
@@ -150,16 +151,18 @@ def measure_night(
     found = labelled_rows(product, parts_of(place, manifest), labels)
     if found is None:
         return None
+    # Before, rows of short horizons alone would pass for a better night; each horizon is a slice, and measured at once.
+    all_known = manifest.scored_day + timedelta(days=product.labels_wait_days if product.predict.horizons else 0)
     beside = {each.name: _labelled_beside(product, place, each, labels) for each in shadows}
     return Truth(
         as_of=as_of,
         labelled=len(found.table),
         metric=product.gates.metric,
-        value=found.metric(product),
+        value=found.metric(product) if as_of >= all_known else None,
         slices=measure_slices(product, found, rows, manifest.scored_day) if rows and product.slices else {},
         shadows={
             # The same rows, or no comparison.
-            name: each.metric(product) if each and len(each.table) == len(found.table) else None
+            name: each.metric(product) if each and len(each.table) == len(found.table) and as_of >= all_known else None
             for name, each in beside.items()
         },
     )
@@ -169,11 +172,9 @@ def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: Known
     """Return the rows of a night with a label that is known; None where there is none."""
     head, keys, found, truths = model_inputs.product_head(product), [], [], []
     for part in parts:
-        text = key_text(part, list(product.key))
-        place_of = labels.places(key_digests(text))
+        place_of = labels.labelled_places(label_names(part, product))
         labelled = np.flatnonzero(place_of >= 0)
-        labelled = labelled[labels.value.take(place_of[labelled]).notna().to_numpy()]  # a label may be withdrawn
-        keys.append(text.iloc[labelled])
+        keys.append(key_text(part.iloc[labelled], name_columns(product)))
         found.append(part.iloc[labelled])
         truths.append(labels.value.take(place_of[labelled]))
     table = pd.DataFrame({product.target.name: pd.concat(truths, ignore_index=True)}) if truths else pd.DataFrame()
@@ -199,13 +200,15 @@ def measure_slices(product: Product, found: Labelled, rows: Partitions, day: dat
     """Return how the labelled rows of each declared slice did; small ones are counted only."""
     if day not in rows:
         return {}
-    table = rows.read([day], list(dict.fromkeys([*product.key, *slice_columns(product)])))
-    at = pd.Index(key_text(table, list(product.key))).get_indexer(pd.Index(found.keys))
+    names = dict.fromkeys([*product.key, *slice_columns(product)])
+    table = by_horizon(rows.read([day], [name for name in names if name not in HORIZON_COLUMNS]), product)
+    at = pd.Index(key_text(table, name_columns(product))).get_indexer(pd.Index(found.keys))
     if (at < 0).any():  # the day's rows are others now
         return {}
     measured = {}
     for each in declared_slices(table.iloc[at].reset_index(drop=True), product):
         n = int(each.rows.sum())
-        value = found.metric(product, each.rows) if n >= product.gates.slices.min_rows else None
+        is_measured = each.declaration == SLICE or n >= product.gates.slices.min_rows
+        value = found.metric(product, each.rows) if is_measured else None
         measured[each.name] = SliceTruth(labelled=n, value=value)
     return measured

@@ -21,6 +21,7 @@ from tasks.publication.manifests import NightPlace
 from tasks.publication.object_store import Store
 from tasks.publication.scoring import prediction_columns, score_pieces
 from tasks.rows import model_inputs
+from tasks.rows.labels.horizons import label_columns
 from tasks.rows.partitions import Partitions, n_rows, table_writer
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
@@ -88,7 +89,7 @@ def check_columns(product: Product, contender: Contender) -> None:
     from model.features.fitted import Features
 
     kinds, target = Features.load(contender.folder).kinds, read_target(contender.folder)
-    if kinds != dict(product.columns) or model_inputs.schema_mismatch(kinds, target, product):
+    if kinds != dict(product.inputs) or model_inputs.schema_mismatch(kinds, target, product):
         raise UserError(
             f"products.{product.name}: the model of {contender.version or contender.commit[:12]} must read and answer "
             "what is declared now to be compared, and does not; it is left out"
@@ -109,7 +110,7 @@ def write_scores(product: Product, pieces: Iterator, contender: Contender, file:
             columns = prediction_columns(product, scores, scorer.classes)
             if has_probabilities:  # from which the prediction follows
                 columns.pop(PREDICTION)
-            write(rows[list(product.key)].assign(**columns))
+            write(rows[label_columns(product)].assign(**columns))
 
 
 def key_of(place: NightPlace, run: str, model: str) -> str:
@@ -120,7 +121,7 @@ def key_of(place: NightPlace, run: str, model: str) -> str:
 def collect_old_scores(store: Store, product: Product, now: datetime) -> int:
     """Delete what other models answered where no more labels are taken, by when it was written; return the number."""
     target = product.target
-    waits = target.delay_days + target.late_days + product.predict.horizon_days + 1
+    waits = product.labels_wait_days + target.late_days + product.predict.lead_days + 1
     before, n_deleted = now - timedelta(days=max(waits, product.publish.keep_days)), 0
     for key, written in store.list(f"{product.name}/{SHADOW}/").items():
         if written < before and _KEY.fullmatch(key.removeprefix(f"{product.name}/")):

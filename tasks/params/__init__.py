@@ -5,18 +5,18 @@ nor torch nor Great Expectations, because Airflow calls it at every parse. `pyth
 """
 
 from model.heads import LOWER_IS_BETTER, METRICS
+from tasks.params.answers.horizons import FOR_DAY, HORIZON, HORIZON_COLUMNS, NAIVE, SLICE
+from tasks.params.answers.predict import MAX_SHARDS, Predict
 from tasks.params.expectations import SEVERITIES, Expectation, columns_named
 from tasks.params.gates import BehaviourTest, ExportGates, Gates, SliceGates
 from tasks.params.nights import Announce, Publish, SqsQueue, Webhook
 from tasks.params.schema import ARRIVED, PARAMS_FILE, RAW_ROW, ROW_ID, Params, Product
 from tasks.params.sections import (
     ENGINES,
-    MAX_SHARDS,
     MEASURED,
     DriftLimits,
     HashSplit,
     Model,
-    Predict,
     Retention,
     Schedule,
     Split,
@@ -45,14 +45,19 @@ __all__ = [
     "ARRIVED",
     "ENGINES",
     "EPOCH_UNITS",
+    "FOR_DAY",
+    "HORIZON",
+    "HORIZON_COLUMNS",
     "LOWER_IS_BETTER",
     "MAX_SHARDS",
     "MEASURED",
     "METRICS",
+    "NAIVE",
     "PARAMS_FILE",
     "RAW_ROW",
     "ROW_ID",
     "SEVERITIES",
+    "SLICE",
     "UNREADABLE_COLUMNS",
     "Announce",
     "BehaviourTest",

@@ -4,6 +4,7 @@ from typing import Any
 
 from model.features.kinds import EVENTS
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
+from tasks.params.answers.horizons import HORIZON, SLICE
 
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit"), "Target": ("name",)}
 """Fields, by class, that an entry may leave out although the class has no default of its own."""
@@ -43,6 +44,7 @@ def complete(name: str, entry: Entry) -> Entry:
         filled["target"] = _with_name(filled["target"])
     if "predict" in filled:
         filled["predict"] = _with_measured_threshold(filled.get("target"), filled["predict"])
+    filled = _with_horizon_slice(filled)
     if isinstance(filled["gates"], dict):
         filled["gates"] = {**_gate(filled.get("target"), filled["gates"]), **filled["gates"]}
     return filled
@@ -62,6 +64,14 @@ def _with_measured_threshold(target: Any, predict: Any) -> Any:
     if not (isinstance(predict, dict) and predict.get("costs") and isinstance(task, str) and task in DEFAULT_METRICS):
         return predict
     return {"threshold": "measured", **predict} if head_of(task).has_threshold else predict
+
+
+def _with_horizon_slice(entry: Entry) -> Entry:
+    """Return the entry with a slice for each of several horizons, so that each is measured by itself."""
+    predict, slices = entry.get("predict"), entry.get("slices", {})
+    if not (isinstance(predict, dict) and isinstance(predict.get(HORIZON), list) and isinstance(slices, dict)):
+        return entry
+    return {**entry, "slices": {SLICE: HORIZON, **slices}}
 
 
 def renamed(name: str, entry: Any) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Any
 from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
+from tasks.params.answers.horizons import HORIZON_COLUMNS, mistakes_of_horizons
+from tasks.params.answers.predict import Predict
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.fields import mistakes_of_answers, mistakes_of_costs, mistakes_without_labels
 from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
-from tasks.params.sections import MEASURED, Model, Predict, Split, Target
+from tasks.params.sections import MEASURED, Model, Split, Target
 from tasks.params.slices import columns_of_slices, mistakes_of_slices
 from tasks.params.source import UNREADABLE_COLUMNS, EventList, Source, mistakes_of_events
 
@@ -63,9 +65,9 @@ class Parts:
     @property
     def of_slices(self) -> list[str]:
         """Return the columns that `slices` names, without the target."""
-        return [
-            name for name in columns_of_slices(self.slices or {}) if self.target is None or name != self.target.name
-        ]
+        added = HORIZON_COLUMNS if self.predict and self.predict.horizons else ()
+        names = [name for name in columns_of_slices(self.slices or {}) if name not in added]
+        return [name for name in names if self.target is None or name != self.target.name]
 
     @property
     def places(self) -> list[tuple[str, str]]:
@@ -338,6 +340,7 @@ RULES: tuple[Callable[[Parts], Iterator[str]], ...] = (
     class_weights,
     target_scale,
     mistakes_of_answers,
+    mistakes_of_horizons,
     texts,
 )
 

@@ -13,13 +13,15 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
-from model.features.kinds import CATEGORY, KINDS, TIME
+from model.features.kinds import CATEGORY, KINDS, NUMBER, TIME
 from model.settings import STRICT
+from tasks.params.answers.horizons import FOR_DAY, HORIZON, HORIZON_COLUMNS
+from tasks.params.answers.predict import Predict
 from tasks.params.expectations import Expectation
 from tasks.params.fields import OneOf, TimeZone
 from tasks.params.gates import BehaviourTest, Gates
 from tasks.params.nights import Monitor, Publish
-from tasks.params.sections import DriftLimits, Model, Predict, Retention, Schedule, Split, Target
+from tasks.params.sections import DriftLimits, Model, Retention, Schedule, Split, Target
 from tasks.params.slices import checked_slices, columns_of_slices
 from tasks.params.source import EventList, Source
 from tasks.runtime.errors import UserError
@@ -127,13 +129,18 @@ class Product:
     @property
     def slice_columns(self) -> dict[str, str]:
         """Return the columns that nothing but `slices` names, with their kinds."""
-        declared = {*self.key, self.time, *self.columns}
+        declared = {*self.key, self.time, *self.columns, *(HORIZON_COLUMNS if self.predict.horizons else ())}
         return {name: kind for name, kind in columns_of_slices(self.slices).items() if name not in declared}
 
     @property
     def stored_columns(self) -> list[str]:
         """Return key, time, inputs and what slices name besides, each once: what a row is stored with."""
         return list(dict.fromkeys([*self.key, self.time, *self.columns, *self.slice_columns]))
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Return what a model reads, with its kinds: the declared columns, and with several horizons these."""
+        return {**self.columns, HORIZON: NUMBER, FOR_DAY: TIME} if self.predict.horizons else self.columns
 
     @property
     def joined_columns(self) -> dict[str, EventList]:
@@ -146,13 +153,23 @@ class Product:
         return {**dict.fromkeys(self.key, CATEGORY), self.time: TIME, **self.columns, **self.slice_columns}
 
     @property
+    def labels_wait_days(self) -> int:
+        """Return how many days after a row's own date the last of its labels should be known."""
+        return self.target.delay_days + self.predict.longest_horizon
+
+    @property
     def last_as_of(self) -> date | None:
         """Return the last as_of whose night has rows, of a product whose source ends; else None."""
-        return self.source.ends and self.source.ends - timedelta(days=self.predict.horizon_days)
+        return self.source.ends and self.source.ends - timedelta(days=self.predict.lead_days)
+
+    def events_end_days(self, listed: EventList) -> int:
+        """Return how many days before a row's date its events end: where they hold labels these are known later."""
+        waits_days = self.target.delay_days if self.target.name in listed.fields else 0
+        return self.predict.lead_days + waits_days
 
     def scored_day(self, as_of: date) -> date:
         """Return the day whose rows the night of `as_of` scores."""
-        return as_of + timedelta(days=self.predict.horizon_days)
+        return as_of + timedelta(days=self.predict.lead_days)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -11,19 +11,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from pydantic.dataclasses import dataclass
 
 from model.heads import TASKS, head_of
-from model.heads.next_item import TOP
 from model.settings import (
     LANGUAGE_FILE,
     PRESETS,
     STRICT,
     Count,
-    GenerationSettings,
     NetworkSettings,
     Positive,
     PretrainingSettings,
     TrainingSettings,
 )
-from tasks.params.fields import MEASURED, Costs, Cron, Hour, OneOf, Threshold, checked_levels
+from tasks.params.fields import MEASURED, Cron, Hour, OneOf
 from tasks.params.messages import fields_of, mistakes_of, unknown_key
 from tasks.params.source import Source
 
@@ -36,7 +34,6 @@ ENGINES = (
     "openvino-bf16",
     "openvino-int8",
 )
-MAX_SHARDS = 64
 
 
 def _to_label(value: Any) -> str:
@@ -90,45 +87,6 @@ class Target:
     def is_in_rows(self) -> bool:
         """Return whether the rows' own source delivers the labels."""
         return self.source is None and head_of(self.task).has_labels
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Predict:
-    """Which rows a night scores, and in how many pieces."""
-
-    horizon_days: Annotated[int, Field(ge=0)] = 0
-    """A night of as_of scores the rows of day as_of + horizon_days; rows of day D are known horizon_days before."""
-    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
-    """The most part files of a night; each is scored by a task of its own."""
-    rows_per_shard: Annotated[int, Field(ge=1)] = 50_000
-    """How many rows a part is meant to have: a night has as many parts as its rows ask for, up to `shards`."""
-    threshold: Threshold = 0.5
-    """binary, multilabel: the probability from which on a class is predicted. A number applies from the next night on.
-    measured: chosen on the validation rows, for each label of its own, for the least cost where there are `costs`, else
-    for the most of gates.metric where that is f1, accuracy or balanced_accuracy, else of F1; it comes with the model,
-    from the next training on. Default: 0.5; with costs measured."""
-    costs: Annotated[Costs | None, Field(examples=[{"false_positive": 1, "false_negative": 5}])] = None
-    """What an error costs, in any unit. binary, and each label of multilabel: {false_positive: 1, false_negative: 5}.
-    multiclass: by true and then predicted class, {spam: {mail: 1}, mail: {spam: 10}}, 1 where none is given; then the
-    class of least expected cost is predicted. Their mean over the rows is the metric expected_cost. Default: every
-    error costs 1."""
-
-    top: Annotated[int, Field(ge=1, le=1000)] = TOP
-    """next_item: items of a list; its metrics are those of lists of this length. A change needs another training."""
-    text: GenerationSettings = Field(default_factory=GenerationSettings)
-    """generate: how texts are written."""
-    quantiles: Annotated[tuple[float, ...], AfterValidator(checked_levels), Field(examples=[[0.1, 0.5, 0.9]])] = ()
-    """regression: levels of the quantiles that stand beside the prediction, which is the mean: columns quantile_10,
-    quantile_50, quantile_90 of [0.1, 0.5, 0.9]. Of 100 labels 10 are meant to lie below the first, 90 below the last.
-    A change needs another training. Default: none."""
-    explain: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
-    most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that
-    of the likeliest one. A night then takes as many scorings more as there are columns. 0: none."""
-
-    def n_shards(self, n_rows: int) -> int:
-        """Return the number of part files of a night of so many rows; a night without rows has one, which is empty."""
-        return max(1, min(self.shards, -(-n_rows // self.rows_per_shard)))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

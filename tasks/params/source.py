@@ -123,7 +123,8 @@ class EventList:
     """What is read of each event beside its time, each field a category or a number; nothing else is stored."""
     time: str = "time"
     """The field with an event's time, as ISO 8601 or a type of times. An event later than its row's date, less
-    predict.horizon_days, is a leak: such a row goes to quarantine."""
+    predict.horizon_days where that is one number, and less target.delay_days where a field is the target itself, is a
+    leak: such a row goes to quarantine."""
     max_events: Annotated[int, Field(ge=1, le=512)] = 64
     """Events that are kept of a row, the newest."""
     source: Annotated[str | None, Field(examples=["purchases"])] = None

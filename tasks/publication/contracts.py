@@ -44,22 +44,25 @@ class PublishedPart(Part):
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
 class Rows(Record):
-    """The rows of the scored day: rows in = published + quarantined + erased."""
+    """The rows of the scored day: rows in = published + quarantined + erased, where each row is predicted once."""
 
     rows_in: int = Field(validation_alias="in", serialization_alias="in")
     """Rows that arrived."""
     published: int
-    """Rows with a prediction."""
+    """Predictions."""
     quarantined: int
     """Rows that failed validation and have none."""
     erased: int = Field(default=0, exclude_if=lambda n_rows: n_rows == 0)
     """Rows that were taken out after they were published or quarantined, as a person asked for; absent where none
     were."""
+    horizons: int = Field(1, exclude_if=lambda n: n == 1)
+    """Predictions that each row has, one for every horizon; absent where it is one."""
 
     @property
     def add_up(self) -> bool:
-        """Return whether every row is published, quarantined or erased."""
-        return self.rows_in == self.published + self.quarantined + self.erased
+        """Return whether every row is published, for every horizon, quarantined or erased."""
+        lacking = (self.rows_in - self.quarantined) * self.horizons - self.published
+        return self.erased <= lacking <= self.erased * self.horizons
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -141,6 +144,8 @@ class NightInputs(Record):
     absent."""
     explain: int = Field(0, exclude_if=lambda n_reasons: n_reasons == 0)
     """How many reasons each row has; absent where it has none."""
+    horizon_days: tuple[int, ...] = Field((), exclude_if=lambda horizons: not horizons)
+    """For how many days ahead each row is predicted; absent where it is predicted once, for its own day."""
     text: RecordedText | None = Field(None, exclude_if=lambda text: text is None)
     """How texts are written; absent where none are."""
     rows_sha256: str | None

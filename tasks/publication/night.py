@@ -39,7 +39,12 @@ def write_night(
     """
     report = read_json((paths or Paths(product.name)).report("validation.json"))
     day = report["scored_day"]
-    rows = Rows(rows_in=day["rows_in"], published=sum(part.rows for part in parts), quarantined=day["rows_quarantined"])
+    rows = Rows(
+        rows_in=day["rows_in"],
+        published=sum(part.rows for part in parts),
+        quarantined=day["rows_quarantined"],
+        horizons=len(product.predict.horizons) or 1,
+    )
     if not rows.add_up:
         raise UserError(
             f"products.{product.name}: rows in must be published plus quarantined, got {rows.to_json()}; "

@@ -21,6 +21,7 @@ from tasks.params import Product
 from tasks.publication.contracts import NightInputs, Part, RecordedEngine, RecordedText
 from tasks.publication.night import part_name
 from tasks.rows import model_inputs
+from tasks.rows.labels.horizons import by_horizon, label_columns
 from tasks.rows.partitions import Partitions, table_writer
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import file_sha256, folder_sha256
@@ -37,6 +38,7 @@ CODE = (
     "tasks/publication/scoring.py",
     "tasks/rows/casting.py",
     "tasks/rows/keys.py",
+    "tasks/rows/labels/horizons.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
     "tasks/rows/stored_days.py",
@@ -94,6 +96,7 @@ def night_inputs(product: Product, as_of: date, engine: dict[str, str]) -> Night
         threshold=_recorded(rule, classes),
         costs=product.predict.costs if rule.least_cost else None,
         explain=product.predict.explain,
+        horizon_days=product.predict.horizons,
         text=RecordedText(**asdict(product.predict.text)) if head_of(product.target.task).writes_texts else None,
         rows_sha256=rows.sha256(day) if day in rows else None,
         model_sha256=folder_sha256(Paths(product.name).onnx),
@@ -127,7 +130,7 @@ def shard_rows(product: Product, as_of: date, shard: int) -> Iterator[pd.DataFra
 
 def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, folder: Path) -> Part:
     """Write one part file and return its description. Raises UserError for a score that is not finite."""
-    names = list(dict.fromkeys([*product.key, product.time]))
+    names = list(dict.fromkeys([*product.key, product.time, *label_columns(product)]))
     file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
     schema: pa.Schema | None = None
     with table_writer(file) as write:
@@ -148,14 +151,17 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
 def score_pieces(
     product: Product, scorer: "Scorer", pieces: Iterable[pd.DataFrame]
 ) -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]]:
-    """Yield the rows of each piece, what a model reads of them, and their scores; of texts, what was written.
+    """Yield the rows of each piece, each for every horizon, what a model reads of them, and their scores.
+
+    Of texts, these are what was written.
 
     Raises UserError for a score that is not finite.
     """
     unscored: deque[tuple[pd.DataFrame, dict[str, np.ndarray]]] = deque()
 
     def inputs() -> Iterator[dict[str, np.ndarray]]:
-        for rows in pieces:
+        for stored in pieces:
+            rows = by_horizon(stored, product)
             table = model_inputs.inputs(rows, product)
             unscored.append((rows, table))
             yield table

@@ -32,7 +32,7 @@ def rules_of(product: Product) -> str:
     """Return what identifies by which rules, and by which code, days are judged."""
     settings = asdict(product)
     about = {name: settings[name] for name in JUDGING_SETTINGS}
-    about["predict"] = product.predict.horizon_days
+    about["predict"] = product.predict.lead_days
     if product.slice_columns:
         about["slice_columns"] = product.slice_columns
     versions = {name: importlib.metadata.version(name) for name in JUDGING_LIBRARIES}

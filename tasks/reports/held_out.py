@@ -91,7 +91,7 @@ def n_permuted_rows(scorer: "Scorer", rows: model_inputs.SplitPart, settings: Ma
     """Return how many rows can be scored again and again within the budget; the same number on every machine."""
     encoded = scorer.features.encode(rows.sample(MIN_PERMUTED_ROWS).read_all())
     each = multiplications_of_a_row(settings, encoded)
-    return int(np.clip(BUDGET / (each * N_REPEATS * len(rows.product.columns)), MIN_PERMUTED_ROWS, MAX_PERMUTED_ROWS))
+    return int(np.clip(BUDGET / (each * N_REPEATS * len(rows.product.inputs)), MIN_PERMUTED_ROWS, MAX_PERMUTED_ROWS))
 
 
 def multiplications_of_a_row(settings: Mapping[str, int], encoded: Encoded) -> float:
@@ -118,4 +118,4 @@ def _importances(
 
     days = rows.times.astype("datetime64[D]")
     found = permutation_importance(rows.read_all(), days, scorer.score, measure, N_REPEATS)
-    return list(tqdm(found, desc="what moves the predictions", total=len(product.columns), unit="column"))
+    return list(tqdm(found, desc="what moves the predictions", total=len(product.inputs), unit="column"))

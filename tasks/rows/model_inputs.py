@@ -18,6 +18,7 @@ from model.target import Target
 from tasks.params import MEASURED, Product
 from tasks.rows.casting import cast_column
 from tasks.rows.keys import key_text
+from tasks.rows.labels.horizons import by_horizon
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
 
@@ -28,8 +29,8 @@ def product_head(product: Product) -> Head:
 
 
 def inputs(frame: pd.DataFrame, product: Product) -> dict[str, np.ndarray]:
-    """Return the declared inputs of `frame` as the arrays of their kinds' cells."""
-    return {name: _array(frame[name], KINDS[kind].cells) for name, kind in product.columns.items()}
+    """Return the inputs of `frame` as the arrays of their kinds' cells; it has each row once for every horizon."""
+    return {name: _array(frame[name], KINDS[kind].cells) for name, kind in product.inputs.items()}
 
 
 def no_rows(product: Product) -> pd.DataFrame:
@@ -94,12 +95,12 @@ class SplitPart:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows piece by piece; at first none, so that an empty part has its columns too."""
-        yield inputs(no_rows(self.product), self.product)
+        yield inputs(by_horizon(no_rows(self.product), self.product), self.product)
         first = 0
         for piece in read_pieces(self.file):
             in_piece = slice(first, first := first + len(piece))
             chosen = piece if self.keep is None else piece.filter(pa.array(self.keep[in_piece]))
-            yield inputs(chosen.select(list(self.product.columns)).to_pandas(), self.product)
+            yield inputs(chosen.select(list(self.product.inputs)).to_pandas(), self.product)
 
     def with_known_labels(self, known: tuple[str, ...]) -> tuple["SplitPart", np.ndarray]:
         """Return the rows whose label is among the classes `known`, to learn from, and their targets.
@@ -133,7 +134,7 @@ class SplitPart:
     def read_all(self) -> dict[str, np.ndarray]:
         """Return the pieces as one table, which must fit into memory."""
         pieces = list(self)
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.product.columns}
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.product.inputs}
 
 
 def split_part(folder: Path, name: str, product: Product) -> SplitPart:
@@ -242,7 +243,7 @@ def check_costs(product: Product, classes: tuple[str, ...]) -> None:
 
 def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> str:
     """Return how a model's columns or target differ from the product's declaration; empty where they fit."""
-    if unread := kinds.items() - product.columns.items():
+    if unread := kinds.items() - product.inputs.items():
         return "reads " + ", ".join(f"{name} as {kind}" for name, kind in sorted(unread))
     if target.task != product.target.task or target.column not in (None, product.target.name):
         return f"answers {target.column or 'a target'} as {target.task}"
@@ -250,6 +251,8 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
         return f"answers texts of {target.max_tokens} subwords at most, by predict.text.max_tokens"
     if target.levels != product.predict.quantiles:
         return f"answers {f'the quantiles {list(target.levels)}' if target.levels else 'no quantiles'}"
+    if target.horizons != product.predict.horizons:
+        return f"answers {f'for {list(target.horizons)} days ahead' if target.horizons else 'for one day'}"
     if as_declared(target, product) != target:
         return f"answers lists of {target.top} by target.history {target.history} and target.exclude {target.exclude}"
     return ""
@@ -260,7 +263,7 @@ def as_declared(target: Target, product: Product) -> Target:
     if target.head.writes_texts:
         return replace(target, max_tokens=product.predict.text.max_tokens)
     if not target.head.answers_lists:
-        return replace(target, levels=product.predict.quantiles)
+        return replace(target, levels=product.predict.quantiles, horizons=product.predict.horizons)
     declared = product.target
     return replace(target, top=product.predict.top, history=declared.history, exclude=declared.exclude)
 

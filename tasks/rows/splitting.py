@@ -11,43 +11,32 @@ import pyarrow as pa
 
 from model.features.kinds import TEXT
 from model.heads import head_of
-from tasks.params import HashSplit, Product, TimeSplit
+from tasks.params import NAIVE, HashSplit, Product
 from tasks.rows.casting import as_text
 from tasks.rows.changed import add_changed_rows
-from tasks.rows.keys import content_of, digests, key_digests, key_text
+from tasks.rows.keys import content_of, digests, key_text
+from tasks.rows.labels.horizons import (
+    NAIVE_WEEKS,
+    WEEK,
+    by_horizon,
+    has_naive,
+    label_names,
+    places,
+    table_by_horizon,
+)
+from tasks.rows.labels.known import known_labels
+from tasks.rows.labels.windows import NONE, TEST, TRAIN, VAL, Windows
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, table_writer, write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder
 
 PARTS = ("train", "val", "test")
-TEST, VAL, TRAIN, NONE = 0, 1, 2, 3
-"""The parts as numbers, the most held-out first."""
 NUMBER = {"test": TEST, "val": VAL, "train": TRAIN}
 FEW_GROUPS = 20
 """Of fewer groups a part may get none, whatever its share."""
 GROUPS = "groups.parquet"
 """Beside the parts of a split by time: the digests of the groups that a model learns from."""
-
-
-@dataclass(frozen=True)
-class KnownLabels:
-    """The newest version of each label, to be found by its key."""
-
-    first: np.ndarray
-    """uint64 [m]: the first halves of the digests of keys, in order."""
-    second: np.ndarray
-    """uint64 [m]: the second halves."""
-    value: pd.Series
-    """Missing where a label was withdrawn."""
-
-    def places(self, wanted: np.ndarray) -> np.ndarray:
-        """Return the places of the labels of keys, or -1 where none is known. Shapes: uint64 [n, 2] -> int32 [n]."""
-        if not len(self.first):
-            return np.full(len(wanted), -1, np.int32)
-        at = (np.searchsorted(self.first, wanted[:, 0], side="right") - 1).clip(min=0)
-        found = (self.first[at] == wanted[:, 0]) & (self.second[at] == wanted[:, 1])
-        return np.where(found, at, -1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -57,18 +46,28 @@ class Index:
     days: list[date]
     """The dates that were read."""
     day: np.ndarray
-    """datetime64[D] [n]."""
+    """datetime64[D] [n]: the date of the row, also where it is predicted for later ones."""
     group: np.ndarray
     """uint64 [n]: digests of the groups, which must not straddle a split."""
     place: np.ndarray
     """int32 [n]: of a row's label in `labels`, or -1 where none is known."""
     labels: pd.Series
     """The labels that are known."""
+    horizon: np.ndarray
+    """int32 [n]: days ahead; 0 where a row is predicted for its own day alone."""
+    naive: np.ndarray
+    """int32 [n]: of the seasonal naive label in `labels`, or -1; empty where rows have none."""
 
     @property
     def labelled(self) -> np.ndarray:
         """Return the rows with a label. Shapes: bool [n]."""
         return self.place >= 0
+
+    def naive_labels(self, rows: slice) -> pa.Array:
+        """Return the seasonal naive label of rows, null where there is none."""
+        at, found = self.naive[rows], np.full(rows.stop - rows.start, np.nan)
+        found[at >= 0] = self.labels.take(at[at >= 0])
+        return pa.array(found, from_pandas=True)
 
     def labels_of(self, rows: np.ndarray) -> pd.Series:
         """Return the labels of rows that have one. Shapes: bool or int [n]."""
@@ -86,11 +85,13 @@ class SplitReport:
     rows_labelled: int
     """Rows with a label; by time those of the split's days."""
     rows_left_out: int
-    """Of these, rows that are in no part: the sum of the next two."""
+    """Of these, rows that are in no part: the sum of the next three."""
     rows_of_straddling_groups: int
     """Of these, rows whose group also has rows in a more held-out part."""
     rows_repeating_a_group: int
     """Of these, further rows of a held-out group of which one is judged."""
+    rows_between_parts: int
+    """Of these, rows whose label was not known before the next part begins, where several horizons are predicted."""
     labels_quarantined: int
     """Labels that validation kept back."""
     days: dict[str, list[str]]
@@ -112,6 +113,8 @@ class SplitReport:
             text += f"; {self.rows_of_straddling_groups:,} labelled rows left out, whose group has rows in a later part"
         if self.rows_repeating_a_group:
             text += f"; {self.rows_repeating_a_group:,} further rows of held-out groups left out (split.per_group)"
+        if self.rows_between_parts:
+            text += f"; {self.rows_between_parts:,} left out between the parts, whose label was known too late"
         if self.labels_quarantined:
             text += f"; {self.labels_quarantined:,} labels are in quarantine"
         return text
@@ -127,7 +130,7 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
     index = index_rows(rows, days_to_read(rows, labels, product, as_of), labels, product, as_of)
     rule = product.split
-    chosen = split_by_time(index, rule) if rule.by == "time" else split_by_hash(index.group, rule)
+    chosen = split_by_time(index, product) if rule.by == "time" else split_by_hash(index.group, rule)
     wanted = np.where(index.labelled, chosen, np.int8(NONE))
     # A hash puts all rows of a group into one part.
     straddles = straddling(wanted, index) if product.split.by == "time" else np.zeros(len(wanted), bool)
@@ -154,6 +157,7 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
         rows_left_out=n_labelled - int((part != NONE).sum()),
         rows_of_straddling_groups=int(straddles.sum()),
         rows_repeating_a_group=int(repeats.sum()),
+        rows_between_parts=int((index.labelled & (chosen == NONE)).sum()) if product.predict.horizons else 0,
         labels_quarantined=losses.labels,
         rows_changed=n_changed,
         days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
@@ -165,13 +169,12 @@ def days_to_read(rows: Partitions, labels: Partitions, product: Product, as_of: 
     rule, oldest = product.split, rows.first()
     if rule.by == "hash" or oldest is None:
         return rows.days(as_of)
-    end, n_days = as_of, 1
+    end, n_days, windows = as_of, 1, Windows.of(product)
     while end >= oldest:  # twice as many days at each look: what is read follows from how far back the newest label is
         days = rows.days(end, since=end - timedelta(days=n_days - 1))
         index = index_rows(rows, days, labels, product, as_of) if days else None
-        if index and index.labelled.any():
-            newest = index.day[index.labelled].max().item()
-            return rows.days(as_of, since=newest - timedelta(days=rule.test_days + rule.val_days + rule.train_days - 1))
+        if index and (decisive := windows.decides(index.labelled, index.horizon)).any():
+            return rows.days(as_of, since=index.day[decisive].max().item() - windows.span)
         end, n_days = end - timedelta(days=n_days), 2 * n_days
     return rows.days(as_of)
 
@@ -180,35 +183,31 @@ def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: 
     """Read the keys and groups of dates, a row group at a time, and the labels that are known of them."""
     since = None
     if product.split.by == "time" and days:  # no label is known before its row is
-        since = days[0] - timedelta(days=max(product.predict.horizon_days, 0))
+        since = days[0] - timedelta(days=product.predict.lead_days or (NAIVE_WEEKS * WEEK if has_naive(product) else 0))
     known = known_labels(labels, labels.days(as_of, since), product)
-    is_label = known.value.notna().to_numpy()
     key = list(product.key)
     wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
     day, group, place = [np.empty(0, "datetime64[D]")], [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
+    horizon, naive = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for dates, stored in rows.batches(days, wanted):
         table = stored.to_pandas(integer_object_nulls=True)
-        texts = key_text(table, key)
-        at = known.places(key_digests(texts))
-        day.append(dates)
-        place.append(np.where(is_label[at], at, np.int32(-1)) if len(is_label) else at)
-        group.append(digests(group_codes(table, texts, product))[:, 0])
-    return Index(days, np.concatenate(day), np.concatenate(group), np.concatenate(place), known.value)
-
-
-def known_labels(labels: Partitions, days: list[date], product: Product) -> KnownLabels:
-    """Return the newest versions of the labels that became known on dates, in order of these."""
-    key, target = list(product.key), product.target.name
-    digest, values = [np.empty((0, 2), np.uint64)], [pd.Series(dtype="str")]
-    for _, stored in labels.batches(days, [*key, target]):
-        table = stored.to_pandas(integer_object_nulls=True)
-        digest.append(key_digests(key_text(table, key)))
-        values.append(table[target])
-    first, second = (np.concatenate([each[:, half] for each in digest]) for half in (0, 1))
-    digest.clear()
-    order = np.argsort(first, kind="stable")  # of several versions the newest one comes last, where it is found
-    value = pd.concat([each for each in values if len(each)] or values, ignore_index=True)
-    return KnownLabels(first[order], second[order], value.take(order).reset_index(drop=True))
+        row, days_ahead = places(len(table), product)
+        ahead = by_horizon(table, product)
+        day.append(dates[row])
+        horizon.append(days_ahead)
+        place.append(known.labelled_places(label_names(ahead, product)))
+        if has_naive(product):
+            naive.append(known.naive_places(ahead, product))
+        group.append(digests(group_codes(table, key_text(table, key), product))[row, 0])
+    return Index(
+        days=days,
+        day=np.concatenate(day),
+        group=np.concatenate(group),
+        place=np.concatenate(place),
+        labels=known.value,
+        horizon=np.concatenate(horizon),
+        naive=np.concatenate(naive),
+    )
 
 
 def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
@@ -222,12 +221,12 @@ def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Se
     return group.where(group.notna(), "\x1f" + alone)  # a row without a group is one of its own
 
 
-def split_by_time(index: Index, rule: TimeSplit) -> np.ndarray:
+def split_by_time(index: Index, product: Product) -> np.ndarray:
     """Return parts: the newest labelled days are test, the days before them validation, those before them training."""
-    newest = index.day[index.labelled].max(initial=np.datetime64("0001-01-01"))
-    age_days = (newest - index.day).astype(int)
-    lengths = [rule.test_days, rule.val_days, rule.train_days]
-    return np.searchsorted(np.cumsum(lengths), age_days, side="right").astype(np.int8)
+    windows = Windows.of(product)
+    decisive = windows.decides(index.labelled, index.horizon)
+    newest = index.day[decisive].max(initial=np.datetime64("0001-01-01"))
+    return windows.parts(index.day, index.horizon, newest)
 
 
 def split_by_hash(group: np.ndarray, rule: HashSplit) -> np.ndarray:
@@ -325,12 +324,15 @@ def write_parts(
     with ExitStack() as closing:
         write = {name: closing.enter_context(table_writer(folder / f"{name}.parquet")) for name in names}
         first = 0
-        for _, piece in rows.batches(index.days):
+        for _, stored in rows.batches(index.days):
+            piece = table_by_horizon(stored, product)
             in_piece = slice(first, first := first + len(piece))
+            naive = index.naive_labels(in_piece) if has_naive(product) else None
             for name in PARTS:
                 in_part = np.flatnonzero(part[in_piece] == NUMBER[name])
                 label = pa.array(index.labels_of(in_piece.start + in_part), from_pandas=True)
-                write[name](piece.take(pa.array(in_part)).append_column(product.target.name, label))
+                found = piece.take(pa.array(in_part)).append_column(product.target.name, label)
+                write[name](found if naive is None else found.append_column(NAIVE, naive.take(in_part)))
             if unseen is not None:
                 write["pretrain"](piece.filter(pa.array(unseen[in_piece])))
 

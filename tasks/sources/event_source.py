@@ -2,7 +2,8 @@
 
 That source is read whole, up to the night's as_of, and held in memory as one text per event; the rows come in pieces as
 ever. A row gets the events that were known on its own date, the newest last: those up to that date, less
-predict.horizon_days, and of a row with a time of the day those up to that time.
+predict.lead_days, and of a row with a time of the day those up to that time. Where they hold the target's own past,
+these are known target.delay_days later.
 """
 
 import sys
@@ -74,8 +75,8 @@ class EventSource:
         code = self._keys.get_indexer(pd.Index(_whole(rows[str(self._listed.by)])))
         last = at.fillna(pd.Timestamp(0)).to_numpy("datetime64[s]").astype(np.int64)
         of_day = last // _DAY_SECONDS * _DAY_SECONDS
-        horizon = self._product.predict.horizon_days
-        until = np.where((last > of_day) & (horizon == 0), last, of_day + (1 - horizon) * _DAY_SECONDS - 1)
+        before = self._product.events_end_days(self._listed)
+        until = np.where((last > of_day) & (before == 0), last, of_day + (1 - before) * _DAY_SECONDS - 1)
         begins, ends = np.searchsorted(self._codes, code), self._ends(code, until)
         begins = np.maximum(begins, ends - self._listed.max_events)
         cells = [

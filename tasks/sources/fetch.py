@@ -181,7 +181,7 @@ def _salt(product: Product, labels: LabelSource | None, events: tuple[EventSourc
     parts = ("source", "columns", "target", "declared_key", "declared_time", "time_zone", "pii", "events", "sources")
     entry = asdict(product)
     beside = (labels.digest if labels else b"") + b"".join(each.digest for each in events)
-    content = {"entry": [entry[part] for part in parts], "horizon_days": product.predict.horizon_days}
+    content = {"entry": [entry[part] for part in parts], "horizon_days": product.predict.lead_days}
     return json_sha256({**content, "code": code_sha256("tasks/sources")}) + beside.decode()
 
 

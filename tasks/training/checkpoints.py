@@ -98,7 +98,7 @@ def checkpoints(stage: str, product: Product, data: Iterable[Path], code: Iterab
 
 
 def _settings(product: Product) -> list[object]:
-    return [product.columns, asdict(product.target), asdict(product.model)]
+    return [product.inputs, asdict(product.target), asdict(product.model)]
 
 
 def _machine() -> dict[str, object]:

@@ -6,6 +6,7 @@
 _BOTH = (
     "tasks/rows/casting.py",
     "tasks/rows/keys.py",
+    "tasks/rows/labels/horizons.py",
     "tasks/rows/model_inputs.py",
     "tasks/rows/partitions.py",
     "tasks/rows/stored_days.py",
@@ -32,12 +33,15 @@ FINE_TUNING = (
 CROSS_VALIDATION = (
     *PRETRAINING,
     "tasks/rows/changed.py",
+    "tasks/rows/labels/known.py",
+    "tasks/rows/labels/windows.py",
     "tasks/rows/losses.py",
     "tasks/rows/splitting.py",
     "tasks/runtime/records.py",
     "tasks/training/cross_validation.py",
     "tasks/training/fine_tuning.py",
     "tasks/training/gate_metric.py",
+    "tasks/training/held_out/seasonal_naive.py",
     "tasks/training/held_out/texts.py",
     "tasks/training/measuring.py",
     "tasks/training/predictions.py",

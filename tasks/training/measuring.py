@@ -17,9 +17,11 @@ from model.heads.prediction_rule import PredictionRule
 from model.target import Target
 from tasks.params import Product
 from tasks.rows import model_inputs
+from tasks.rows.labels.horizons import has_naive
 from tasks.rows.partitions import n_rows
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.seasonal_naive import naive_scores
 from tasks.training.held_out.texts import baseline_scores
 from tasks.training.predictions import Predictions, measure_predictions, measured_thresholds
 
@@ -185,6 +187,8 @@ def measure(product: Product, paths: Paths) -> Measured:
     rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
     if target.head.writes_texts:
         by_baseline = baseline_scores(product, paths.splits, model.writer, test_rows)
+    elif has_naive(product):
+        by_baseline = naive_scores(product, paths.splits, test_rows)
     else:
         baseline = fitted_baseline(product, paths.splits, model.classes)
         # scikit-learn takes no table without rows.
@@ -241,9 +245,9 @@ def fitted_baseline(
     y = np.concatenate([y for _, y in parts])
     print(f"fitting the baseline on {len(y):,} rows", flush=True)
     tables = [rows.read_all() for rows, _ in parts]
-    table = {name: np.concatenate([each[name] for each in tables]) for name in product.columns}
+    table = {name: np.concatenate([each[name] for each in tables]) for name in product.inputs}
     if head_of(product.target.task).answers_lists:
         target = model_inputs.as_declared(Target(task=product.target.task, classes=classes), product)
-        return fit_item_mixture(product.columns, table, y, target, n_counted=len(parts[0][1]), seed=SEED)
+        return fit_item_mixture(product.inputs, table, y, target, n_counted=len(parts[0][1]), seed=SEED)
     levels = product.predict.quantiles
-    return fit_baseline(product.columns, table, y, product.target.task, len(classes), SEED, levels)
+    return fit_baseline(product.inputs, table, y, product.target.task, len(classes), SEED, levels)

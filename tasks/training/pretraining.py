@@ -93,7 +93,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         if head.has_labels and not (head.answers_lists or head.writes_texts):
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
-        product.columns,
+        product.inputs,
         rows,
         y,
         product.target.task,

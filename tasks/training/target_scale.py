@@ -63,7 +63,7 @@ def target_scale(product: Product, train: SplitPart, y: np.ndarray) -> tuple[Lab
             raise UserError(f"params.yaml: products.{product.name}.model.train.{error}") from None
     # Of labels without a long tail no row is read.
     rows = train.sample(MAX_ROWS if is_measured(y) else 0)
-    chosen = choose_scale(product.columns, rows.read_all(), y, product.target.task, product.model.train.seed)
+    chosen = choose_scale(product.inputs, rows.read_all(), y, product.target.task, product.model.train.seed)
     return chosen.scale, chosen.summary
 
 

@@ -109,7 +109,7 @@ def search_name(product: Product, parameters: list[Parameter]) -> str:
         part, _, name = parameter.place.partition(".")
         model[part].pop(name, None)
     searched = [(parameter.place, _by_factors(parameter, product)) for parameter in parameters]
-    settings = [model, product.columns, asdict(product.target), product.gates.metric, searched]
+    settings = [model, product.inputs, asdict(product.target), product.gates.metric, searched]
     places = {*code.PRETRAINING, *code.FINE_TUNING}
     return f"{product.name}-{fingerprint(code=places, data=split_files(product), settings=settings)[:16]}"
 

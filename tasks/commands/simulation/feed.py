@@ -29,7 +29,7 @@ def rows(start: date | None, end: date) -> pd.DataFrame:
     given = read_json(FILE)
     (name,) = given["products"]
     product = params.parse({"as_of": end.isoformat(), "products": given["products"]}).product(name)
-    as_of = end - timedelta(days=product.predict.horizon_days)
+    as_of = end - timedelta(days=product.predict.lead_days)
     return with_fault(fetch_whole(product, start, as_of), product, Fault.from_json(given["fault"]), as_of)
 
 

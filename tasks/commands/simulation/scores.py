@@ -21,9 +21,9 @@ from tasks.params import LOWER_IS_BETTER, Product
 from tasks.publication.manifests import NightPlace, current_manifest
 from tasks.publication.object_store import Store
 from tasks.rows import model_inputs
-from tasks.rows.keys import key_digests, key_text
+from tasks.rows.labels.horizons import by_horizon, label_names
+from tasks.rows.labels.known import KnownLabels, known_labels
 from tasks.rows.partitions import Partitions
-from tasks.rows.splitting import KnownLabels, known_labels
 from tasks.runs import remote
 from tasks.runs.experiments import Run, head
 from tasks.runs.steps import open_run, step
@@ -76,7 +76,7 @@ def closing_run(product: Product, nights: list[Outcome]) -> Run:
     Where the day is stopped, it is the newest run before that is not. Raises UserError where there is none.
     """
     last = max(each.as_of for each in nights)
-    as_of = product.scored_day(last) + timedelta(days=product.target.delay_days)
+    as_of = product.scored_day(last) + timedelta(days=product.labels_wait_days)
     as_of = min(as_of, product.last_as_of) if product.last_as_of else as_of
     while True:
         run = open_run(product.name, "predict", as_of.isoformat(), f"{UNIQUE}, closing")
@@ -98,7 +98,7 @@ class Truth:
         """Read the labels below `valid` that became known up to `as_of`."""
         self.product, self.as_of, self.nights = product, as_of, nights
         self.rows, files = Partitions(valid / "rows"), Partitions(valid / "labels")
-        oldest = min(each.as_of for each in nights) - timedelta(days=product.predict.horizon_days)
+        oldest = min(each.as_of for each in nights) - timedelta(days=product.predict.lead_days)
         self.labels: KnownLabels = known_labels(files, files.days(as_of, oldest), product)
 
     def of_published(self) -> dict[str, float]:
@@ -116,10 +116,9 @@ class Truth:
         """Return the valid rows of a day that have a label, with it; None where there are none."""
         if day not in self.rows:
             return None
-        rows = self.rows.table(day).to_pandas(integer_object_nulls=True)
-        place = self.labels.places(key_digests(key_text(rows, list(self.product.key))))
+        rows = by_horizon(self.rows.table(day).to_pandas(integer_object_nulls=True), self.product)
+        place = self.labels.labelled_places(label_names(rows, self.product))
         known = np.flatnonzero(place >= 0)
-        known = known[self.labels.value.take(place[known]).notna().to_numpy()]
         if not len(known):
             return None
         labels = self.labels.value.take(place[known]).to_numpy()

@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from model.settings import NetworkSettings
 from tasks.params import gates, nights, schema, sections, source
+from tasks.params.answers import predict
 from tasks.params.defaults import EVENT_LIST, FILLED, RENAMED
 from tasks.params.expectations import Expectation
 from tasks.params.messages import fields_of
@@ -83,7 +84,7 @@ def _texts(cls: type) -> dict[str, str]:
 
 def _class(name: str) -> type:
     found: type | None = {"NetworkSettings": NetworkSettings, "Expectation": Expectation}.get(name)
-    modules = (schema, sections, gates, nights, source)
+    modules = (schema, sections, predict, gates, nights, source)
     return found or next(vars(module)[name] for module in modules if name in vars(module))
 
 

@@ -184,6 +184,39 @@ mean loss, in the unit of the label, and rewards an interval for being narrow an
 far the share of labels below a quantile lies from its level; `interval_coverage` and `interval_width` are those of the
 outermost two. `per_class` has the same for each quantile. Training takes several times as long with quantiles.
 
+## Numbers ahead: tomorrow, in a week, in four weeks
+
+```yaml
+products:
+  sales-ahead:
+    source: {kind: csv, url: sales.csv}              # a row for each shop and day: shop, day, town, units
+    sources: {sales: {kind: csv, url: sales.csv}}    # the same once more: the past of each shop
+    key: [shop, day]
+    time: day
+    columns:
+      shop: category
+      town: category
+      past: {kind: events, from: sales, by: shop, time: day, fields: {units: number}, max_events: 56}
+    target: {name: units, task: regression, delay_days: 1}
+    predict: {horizon_days: [1, 7, 28], quantiles: [0.1, 0.5, 0.9]}
+    gates: {metric: mae, limit: 20, max_behind_baseline: 0.0}
+```
+
+The night of `as_of` scores the rows of `as_of`, each once for every horizon, and so has the columns `horizon_days` and
+`for_day`, the date that is predicted. Both are inputs of the one model, which learns all horizons together; lists of
+`binary`, `multiclass` and `multilabel` targets go the same way. The label of a row of day D and horizon 7 is that of
+the row of day D + 7 whose key is the same but for the time, so the time is part of the key. A day that a series lacks
+is a label that is never known, and a series that ends stops being predicted. Events whose `fields` name the target end
+`delay_days` before the row, since what is learnt of a day later is not known on its evening.
+
+No look ahead: held-out days are the newest of which every horizon's label is known, and a part learns from labels alone
+that were known before the next part begins. Training so ends the longest horizon before validation does, and that
+before test: `split` says how many rows lie between. Days as observations overlap where horizons are long, so intervals
+are rather narrow there. The baseline is the seasonal naive one: the newest label of the predicted weekday that was
+known on the row's day, with quantiles as far from it as those of the rows that were learnt from. Each horizon is a
+slice (`horizon`): the report, the gates and every night's truth have its figures by itself. A night is measured for a
+horizon once that has come, and as a whole once all have.
+
 ## What errors cost
 
 ```yaml
@@ -266,12 +299,16 @@ def _value(content: JsonSchemaValue) -> str:
     if "enum" in content:
         return ", ".join(f"`{name}`" for name in content["enum"])
     if "anyOf" in content:
-        return _value(next(each for each in content["anyOf"] if each.get("type") != "null"))
+        first, *others = (each for each in content["anyOf"] if each.get("type") != "null")
+        lists = [_value(each) for each in others if each.get("type") == "array" and first.get("type") == "integer"]
+        return ", or ".join([_value(first), *lists])
     if "$ref" in content or "oneOf" in content:
         return "a mapping, see below"
     kind = content.get("type")
     if kind == "array":
         items = content["items"]
+        if items.get("type") == "integer":
+            return "a list of whole numbers"
         return "a list, see below" if "$ref" in items else f"a list of {_value(items)}s".replace("texts", "text")
     if kind == "object":
         values = content.get("additionalProperties")

@@ -83,7 +83,7 @@ def _declared(product: Product) -> str:
         "time_zone": product.time_zone,
         "columns": product.columns,
         "target": asdict(product.target),
-        "horizon_days": product.predict.horizon_days,
+        "horizon_days": product.predict.lead_days,
         "pii": product.pii,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -22,7 +22,7 @@ class Window:
 
     def is_new(self, day: date) -> bool:
         """Return whether the rows of a date became known after the newest earlier run, as planned."""
-        known = day - timedelta(days=self.product.predict.horizon_days)
+        known = day - timedelta(days=self.product.predict.lead_days)
         return self._became_known(known)
 
     def label_is_new(self, day: date) -> bool:
@@ -44,7 +44,7 @@ class Window:
     @property
     def first_day_of_rows(self) -> date:
         """Return the first event date of which late and changed rows are taken."""
-        horizon = timedelta(days=self.product.predict.horizon_days)
+        horizon = timedelta(days=self.product.predict.lead_days)
         return self._first_known + horizon - timedelta(days=self.product.source.late_days)
 
     @property

@@ -7,7 +7,7 @@ say. A row that is dated after its as_of it cannot have seen.
 
 import tempfile
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,9 @@ class Learnt:
     product: Product
     """The product as it was declared then."""
     first: date
-    """The first day of its training rows."""
+    """The first day of its training rows; of several horizons earlier by the longest."""
     last: date
-    """The last day of its training and validation rows."""
+    """The last day of its training and validation rows, and of their labels where these are of later days."""
     groups: np.ndarray | None = None
     """uint64 [m], sorted: digests of the groups that it learnt from, where its split by time has groups."""
 
@@ -62,13 +62,23 @@ def learnt_by(champion: Champion, name: str) -> Learnt | None:
                 groups = read_table(file)["group"].to_numpy(np.uint64)
     except (UserError, KeyError):  # a declaration of an older form, or data that retention has let go
         return None
+    first, last = learnt_days(product, days)
     return Learnt(
         as_of=date.fromisoformat(champion.as_of),
         product=product,
-        first=date.fromisoformat(days["train"][0]),
-        last=max(date.fromisoformat(days[part][1]) for part in ("train", "val")),
+        first=first,
+        last=last,
         groups=groups,
     )
+
+
+def learnt_days(product: Product, days: dict[str, list[str]]) -> tuple[date, date]:
+    """Return the first and the last day of what was learnt, by the first and last day of each part of a split."""
+    if product.predict.horizons:  # labels of later days than their rows', up to the day before the first one of test
+        first = date.fromisoformat(days["train"][0]) - timedelta(days=product.predict.longest_horizon)
+        return first, date.fromisoformat(days["test"][0]) - timedelta(days=1)
+    last = max(date.fromisoformat(days[part][1]) for part in ("train", "val"))
+    return date.fromisoformat(days["train"][0]), last
 
 
 def _brought(champion: Champion, path: Path, destination: Path) -> Path:

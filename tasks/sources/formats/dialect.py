@@ -112,7 +112,7 @@ def _cell_form(product: Product, name: str) -> CellForm:
         categories=tuple(field for field, kind in listed.fields.items() if KINDS[kind].cells == "str"),
         time=listed.time,
         max_events=listed.max_events,
-        days_before=product.predict.horizon_days,
+        days_before=product.events_end_days(listed),
         zone=product.time_zone,
     )
     return CellForm(pixels=pixels, events=events)

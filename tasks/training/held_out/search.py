@@ -105,12 +105,12 @@ def search_slices(
     head = head_of(product.target.task)
     points = [head.point(each[chosen]) for each in (scores, baseline)]
     losses = [row_losses(y[chosen], each, head.has_probabilities) for each in points]
-    names = [name for name, kind in product.columns.items() if kind != TEXT]
+    names = [name for name, kind in product.inputs.items() if kind != TEXT]
     if not names or not all(np.isfinite(loss).all() for loss in losses):
         return ()
     table = rows.columns(names).iloc[chosen].reset_index(drop=True)
     block = blocks_of(rows, product)[chosen]
-    return find(table, product.columns, losses[0], losses[1], block)
+    return find(table, product.inputs, losses[0], losses[1], block)
 
 
 def find(

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from model.heads.prediction_rule import PredictionRule
-from tasks.params import Product
+from tasks.params import SLICE, Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.rows.slices.declared import Slice, declared_slices, slice_columns
 from tasks.runtime.records import RECORD, Record
@@ -91,7 +91,7 @@ def measure_slices(
     def metric(kept: np.ndarray) -> float | None:
         return gate_metric(product, y[kept], scores[kept], rule=rule)
 
-    measured = [measure_slice(each, metric, block, least) for each in slices]
+    measured = [measure_slice(each, metric, block, 1 if each.declaration == SLICE else least) for each in slices]
     return MeasuredSlices(
         metric=product.gates.metric,
         min_rows=least,
@@ -138,7 +138,7 @@ def _gaps(
         known = [
             (each.value, each.name) for each in measured if each.declaration == declaration and each.value is not None
         ]
-        if len(known) < 2:
+        if len(known) < 2 or declaration == SLICE:  # what lies further ahead is harder to predict
             continue
         (low, lowest), (high, highest) = min(known), max(known)
         upper, lower = by_name[highest], by_name[lowest]

@@ -1,0 +1,1 @@
+"""What a night predicts of a row beside one value: several days ahead."""
