@@ -1,6 +1,7 @@
 """Oracle: a rule of known spread, scikit-learn's pinball loss, counts by hand, torch itself."""
 
 import shutil
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -24,7 +25,7 @@ from model.scoring.export import export_onnx, parity
 from model.scoring.scorer import Scorer
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target, read_target
-from model.training.calibration import calibrated_quantiles
+from model.training.calibration import calibrated_quantiles, calibration_after_refit
 from model.training.fit import LabelledRows
 from model.training.train import train
 from tasks.predict import predict
@@ -155,6 +156,22 @@ def test_calibration_widens_what_is_too_narrow_and_moves_each_quantile():
     np.testing.assert_allclose((labels[:, None] < quantiles).mean(0), LEVELS, atol=0.01)
     few = calibrated_quantiles(target, torch.from_numpy(too_narrow[:1]), np.tile(labels[:1, None], 4))
     assert np.isfinite(few.shifts).all()
+
+
+def test_level_of_later_days_is_an_offset_that_a_second_training_goes_without():
+    """What rows of the same days have in common is no spread; a network that has learnt from them knows it."""
+    random = np.random.default_rng(0)
+    logits = np.outer(np.ones(2000), [0.0, -1.28, 0.0, 1.28]) + random.normal(size=(2000, 1))
+    labels = logits[:, 0] + random.normal(size=2000) + 2
+    target = Target(task="regression", levels=LEVELS)
+    found = calibrated_quantiles(target, torch.from_numpy(logits), np.tile(labels[:, None], 4), n_later_days=30)
+    assert found.widening == 1.0
+    assert found.offset == pytest.approx([2 * 30 / 40], abs=0.1)
+    np.testing.assert_allclose(found.shifts, 0, atol=0.15)
+    plain = found.head.scores(torch.from_numpy(logits), replace(found, offset=())).numpy()[:, 1:]
+    moved = found.head.scores(torch.from_numpy(logits), found).numpy()[:, 1:]
+    np.testing.assert_allclose(moved - plain, found.offset[0])
+    assert calibration_after_refit(found, n_later_days=30).offset == (0.0,)
 
 
 def test_metrics_of_quantiles_are_their_definitions():

@@ -39,6 +39,7 @@ class Regression(Head):
     levels: Sequence[float] = ()
 
     task = "regression"
+    has_horizons = True
     has_companion = True
     has_label_scale = True
     label_kind = "number"
@@ -109,6 +110,8 @@ class Regression(Head):
         if not self.levels:
             return scale.to_labels(mean)
         quantiles = self.quantiles(logits, target.widening, target.shifts)
+        if target.offset:
+            quantiles = quantiles + quantiles.new_tensor(target.offset)
         ascending = quantiles.topk(len(self.levels), largest=False).values * target.deviation + target.mean
         bent = replace(scale, correction=1.0).to_labels(ascending)
         return torch.cat([scale.to_labels(mean)[:, None], bent], 1)

@@ -8,8 +8,10 @@ the validation rows show no better ones for: of few rows a scale says more about
 Where the validation rows are of later days than the training rows, an offset is what their days have in common,
 and the next week's may be another: then a day is one observation of it, however many rows it has.
 
-Quantiles are widened about the mean by one factor, and then each is moved so that its share of the rows lies below it,
-as conformal prediction does (Romano, Patterson and Candès 2019, "Conformalized Quantile Regression").
+Quantiles are widened about the mean by one factor, and then each is moved so that its share of the rows lies below it;
+where the rows are of later days, what all have in common is an offset of its own, which a training that has seen these
+days does without. So does conformal prediction (Romano, Patterson and Candès 2019, "Conformalized
+Quantile Regression").
 """
 
 from dataclasses import replace
@@ -94,7 +96,11 @@ def calibrated_quantiles(target: Target, logits: Tensor, labels: np.ndarray, n_l
     Shapes: logits [n, o]; labels as of `Head.loss_labels`, [n, o].
     """
     truth, n, levels = labels[:, 0].astype(np.float64), len(labels), np.asarray(target.levels)
-    n_observed = observed_rows(n, n_later_days)
+    n_observed, offset = observed_rows(n, n_later_days), tuple[float, ...]()
+    if n_later_days is not None:
+        in_common = float((truth - logits[:, 0].double().numpy()).mean())
+        truth = truth - in_common
+        offset = (in_common * n_later_days / (n_later_days + PRIOR_ROWS),)
     fold = np.random.default_rng(SEED).permutation(n) % N_FOLDS
 
     def errors(widening: float) -> np.ndarray:
@@ -111,7 +117,7 @@ def calibrated_quantiles(target: Target, logits: Tensor, labels: np.ndarray, n_l
         return float(np.maximum(levels * moved, (levels - 1) * moved).mean())
 
     widening = min(WIDENINGS, key=lambda each: loss(errors(each)))
-    return replace(target, widening=widening, shifts=tuple(shifts(errors(widening)).tolist()))
+    return replace(target, widening=widening, shifts=tuple(shifts(errors(widening)).tolist()), offset=offset)
 
 
 def calibrated(target: Target, logits: Tensor, y: np.ndarray, n_later_days: int | None = None) -> Target:
