@@ -19,6 +19,7 @@ TITLES = {
     "training": "How fast it trains",
     "scale": "What millions of rows take",
     "night": "What a night costs after years",
+    "ahead": "Numbers ahead",
     "gpu": "On a GPU",
 }
 """The benchmarks in the order of the page."""

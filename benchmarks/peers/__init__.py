@@ -1,8 +1,8 @@
 """Run the libraries that Lamplighter is compared with, in environments of their own, never beside the project.
 
 A peer is a script of this folder (`peer_<name>.py`) that runs under such an environment's Python: rows come to it
-as files and its figures go back as JSON on the last line it prints. An environment is what its pins say: pins.txt, or
-breadth.txt, where AutoGluon decides on the versions.
+as files and its figures go back as JSON on the last line it prints. An environment is what its pins say: pins.txt,
+breadth.txt, where AutoGluon decides on the versions, or ahead.txt, which has StatsForecast.
 """
 
 import json
@@ -13,7 +13,11 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
 HOME = Path(os.environ.get("LAMPLIGHTER_HOME", SCRIPTS.parent.parent / ".lamplighter"))
-FOLDERS = {"pins.txt": HOME / "peers", "breadth.txt": HOME / "breadth" / "peers"}
+FOLDERS = {
+    "pins.txt": HOME / "peers",
+    "breadth.txt": HOME / "breadth" / "peers",
+    "ahead.txt": HOME / "ahead" / "peers",
+}
 
 
 def install(pins: str = "pins.txt") -> Path:
@@ -23,11 +27,11 @@ def install(pins: str = "pins.txt") -> Path:
     if ready.exists() and ready.read_text() == wanted:
         return python
     print("benchmarks: installing the peers (2 GB; once)", flush=True)
-    torch = next(line for line in wanted.splitlines() if line.startswith("torch=="))
+    torch = [line for line in wanted.splitlines() if line.startswith("torch==")]
     quiet = ["-q", "--disable-pip-version-check"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", folder],
-        [python, "-m", "pip", "install", *quiet, "-c", SCRIPTS / pins, torch],
+        *([python, "-m", "pip", "install", *quiet, "-c", SCRIPTS / pins, each] for each in torch),
         [python, "-m", "pip", "install", *quiet, "--no-deps", "-r", SCRIPTS / pins],
     ):
         subprocess.run(command, check=True)
