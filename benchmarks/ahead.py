@@ -191,7 +191,7 @@ def _targets(found: HeldOut, levels: tuple[float, ...]) -> list[Target]:
             Target(
                 name=f"{metric} of all horizons",
                 wanted=f"below {best:.3f}, the best of StatsForecast",
-                met=ours < best,
+                met=bool(ours < best),
                 measured=f"{ours:.3f}",
             )
         )
