@@ -26,6 +26,7 @@ from tasks.monitoring.nights import PAST_DAYS, measure_past, record_of, withdraw
 from tasks.monitoring.past import Past
 from tasks.monitoring.shadow import score_beside
 from tasks.monitoring.showing import show_nights
+from tasks.monitoring.telemetry import tell_night
 from tasks.params import Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace, current_manifest
@@ -76,6 +77,7 @@ def monitor(product: Product, as_of: date) -> Observed:
     past.keep()
     faults.failpoint("monitor: the past is kept")
     show_nights(place.store, product.name, as_of)
+    tell_night(product.name, record, measured)
     if record is None:
         return Observed(line="no night is published")
     rollback = _roll_back(product, record)

@@ -11,6 +11,7 @@ from functools import partial
 
 from tasks import stage
 from tasks.monitoring.showing import show_trainings
+from tasks.monitoring.telemetry import tell_gates
 from tasks.params import Product
 from tasks.publication.object_store import Store
 from tasks.reports.kept import shown_trainings
@@ -37,6 +38,7 @@ def promote(product: Product, as_of: date, run: Run | None = None) -> Verdict:
     print(report_training(product, as_of, run, verdict, admission.of_its_time), flush=True)
     store = Store(product.publish.url)
     show_trainings(store, product.name, partial(shown_trainings, store, product.name))
+    tell_gates(product.name, verdict.gates)
     return verdict
 
 

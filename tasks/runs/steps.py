@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from tasks import STAGES, params
+from tasks.monitoring.telemetry import traced
 from tasks.publication import manifests
 from tasks.publication.contracts import Part, ScoredPart, UploadedPart
 from tasks.publication.manifests import NightPlace
@@ -150,12 +151,13 @@ def step(run: Run, name: str, approver: str | None = None, approved: str | None 
     if name == "ingest" and run.backfill is not None:
         run = replace(run, raw_commit=raw_data_of_backfill(run))
     print(f"\n{run.name} ▸ {name}", flush=True)
-    with exclusive_workspace(run, name):
+    with traced(run.product, run.as_of, run.name, name) as results, exclusive_workspace(run, name):
         if name not in STAGES:
-            return _command(run, name, approver, approved)
-        result = _stage(run, name)
-        save_and_push(run, name)
-        return result
+            results.append(_command(run, name, approver, approved))
+        else:
+            results.append(_stage(run, name))
+            save_and_push(run, name)
+        return results[-1]
 
 
 def raw_data_of_backfill(run: Run) -> str | None:
@@ -198,9 +200,10 @@ def night(run: Run) -> None:
         try:
             for name in PREDICT_STAGES:
                 print(f"\n{run.name} ▸ {name}", flush=True)
-                if name == "predict":
-                    check_model(run)
-                _stage(run, name)
+                with traced(run.product, run.as_of, run.name, name) as results:
+                    if name == "predict":
+                        check_model(run)
+                    results.append(_stage(run, name))
                 done.append(name)
         except UserError:
             if done:
@@ -210,7 +213,8 @@ def night(run: Run) -> None:
         save_and_push(run, *done)
         for name in ("publish", "monitor"):
             print(f"\n{run.name} ▸ {name}", flush=True)
-            _command(run, name)
+            with traced(run.product, run.as_of, run.name, name) as results:
+                results.append(_command(run, name))
 
 
 def _stage(run: Run, name: str) -> Result:
@@ -260,7 +264,7 @@ def shard(run: Run, number: int) -> UploadedPart:
     """Score one shard and upload its part to its place in the night; return the part with its key."""
     print(f"\n{run.name} ▸ predict, shard {number + 1}", flush=True)
     command = [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)]
-    with shared_workspace(run, "predict"):
+    with traced(run.product, run.as_of, run.name, f"predict-shard-{number}"), shared_workspace(run, "predict"):
         result = run_command(run, f"predict-shard-{number}", command, quietly=True)
         part = ScoredPart.from_json(result.fields)
         faults.failpoint("shard: a part is scored")
