@@ -44,6 +44,8 @@ USUAL_STRENGTH = 3.0
 PIECEWISE = 1
 """Number of the line that reads pieces of numbers; before it is the one that reads them plainly."""
 CHUNK_ROWS = 8192
+COST_OF_PIECES = 3.0
+"""By how much they must lower the loss of all rows together, as a likelihood's: on 100 rows less is noise."""
 MAX_CURVED = 4_000_000
 """Numbers of rows, times pieces, times outputs, up to which it is tried whether the line is to read pieces."""
 
@@ -160,8 +162,7 @@ class _Fit:
         n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN and not self.head.levels else 1
         forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
         n_rounds, by_trees = choose_mean(forests, lambda answers: self._losses(answers, folds))
-        lines = [self._choose_strength(folds, way) for way in range(len(folds[0].learnt_inputs.lines))]
-        strengths, by_line = choose_mean(lines, lambda answers: self._losses(answers, folds))
+        strengths, by_line = self._choose_line(folds)
         logits = {
             name: torch.from_numpy(np.concatenate(each)) for name, each in {LINE: by_line, TREES: by_trees}.items()
         }
@@ -174,6 +175,19 @@ class _Fit:
         unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
         n_pieces = N_PIECES if any(strengths[PIECEWISE:]) else 0
         return Shape(n_rounds=n_rounds, strengths=strengths, n_pieces=n_pieces), unseen
+
+    def _choose_line(self, folds: list[_Fold]) -> tuple[tuple[float, ...], list[np.ndarray]]:
+        """Return the strength of each line, 0 for one left out, and what their mean says of the rows of each fold.
+
+        It is the straight line alone, unless pieces are clearly worth it.
+        """
+        lines = [self._choose_strength(folds, way) for way in range(len(folds[0].learnt_inputs.lines))]
+        strengths, answers = choose_mean(lines, lambda answers: self._losses(answers, folds))
+        straight, least_loss = lines[0][1], self._losses(answers, folds)
+        gain = self._losses(straight, folds) - least_loss
+        if not self.head.has_probabilities:  # as a likelihood's, of errors as large as these
+            gain *= sum(len(fold.judged) for fold in folds) / max(2 * least_loss, np.finfo(np.float32).tiny)
+        return (strengths, answers) if gain > COST_OF_PIECES else ((lines[0][0], *[0.0] * len(lines[1:])), straight)
 
     def _choose_strength(self, folds: list[_Fold], way: int) -> tuple[float, list[np.ndarray]]:
         """Return the strength of least loss, and what so strong a line says of the rows that each fold is judged by."""
