@@ -344,3 +344,10 @@ def test_what_a_part_says_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_pat
     together = scorer.score(table)
     alone = [scorer.score({name: column[[row]] for name, column in table.items()}) for row in range(30)]
     np.testing.assert_allclose(together[:30], np.concatenate(alone), rtol=0, atol=tolerance)
+
+
+def test_line_of_few_rows_stays_straight_where_bending_gains_hardly_anything():
+    noise = np.random.default_rng(5).normal(size=240)
+    _, companion = line_of(np.nan_to_num(a_table()[0]["weight"]) * 40 + 20 * noise + 300)
+    assert companion.shape.n_pieces == 0
+    assert companion.shape.strengths[1:] == (0.0,)
