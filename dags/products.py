@@ -188,7 +188,9 @@ def form(product: params.Product, kind: str) -> dict[str, Param]:
             type=["null", "string"],
             format="date",
             title="as_of",
-            description="The date up to which data is known, inclusive. " + empty_as_of(product),
+            description="The date up to which data is known, inclusive. "
+            + empty_as_of(product)
+            + " A backfill makes each of its own dates, whatever stands here." * (kind == "predict"),
         ),
         "force": Param(
             False, type="boolean", title="force", description="Run every stage even where nothing has changed."

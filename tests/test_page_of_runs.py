@@ -79,10 +79,16 @@ def test_product_is_trained_approved_and_published_by_hand_and_its_links_lead_th
     page.get_by_role("link", name="Look at its figures and answer").click()
     page.get_by_role("button", name="Approve").click()
     see_success(page, address, token, "train", training)
-    page.get_by_role("link", name="Report").first.wait_for()  # in the run's note
 
     night = run_by_form(page, address, token, "predict")
     see_success(page, address, token, "predict", night)
+    see_where_links_lead(page, address, night)
+    see_everything_on_a_phone(page, address)
+    page.close()
+
+
+def see_where_links_lead(page, address, night):
+    """Follow the links of the product's page in Airflow, and of the bare one on a phone."""
     for place in ("plugin/products/tiny", "lamplighter/products/tiny"):
         is_bare = place.startswith("lamplighter")
         page.set_viewport_size(PHONE if is_bare else {"width": 1400, "height": 1000})
@@ -94,8 +100,6 @@ def test_product_is_trained_approved_and_published_by_hand_and_its_links_lead_th
         follow(page, "predict__tiny", "predict__tiny")
         if is_bare:
             follow(page, "Products", "How to read this page")
-    see_everything_on_a_phone(page, address)
-    page.close()
 
 
 def see_everything_on_a_phone(page, address):

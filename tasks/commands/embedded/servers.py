@@ -36,7 +36,8 @@ from tasks.runtime.errors import UserError
 from tasks.runtime.forked import ADDRESS, server_command
 from tasks.runtime.settings import settings
 
-START_SECONDS = 180
+START_SECONDS = 600
+"""How long Airflow may take on a machine that is at work: half a started one would fail every task."""
 
 
 def up() -> None:
