@@ -335,7 +335,7 @@ def test_part_without_weight_is_not_computed(tmp_path, part):
 
 
 @pytest.mark.parametrize(("part", "tolerance"), [(TREES, 0.0), (LINE, 1e-6)])
-def test_what_a_part_says_of_a_row_does_not_depend_on_the_rows_beside_it(tmp_path, part, tolerance):
+def test_what_a_part_says_of_a_row_depends_on_no_row_beside_it(tmp_path, part, tolerance):
     network, features, table, _ = trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
     network.companion.set_mix([float(name == part) for name in PARTS])
     save_model(tmp_path / "trained", network, features)

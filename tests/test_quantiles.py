@@ -161,8 +161,8 @@ def test_calibration_widens_what_is_too_narrow_and_moves_each_quantile():
 def test_level_of_later_days_is_an_offset_that_a_second_training_goes_without():
     """What rows of the same days have in common is no spread; a network that has learnt from them knows it."""
     random = np.random.default_rng(0)
-    logits = np.outer(np.ones(2000), [0.0, -1.28, 0.0, 1.28]) + random.normal(size=(2000, 1))
-    labels = logits[:, 0] + random.normal(size=2000) + 2
+    logits = np.outer(np.ones(40_000), [0.0, -1.28, 0.0, 1.28]) + random.normal(size=(40_000, 1))
+    labels = logits[:, 0] + random.normal(size=40_000) + 2
     target = Target(task="regression", levels=LEVELS)
     found = calibrated_quantiles(target, torch.from_numpy(logits), np.tile(labels[:, None], 4), n_later_days=30)
     assert found.widening == 1.0

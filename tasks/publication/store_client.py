@@ -1,5 +1,6 @@
 """Make the S3 client by which everything here talks to a store: how long it waits, and how often it asks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -60,9 +61,9 @@ def connect(url: str, patience: Patience = OF_A_TASK) -> Any:
     client.meta.events.register(BEFORE_ALL, check_answer)
     if encryption := store_encryption():
 
-        def encrypt(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+        def encrypt(params: Mapping[str, object], model: Any, **_: object) -> Mapping[str, object]:
             taken = model.input_shape.members if model.input_shape else {}
-            return params | {name: value for name, value in encryption.items() if name in taken}
+            return {**params, **{name: value for name, value in encryption.items() if name in taken}}
 
         client.meta.events.register("provide-client-params.s3", encrypt)
     return client
