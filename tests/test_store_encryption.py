@@ -218,6 +218,7 @@ def test_certificate_that_nobody_vouches_for_is_told_with_the_remedy(entered, mo
         ("customer", "c2hvcnQ=", "LAMPLIGHTER_STORE_KEY must be 32 bytes as base64"),
         ("customer", "%" * 44, "LAMPLIGHTER_STORE_KEY must be 32 bytes as base64"),
     ],
+    ids=["no kind", "no key", "short", "no base64"],
 )
 def test_setting_that_is_none_is_refused_without_showing_the_key(entered, monkeypatch, kind, key, expected):
     monkeypatch.setenv("LAMPLIGHTER_STORE_ENCRYPTION", kind)
