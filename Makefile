@@ -77,6 +77,9 @@ gc: .venv/ready-demo  ## show which experiments and data nobody needs any more; 
 erase: .venv/ready-demo  ## erase a person's rows of PRODUCT from everything: KEY=key, column=value or -, with REASON="..."; YES=1 erases, DRY=1 only shows
 	@$(BIN)/python -m tasks.commands erase $(PRODUCT) "$$KEY" "$$REASON" $(if $(YES),--yes) $(if $(DRY),--dry)
 
+restore: .venv/ready-demo  ## after everything but git and the buckets is lost: fetch what a new clone lacks, check that all is there; ALL=1: every byte
+	@$(BIN)/python -m tasks.commands restore $(if $(ALL),--all)
+
 accept: .venv/ready-demo  ## let the day DT of PRODUCT pass that was stopped because it differs in kind, with REASON="..."
 	@$(BIN)/python -m tasks.commands accept $(PRODUCT) "$$DT" "$$REASON"
 

@@ -194,6 +194,7 @@ SLOW = {
     "test_remote",
     "test_reports",
     "test_requeue",
+    "test_restore",
     "test_retention",
     "test_rollback",
     "test_run",

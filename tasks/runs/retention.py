@@ -30,7 +30,7 @@ from tasks.runtime.settings import ROOT, settings
 
 YOUNG = timedelta(days=3)
 """Whatever is newer stays: a run may wait two days for its approval, and saves its data before it names them."""
-_EXPERIMENTS = "refs/exps/"
+EXPERIMENTS = "refs/exps/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def make_plan(clone: Path, now: datetime) -> Plan:
     plan = Plan(clone)
     everything = params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=clone))
     for product in everything.products.values():
-        found = _experiments(clone, product.name)
+        found = kept_experiments(clone, product.name)
         plan.experiments += found
         plan.reasons |= _reasons(clone, product, found, now)
     for each in plan.going:
@@ -113,15 +113,16 @@ def carry_out(plan: Plan) -> None:
 def clone_all(clone: Path) -> None:
     """Clone the origin with all its refs, and this repository's own branches, with the files that DVC needs."""
     git("clone", "--quiet", "--no-checkout", settings().origin, str(clone))
-    git("fetch", "--quiet", "--tags", settings().origin, f"+{_EXPERIMENTS}*:{_EXPERIMENTS}*", cwd=clone)
+    git("fetch", "--quiet", "--tags", settings().origin, f"+{EXPERIMENTS}*:{EXPERIMENTS}*", cwd=clone)
     if try_git("rev-parse", "--git-dir", cwd=ROOT) is not None:
         git("fetch", "--quiet", "--no-tags", str(ROOT), "+refs/heads/*:refs/here/*", cwd=clone)
     git("checkout", "--quiet", "HEAD", "--", ".dvc", cwd=clone)
 
 
-def _experiments(clone: Path, product: str) -> list[KeptExperiment]:
-    name = re.compile(f"{_EXPERIMENTS}../.{{38}}/({run_name_pattern(product)})")
-    listed = git("for-each-ref", "--format=%(refname) %(objectname) %(committerdate:unix)", _EXPERIMENTS, cwd=clone)
+def kept_experiments(clone: Path, product: str) -> list[KeptExperiment]:
+    """Return the product's experiments in a clone that has all refs."""
+    name = re.compile(f"{EXPERIMENTS}../.{{38}}/({run_name_pattern(product)})")
+    listed = git("for-each-ref", "--format=%(refname) %(objectname) %(committerdate:unix)", EXPERIMENTS, cwd=clone)
     return [
         KeptExperiment(
             name=match[1],
@@ -136,6 +137,11 @@ def _experiments(clone: Path, product: str) -> list[KeptExperiment]:
     ]
 
 
+def newest_of(found: list[KeptExperiment]) -> KeptExperiment | None:
+    """Return the experiment from which the next run of any later date carries its history on; None without one."""
+    return max(found, key=lambda each: (each.as_of, each.saved, each.name), default=None)
+
+
 def _reasons(clone: Path, product: Product, found: list[KeptExperiment], now: datetime) -> dict[str, str]:
     """Return the commits that must stay, each with the reason."""
     retention = product.retention
@@ -144,11 +150,11 @@ def _reasons(clone: Path, product: Product, found: list[KeptExperiment], now: da
         for each in found
         if now - each.saved < max(YOUNG, timedelta(days=retention.experiments_days))
     }
-    if found:  # the next run of any later date carries its history on from it
-        reasons[max(found, key=lambda each: (each.as_of, each.saved, each.name)).commit] = "history"
+    if history := newest_of(found):
+        reasons[history.commit] = "history"
     by_name = {each.name: each.commit for each in found}
-    for name, commit, night in _named_by_nights(product):
-        known = commit if commit and _has(clone, commit) else by_name.get(name or "")
+    for name, commit, night in named_by_nights(product):
+        known = commit if commit and has_commit(clone, commit) else by_name.get(name or "")
         if known is None:
             raise UserError(
                 f"products.{product.name}: the origin must hold the experiment {name or commit} that the night of "
@@ -162,9 +168,9 @@ def _reasons(clone: Path, product: Product, found: list[KeptExperiment], now: da
     return reasons
 
 
-def _named_by_nights(product: Product) -> Iterator[tuple[str | None, str | None, date]]:
+def named_by_nights(product: Product) -> Iterator[tuple[str | None, str | None, date]]:
     """Yield name and commit of each experiment that nights within retention name, with the night."""
-    nights = list(_manifests(product))
+    nights = list(manifests_of(product))
     days = product.retention.nights_days
     newest = max((night.dt for night in nights), default=date.min)
     for night in nights:
@@ -176,7 +182,7 @@ def _named_by_nights(product: Product) -> Iterator[tuple[str | None, str | None,
             yield None, night.model.commit, night.dt
 
 
-def _manifests(product: Product) -> Iterator[Manifest]:
+def manifests_of(product: Product) -> Iterator[Manifest]:
     """Yield every manifest, those that were replaced too."""
     store = Store(product.publish.url)
     night = re.compile(rf"{re.escape(product.name)}/dt=(\d{{4}}-\d\d-\d\d)/{re.escape(manifests.MANIFEST)}")
@@ -206,7 +212,7 @@ def _tagged(clone: Path, product: str) -> list[str]:
     return [line.split()[-1] for line in listed.splitlines()]
 
 
-def _has(clone: Path, commit: str) -> bool:
+def has_commit(clone: Path, commit: str) -> bool:
     """Return whether a commit can be had; an experiment that was saved again is under no ref any more."""
     if try_git("cat-file", "-e", f"{commit}^{{commit}}", cwd=clone) is not None:
         return True

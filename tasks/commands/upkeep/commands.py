@@ -44,6 +44,18 @@ def erase(
 
 
 @app.command()
+def restore(
+    every_byte: Annotated[bool, typer.Option("--all", help="read every byte of nights and data")] = False,
+) -> None:
+    """Bring back what a new clone lacks of git, and check that all is there from which the next night is made."""
+    from tasks.commands.embedded.store import enter_with_store
+    from tasks.commands.upkeep.restore import restore
+
+    enter_with_store()
+    print(restore(every_byte))
+
+
+@app.command()
 def audit(database: Annotated[str, typer.Option(help="a copy of OSV's records; default: ask PyPI")] = "") -> None:
     """Look up known vulnerabilities of the pinned packages."""
     from tasks.commands.upkeep.audit import audit
