@@ -424,7 +424,7 @@ def test_products_page_leads_from_airflow_to_product_night_and_report(shown, pag
     assert page.url == f"{address}/plugin/products/tiny"
     page.get_by_text(HURT).wait_for()
     assert page.evaluate("window.hurt") is None
-    page.get_by_role("link", name="predict__tiny").click()
+    page.get_by_role("link", name="predict__tiny").first.click()
     page.wait_for_url(f"{address}/dags/predict__tiny**")
     page.go_back()
     page.get_by_role("link", name="Report").first.click()
@@ -435,6 +435,7 @@ def test_products_page_leads_from_airflow_to_product_night_and_report(shown, pag
     page.wait_for_url("**/plugin/products/tiny/quarantine/**")
     page.get_by_text("make quarantine PRODUCT=tiny").wait_for()
     page.get_by_role("link", name="tiny", exact=True).click()
+    page.get_by_text("The last verdict").wait_for()
     page.get_by_role("link", name="manifest").first.click()
     page.wait_for_url("**/products/tiny/nights/2024-02-10/manifest")
 
