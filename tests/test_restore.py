@@ -20,6 +20,8 @@ from tasks.commands.upkeep.restore import restore
 from tasks.publication.object_store import Store
 from tasks.read import read_manifest
 from tasks.rows.decisions import Accepted, file_of, write_decisions
+from tasks.rows.intake.erased import Tombstone, Tombstones
+from tasks.rows.intake.erased import file_of as erased_file
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git
 
@@ -191,9 +193,13 @@ def test_variables_that_its_products_need_are_named(project, new_clone, monkeypa
     product = content["products"]["tiny"]
     product["pii"], product["source"] = {"depot": "hash"}, {"kind": "csv", "url_env": "PARCELS_URL"}
     (new_clone / "params.yaml").write_text(yaml.safe_dump(content))
+    stone = Tombstone(columns=("parcel_id",), hmac="0" * 64, decided="2024-02-10", person="T", why="asked for")
+    Tombstones(key="1" * 64, erased=(stone,)).write(new_clone / erased_file("tiny"))
+    git("add", "--all", cwd=new_clone)
     git("-c", "user.name=T", "-c", "user.email=t@x", "commit", "--quiet", "--all", "-m", "Secrets", cwd=new_clone)
     monkeypatch.setenv("PARCELS_URL", "source/parcels.csv")
     restore()
     printed = capsys.readouterr().out
     assert "tiny: LAMPLIGHTER_PII_KEY must be set where its runs work, and is not here" in printed
+    assert "tiny: LAMPLIGHTER_ERASURE_KEY must be set where its runs work, and is not here" in printed
     assert "PARCELS_URL" not in printed

@@ -23,6 +23,8 @@ from tasks.params import Product, Webhook
 from tasks.publication.contracts import Manifest
 from tasks.publication.object_store import Store
 from tasks.read import list_nights, verify_night
+from tasks.rows.intake.erased import VARIABLE as ERASURE_KEY
+from tasks.rows.intake.erased import file_of, known_key
 from tasks.runs.objects import Needed, Objects, recorded_hashes
 from tasks.runs.registry.tags import Registry
 from tasks.runs.retention import EXPERIMENTS, clone_all, has_commit, kept_experiments, named_by_nights, newest_of
@@ -62,7 +64,7 @@ def restore(every_byte: bool = False) -> str:
             found = look_at(clone, product, remote, every_byte)
             print(f"{product.name}: {found.line}", flush=True)
             missing += [f"products.{product.name}: {each}" for each in found.missing]
-            for name in variables_of(product):
+            for name in variables_of(product, clone):
                 print(f"{product.name}: {name} must be set where its runs work, and is not here", flush=True)
     if missing:
         more = [f"and {len(missing) - MAX_SHOWN:,} more"] * (len(missing) > MAX_SHOWN)
@@ -121,13 +123,15 @@ def look_at(clone: Path, product: Product, remote: Objects, every_byte: bool) ->
     return found
 
 
-def variables_of(product: Product) -> list[str]:
-    """Return the environment variables that a product names and that are not set here."""
+def variables_of(product: Product, clone: Path) -> list[str]:
+    """Return the environment variables that a product wants, by a clone of the origin, and that are not set here."""
     sources = [product.source, product.target.source, *product.sources.values()]
     named = [getattr(source, "url_env", None) for source in sources]
     if isinstance(product.publish.announce, Webhook):
         named += [product.publish.announce.url_env, product.publish.announce.secret_env]
     named += ["LAMPLIGHTER_PII_KEY"] if "hash" in product.pii.values() else []
+    has_erased = try_git("cat-file", "-e", f"HEAD:{file_of(product.name)}", cwd=clone) is not None
+    named += [ERASURE_KEY] if has_erased and not known_key() else []
     return sorted({name for name in named if name and not os.environ.get(name)})
 
 
