@@ -121,7 +121,7 @@ def cells(n=400, seed=0):
 def a_table(**of):
     frame, y = cells(**of)
     valid = pd.DataFrame({name: cast_column(frame[name], kind)[0] for name, kind in COLUMNS.items()})
-    return inputs(valid, SimpleNamespace(columns=COLUMNS)), y
+    return inputs(valid, SimpleNamespace(inputs=COLUMNS)), y
 
 
 def test_cell_of_the_type_that_the_kind_refuses_is_a_misfit():

@@ -186,7 +186,7 @@ class _Fit:
         straight, least_loss = lines[0][1], self._losses(answers, folds)
         gain = self._losses(straight, folds) - least_loss
         if not self.head.has_probabilities:  # as a likelihood's, of errors as large as these
-            gain *= sum(len(fold.judged) for fold in folds) / max(2 * least_loss, np.finfo(np.float32).tiny)
+            gain *= sum(len(fold.judged) for fold in folds) / max(2 * least_loss, float(np.finfo(np.float32).tiny))
         return (strengths, answers) if gain > COST_OF_PIECES else ((lines[0][0], *[0.0] * len(lines[1:])), straight)
 
     def _choose_strength(self, folds: list[_Fold], way: int) -> tuple[float, list[np.ndarray]]:
