@@ -88,10 +88,9 @@ def writer(made):
     return Scorer(made[0] / PATHS.onnx, n_threads=1).writer
 
 
-@pytest.fixture(scope="module")
-def rows():
-    """Rows that no training saw, as a network reads them: of every length, and one without anything."""
-    found = parcels(41, seed=9)
+def unseen_rows(n=41):
+    """Rows that no training saw, as a network reads them: of every length, and one without anything; their keys."""
+    found = parcels(n, seed=9)
     table = {
         name: found[name].to_numpy(object if kind != "number" else float, copy=True) for name, kind in COLUMNS.items()
     }
@@ -99,6 +98,11 @@ def rows():
         table[name][7] = None
     table["weight_kg"][7] = np.nan
     return table, found["parcel_id"].tolist()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return unseen_rows()
 
 
 def night():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders import a_product, declared, mistakes, report, through_all_stages
 from test_generate import CHANGES as OF_TEXTS
-from test_generate import COLUMNS, Kept, night, parcels
+from test_generate import COLUMNS, Kept, night, parcels, unseen_rows
 from tiny_gguf import CONTROL, metadata, tensors, tiny, vocabulary, write
 
 from model.features.fitted import Features
@@ -63,18 +63,6 @@ def file(tmp_path_factory):
 
 def features_of(path, max_tokens=64):
     return Features.as_prompts(COLUMNS, "title", Gguf(path).tokenizer, max_tokens)
-
-
-def table(n=41):
-    """Rows as features read them, of every length, and one without anything."""
-    rows = parcels(n, seed=9)
-    found = {
-        name: rows[name].to_numpy(object if kind != "number" else float, copy=True) for name, kind in COLUMNS.items()
-    }
-    for name in ("depot", "note"):
-        found[name][7] = None
-    found["weight_kg"][7] = np.nan
-    return found, rows["parcel_id"].tolist()
 
 
 def by_formula(weights, ids, n_heads, n_shared, base, epsilon):
@@ -288,7 +276,7 @@ def writer(exported):
 def test_exported_graph_is_plain_and_says_what_torch_says(exported, writer):
     graph = onnx.load(exported / "onnx" / "network.onnx").graph
     assert [each.name for each in graph.output] == list(STEP_OUTPUTS)
-    cells, keys = table()
+    cells, keys = unseen_rows()
     labels = LabelTexts.of(writer.tokenizer, np.array([*parcels(20)["title"], *keys[20:]], object), 16)
     encoded, other = writer.features.encode(cells), TorchScorer(exported / "trained").writer
     assert np.abs(writer.nats(encoded, labels) - other.nats(encoded, labels)).max() < 1e-3
@@ -307,7 +295,7 @@ def test_exported_graph_is_plain_and_says_what_torch_says(exported, writer):
 
 @pytest.mark.parametrize("settings", [FREE, GenerationSettings(max_tokens=16)], ids=["drawn", "likeliest"])
 def test_text_depends_on_no_row_beside_it(writer, settings):
-    cells, keys = table()
+    cells, keys = unseen_rows()
     together = writer.write(writer.features.encode(cells), keys, settings)
     for size in (1, BATCH_ROWS + 1):
         apart = []
@@ -318,7 +306,7 @@ def test_text_depends_on_no_row_beside_it(writer, settings):
 
 
 def test_step_by_step_with_what_is_kept_is_the_whole_read_at_once(exported, writer):
-    cells, keys = table()
+    cells, keys = unseen_rows()
     encoded = writer.features.encode(cells)
     written = writer.write(encoded, keys, FREE)
     network, _ = load_model(exported / "trained")
@@ -340,7 +328,7 @@ def test_control_tokens_are_never_written(writer):
         shares[:, :, [writer.tokenizer.token_to_id(name) for name in CONTROL[:2]]] = 5.0
         return shares, past, source
 
-    cells, keys = table(9)
+    cells, keys = unseen_rows(9)
     found = dataclasses.replace(writer, step=eager).write(writer.features.encode(cells), keys, FREE)
     assert not {token for each in found for token in each.tokens} & {0, 1}
 
@@ -351,7 +339,7 @@ def test_training_moves_adapters_alone_and_goes_on_where_it_was_killed(file, tmp
     save_model(tmp_path, start, features)
     given = (tmp_path / "language.safetensors").read_bytes()
     network, _ = load_pretrained(tmp_path, TARGET, NetworkSettings(), seed=1)
-    cells, _ = table(30)
+    cells, _ = unseen_rows(30)
     labels = LabelTexts.of(features.tokenizer, parcels(30, seed=9)["title"].to_numpy(object), 16)
     rows, plan = (features.encode(cells), labels), TrainingPlan(epochs=2, batch_tokens=512, keep="last")
 

@@ -35,6 +35,10 @@ Day = Annotated[date, typer.Argument(parser=date_of("DT"), metavar="DAY", help="
 OptionalDay = Annotated[
     date | None, typer.Argument(parser=date_of("DT"), metavar="DAY", help="YYYY-MM-DD; default: all days")
 ]
+FirstNight = Annotated[
+    date, typer.Option("--from", parser=date_of("FROM"), metavar="DATE", help="the first night's as_of")
+]
+LastNight = Annotated[date, typer.Option("--to", parser=date_of("TO"), metavar="DATE", help="the last night's as_of")]
 RunDate = Annotated[
     date, typer.Argument(parser=date_of("AS_OF"), metavar="DATE", help="the as_of of a run, YYYY-MM-DD")
 ]

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -151,7 +152,7 @@ def step(run: Run, name: str, approver: str | None = None, approved: str | None 
     if name == "ingest" and run.backfill is not None:
         run = replace(run, raw_commit=raw_data_of_backfill(run))
     print(f"\n{run.name} ▸ {name}", flush=True)
-    with traced(run.product, run.as_of, run.name, name) as results, exclusive_workspace(run, name):
+    with _traced(run, name) as results, exclusive_workspace(run, name):
         if name not in STAGES:
             results.append(_command(run, name, approver, approved))
         else:
@@ -200,7 +201,7 @@ def night(run: Run) -> None:
         try:
             for name in PREDICT_STAGES:
                 print(f"\n{run.name} ▸ {name}", flush=True)
-                with traced(run.product, run.as_of, run.name, name) as results:
+                with _traced(run, name) as results:
                     if name == "predict":
                         check_model(run)
                     results.append(_stage(run, name))
@@ -213,8 +214,12 @@ def night(run: Run) -> None:
         save_and_push(run, *done)
         for name in ("publish", "monitor"):
             print(f"\n{run.name} ▸ {name}", flush=True)
-            with traced(run.product, run.as_of, run.name, name) as results:
+            with _traced(run, name) as results:
                 results.append(_command(run, name))
+
+
+def _traced(run: Run, name: str) -> AbstractContextManager[list[Result]]:
+    return traced(run.product, run.as_of, run.name, name)
 
 
 def _stage(run: Run, name: str) -> Result:
@@ -264,7 +269,7 @@ def shard(run: Run, number: int) -> UploadedPart:
     """Score one shard and upload its part to its place in the night; return the part with its key."""
     print(f"\n{run.name} ▸ predict, shard {number + 1}", flush=True)
     command = [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)]
-    with traced(run.product, run.as_of, run.name, f"predict-shard-{number}"), shared_workspace(run, "predict"):
+    with _traced(run, f"predict-shard-{number}"), shared_workspace(run, "predict"):
         result = run_command(run, f"predict-shard-{number}", command, quietly=True)
         part = ScoredPart.from_json(result.fields)
         faults.failpoint("shard: a part is scored")

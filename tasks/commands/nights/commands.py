@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tasks.commands.arguments import AsOf, Product, RunDate, Uri, Why, date_of, git_user
+from tasks.commands.arguments import AsOf, FirstNight, LastNight, Product, RunDate, Uri, Why, date_of, git_user
 from tasks.stage import load_product
 
 app = typer.Typer()
@@ -14,10 +14,8 @@ app = typer.Typer()
 @app.command()
 def backfill(
     product: Product,
-    first: Annotated[
-        date, typer.Option("--from", parser=date_of("FROM"), metavar="DATE", help="the first night's as_of")
-    ],
-    last: Annotated[date, typer.Option("--to", parser=date_of("TO"), metavar="DATE", help="the last night's as_of")],
+    first: FirstNight,
+    last: LastNight,
     force: Annotated[bool, typer.Option("--force", help="make nights anew that are there")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="show what stands, and make nothing")] = False,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="how many nights are made at a time")] = 2,

@@ -1,11 +1,10 @@
 """Declare the command that replays nights and retrains."""
 
-from datetime import date
 from typing import Annotated, Literal
 
 import typer
 
-from tasks.commands.arguments import Product, date_of
+from tasks.commands.arguments import FirstNight, LastNight, Product
 
 app = typer.Typer()
 
@@ -13,10 +12,8 @@ app = typer.Typer()
 @app.command()
 def simulate(
     product: Product,
-    first: Annotated[
-        date, typer.Option("--from", parser=date_of("FROM"), metavar="DATE", help="the first night's as_of")
-    ],
-    last: Annotated[date, typer.Option("--to", parser=date_of("TO"), metavar="DATE", help="the last night's as_of")],
+    first: FirstNight,
+    last: LastNight,
     fault: Annotated[
         Literal["", "feed", "labels", "poison", "shift"], typer.Option(help="what goes wrong with the source meanwhile")
     ] = "",
