@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runs.dvc import LOCK_FILE, hashes_in
+from tasks.runs.programs import s3_options
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.git import git
-from tasks.runtime.settings import store_encryption
 from tasks.runtime.surroundings import explained, explained_output
 
 FOLDER = ".dir"
@@ -179,8 +179,8 @@ def _remote_encrypted() -> Iterator[None]:
     from fsspec.config import conf
 
     before = conf.get("s3")
-    if asked := store_encryption():
-        conf["s3"] = {"s3_additional_kwargs": asked}
+    if options := s3_options():
+        conf["s3"] = options
     try:
         yield
     finally:

@@ -160,5 +160,11 @@ def dvc_environment() -> dict[str, str]:
     fsspec takes what a file system is made with from there, so that no key lies in a file. A stage must not have it: a
     source may lie in another store.
     """
+    options = s3_options()
+    return run_environment() | ({dvc_commands.ENCRYPTED: json.dumps(options)} if options else {})
+
+
+def s3_options() -> dict[str, dict[str, str]]:
+    """Return what fsspec makes a file system of S3 with, so that it encrypts as this installation does; {}: nothing."""
     asked = store_encryption()
-    return run_environment() | ({dvc_commands.ENCRYPTED: json.dumps({"s3_additional_kwargs": asked})} if asked else {})
+    return {"s3_additional_kwargs": asked} if asked else {}
