@@ -5,6 +5,8 @@ import io
 import struct
 import zlib
 
+import boto3
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,8 @@ from model.target import Target
 from model.training.fit import LabelledRows
 from model.training.train import pretrain, train
 from tasks.rows.casting import cast_column
-from tasks.sources.fetch import fetch_whole
+from tasks.runtime.errors import TransientError, UserError
+from tasks.sources.fetch import fetch, fetch_whole
 
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=24, dropout=0.0, max_tokens=8)
 
@@ -157,6 +160,85 @@ def test_source_delivers_bytes_and_base64_alike_and_keeps_what_is_missing(tmp_pa
     assert found[0].tolist()[:2] == found[1].tolist()[:2] == [stored_image(content, 12) for content in files]
     assert found[0].isna().tolist() == found[1].isna().tolist() == [False, False, True, False]
     assert is_not_stored(found[0].to_numpy(object))[3]
+
+
+def rows_naming(names, images):
+    """A product whose rows name files, and what its source delivers of them."""
+    pd.DataFrame(
+        {"parcel_id": [f"p{n}" for n in range(len(names))], "day": "2024-01-01", "late": 0, "photo": names}
+    ).to_csv("rows.csv", index=False)
+    source = {"kind": "csv", "url": "rows.csv", "pixels": 12, "images": images}
+    product = a_product(source=source, columns={"photo": "image"}, expectations=[])
+    return product, fetch_whole(product, None, pd.Timestamp("2024-01-02").date())["photo"]
+
+
+def laid_out(folder):
+    """Files of all sorts below a folder, and one beside it."""
+    (folder / "photos" / "of day").mkdir(parents=True)
+    (folder / "photos" / "of day" / "ü 1.png").write_bytes(file_of(noise()))
+    (folder / "photos" / "empty.png").touch()
+    (folder / "photos" / "text.png").write_text("no image")
+    (folder / "secret.png").write_bytes(file_of(noise(seed=1)))
+
+
+NAMED = {
+    "of day/ü 1.png": "",
+    "lacking.png": "there is no such file",
+    "empty.png": "empty",
+    "text.png": "none of PNG",
+    "../secret.png": "leads out of the folder",
+    "of day/../../secret.png": "leads out of the folder",
+    "http://169.254.169.254/latest": "leads out of the folder",
+}
+
+
+def assert_as_named(stored, names):
+    for cell, reason in zip(stored, names.values(), strict=True):
+        assert (reason in cell) if reason else (cell == stored_image(file_of(noise()), 12)), cell
+
+
+def test_paths_below_a_folder_are_read_and_no_other_file_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    laid_out(tmp_path)
+    names = NAMED | {str(tmp_path / "secret.png"): "leads out of the folder", "of day": "folder"}
+    names |= {str(tmp_path / "photos" / "of day" / "ü 1.png"): ""}
+    assert_as_named(rows_naming(list(names), str(tmp_path / "photos"))[1], names)
+    assert_as_named(rows_naming(list(NAMED), "photos")[1], NAMED)
+
+
+def test_paths_in_a_real_store_are_read_and_refused_or_silent_ones_stop(tmp_path, monkeypatch, s3):
+    monkeypatch.chdir(tmp_path)
+    laid_out(tmp_path)
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    for file in (tmp_path / "photos").rglob("*.png"):
+        client.upload_file(file, "lamplighter", f"photos/{file.relative_to(tmp_path / 'photos')}")
+    names = NAMED | {"s3://lamplighter/photos/of day/ü 1.png": ""}
+    assert_as_named(rows_naming(list(names), "s3://lamplighter/photos/")[1], names)
+    fsspec.config.conf["s3"] = {"endpoint_url": "http://127.0.0.1:9", "config_kwargs": {"retries": {"max_attempts": 1}}}
+    try:
+        with pytest.raises(TransientError, match=r"source.images: of day/ü 1.png could not be read"):
+            rows_naming(["of day/ü 1.png"], "s3://lamplighter/photos/")
+        fsspec.config.conf["s3"] = {"key": "nobody", "secret": "wrong"}
+        with pytest.raises(UserError, match=r"must be readable, and of day/ü 1.png is refused"):
+            rows_naming(["of day/ü 1.png"], "s3://lamplighter/photos/")
+    finally:
+        fsspec.config.conf.clear()
+
+
+def test_piece_that_names_a_file_that_may_come_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    laid_out(tmp_path)
+    day = pd.Timestamp("2024-01-02").date()
+    product, _ = rows_naming(["of day/ü 1.png", "later.png"], "photos")
+    (first,) = fetch(product, None, day)
+    assert first.digest == ""
+    (tmp_path / "photos" / "later.png").write_bytes(file_of(noise(seed=2)))
+    (second,) = fetch(product, None, day)
+    assert second.rows["photo"].tolist() == [stored_image(file_of(noise(seed=seed)), 12) for seed in (0, 2)]
+    (third,) = fetch(product, None, day, lambda name, digest: digest == second.digest != "")
+    assert third.rows is None
 
 
 def test_blocks_are_put_together_to_the_image_again():

@@ -4,6 +4,7 @@ import json
 import shutil
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from builders import a_product
 from conftest import parcels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tasks.commands.data import decide
 from tasks.ingest import ingest
@@ -298,6 +300,23 @@ def test_bad_line_does_not_close_a_day_whose_rows_have_not_come():
     deliver(rows(row("x", "soon"), days=("2024-01-01", "2024-01-02", "2024-01-03")))
     assert run("2024-01-03", predict__horizon_days=0)["rows_waiting_without_a_date"] == 0
     assert ids("rows")["2024-01-03"] == ["030", "031", "x"]
+
+
+def test_image_that_comes_after_its_row_is_a_version_of_the_day_on_which_it_came():
+    """Until then the row's cell says that there is no such file, for which `validate` puts it into quarantine."""
+    photo = {"source__images": "photos", "columns": {"photo": "image", "depot": "category"}, "expectations": []}
+    deliver(rows(days=("2024-01-01", "2024-01-02")).assign(photo="box.png"))
+    run("2024-01-01", **photo)
+    run("2024-01-02", **photo)
+    assert stored("rows")["2024-01-01"]["photo"].tolist() == ["no image: there is no such file"] * 2
+    Path("photos").mkdir()
+    Image.new("L", (8, 8)).save("photos/box.png")
+    run("2024-01-03", **photo)
+    assert known("2024-01-03")["photo"].str.startswith("iVBOR").all()
+    assert not known("2024-01-02")["photo"].str.startswith("iVBOR").any(), "what was known then stays as it was"
+    before = but_notes()
+    run("2024-01-04", **photo)
+    assert but_notes() == before
 
 
 def test_row_without_a_date_is_the_same_under_another_declaration():

@@ -208,7 +208,7 @@ NAMED_ELSEWHERE = {
     "tasks/commands/upkeep/audit.py": {"events"},
     # What people write where they mean a kind, and the guess of one from cells.
     "tasks/params": {"category", "number", "text"},
-    "tasks/commands/data/product.py": {"category", "number", "text"},
+    "tasks/commands/data/product.py": {"category", "number", "text", "image"},
     "tasks/commands/data/source_form.py": {"number"},
     # A replay doubles the numbers of a column, as a source does that changes its unit.
     "tasks/commands/simulation/home.py": {"number"},

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from builders import TINY
 from conftest import parcels
+from PIL import Image
 from test_excel import workbook
 
+from model.features.pixels import is_not_stored
 from tasks import params
 from tasks.commands.data.product import IMPORTED, propose
 from tasks.runtime.errors import UserError
@@ -234,6 +236,20 @@ def test_times_that_fit_two_formats_are_left_to_a_person():
 def test_numbers_with_commas_between_thousands_are_declared_so():
     _, entry = proposed(rows(price=[f"{i},{500 + i}.25" if i else "99.5" for i in range(ROWS)]))
     assert (entry["source"]["thousands"], entry["columns"]["price"]) == (",", "number")
+
+
+def test_names_of_image_files_are_declared_as_images_beside_the_rows(folder):
+    (folder / "shop" / "photos").mkdir(parents=True)
+    names = [f"photos/{i}.{end}" for i, end in enumerate(["png", "JPG", "webp"] * (ROWS // 3))]
+    for number, name in enumerate(names):
+        Image.new("L", (8, 8), number).save(folder / "shop" / name)
+    rows(photo=names).drop(columns="ticket_id").to_csv("shop/rows.csv", index=False)
+    entry = yaml.safe_load(propose("shop", "shop/rows.csv", "late"))["shop"]
+    assert entry["columns"]["photo"] == "image"
+    assert entry["source"] == {"kind": "csv", "url": "shop/rows.csv", "images": "shop"}
+    assert "key" not in entry
+    product = params.parse({"as_of": "2024-03-30", "products": {"shop": entry}}).product("shop")
+    assert not is_not_stored(fetch(product, None, LAST_DAY)["photo"].to_numpy(object)).any()
 
 
 def test_written_entry_is_appended_and_all_before_it_stays(folder):

@@ -43,7 +43,8 @@ class Picture:
 def stored_image(cell: object, pixels: int) -> str:
     """Return an image as it is stored: turned as its EXIF says, and fitted into a square of so many pixels a side.
 
-    `cell` is bytes, their base64 (also as a data: URI), or a mapping with `bytes`, as Hugging Face writes them. Colour
+    `cell` is bytes, their base64 (also as a data: URI), a mapping with `bytes`, as Hugging Face writes them, or the
+    ValueError that says why there are none. Colour
     stays where there is any, what is transparent becomes white, and the rest of the square black. Of several frames
     the first is read. What is no image becomes NO_IMAGE and the reason.
     """
@@ -69,6 +70,8 @@ def read_image(cell: str) -> Image.Image:
 
 def _bytes_of(cell: object) -> bytes:
     """Return the bytes of a delivered cell. Raises ValueError where it holds none."""
+    if isinstance(cell, ValueError):
+        raise cell
     if isinstance(cell, Mapping):
         cell = cell.get("bytes")
     if isinstance(cell, str):
@@ -78,7 +81,7 @@ def _bytes_of(cell: object) -> bytes:
         try:
             cell = base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError("neither bytes nor their base64") from None
+            raise ValueError("neither bytes nor their base64; source.images says where files lie") from None
     if not isinstance(cell, bytes | bytearray | memoryview):
         raise ValueError("neither bytes nor their base64")
     if not len(cell):

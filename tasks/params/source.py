@@ -169,6 +169,10 @@ class AnySource:
     or ns for a number of those since 1970. Dates as 2024-03-01 are read beside it. Default: ISO 8601 alone."""
     pixels: Pixels = 32
     """Pixels of a side to which images are fitted when they come, once: training and nights read the same ones."""
+    images: Annotated[str | None, Field(examples=["s3://acme/photos/"]), without_password(URL_PASSWORD)] = None
+    """The folder, s3:// or http(s):// address below which the images lie that cells name by a path, or by an address
+    that begins with it; nothing else is read. A row whose file is not there yet is in quarantine until it is. Default:
+    cells hold the images themselves."""
     forms: dict[str, ColumnForm] = Field(default_factory=dict)
     """Columns, by their names here, that are written otherwise than the others: missing, decimal, thousands,
     time_format and pixels of each. `columns: {revenue: {kind: number, decimal: ","}}` means the same, and so do these

@@ -12,6 +12,7 @@ from datetime import date
 
 import pandas as pd
 
+from model.features.kinds import kind_class
 from model.heads import head_of
 from tasks.params import UNREADABLE_COLUMNS, Product, PythonSource, Source
 from tasks.runtime.errors import UserError
@@ -22,6 +23,7 @@ from tasks.sources.event_source import EventSource, place_of, wanted_of
 from tasks.sources.files import file_pieces
 from tasks.sources.formats.dialect import in_own_terms, names_in_source
 from tasks.sources.formats.evidence import Evidence
+from tasks.sources.formats.image_files import lacks_files
 from tasks.sources.formats.pieces import RawPiece, Wanted, digest_of
 from tasks.sources.formats.unreadable import mark_containers
 from tasks.sources.label_source import LabelSource, product_of_labels
@@ -84,6 +86,8 @@ def fetch(
         else:
             frame, found = delivery.add(raw.rows)
             rows = delivery.columns.declared(frame)
+            if _lacks_files(rows, product):
+                digest = ""  # what is not known is read again: they may have come by then
             yield Piece(name=raw.number, digest=digest, rows=rows, n_rows=len(rows), evidence=found)
             del raw, frame, rows  # lest two pieces lie in memory
     delivery.check(with_columns=True)
@@ -183,6 +187,11 @@ def _salt(product: Product, labels: LabelSource | None, events: tuple[EventSourc
     beside = (labels.digest if labels else b"") + b"".join(each.digest for each in events)
     content = {"entry": [entry[part] for part in parts], "horizon_days": product.predict.lead_days}
     return json_sha256({**content, "code": code_sha256("tasks/sources")}) + beside.decode()
+
+
+def _lacks_files(rows: pd.DataFrame, product: Product) -> bool:
+    named = [name for name, kind in product.kinds.items() if kind_class(kind).names_files and name in rows]
+    return any(lacks_files(rows[name]) for name in named)
 
 
 def _salted(digest: str, salt: str) -> str:

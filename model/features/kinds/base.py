@@ -78,6 +78,8 @@ class Kind(ABC, Generic[Fitted]):
     """Whether days are compared by the quantiles of a column: its cells are numbers that differ within a day."""
     is_converted: ClassVar[bool] = False
     """Whether a delivered cell is stored in a form of the kind's own, which `stored` makes."""
+    names_files: ClassVar[bool] = False
+    """Whether a cell may be the path of a file, whose bytes are stored in its place."""
 
     # Cells
 

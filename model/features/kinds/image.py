@@ -37,8 +37,8 @@ class Image(Kind[Picture]):
     input = "images"
     module = "images"
     is_sequence = True
-
     is_converted = True
+    names_files = True
 
     @classmethod
     def misfits(cls, cells: np.ndarray) -> np.ndarray:

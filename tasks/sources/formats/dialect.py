@@ -7,7 +7,7 @@ This is the one place where a name of the source becomes a name of the product; 
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from tasks.params import EPOCH_UNITS, ColumnForm, EventList, Product, Source
 from tasks.rows.casting import as_text, parse_moment, parse_time
 from tasks.sources.formats import evidence
 from tasks.sources.formats.evidence import is_text
+from tasks.sources.formats.image_files import contents_of
 
 if TYPE_CHECKING:
     from tasks.sources.labels import Labels
@@ -91,9 +92,12 @@ def _converted(frame: pd.DataFrame, name: str, kind: str, product: Product) -> p
     times = (
         parse_time(frame[product.time]).fillna(_ANY_DAY) if product.time in frame else pd.Series(_ANY_DAY, cells.index)
     )
+    contents: Iterable[object] = cells
+    if kind_class(kind).names_files and product.source.images:
+        contents = contents_of(cells, product.source.images, f"params.yaml: products.{product.name}.source")
     stored = [
-        None if _is_empty(cell) else kind_class(kind).stored(cell, form, at)
-        for cell, at in zip(cells, times.to_list(), strict=True)
+        None if _is_empty(cell) else kind_class(kind).stored(content, form, at)
+        for cell, content, at in zip(cells, contents, times.to_list(), strict=True)
     ]
     return pd.Series(stored, cells.index, dtype="str", name=cells.name)
 
