@@ -214,6 +214,9 @@ SLOW = {
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
 
+LONGEST = ("test_pipeline", "test_chaos", "test_page_of_runs", "test_simulate", "test_erase", "test_deliveries")
+"""Files that take minutes, in the order in which they start: one that is alone at the end idles the other cores."""
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave a file out that `-m` leaves out as a whole: importing what it needs takes longer than the fast tests."""
@@ -223,13 +226,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Airflow, a server or time. The longest file starts first: alone at the end, it would idle one."""
+    """Mark what needs Airflow, a server or time, and let the longest files start first."""
     for item in items:
         file = item.path.stem
         needs = {"airflow": file in AIRFLOW, "slow": file in SLOW, "s3": "s3" in getattr(item, "fixturenames", ())}
         for mark in (mark for mark, needed in needs.items() if needed):
             item.add_marker(mark)
-    items.sort(key=lambda item: item.path.stem != "test_pipeline")
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session")
