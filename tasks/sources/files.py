@@ -20,6 +20,7 @@ from tasks.sources.address import redact_url, url_of
 from tasks.sources.formats.compressed import DAMAGED, FILE_DATE, SourceFile, dated_by_name, decompressed, files_of
 from tasks.sources.formats.csv_file import csv_pieces
 from tasks.sources.formats.excel_file import excel_pieces
+from tasks.sources.formats.image_files import is_outage
 from tasks.sources.formats.jsonl_file import jsonl_pieces
 from tasks.sources.formats.other_files import checked
 from tasks.sources.formats.parquet_file import parquet_pieces
@@ -128,7 +129,7 @@ def _explained(error: Exception, source: FileSource, place: str, url: str, shown
         return UserError(f"{place}.url: {shown} must be readable, and is refused; check the credentials")
     if isinstance(error, ValueError | ImportError | MemoryError | pa.ArrowException) or _is_corrupt(error):
         return UserError(f"{place}.url: {shown} must be {source.kind}; {message or type(error).__name__}")
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("aiohttp", "botocore"):
+    if is_outage(error):
         return TransientError(f"{place}.url: {shown} could not be read; {message}")
     return error
 

@@ -82,8 +82,15 @@ def _content(found: Any, path: str, place: str) -> bytes | ValueError:
     shown = path.partition("?")[0]  # a query may be what lets us in
     if isinstance(found, PermissionError) or status in (401, 403):
         raise UserError(f"{place}.images: the files must be readable, and {shown} is refused; check the credentials")
+    if not is_outage(found):
+        raise found
     message = redact_url(" ".join(str(found).split()), path, shown)
     raise TransientError(f"{place}.images: {shown} could not be read; {type(found).__name__}: {message}")
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether an error is one of reaching files, which may be gone the next time."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("aiohttp", "botocore")
 
 
 def _is_empty_range(error: Any) -> bool:
