@@ -47,7 +47,7 @@ check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the 
 test: .venv/ready-test  ## lint, types and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
-bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, pretraining, scale or night
+bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, matrix, pretraining, scale or night
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROWS),--rows $(ROWS))
 
 containers: .venv/ready-test  ## build the images of docker/, start them all, train and publish in them, remove them; needs docker or podman

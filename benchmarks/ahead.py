@@ -3,12 +3,17 @@
 The product `late-flights-ahead` of params.yaml is taken through the stages at each date of AS_OF. Its held-out rows, of
 28 evenings at horizons of 1, 7 and 28 days, are forecast by StatsForecast too, which is fitted anew on every evening to
 all that was known of each series then; ours, and the seasonal naive forecast, were trained once, before the first of
-these evenings. MAE is that of the number that is published, and of the median where there are quantiles. An interval
-has evenings as observations, and that of a difference is paired.
+these evenings. MAE is that of the number that is published; that of our median is shown besides. Intervals are of the
+pigeonhole bootstrap: series and evenings are drawn with replacement, each by itself, since the forecasts of a series
+have much in common, and so have those of an evening. That of a difference is paired.
+
+What was forecast at a date is kept below .lamplighter/ahead, so that a run can be stopped and goes on;
+LAMPLIGHTER_AHEAD=2013-11-30 takes this date alone.
 """
 
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -21,11 +26,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import peers
+from benchmarks.breadth.parts import code_revision
 from benchmarks.report import Result, Target
-from model.evaluation.paired import blocks_of_days, paired_difference
 from model.heads.measures import pinball
 from tasks import params
-from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.params import HORIZON, Product
 from tasks.pretrain import pretrain
@@ -42,6 +46,8 @@ AS_OF = ("2013-09-15", "2013-10-23", "2013-11-30")
 """Their test windows do not overlap."""
 MODELS = ("AutoETS", "MSTL", "SeasonalNaive")
 OURS, NAIVE, MEAN_ALONE = "Lamplighter", "own baseline: seasonal naive", "Lamplighter without quantiles"
+MEDIAN = "Lamplighter, its median"
+N_RESAMPLES = 1000
 Scores = Mapping[str, np.ndarray]
 
 
@@ -59,9 +65,10 @@ class HeldOut:
 
 
 def run() -> Result:
-    """Measure all dates."""
+    """Measure all dates, or those that LAMPLIGHTER_AHEAD names."""
     product = params.load().product(PRODUCT)
-    parts = [held_out(product, date.fromisoformat(each)) for each in AS_OF]
+    dates = tuple(filter(None, os.environ.get("LAMPLIGHTER_AHEAD", "").split(","))) or AS_OF
+    parts = [held_out(product, date.fromisoformat(each)) for each in dates]
     found = HeldOut(
         rows=pd.concat([each.rows for each in parts], ignore_index=True),
         y=np.concatenate([each.y for each in parts]),
@@ -76,11 +83,33 @@ def run() -> Result:
         ]
         for title, loss in (("MAE", absolute_error), ("pinball", lambda y, each: mean_pinball(y, each, levels)))
     }
-    return Result(name="ahead", tables=tables, targets=_targets(found, levels))
+    n_series, n_days = found.rows["series"].nunique(), found.rows["day"].nunique()
+    notes = [f"As of {', '.join(dates)}: {len(found.y):,} held-out rows of {n_series} series on {n_days} evenings."]
+    return Result(name="ahead", tables=tables, targets=_targets(found, levels), notes=notes)
 
 
 def held_out(product: Product, as_of: date) -> HeldOut:
-    """Train at a date with and without quantiles, and ask all for the held-out rows."""
+    """Return what all say of the held-out rows of a date: as kept, or else ours and then StatsForecast's, anew."""
+    folder = peers.HOME / "ahead" / f"{as_of}-{code_revision()}"
+    ours = folder / "ours"
+    if not (ours / "rows.parquet").exists():
+        _keep(ours, *_trained(product, as_of))
+    table, scores, seconds = _kept(ours)
+    of_peers = folder / "peers"
+    if not (of_peers / "rows.parquet").exists():
+        _keep(of_peers, table, *_forecasts(product, table))
+    _, forecasts, seconds_of_peers = _kept(of_peers)
+    median = 1 + product.predict.quantiles.index(0.5)
+    return HeldOut(
+        rows=table,
+        y=table[product.target.name].to_numpy("float64"),
+        scores=scores | {MEDIAN: scores[OURS][:, [median]]} | forecasts,
+        seconds=seconds | {MEDIAN: seconds[OURS]} | seconds_of_peers,
+    )
+
+
+def _trained(product: Product, as_of: date) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
+    """Train at a date with and without quantiles; return the held-out rows, and scores and seconds of each."""
     alone = replace(product, predict=replace(product.predict, quantiles=()))
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(_workspace(Path(folder))):
         seconds, scores = {}, {}
@@ -95,14 +124,24 @@ def held_out(product: Product, as_of: date) -> HeldOut:
             scores[name] = _ours(each, rows)
         scores[NAIVE], seconds[NAIVE] = naive_scores(product, Paths(product.name).splits, rows), 0.0
         table = rows.columns(["series", "day", HORIZON, product.target.name])
-        evaluate(product, as_of)
-    forecasts, of_peers = _forecasts(product, table)
-    return HeldOut(
-        rows=table,
-        y=table[product.target.name].to_numpy("float64"),
-        scores=scores | forecasts,
-        seconds=seconds | of_peers,
-    )
+    return table, scores, seconds
+
+
+def _keep(folder: Path, table: pd.DataFrame, scores: Scores, seconds: Mapping[str, float]) -> None:
+    """Write what was found; rows.parquet comes last, and says that all is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(scores)
+    for number, name in enumerate(names):
+        np.save(folder / f"{number}.npy", scores[name])
+    (folder / "found.json").write_text(json.dumps({name: seconds[name] for name in names}))
+    table.to_parquet(folder / "rows.parquet")
+
+
+def _kept(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
+    """Return what `_keep` wrote."""
+    seconds = json.loads((folder / "found.json").read_text())
+    scores = {name: np.load(folder / f"{number}.npy") for number, name in enumerate(seconds)}
+    return pd.read_parquet(folder / "rows.parquet"), scores, seconds
 
 
 def absolute_error(y: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -151,7 +190,7 @@ def _forecasts(product: Product, table: pd.DataFrame) -> tuple[dict[str, np.ndar
 
 def _table(found: HeldOut, loss: Callable[..., np.ndarray], horizons: tuple[int, ...]) -> dict[str, dict[int, str]]:
     """Return for each model its mean loss by horizon, 0 for all, and how far it is behind ours."""
-    block = blocks_of_days(found.rows["day"].to_numpy("datetime64[D]"))
+    series, day = (np.unique(found.rows[name], return_inverse=True)[1] for name in ("series", "day"))
     ours, table = loss(found.y, found.scores[OURS]), {}
     for name, scores in found.scores.items():
         own = loss(found.y, scores)
@@ -160,18 +199,28 @@ def _table(found: HeldOut, loss: Callable[..., np.ndarray], horizons: tuple[int,
         table[name] = {}
         for days in (0, *horizons):
             chosen = (found.rows[HORIZON] == days).to_numpy() if days else np.ones(len(own), bool)
-            of_day = np.where(chosen, np.unique(block[chosen], return_inverse=True)[1].max() + 1, -1)
-            of_day[chosen] = np.unique(block[chosen], return_inverse=True)[1]
             measured = own if name == OURS else own - ours
-            between = paired_difference(lambda kept, each=measured, rows=chosen: each[kept & rows].mean(), of_day)
-            interval = (
-                f"{between.low:+.3f} to {between.high:+.3f}"
-                if name != OURS
-                else (f"{between.low:.3f} to {between.high:.3f}")
-            )
-            of = "" if name == OURS else "behind ours by "
-            table[name][days] = f"{own[chosen].mean():.3f} ({of}{interval})"
+            low, high = pigeonhole_interval(measured[chosen], series[chosen], day[chosen])
+            interval = f"{low:.3f} to {high:.3f}" if name == OURS else f"behind ours by {low:+.3f} to {high:+.3f}"
+            table[name][days] = f"{own[chosen].mean():.3f} ({interval})"
     return table
+
+
+def pigeonhole_interval(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean when rows and columns of a table are drawn with replacement, each by itself.
+
+    Source: Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2).
+    Shapes: [n], int [n] twice, the row and the column of each value.
+    """
+    random, means = np.random.default_rng(0), []
+    n_rows, n_columns = row.max() + 1, column.max() + 1
+    for _ in range(N_RESAMPLES):
+        of_row = np.bincount(random.integers(n_rows, size=n_rows), minlength=n_rows)
+        of_column = np.bincount(random.integers(n_columns, size=n_columns), minlength=n_columns)
+        weight = of_row[row] * of_column[column]
+        means.append((weight @ values) / weight.sum())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _of(days: int) -> str:

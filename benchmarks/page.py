@@ -12,6 +12,7 @@ from benchmarks.report import RESULTS, Target, markdown_table, target_table
 
 PAGE = RESULTS.parent.parent / "docs" / "benchmarks.md"
 TITLES = {
+    "matrix": "Every kind of product",
     "quality": "How well it predicts",
     "breadth": "Many small products, by default entries",
     "pretraining": "What pretraining is worth where few rows have a label",
@@ -30,8 +31,9 @@ INTRODUCTION = """\
 
 Lamplighter beside its peers, each comparison within one run of its benchmark, on the same rows and in turns. Ratios
 travel to other machines, absolute figures do not. `make bench BENCH=quality` measures one of them again (it installs
-the peers in an environment of their own), `make bench` all but `breadth`, which takes many hours of one core. `breadth`
-and `night` can be stopped, and go on where they stopped; `make bench BENCH=night ROWS=200000` measures less of it.
+the peers in an environment of their own), `make bench` all but `breadth`, which takes many hours of one core, `matrix`
+and `ahead`. `breadth`, `matrix` and `night` can be stopped, and go on where they stopped; `make bench BENCH=night
+ROWS=200000` measures less of it.
 
 A target that is not met stays in the table. An interval is a 95 % interval."""
 

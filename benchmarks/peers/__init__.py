@@ -2,7 +2,8 @@
 
 A peer is a script of this folder (`peer_<name>.py`) that runs under such an environment's Python: rows come to it
 as files and its figures go back as JSON on the last line it prints. An environment is what its pins say: pins.txt,
-breadth.txt, where AutoGluon decides on the versions, or ahead.txt, which has StatsForecast.
+breadth.txt, where AutoGluon decides on the versions, ahead.txt, which has StatsForecast, or matrix.txt, which has one
+of each kind of product.
 """
 
 import json
@@ -17,6 +18,7 @@ FOLDERS = {
     "pins.txt": HOME / "peers",
     "breadth.txt": HOME / "breadth" / "peers",
     "ahead.txt": HOME / "ahead" / "peers",
+    "matrix.txt": HOME / "matrix" / "peers",
 }
 
 

@@ -1,0 +1,40 @@
+"""Every kind of product beside what a user would pick instead: quality, speed, memory and minutes in one table.
+
+Each product of `products.PRODUCTS` is taken through the project's own stages; the peers learn from the same training
+and validation rows and score the same held-out rows. What has been measured is kept, so that a run can be stopped and
+goes on; LAMPLIGHTER_MATRIX=digits,credit-risk takes these products alone and writes nothing into benchmarks/results.
+"""
+
+import os
+import subprocess
+from dataclasses import replace
+
+from benchmarks.matrix import lines
+from benchmarks.matrix.measuring import Bench
+from benchmarks.matrix.products import PRODUCTS
+from benchmarks.matrix.summary import summarise
+from benchmarks.report import Result
+
+
+def run() -> Result:
+    """Measure what has no line yet, and return all of it as tables."""
+    asked = tuple(filter(None, os.environ.get("LAMPLIGHTER_MATRIX", "").split(",")))
+    measure(asked or tuple(PRODUCTS))
+    if not asked:
+        lines.keep()
+    return replace(summarise(lines.read()), kept=not asked)
+
+
+def measure(names: tuple[str, ...]) -> None:
+    """Do all that has no line; what fails is named, and tried when this is called the next time."""
+    for name in names:
+        bench = Bench(PRODUCTS[name])
+        for competitor in bench.missing():
+            try:
+                line = bench.measure(competitor)
+            except subprocess.SubprocessError as error:
+                print(f"{name}: {competitor} failed: {error}; the others go on", flush=True)
+                if competitor == bench.first:
+                    break
+            else:
+                print(f"{name}: {line.summary}", flush=True)

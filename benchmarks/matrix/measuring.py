@@ -1,0 +1,152 @@
+"""The work itself: ours by phases, each kept when it is done, and then each peer on the same rows.
+
+A product has a folder of its own below .lamplighter/matrix, named after the state of the code: what was prepared and
+trained there is not done again. Peers run in an environment of their own, one process each, with one thread.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.breadth.parts import ROOT, code_revision
+from benchmarks.breadth.schedule import _machine, _one_thread
+from benchmarks.matrix import lines
+from benchmarks.matrix.lines import Line
+from benchmarks.matrix.products import Entry
+from model.evaluation.metrics import bootstrap_interval, evaluate_metric
+from model.evaluation.paired import paired_difference
+from model.heads import LOWER_IS_BETTER, head_of
+from model.heads.item_lists import best
+from tasks import params
+
+OURS, BASELINE = "Lamplighter", "own baseline"
+PINS = "matrix.txt"
+PEER_REVISION = "1"
+"""Raised when a script of peers changes what it does: lines of before are then measured again."""
+N_RESAMPLES, SEED = 500, 0
+PHASES = ("prepare", "train", "measure")
+
+
+class Bench:
+    """One product and all who compete on it."""
+
+    first = OURS
+    """On whose held-out rows all others are measured."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry, self.code, self.machine = entry, code_revision(), _machine()
+        declared = params.load()
+        self.product = declared.product(entry.product)
+        self.as_of = date.fromisoformat(entry.as_of) if entry.as_of else declared.as_of
+        self.folder = lines.FOLDER / f"{entry.product}-{self.code}"
+        self.files = self.folder / "peers"
+
+    def missing(self) -> list[str]:
+        """Return who has no line of this state of the code and of the pins, ours first."""
+        done = {(line.competitor, line.revision) for line in lines.read() if self._is_of_this(line)}
+        wanted = (OURS, BASELINE, *self.entry.peers)
+        return [name for name in wanted if (name, self.revision(name)) not in done]
+
+    def revision(self, competitor: str) -> str:
+        """Return what a line of it must have been measured with."""
+        return self.code if competitor in (OURS, BASELINE) else f"{self.code}-{PEER_REVISION}"
+
+    def measure(self, competitor: str) -> Line:
+        """Measure one and keep its line."""
+        figures = self._own() if competitor in (OURS, BASELINE) else self._peer(competitor)
+        line = self._line(competitor, self._scores(competitor), figures)
+        lines.append(line)
+        return line
+
+    def _is_of_this(self, line: Line) -> bool:
+        return (line.product, line.machine) == (self.entry.product, self.machine)
+
+    def _own(self) -> dict[str, Any]:
+        """Go through the phases that are not done; return the figures of all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("tasks", "model", "params.yaml", "constraints.txt", "examples"):
+            if not (self.folder / name).exists():
+                (self.folder / name).symlink_to(ROOT / name)
+        figures: dict[str, Any] = {"minutes": {}}
+        for phase in PHASES:
+            kept = self.folder / f"{phase}.json"
+            if not kept.exists():
+                print(f"{self.entry.product}: {phase}, see {self.folder / phase}.log", flush=True)
+                command = [sys.executable, "-m", "benchmarks.matrix.own", phase]
+                with (self.folder / f"{phase}.log").open("w") as log:
+                    done = subprocess.run(
+                        [*command, self.entry.product, self.as_of.isoformat()],
+                        cwd=self.folder,
+                        env={**os.environ, **_one_thread(), "PYTHONPATH": str(ROOT)},
+                        stdout=subprocess.PIPE,
+                        stderr=log,
+                        text=True,
+                        check=True,
+                    )
+                kept.write_text(done.stdout.splitlines()[-1], "utf-8")
+            found = json.loads(kept.read_text("utf-8"))
+            figures = {**figures, **found, "minutes": figures["minutes"] | found["minutes"]}
+        figures["seconds"] = 60 * (figures["minutes"]["pretrain"] + figures["minutes"]["train"])
+        return figures
+
+    def _peer(self, competitor: str) -> dict[str, Any]:
+        self._own()  # a no-op where all phases are done
+        arguments = (self.files, self.entry.product, competitor)
+        return peers.run("matrix", *arguments, pins=PINS, timeout=3600, **_one_thread())
+
+    def _scores(self, competitor: str) -> np.ndarray:
+        name = {OURS: "model", BASELINE: "baseline"}.get(competitor, competitor.replace("/", "-"))
+        scores = np.load(self.files / f"{name}.npy")
+        head = head_of(self.product.target.task)
+        if head.answers_lists and scores.ndim == 2:  # a score of each item, from a peer
+            return best(scores, self.product.predict.top, np.random.default_rng(SEED))
+        return scores
+
+    def _line(self, competitor: str, scores: np.ndarray, figures: dict[str, Any]) -> Line:
+        task, metric = self.product.target.task, self.product.gates.metric
+        y, block = (np.load(self.files / f"{name}.npy") for name in ("y", "block"))
+        assert len(scores) == len(y), f"{len(scores)} scores of {len(y)} rows"
+        value = evaluate_metric(task, y, scores, metric)
+        assert value is not None
+        lead = None
+        if competitor != OURS:
+            own, sign = self._scores(OURS), -1 if metric in LOWER_IS_BETTER else 1
+
+            def difference(kept: np.ndarray) -> float | None:
+                found = [evaluate_metric(task, y[kept], each[kept], metric) for each in (own, scores)]
+                return None if None in found else sign * (found[0] - found[1])
+
+            lead = paired_difference(difference, block)
+        is_own = competitor == OURS
+        of_peer = competitor not in (OURS, BASELINE)
+        return Line(
+            product=self.entry.product,
+            competitor=competitor,
+            revision=self.revision(competitor),
+            machine=self.machine,
+            metric=metric,
+            lower_is_better=metric in LOWER_IS_BETTER,
+            rows={name: _n_rows(self.files / f"{name}.parquet") for name in ("train", "val", "test")},
+            value=value,
+            interval=bootstrap_interval(task, y, scores, metric, N_RESAMPLES, SEED),
+            lead=lead and (lead.value, lead.low, lead.high),
+            n_blocks=lead.n_blocks if lead else 0,
+            seconds=round(figures["seconds"], 1) if is_own or of_peer else None,
+            rows_per_second=figures["rows_per_second"] if is_own or of_peer else None,
+            training_bytes=figures["training_bytes"] if is_own or of_peer else None,
+            scoring_bytes=figures["scoring_bytes"] if is_own or of_peer else None,
+            minutes=figures["minutes"] if is_own else {},
+        )
+
+
+def _n_rows(file: Path) -> int:
+    from tasks.rows.partitions import n_rows
+
+    return n_rows(file)

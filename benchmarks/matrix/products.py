@@ -1,0 +1,61 @@
+"""The products of the table, and for each what a user would pick instead."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A product of params.yaml and its peers."""
+
+    product: str
+    data: str
+    """Whence the rows come, for a reader."""
+    peers: tuple[str, ...]
+    """As benchmarks/peers/matrix names them, under the same product."""
+    as_of: str = ""
+    """Where it is not that of params.yaml."""
+
+
+PRODUCTS = {
+    entry.product: entry
+    for entry in (
+        Entry(
+            product="credit-risk",
+            data="German credit, 1,000 rows",
+            peers=("logistic regression", "scorecard (OptBinning)", "LightGBM", "CatBoost"),
+        ),
+        Entry(
+            product="next-destination",
+            data="nycflights13, 4,037 planes",
+            peers=("popularity", "own history", "RecTools EASE", "implicit ALS", "LightGBM"),
+        ),
+        Entry(
+            product="customer-value",
+            data="CDNOW, 69,659 purchases",
+            as_of="1998-06-30",
+            peers=("BG/NBD (lifetimes)", "LightGBM on counts"),
+        ),
+        Entry(
+            product="digits",
+            data="MNIST, 5,000 pictures",
+            peers=("SVC on pixels", "LightGBM on pixels", "timm resnet10t, from scratch"),
+        ),
+        Entry(
+            product="unusual-flights",
+            data="nycflights13, 60 days",
+            peers=("PyOD ECOD", "PyOD IForest", "PyOD AutoEncoder"),
+        ),
+        Entry(
+            product="headlines",
+            data="BBC News, a topic for one headline in 8",
+            peers=("TF-IDF + LinearSVC", "MiniLM + logistic regression"),
+        ),
+        Entry(
+            product="news-topics",
+            data="BBC News, 2,225 articles",
+            peers=("TF-IDF + LinearSVC", "MiniLM + logistic regression"),
+        ),
+        Entry(product="headline-drafts", data="BBC News, 2,225 articles", peers=()),
+    )
+}
+"""Those that are done soonest come first. `late-flights-ahead` has a benchmark of its own: benchmarks/ahead.py."""

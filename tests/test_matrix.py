@@ -1,0 +1,120 @@
+"""Oracle: tables, leads and lists of peers that are told by hand; for an interval, rows that are copies."""
+
+import ast
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from benchmarks.ahead import pigeonhole_interval
+from benchmarks.matrix import lines
+from benchmarks.matrix.lines import Line
+from benchmarks.matrix.measuring import BASELINE, OURS
+from benchmarks.matrix.products import PRODUCTS
+from benchmarks.matrix.summary import summarise
+from tasks import params
+
+PEERS = ROOT / "benchmarks" / "peers"
+OWN = Line(
+    product="credit-risk",
+    competitor=OURS,
+    revision="aaa",
+    machine="one",
+    metric="auc",
+    lower_is_better=False,
+    rows={"train": 535, "val": 83, "test": 282},
+    value=0.8,
+    interval=(0.75, 0.85),
+    seconds=90.0,
+    rows_per_second=1000,
+    training_bytes=2**30,
+    scoring_bytes=2**29,
+)
+PEER = replace(OWN, competitor="LightGBM", revision="aaa-1", value=0.78, lead=(0.02, -0.01, 0.05), n_blocks=20)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "FOLDER", tmp_path)
+    monkeypatch.setattr(lines, "KEPT", tmp_path / "kept.jsonl")
+    return tmp_path
+
+
+def dictionary(file, name):
+    """The dictionary that a module gives this name, its values as text."""
+    tree = ast.parse(file.read_text("utf-8"))
+    named = [each for each in tree.body if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name]
+    (found,) = (each.value for each in named)
+    return {ast.literal_eval(key): ast.unparse(value) for key, value in zip(found.keys, found.values, strict=True)}
+
+
+@pytest.mark.parametrize("name", sorted(PRODUCTS))
+def test_every_product_is_declared_and_its_peers_have_a_class(name):
+    assert params.load().product(name).gates.metric
+    modules = dictionary(PEERS / "peer_matrix.py", "MODULES")
+    if PRODUCTS[name].peers:
+        found = dictionary(PEERS / "matrix" / f"{ast.literal_eval(modules[name])}.py", "PEERS")
+        assert set(PRODUCTS[name].peers) <= set(found)
+
+
+def test_newest_line_of_a_competitor_counts_and_half_a_line_does_not(folder):
+    lines.append(OWN, folder)
+    lines.append(replace(OWN, value=0.9), folder)
+    lines.append(PEER, folder)
+    with (folder / "runs.jsonl").open("a") as file:
+        file.write('\n{"product": "credit-r')
+    assert [line.value for line in lines.read()] == [0.9, 0.78]
+    lines.keep()
+    (folder / "runs.jsonl").unlink()
+    assert lines.read() == [replace(OWN, value=0.9), PEER]
+
+
+def test_best_peer_stands_beside_ours_whatever_the_own_baseline_is():
+    baseline = replace(PEER, competitor=BASELINE, revision="aaa", value=0.79, seconds=None)
+    other = replace(PEER, competitor="CatBoost", value=0.77)
+    result = summarise([OWN, other, baseline, PEER])
+    (row,) = result.tables["Ours and the best peer"]
+    assert row["best peer"] == "LightGBM: 0.7800 (0.7500 to 0.8500)"
+    assert row["ours leads by"] == "+0.0200 (-0.0100 to +0.0500)"
+    assert row["minutes to train, ours"] == "1.50"
+    assert row["MiB, ours"] == "1,024 / 512"
+    assert [each["who"] for each in result.tables["credit-risk: auc"]] == [OURS, BASELINE, "LightGBM", "CatBoost"]
+
+
+def test_of_an_error_the_lowest_is_best():
+    low, high = (replace(PEER, competitor=name, value=value) for name, value in (("LightGBM", 1.0), ("CatBoost", 2.0)))
+    own = replace(OWN, lower_is_better=True)
+    (row,) = summarise([own, *(replace(each, lower_is_better=True) for each in (high, low))]).tables[
+        "Ours and the best peer"
+    ]
+    assert row["best peer"].startswith("LightGBM")
+
+
+@pytest.mark.parametrize(("lead", "met"), [((-0.02, -0.04, 0.0), True), ((-0.02, -0.03, -0.01), False)])
+def test_target_is_met_unless_ours_is_surely_behind(lead, met):
+    (target,) = summarise([OWN, replace(PEER, lead=lead)]).targets
+    assert target.met is met
+
+
+def test_peer_of_another_state_of_ours_is_left_out():
+    result = summarise([OWN, replace(PEER, revision="bbb-1")])
+    assert result.tables["Ours and the best peer"][0]["best peer"] is None
+    assert "earlier state" in result.notes[0]
+
+
+def test_without_a_line_of_ours_there_is_no_table():
+    with pytest.raises(SystemExit, match="no line of ours"):
+        summarise([PEER])
+
+
+def test_copies_of_an_evening_make_an_interval_no_narrower():
+    random = np.random.default_rng(3)
+    of_series = random.normal(size=20)
+    series, day = (each.ravel() for each in np.meshgrid(np.arange(20), np.arange(50), indexing="ij"))
+    low, high = pigeonhole_interval(of_series[series], series, day)  # each evening the same
+    expected = 2 * 1.96 * of_series.std() / np.sqrt(20)
+    assert low < of_series.mean() < high
+    assert high - low == pytest.approx(expected, rel=0.15)
+    as_rows = 2 * 1.96 * of_series.std() / np.sqrt(1000)
+    assert high - low > 5 * as_rows
