@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dags.messages import UnknownFailure
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.log_lines import print_error
 from tasks.runtime.surroundings import explained
 
 T = TypeVar("T")
@@ -21,10 +22,10 @@ def classify_failure(work: Callable[[], T]) -> T:
     except Exception as error:
         known = error if isinstance(error, UserError | TransientError) else explained(error)
         if isinstance(known, UserError):
-            print(known, flush=True)
+            print_error(str(known), sys.stdout)
             raise AirflowFailException(str(known)) from None
         if isinstance(known, TransientError):
-            print(f"this may pass; waiting before another try: {known}", flush=True)
+            print_error(f"this may pass; waiting before another try: {known}", sys.stdout)
             raise known from None
-        traceback.print_exc(file=sys.stdout)
+        print_error(traceback.format_exc(), sys.stdout)
         raise UnknownFailure(repr(error)) from None

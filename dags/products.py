@@ -53,7 +53,9 @@ def start(product: str, kind: str, time_zone: str) -> Json:
     """Open the run: settle its as_of, which the log says first, its revision and its champion."""
     from tasks.runs.dates import BACKFILL, backfill_of, run_date
     from tasks.runs.steps import open_run, standing_night
+    from tasks.runtime.log_lines import tell_of
 
+    tell_of(product=product, stage="start")
     context = get_current_context()
     given, dag_run = context["params"], context["dag_run"]
     dated = classify_failure(lambda: run_date(dag_run, time_zone))
@@ -74,6 +76,7 @@ def start(product: str, kind: str, time_zone: str) -> Json:
             backfill=backfill_of(dag_run.conf, dag_run),
         )
     )
+    tell_of(as_of=run.as_of, run=run.name)
     print(
         f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
         + (f", model {run.model_version}" if run.champion else "")

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from tasks import params
 from tasks.runtime.errors import EXIT_INTERRUPTED, EXIT_TRANSIENT, EXIT_USER_ERROR, TransientError, UserError
+from tasks.runtime.log_lines import print_error, tell_of
 from tasks.runtime.records import Record
 from tasks.runtime.results import Result, result_file, write_result
 from tasks.runtime.surroundings import explained
@@ -60,8 +61,11 @@ def run(name: str, product: str, stage: Stage) -> NoReturn:
 
     def work() -> None:
         started = time.monotonic()
+        tell_of(product=product, stage=name)
         write_result(file, Result(status="started"))
-        outcome = stage(*load_product(product))
+        declared, as_of = load_product(product)
+        tell_of(as_of=as_of.isoformat())
+        outcome = stage(declared, as_of)
         seconds = time.monotonic() - started
         print(f"{name}: {outcome} ({seconds:.1f} s)", flush=True)
         fields = outcome.to_json() if isinstance(outcome, Record) else {}
@@ -87,7 +91,7 @@ def exit_code_of(name: str, work: Callable[[], object], file: Path | None = None
     try:
         work()
     except KeyboardInterrupt:
-        print(f"\n{name} was interrupted; run it again, and it goes on from what is finished", file=sys.stderr)
+        print_error(f"\n{name} was interrupted; run it again, and it goes on from what is finished")
         return EXIT_INTERRUPTED
     except Exception as error:
         known = error if isinstance(error, UserError | TransientError) else explained(error)
@@ -96,7 +100,7 @@ def exit_code_of(name: str, work: Callable[[], object], file: Path | None = None
             raise
         is_for_a_person = isinstance(known, UserError)
         line = "stopped" if is_for_a_person else "could not finish now, and may later"
-        print(f"{name} {line}:\n{known}", file=sys.stderr)
+        print_error(f"{name} {line}:\n{known}")
         _record(file, Result(status="user error" if is_for_a_person else "transient error", message=str(known)))
         return EXIT_USER_ERROR if is_for_a_person else EXIT_TRANSIENT
     return 0

@@ -23,6 +23,7 @@ from tasks.monitoring.status import LostMessage
 from tasks.params import Product
 from tasks.publication.object_store import Store
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.log_lines import tell_of
 
 HEARTBEAT = "LAMPLIGHTER_HEARTBEAT_URL"
 SILENCE = timedelta(hours=1)
@@ -34,6 +35,7 @@ def watch(products: Iterable[Product], now: datetime | None = None) -> str:
 
     Raises TransientError, and sends no heartbeat, where a product could not be looked at.
     """
+    tell_of(stage="watch")
     moment, n_products, lost = now or datetime.now(UTC), 0, list[LostMessage]()
     late, waiting, failures = list[str](), list[str](), list[str]()
     for product in products:

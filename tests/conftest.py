@@ -160,6 +160,7 @@ SLOW = {
     "test_image",
     "test_ingest",
     "test_language",
+    "test_log_lines",
     "test_lint",
     "test_messages",
     "test_model_bert",

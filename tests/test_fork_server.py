@@ -16,7 +16,7 @@ from builders import a_repository
 from conftest import ROOT, environment
 
 from tasks.runs import experiments, locks, programs
-from tasks.runtime import fork_server, forked
+from tasks.runtime.forks import fork_server, forked
 
 PYTHON = (sys.executable, "-m")
 
@@ -127,7 +127,7 @@ def test_everything_preloaded_can_be_imported_and_starts_no_thread():
 def test_program_ends_with_all_it_started_when_the_task_that_asked_is_killed(folder, sign):
     """Airflow ends a task's process group, of which the program is no member."""
     asking = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom tasks.runtime import forked\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom tasks.runtime.forks import forked\n"
         f"p = forked.fork_piped([{sys.executable!r}, '-m', 'sleeps'], Path({str(folder)!r}), dict(os.environ), "
         "takes_input=False)\nprint(p.pid, p.stdout.readline(), flush=True)\ntime.sleep(600)\n"
     )
@@ -198,7 +198,7 @@ def test_without_a_server_programs_start_as_ever(tmp_path, monkeypatch):
 
 def test_server_ends_with_the_command_that_started_it(tmp_path):
     code = (
-        "import os, time\nfrom pathlib import Path\nfrom tasks.runtime import forked\n"
+        "import os, time\nfrom pathlib import Path\nfrom tasks.runtime.forks import forked\n"
         f"with forked.fork_server(Path({str(tmp_path / 's')!r}), dict(os.environ)):\n    os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)

@@ -24,8 +24,8 @@ from tasks.publish import publish
 from tasks.read import read_predictions
 from tasks.runs import remote
 from tasks.runs.objects import Objects
-from tasks.runtime import dvc_commands
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.forks import dvc_commands
 from tasks.runtime.git import git
 from tasks.runtime.settings import BIN
 

@@ -29,8 +29,16 @@ WANTED = {
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 BOUNDS = {"ge": "be at least", "gt": "be above", "le": "be at most", "lt": "be below"}
 RULES = {"finite_number": "be a finite number"}
-MOVED = (("drift", "accepted"), ("source", "retake"))
-"""Keys of before that people's decisions had here: see `tasks.rows.decisions`."""
+_MOVED = "must have moved to decisions/, and has not; run python -m tasks.commands migrate-decisions, then delete it"
+GONE = {
+    ("drift", "accepted"): f"(or day.accepted) {_MOVED}",
+    ("source", "retake"): _MOVED,
+    (
+        "train",
+        "patience_epochs",
+    ): "is gone; delete it: patience is counted in steps (patience_steps), which has a default",
+}
+"""What is said of keys of before that no other key takes the place of: see docs/upgrading.md."""
 MEANT = {
     "random": "hash",
     "group": "hash",
@@ -170,11 +178,8 @@ def _missing(spot: _Spot, ctx: dict[str, Any]) -> str:
 
 def _unexpected(spot: _Spot, value: Any) -> str:
     *_, part, key = ("", *spot.names)
-    if (part, key) in MOVED:
-        return (
-            f"{dotted(spot.names)} must have moved to decisions/, and has not; "
-            "run python -m tasks.commands migrate-decisions, then delete it"
-        )
+    if (part, key) in GONE:
+        return f"{dotted(spot.names)} {GONE[part, key]}"
     if spot.variant:
         return f"{dotted(spot.names)} must not be given for {spot.variant}, got {shown(value)}; delete it"
     return unknown_key(dotted(spot.names), key, list(fields_of(spot.owner)) if spot.owner else [])

@@ -1,7 +1,7 @@
 """Run programs in a run's workspace, and all DVC commands of a step in one process.
 
 DVC takes a second to start, and a step gives it three or four commands. Where there is a fork server neither DVC nor a
-stage imports what the server has imported: see `tasks.runtime.forked`.
+stage imports what the server has imported: see `tasks.runtime.forks.forked`.
 """
 
 import json
@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.runs.experiments import Run
-from tasks.runtime import dvc_commands
-from tasks.runtime.forked import Forked, fork_piped
+from tasks.runtime.forks import dvc_commands
+from tasks.runtime.forks.forked import Forked, fork_piped
+from tasks.runtime.log_lines import RUN
 from tasks.runtime.processes import kill_process_tree
 from tasks.runtime.settings import settings, store_encryption
 
@@ -103,7 +104,7 @@ def _start_dvc(run: Run) -> Program:
 
 
 def _start(run: Run, command: list[str], environment: dict[str, str], stdin: int | None = None) -> Program:
-    takes_input = stdin is not None
+    takes_input, environment = stdin is not None, environment | {RUN: run.name}
     if forked := fork_piped(command, run.workspace, environment, takes_input=takes_input):
         return forked
     return subprocess.Popen(

@@ -39,6 +39,7 @@ from tasks.runs.workspace import (
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import write_json
+from tasks.runtime.log_lines import tell_of
 from tasks.runtime.paths import DATA, Paths
 from tasks.runtime.results import Result
 
@@ -151,7 +152,6 @@ def step(run: Run, name: str, approver: str | None = None, approved: str | None 
     """
     if name == "ingest" and run.backfill is not None:
         run = replace(run, raw_commit=raw_data_of_backfill(run))
-    print(f"\n{run.name} ▸ {name}", flush=True)
     with _traced(run, name) as results, exclusive_workspace(run, name):
         if name not in STAGES:
             results.append(_command(run, name, approver, approved))
@@ -200,7 +200,6 @@ def night(run: Run) -> None:
     with exclusive_workspace(run, NIGHT):
         try:
             for name in PREDICT_STAGES:
-                print(f"\n{run.name} ▸ {name}", flush=True)
                 with _traced(run, name) as results:
                     if name == "predict":
                         check_model(run)
@@ -213,12 +212,14 @@ def night(run: Run) -> None:
         faults.failpoint("night: the stages are done")
         save_and_push(run, *done)
         for name in ("publish", "monitor"):
-            print(f"\n{run.name} ▸ {name}", flush=True)
             with _traced(run, name) as results:
                 results.append(_command(run, name))
 
 
-def _traced(run: Run, name: str) -> AbstractContextManager[list[Result]]:
+def _traced(run: Run, name: str, shown: str = "") -> AbstractContextManager[list[Result]]:
+    """Begin a step: what is printed and told to collectors from here on is of it."""
+    tell_of(product=run.product, as_of=run.as_of, stage=name, run=run.name)
+    print(f"\n{run.name} ▸ {shown or name}", flush=True)
     return traced(run.product, run.as_of, run.name, name)
 
 
@@ -267,9 +268,8 @@ def validated_shards(run: Run) -> list[int]:
 
 def shard(run: Run, number: int) -> UploadedPart:
     """Score one shard and upload its part to its place in the night; return the part with its key."""
-    print(f"\n{run.name} ▸ predict, shard {number + 1}", flush=True)
     command = [sys.executable, "-m", "tasks.predict", run.product, "--shard", str(number)]
-    with _traced(run, f"predict-shard-{number}"), shared_workspace(run, "predict"):
+    with _traced(run, f"predict-shard-{number}", f"predict, shard {number + 1}"), shared_workspace(run, "predict"):
         result = run_command(run, f"predict-shard-{number}", command, quietly=True)
         part = ScoredPart.from_json(result.fields)
         faults.failpoint("shard: a part is scored")

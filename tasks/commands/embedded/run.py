@@ -26,7 +26,7 @@ from tasks.runs.experiments import experiments, head, run_name_pattern
 from tasks.runs.programs import run_environment
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
-from tasks.runtime.forked import fork_server
+from tasks.runtime.forks.forked import fork_server
 from tasks.runtime.settings import settings
 
 

@@ -33,7 +33,7 @@ from tasks.commands.embedded.environment import (
 from tasks.commands.embedded.store import start_store
 from tasks.runs.programs import run_environment
 from tasks.runtime.errors import UserError
-from tasks.runtime.forked import ADDRESS, server_command
+from tasks.runtime.forks.forked import ADDRESS, server_command
 from tasks.runtime.settings import settings
 
 START_SECONDS = 600

@@ -41,7 +41,7 @@ from tasks.runs.readiness import is_ready
 from tasks.runs.steps import night, open_run, parse_as_of, step
 from tasks.runs.workspace import saved_commit
 from tasks.runtime.errors import TransientError, UserError
-from tasks.runtime.forked import fork_server
+from tasks.runtime.forks.forked import fork_server
 from tasks.runtime.settings import settings
 
 TRIES, FIRST_WAIT_SECONDS = 3, 60

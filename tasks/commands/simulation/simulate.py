@@ -28,7 +28,7 @@ from tasks.runs.programs import run_environment
 from tasks.runs.steps import parse_as_of
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import write_json
-from tasks.runtime.forked import fork_server
+from tasks.runtime.forks.forked import fork_server
 from tasks.runtime.settings import settings
 
 

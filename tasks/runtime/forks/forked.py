@@ -1,4 +1,4 @@
-"""Ask a fork server for a program: see `tasks.runtime.fork_server`.
+"""Ask a fork server for a program: see `tasks.runtime.forks.fork_server`.
 
 LAMPLIGHTER_FORK_SERVER names the socket of the server, which `make up` and `make backfill` start. Where it is not set,
 or nobody answers there, programs are started as always: it saves time, and nothing depends on it.
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from tasks.runtime import fork_server as server
+from tasks.runtime.forks import fork_server as server
 from tasks.runtime.processes import kill_process_tree
 
 ADDRESS = "LAMPLIGHTER_FORK_SERVER"

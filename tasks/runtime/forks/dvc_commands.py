@@ -1,9 +1,10 @@
 """Run DVC's command lines one after the other in one process, which imports DVC once.
 
-    python -P tasks/runtime/dvc_commands.py        in a repository: a JSON list of arguments per line of standard input
+    python -P tasks/runtime/forks/dvc_commands.py      in a repository
 
-After the output of each comes a line of END and the exit code. The end of the input ends the process. It is started by
-its path, and what it works in is another revision of this project, whose stages are programs of their own.
+Each line of standard input is a JSON list of arguments. After the output of each comes a line of END and the exit code.
+The end of the input ends the process. It is started by its path, and what it works in is another revision of this
+project, whose stages are programs of their own.
 """
 
 import json
@@ -44,8 +45,8 @@ def fork_stages() -> None:
     from dvc.stage import run
     from dvc.stage.exceptions import StageCmdFailedError
 
-    sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
-    from tasks.runtime.forked import fork
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+    from tasks.runtime.forks.forked import fork
 
     by_shell = run._run
 

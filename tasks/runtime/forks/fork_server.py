@@ -1,9 +1,9 @@
 """Start programs from a process that has imported what they need: a copy of it begins at once, where Python takes a
 second, and five for Great Expectations.
 
-    python -P tasks/runtime/fork_server.py SOCKET [--while-asked]
+    python -P tasks/runtime/forks/fork_server.py SOCKET [--while-asked]
 
-Whoever connects to SOCKET sends what is to be run, as `tasks.runtime.forked` does, and its standard streams. Each
+Whoever connects to SOCKET sends what is to be run, as `forked` beside it does, and its standard streams. Each
 program is a copy of this process with the environment, folder and arguments that were asked for, in a process group of
 its own, and is ended where the connection ends: with the task that has asked, however that came to its end. It is
 started by its path and imports nothing of this project: what the programs run is another revision of it. With
@@ -206,8 +206,8 @@ def exit_code(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         return 1
     return 0
 
