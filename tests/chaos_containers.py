@@ -3,31 +3,60 @@
     python tests/chaos.py containers
 
 Every fault hits a run under way through Airflow's API; the run must end well, and its night be there once and whole.
-Builds the images, takes the better part of an hour, and says that it did nothing where no containers can be run.
+Prints a row of a table for each: what should come of it, what came of it, and after how long. docker/README.md has the
+table of the last campaign. Builds the images, takes the better part of an hour, and says that it did nothing where no
+containers can be run.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from conftest import AS_OF, ROWS_PER_DAY
+from conftest import LAST_DAY, ROWS_PER_DAY
 from containers import Installation, engine, until
 from test_containers import BY_HAND
 
+TRAINED = date(2024, 2, 4)
+"""The as_of of the training; a night of each day after it has rows until the day before the last."""
 TRAIN = ("start", "ingest", "validate", "split", "pretrain", "train", "evaluate", "export", "promote")
-PREDICT = ("start", "ingest", "validate", "predict", "publish", "monitor")
-SOONER = """
+PREDICT = ("start", "ingest", "validate", "predict", "collect", "publish", "monitor", "gc")
+KILLED = "the worker of `{}` is killed, its disk gone"
+OUTAGES = {
+    "the scheduler is killed": "another one goes on",
+    "Redis is killed and started again": "what was queued is done",
+    "Postgres is killed and started again": "the services connect again",
+    "the store hangs for two minutes": "tasks wait or are tried again",
+    "the store is stopped for two minutes": "tasks are tried again",
+    "the git origin is away for two minutes": "tasks are tried again",
+    "the disk of a worker is full": "its tasks are done by the other worker",
+}
+"""What is broken in the middle of a night, and what should come of it beside the night itself."""
+AWAY_SECONDS = 120
+RETRY = '"retry_delay": timedelta(minutes=1)'
+"""What dags/products.py declares: a kill is tried again sooner here, an outage as in production."""
+OVERLAY = """
 x-sooner: &sooner
   environment:
-    # A dead worker is noticed after a minute here, not after the quarter of an hour of production.
-    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "60"
+    # A dead worker is noticed within a minute here, not within the quarter of an hour of production.
+    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "45"
     AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT: "90"
+  volumes: ["../dags:/opt/lamplighter/dags:ro"]
 services:
   scheduler: *sooner
+  dag-processor: *sooner
   worker: *sooner
+  cramped:   # a worker whose disk has little room
+    extends: {file: compose.yaml, service: worker}
+    environment:
+      AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "45"
+      LAMPLIGHTER_LEAST_FREE_MB: "50"
+    volumes: ["../params.yaml:/opt/lamplighter/params.yaml:ro", "../dags:/opt/lamplighter/dags:ro"]
+    tmpfs: ["/var/lib/lamplighter:size=256m,uid=10001,mode=755"]
+    entrypoint: [sh, -c, "mkdir -p airflow tmp && exec airflow celery worker"]
 """
 RUN_SECONDS = 3600.0
 
@@ -37,9 +66,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     if engine() is None:
         print("containers: neither docker nor podman answers on this machine: nothing was broken")
         return {"containers: faults": 0}
-    installation = Installation(folder / "project", BY_HAND, "lamplighter-chaos")
-    (installation.project / "docker" / "sooner.yaml").write_text(SOONER)
-    installation.compose += ["--file", "sooner.yaml"]
+    installation = Installation(folder / "project", BY_HAND, "lamplighter-chaos", overlay=OVERLAY)
     try:
         installation.build()
         installation.start(workers=2)
@@ -52,38 +79,51 @@ class Campaign:
     """What is broken, one after the other; each night has a date of its own."""
 
     def __init__(self, installation: Installation) -> None:
-        """Begin before the first night."""
+        """Begin before the training."""
         self.there = installation
-        self.as_of = date.fromisoformat(AS_OF)
+        self.as_of = TRAINED
+        self.lines: list[str] = []
         os.environ.update(installation.store_environment())
 
     def every_fault(self) -> dict[str, int]:
         """Break all of it; return how often each was broken."""
-        rows = {}
-        rows["containers: workers killed in a training"] = self.kill_in("train__tiny", TRAIN)
-        rows["containers: workers killed in a night"] = self.kill_in("predict__tiny", PREDICT)
-        for name, fault in {
-            "redis restarted": lambda: self.restart("redis"),
-            "postgres restarted": lambda: self.restart("postgres"),
-            "the store away for two minutes": lambda: self.away("seaweedfs", 120),
-            "the origin away for two minutes": self.origin_away,
-        }.items():
+        with self.tried_again_sooner():
+            rows = {
+                "containers: workers killed in a training": self.kill_in("train__tiny", TRAIN),
+                "containers: workers killed in a night": self.kill_in("predict__tiny", PREDICT),
+            }
+        for name, fault in self.outages().items():
             self.disturb(name, fault)
             rows[f"containers: {name}"] = 1
+        print("\n".join(["| fault | should | seen | s |", "|---|---|---|---:|", *self.lines]), flush=True)
         return rows
+
+    def outages(self) -> dict[str, Callable[[], Any]]:
+        """Return how each outage is made."""
+        made = [
+            lambda: self.restart("scheduler"),
+            lambda: self.restart("redis"),
+            lambda: self.restart("postgres"),
+            lambda: self.away("seaweedfs", "pause", "unpause"),
+            lambda: self.away("seaweedfs", "stop", "start"),
+            self.origin_away,
+            self.fill_a_disk,
+        ]
+        return dict(zip(OUTAGES, made, strict=True))
 
     def kill_in(self, dag: str, tasks: tuple[str, ...]) -> int:
         """Kill the worker of each task while it runs, with its disk; return how many were killed."""
         run, killed = self.there.trigger(dag, self.as_of.isoformat()), []
         for task in tasks:
             host = until(lambda of=task: self._host_or_end(run, of), f"{task} of {dag} runs", RUN_SECONDS)
+            fault = KILLED.format(task)
             if host == "ended":
-                print(f"containers: {task} of {dag} was over before it could be killed", flush=True)
+                self.saw(fault, "", "over before it could be killed", 0)
                 continue
             began = time.monotonic()
             self.lose_worker(host)
             until(lambda of=task: self._is_over(run, of), f"{task} of {dag} done on another worker", RUN_SECONDS)
-            print(f"containers: {task} of {dag}: done {time.monotonic() - began:.0f} s after the kill", flush=True)
+            self.saw(fault, "done by another worker", self._tries(run, task), time.monotonic() - began)
             killed.append(task)
         self.there.wait_for(run, RUN_SECONDS)
         if dag.startswith("predict"):
@@ -93,10 +133,7 @@ class Campaign:
 
     def lose_worker(self, host: str) -> None:
         """Kill the worker of a host name and remove its disk; another one takes its place."""
-        call, name = self.there.call, self.there.engine
-        (container,) = [
-            each for each in self.there.containers("worker") if self.there.inspect(each)["Id"].startswith(host)
-        ]
+        call, name, container = self.there.call, self.there.engine, self._container(host)
         call(name, "kill", "--signal", "KILL", container)
         call(name, "rm", "--force", "--volumes", container)
         call(*self.there.compose, "up", "--detach", "--no-build", "--no-deps", "--scale", "worker=2", "worker")
@@ -108,11 +145,13 @@ class Campaign:
         began = time.monotonic()
         fault()
         self.there.wait_for(run, RUN_SECONDS)
-        tries = {task["task_id"]: task["try_number"] for task in self.there.tasks(run) if task["try_number"] > 1}
-        print(
-            f"containers: {name}: night there {time.monotonic() - began:.0f} s later; tried again: {tries}", flush=True
-        )
+        self.saw(name, OUTAGES[name], self._tries(run), time.monotonic() - began)
         self.check_night()
+
+    def saw(self, fault: str, should: str, seen: str, seconds: float) -> None:
+        """Keep a row of the table, and print it."""
+        self.lines.append(f"| {fault} | {should} | {seen} | {seconds:.0f} |")
+        print(self.lines[-1], flush=True)
 
     def restart(self, service: str) -> None:
         """Kill a service and start it again, its disk as it was."""
@@ -120,27 +159,75 @@ class Campaign:
         self.there.call(self.there.engine, "kill", "--signal", "KILL", container)
         self.there.call(self.there.engine, "start", container)
 
-    def away(self, service: str, seconds: float) -> None:
-        """Hold a service still, which answers nobody meanwhile."""
+    def away(self, service: str, go: str, come: str) -> None:
+        """Have a service answer nobody for two minutes: held still it takes connections, stopped it has no address."""
         (container,) = self.there.containers(service)
-        self.there.call(self.there.engine, "pause", container)
-        time.sleep(seconds)
-        self.there.call(self.there.engine, "unpause", container)
+        self.there.call(self.there.engine, go, container)
+        time.sleep(AWAY_SECONDS)
+        self.there.call(self.there.engine, come, container)
 
     def origin_away(self) -> None:
         """Take the origin away for two minutes and put it back."""
         self._in_worker("mv /srv/origin/lamplighter.git /srv/origin/away")
-        time.sleep(120)
+        time.sleep(AWAY_SECONDS)
         self._in_worker("mv /srv/origin/away /srv/origin/lamplighter.git")
+
+    def fill_a_disk(self) -> None:
+        """Add a worker with a small disk, fill that, and let its health check see it; it takes no more tasks."""
+        up = [*self.there.compose, "up", "--detach", "--no-build", "--no-deps", "cramped"]
+        self.there.call(*up)
+        self.there.wait_until_healthy(("cramped",))
+        (cramped,) = self.there.containers("cramped")
+        fill = "dd if=/dev/zero of=/var/lib/lamplighter/filler bs=1M 2>/dev/null || true"
+        self.there.call(self.there.engine, "exec", cramped, "sh", "-c", fill)
+        until(lambda: not self.there.is_healthy(cramped), "the worker says that its disk is full", RUN_SECONDS)
+
+    @contextmanager
+    def tried_again_sooner(self) -> Iterator[None]:
+        """Have what failed tried again after seconds, until the block ends."""
+        file = self.there.project / "dags" / "products.py"
+        declared = file.read_text()
+        assert declared.count(RETRY) == 1
+        try:
+            file.write_text(declared.replace(RETRY, '"retry_delay": timedelta(seconds=5)'))
+            until(lambda: self._retry_seconds() == 5, "a retry after five seconds")
+            yield
+        finally:
+            file.write_text(declared)
+        until(lambda: self._retry_seconds() == 60, "a retry after a minute")
 
     def check_night(self) -> None:
         """The night of this date is there once, whole, with each key once; then it is the next date's turn."""
         from tasks.read import read_predictions
 
         frame = read_predictions("s3://lamplighter/predictions", "tiny", self.as_of.isoformat())
-        assert len(frame) >= ROWS_PER_DAY - 1  # one row of all is broken, and lies in quarantine
+        broken = self.as_of + timedelta(days=1) == LAST_DAY - timedelta(days=3)  # a row of that day is in quarantine
+        assert len(frame) == ROWS_PER_DAY - broken
         assert frame["parcel_id"].is_unique
         self.as_of += timedelta(days=1)
+
+    def _retry_seconds(self) -> float | None:
+        """Return what Airflow knows of the delay before a retry; None before it knows the DAGs."""
+        try:
+            asked = [self.there.ask(f"/dags/{kind}__tiny/tasks/ingest") for kind in ("train", "predict")]
+        except OSError:
+            return None
+        seconds = {task["retry_delay"]["days"] * 86400 + task["retry_delay"]["seconds"] for task in asked}
+        return seconds.pop() if len(seconds) == 1 else None
+
+    def _tries(self, run: str, task: str | None = None) -> str:
+        """Return how often each task was tried that was tried again, or this one."""
+        tries = {
+            each["task_id"]: each["try_number"]
+            for each in self.there.tasks(run)
+            if task in (None, each["task_id"]) and each["try_number"] > 1
+        }
+        return ", ".join(f"{name} at its try {n}" for name, n in tries.items()) or "no task was tried again"
+
+    def _container(self, host: str) -> str | None:
+        """Return the worker of a host name; None where it runs no more."""
+        found = [each for each in self.there.containers("worker") if self.there.inspect(each)["Id"].startswith(host)]
+        return found[0] if found else None
 
     def _host_or_end(self, run: str, task: str) -> str:
         found = [each for each in self.there.tasks(run) if each["task_id"] == task]

@@ -42,20 +42,23 @@ def engine() -> str | None:
     return None
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
-    """Look every second until something has happened; return what it gave."""
+def until(happened: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS, every: float = 1.0) -> Any:
+    """Look again and again until something has happened; return what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := happened()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(1)
+        time.sleep(every)
     return found
 
 
 class Installation:
     """What compose.yaml declares, of a project of its own, on ports and under names of its own."""
 
-    def __init__(self, folder: Path, params: str, name: str = "lamplighter-test") -> None:
-        """Make the project; `LAMPLIGHTER_BUILD_ARGS` of the environment is added to each build, as for a proxy."""
+    def __init__(self, folder: Path, params: str, name: str = "lamplighter-test", overlay: str = "") -> None:
+        """Make the project; `overlay` is another compose file, laid over compose.yaml.
+
+        `LAMPLIGHTER_BUILD_ARGS` of the environment is added to each build, as for a proxy.
+        """
         found = engine()
         assert found, "neither docker nor podman answers"
         self.engine, self.name = found, name
@@ -69,10 +72,14 @@ class Installation:
             "LAMPLIGHTER_UI_PORT": str(self.ui_port),
             "LAMPLIGHTER_S3_PORT": str(self.s3_port),
             "LAMPLIGHTER_TAG": name,
+            "LAMPLIGHTER_TASKS_AT_ONCE": "2",
         }
         (self.project / "docker" / ".env").write_text("".join(f"{key}={value}\n" for key, value in env.items()))
-        (self.project / "docker" / "declared.yaml").write_text(DECLARED)
-        files = ["--file", "compose.yaml", "--file", "declared.yaml"]
+        files = ["--file", "compose.yaml"]
+        for file, text in {"declared.yaml": DECLARED, "overlay.yaml": overlay}.items():
+            if text:
+                (self.project / "docker" / file).write_text(text)
+                files += ["--file", file]
         self.compose = [*self._compose_command(), "--project-name", name, *files]
 
     def _variables(self) -> Iterator[str]:
@@ -156,7 +163,7 @@ class Installation:
         for service in services or (*STORES, *OWN):
             names = until(lambda of=service: self.containers(of), f"a container of {service}")
             for container in names:
-                until(lambda of=container: self.is_healthy(of), f"{container} healthy")
+                until(lambda of=container: self.is_healthy(of), f"{container} healthy", every=5)
 
     def ask(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
         """Ask Airflow's API as the admin; return what it answers."""
