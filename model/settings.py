@@ -113,6 +113,20 @@ class GenerationSettings:
     changes a text."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Words or signs that end a text, which has them no more; such as "\\n"."""
+    min_tokens: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Subwords of a text at least; no word of `stop` among them ends it."""
+    pattern: Annotated[str | None, Field(min_length=1, max_length=1000, examples=["yes|no"])] = None
+    """A regular expression that every text matches from its first to its last letter, such as "yes|no" or
+    "[A-Z][^\\n]{10,60}": only subwords are drawn by which that can still come true within `max_tokens`. Python's
+    syntax without references back, \\b, ^ and $; \\w, \\d and \\s are those of ASCII. Default: any text."""
+
+    def __post_init__(self) -> None:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens must be at most max_tokens, got {self.min_tokens} and {self.max_tokens}; lower it"
+            )
+        if self.pattern and self.stop:
+            raise ValueError(f"stop must not be given beside pattern, got {self.stop}; delete it")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

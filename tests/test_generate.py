@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from datetime import date
 from types import SimpleNamespace
 
@@ -221,6 +222,17 @@ def test_stop_words_end_texts_and_are_no_part_of_them(writer, rows):
         place = min([whole.text.find(word) for word in settings.stop if word in whole.text], default=None)
         assert cut.text == whole.text[:place]
         assert cut.ended or place is None
+
+
+def test_pattern_holds_in_torch_and_in_the_exported_graph(made, writer, rows):
+    table, keys = rows
+    settings = GenerationSettings(max_tokens=16, pattern="(tea|books|a lamp) of [A-Z][a-z]{1,8}( to (York|Bath))?")
+    encoded, other = writer.features.encode(table), TorchScorer(made[0] / PATHS.trained).writer
+    by_torch, by_onnx = (each.write(encoded, keys, settings) for each in (other, writer))
+    assert all(re.fullmatch(settings.pattern, each.text) and each.ended for each in by_onnx)
+    assert sum(one.text == two.text for one, two in zip(by_torch, by_onnx, strict=True)) >= len(keys) - 1
+    alone = {name: column[3:4] for name, column in table.items()}
+    assert writer.write(writer.features.encode(alone), keys[3:4], settings) == by_onnx[3:4]
 
 
 def test_text_without_an_end_is_cut_and_hostile_rows_are_written_for(writer):

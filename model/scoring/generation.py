@@ -5,7 +5,8 @@ it shifts them. And so that not even a bit of a probability depends on the rows 
 the row decides by itself: rows of one length, rounded up to PREFIX_STEP subwords, are written BATCH_ROWS at once, the
 first of them again where there are fewer.
 
-A text is never run, and nothing believes it. It has max_tokens subwords at most, whatever a network says.
+A text is never run, and nothing believes it. It has max_tokens subwords at most, whatever a network says; where it must
+match a pattern, subwords are drawn from those alone by which it still can (see `model.scoring.constraint`).
 """
 
 from collections import deque
@@ -23,6 +24,7 @@ from model.features.fitted import Features
 from model.features.kinds import TEXT, kind_class, sequence_kinds
 from model.features.label_texts import UNWANTED, LabelTexts
 from model.features.subwords import control_ids, special_ids, text_of
+from model.scoring.constraint import Constraint, Constraints
 from model.settings import GenerationSettings
 
 BATCH_ROWS = 16
@@ -47,7 +49,7 @@ class Written:
     tokens: tuple[int, ...]
     """The subwords that were drawn, without the one that closes a text."""
     mean_log_probability: float
-    """Of these and of the closing one, if it came; natural logarithm."""
+    """Of these and of the closing one, if it came, among all subwords; natural logarithm."""
     ended: bool
     """Whether it was closed or met a word that stops it; False where it was cut."""
 
@@ -59,8 +61,45 @@ class _Draft:
     key: str
     tokens: list[int] = field(default_factory=list)
     log_shares: list[float] = field(default_factory=list)
+    state: int = 0
+    """Of the automaton of what it must match."""
     text: str | None = None
     """Once it has ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What holds of all texts that are written at once."""
+
+    settings: GenerationSettings
+    constraint: Constraint | None
+    end: int
+    """The subword that closes a text."""
+    never: list[int]
+    """Those that are no text."""
+
+    def allowed(self, draft: _Draft, log_shares: np.ndarray, place: int) -> np.ndarray:
+        """Return the shares of the subwords that may come next, minus infinity for the others. Shapes: [v]."""
+        if self.constraint is None:
+            allowed = log_shares.copy()
+            allowed[self.never] = -np.inf
+            if place < self.settings.min_tokens:
+                allowed[self.end] = -np.inf
+            return allowed
+        allowed, (tokens, _) = np.full_like(log_shares, -np.inf), self.constraint.following_at(draft.state, place)
+        allowed[tokens] = log_shares[tokens]
+        if self.constraint.may_close(draft.state, place):
+            allowed[self.end] = log_shares[self.end]
+        return allowed
+
+    def text_at_stop(self, draft: _Draft, tokenizer: Tokenizer) -> str | None:
+        """Return a text without the word that ends it, None where none does."""
+        if not self.settings.stop or len(draft.tokens) < self.settings.min_tokens:
+            return None
+        text = text_of(tokenizer, draft.tokens)
+        start = len(text_of(tokenizer, draft.tokens[: self.settings.min_tokens]))
+        ends = [place for word in self.settings.stop if (place := text.find(word, start)) >= 0]
+        return text[: min(ends)] if ends else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +114,8 @@ class Writer:
     """The most that the network knows places for."""
     n_parallel: int = 1
     """Batches that are written at once, each by a thread."""
+    constraints: Constraints
+    """What has been worked out of patterns."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -82,15 +123,31 @@ class Writer:
         return self.features.tokenizer
 
     def write(self, encoded: Encoded, keys: Sequence[str], settings: GenerationSettings) -> list[Written]:
-        """Return a text for each row; `keys` are their keys as text."""
+        """Return a text for each row; `keys` are their keys as text.
+
+        Raises: ValueError naming what `settings.pattern` must be, where no text can match it.
+        """
 
         def work(batch: tuple[np.ndarray, int]) -> None:
-            self._write(encoded, *batch, [drafts[row] for row in batch[0]], settings)
+            self._write(encoded, *batch, [drafts[row] for row in batch[0]], rules)
 
-        drafts = [_Draft(key) for key in keys]
+        rules = self._rules(settings)
+        drafts = [_Draft(key, state=rules.constraint.start if rules.constraint else 0) for key in keys]
         with ThreadPoolExecutor(self.n_parallel, "write") as workers:
             deque(workers.map(work, _batches(encoded)), maxlen=0)
         return [self._written(draft) for draft in drafts]
+
+    def _rules(self, settings: GenerationSettings) -> _Rules:
+        ids = special_ids(self.tokenizer)
+        return _Rules(
+            settings=settings,
+            constraint=self.constraints.of(settings, self._most(settings)),
+            end=ids["sep"],
+            never=[token_id for token_id in control_ids(self.tokenizer) if token_id != ids["sep"]],
+        )
+
+    def _most(self, settings: GenerationSettings) -> int:
+        return min(settings.max_tokens, self.max_tokens)
 
     def nats(self, encoded: Encoded, labels: LabelTexts) -> np.ndarray:
         """Return the negative log-likelihood of each row's label. Shapes: float64 [n]."""
@@ -121,40 +178,35 @@ class Writer:
             SOURCE: np.zeros((len(rows), 0), np.int64),
         }
 
-    def _write(
-        self, encoded: Encoded, rows: np.ndarray, n_subwords: int, drafts: list[_Draft], settings: GenerationSettings
-    ) -> None:
-        ids = special_ids(self.tokenizer)
-        end, never = ids["sep"], [token_id for token_id in control_ids(self.tokenizer) if token_id != ids["sep"]]
+    def _write(self, encoded: Encoded, rows: np.ndarray, n_subwords: int, drafts: list[_Draft], rules: _Rules) -> None:
         inputs = self._first(encoded, np.resize(rows, BATCH_ROWS), n_subwords)
         own = [name for name in inputs if name not in STEP_INPUTS]
-        latest = np.full((BATCH_ROWS, 1), ids["begin"])
-        for place in range(min(settings.max_tokens, self.max_tokens)):
+        latest = np.full((BATCH_ROWS, 1), special_ids(self.tokenizer)["begin"])
+        for place in range(self._most(rules.settings)):
             inputs |= {IDS: latest, PLACES: np.full_like(latest, place)}
             log_shares, past, source = self.step(inputs)
-            log_shares[:, :, never] = -np.inf
-            latest = np.full_like(latest, end)
+            latest = np.full_like(latest, rules.end)
             for number, draft in enumerate(drafts):
                 if draft.text is None:
-                    latest[number] = self._go_on(draft, log_shares[number, 0], place, end, settings)
+                    latest[number] = self._go_on(draft, log_shares[number, 0], place, rules)
             if all(draft.text is not None for draft in drafts):
                 break
             # The rows themselves were read with the first step.
             inputs |= {name: inputs[name][:0] for name in own}
             inputs |= {PREFIX_OF: np.zeros((BATCH_ROWS, 0), np.int64), PAST: past, SOURCE: source}
 
-    def _go_on(self, draft: _Draft, log_shares: np.ndarray, place: int, end: int, settings: GenerationSettings) -> int:
+    def _go_on(self, draft: _Draft, log_shares: np.ndarray, place: int, rules: _Rules) -> int:
         """Draw the next subword of a text, note it, and return it."""
-        token = drawn(log_shares, settings.temperature, noise(settings.seed, draft.key, place))
+        settings, allowed = rules.settings, rules.allowed(draft, log_shares, place)
+        token = drawn(allowed, settings.temperature, noise(settings.seed, draft.key, place))
         draft.log_shares.append(float(log_shares[token]))
-        if token == end:
+        if token == rules.end:
             draft.text = text_of(self.tokenizer, draft.tokens)
             return token
         draft.tokens.append(token)
-        if settings.stop:
-            text = text_of(self.tokenizer, draft.tokens)
-            ends = [text.index(word) for word in settings.stop if word in text]
-            draft.text = text[: min(ends)] if ends else None
+        if rules.constraint:
+            draft.state = rules.constraint.after(draft.state, token)
+        draft.text = rules.text_at_stop(draft, self.tokenizer)
         return token
 
     def _written(self, draft: _Draft) -> Written:

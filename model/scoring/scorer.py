@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from model.features.batches import Batch, batches, collate
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import Table
+from model.scoring.constraint import Constraints
 from model.scoring.engines import Engine, OnnxRuntime, load
 from model.scoring.generation import Step, Writer
 from model.target import LANGUAGE, Target, read_description, read_target
@@ -60,9 +62,9 @@ class _Scoring(ABC):
     def settings(self) -> Mapping[str, Any]:
         """Return the sizes of the network, by their names in `NetworkSettings` or `LanguageSettings`."""
 
-    @property
+    @cached_property
     def writer(self) -> Writer:
-        """Return what writes texts, where the target is a text."""
+        """What writes texts, where the target is a text."""
         sizes = self.settings
         heads = sizes.get("n_kv_heads", sizes["n_heads"])
         return Writer(
@@ -71,6 +73,7 @@ class _Scoring(ABC):
             past_shape=(sizes["n_layers"], heads, sizes.get("d_head", sizes["d_model"] // sizes["n_heads"])),
             max_tokens=self.target.max_tokens,
             n_parallel=self.n_parallel,
+            constraints=Constraints(self.features.tokenizer),
         )
 
     @abstractmethod

@@ -20,6 +20,7 @@ from model.features.kinds import CATEGORY, KINDS, TEXT
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
 from model.heads.regression import LEVEL_DECIMALS, MAX_LEVELS
+from model.scoring.automaton import refusal
 from model.settings import LANGUAGE_FILE, GenerationSettings
 from tasks.runtime.records import parse_date
 
@@ -240,6 +241,8 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
         if predict and predict.text != GenerationSettings():
             yield f"predict.text must not be given for a {target.task} target; delete it"
         return
+    if predict and predict.text.pattern and (mistake := refusal(predict.text.pattern)):
+        yield f"predict.text.pattern {mistake}"
     unread = [name for name, kind in (parts.columns or {}).items() if kind in KINDS and not KINDS[kind].is_token]
     if unread:
         yield f"columns must be no context for a {target.task} target, got {', '.join(unread)}; make them numbers"

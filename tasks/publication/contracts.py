@@ -123,6 +123,10 @@ class RecordedText(Record):
     """Which draws were made."""
     stop: tuple[str, ...]
     """Words or signs that ended a text."""
+    min_tokens: int = 0
+    """Subwords of a text at least."""
+    pattern: str | None = None
+    """The regular expression that every text matches, if one was declared."""
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)

@@ -49,6 +49,8 @@ CODE = (
     "model/features",
     "model/heads",
     "model/network",
+    "model/scoring/automaton.py",
+    "model/scoring/constraint.py",
     "model/scoring/engines.py",
     "model/scoring/generation.py",
     "model/scoring/reasons.py",

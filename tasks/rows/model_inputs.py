@@ -178,8 +178,16 @@ def label_texts(writer: Any, rows: SplitPart) -> Any:
 
 
 def written(writer: Any, encoded: Any, rows: pd.DataFrame, product: Product) -> list[Any]:
-    """Return a `model.scoring.generation.Written` for each row, which begins with the key."""
-    return writer.write(encoded, key_text(rows, list(product.key)).tolist(), product.predict.text)
+    """Return a `model.scoring.generation.Written` for each row, which begins with the key.
+
+    Raises UserError where no text of the model can match the declared pattern.
+    """
+    try:
+        return writer.write(encoded, key_text(rows, list(product.key)).tolist(), product.predict.text)
+    except ValueError as error:
+        if product.predict.text.pattern is None:
+            raise
+        raise UserError(f"params.yaml: products.{product.name}.predict.text.pattern {error}") from None
 
 
 def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:

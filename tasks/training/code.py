@@ -52,6 +52,8 @@ CROSS_VALIDATION = (
     "model/evaluation/kneser_ney.py",
     "model/evaluation/metrics.py",
     "model/evaluation/thresholds.py",
+    "model/scoring/automaton.py",
+    "model/scoring/constraint.py",
     "model/scoring/engines.py",
     "model/scoring/generation.py",
     "model/scoring/scorer.py",
