@@ -28,6 +28,7 @@ from model.training.generation.labels import learn_labels
 from tasks.monitoring.nights import answers_here
 from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
+from tasks.reports.held_out import look_at_held_out
 from tasks.rows import model_inputs
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
@@ -336,6 +337,33 @@ def test_metrics_are_as_counted_by_hand():
     assert rouge_l("", "a") == rouge_l("a", "") == 0
     assert is_unsupported("The 12 of Rome", "rome has 13")
     assert not is_unsupported("Rome's 12,5 rise", "in Rome: 12,5")
+
+
+def test_importance_of_a_column_is_the_bits_that_labels_cost_more_without_it(product):
+    found = look_at_held_out(product, PATHS)
+    worth = {each.column: each for each in found.importances}
+    assert list(worth) == ["note", "depot", "weight_kg"]  # names and goods; where it goes; nothing
+    assert worth["note"].interval_95[0] > worth["depot"].interval_95[1]
+    assert worth["depot"].interval_95[0] > abs(worth["weight_kg"].loss)
+    assert worth["note"].movement > 1  # bits of a label
+    assert found.curve is None
+    by_words = dataclasses.replace(product, gates=dataclasses.replace(product.gates, metric="rouge_l"))
+    assert look_at_held_out(by_words, PATHS).importances == ()
+
+
+def test_language_model_foresees_all_labels_and_writes_some_texts(product, made, monkeypatch):
+    scorer, rows = Scorer(made[0] / PATHS.onnx, n_threads=1), model_inputs.split_part(PATHS.splits, "test", product)
+    everything = model_inputs.scores(scorer, rows)
+    monkeypatch.setattr(model_inputs, "N_WRITTEN_ROWS", 5)
+    larger = dataclasses.replace(product, model=dataclasses.replace(product.model, init="package:any/any.gguf"))
+    found = model_inputs.scores(scorer, model_inputs.split_part(PATHS.splits, "test", larger))
+    np.testing.assert_array_equal(found[:, :2], everything[:, :2])
+    is_written = ~np.isnan(found[:, 2])
+    assert is_written.sum() == 5
+    np.testing.assert_array_equal(found[is_written], everything[is_written])
+    metrics = head_of("generate").metrics(0.5)
+    assert metrics["rouge_l"](None, found) == pytest.approx(float(found[is_written, 2].mean()))
+    assert np.isnan(metrics["unsupported"](None, found[~is_written]))
 
 
 def test_night_is_measured_by_its_texts_alone(product):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+BITS_PER_BYTE = "bits_per_byte"
 MEASURED = ("bits", "bytes", "rouge_l", "unsupported")
 """What is measured of a row."""
 _WORD = re.compile(r"[^\W_]+")
@@ -153,9 +154,13 @@ def is_unsupported(text: str, source: str) -> bool:
 
 
 def measured(
-    labels: np.ndarray, nats: np.ndarray, n_bytes: np.ndarray, texts: Sequence[str], table: Mapping[str, np.ndarray]
+    labels: np.ndarray,
+    nats: np.ndarray,
+    n_bytes: np.ndarray,
+    texts: Sequence[str | None] | np.ndarray,
+    table: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """Return what MEASURED names of labels and texts of the table's rows.
+    """Return what MEASURED names of labels and texts of the table's rows; of a text that was not written, NaN.
 
     Shapes: each [n] -> float32 [n, 4].
     """
@@ -164,6 +169,9 @@ def measured(
     found = np.empty((len(labels), len(MEASURED)), np.float32)
     found[:, 0], found[:, 1] = nats / np.log(2), n_bytes
     for row, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        if text is None:
+            found[row, 2:] = np.nan
+            continue
         cells = [column[row] for column in table.values()]
         source = " ".join(f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells if cell is not None)
         found[row, 2:] = rouge_l(label or "", text), is_unsupported(text, source)
@@ -191,7 +199,9 @@ def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
     def mean(y: np.ndarray, scores: np.ndarray) -> float:
         import numpy as np
 
-        return float("nan") if scores.ndim == 1 else float(np.nanmean(scores[:, MEASURED.index(name)]))
+        values = scores[:, MEASURED.index(name)] if scores.ndim == 2 else scores[:0].astype(float)
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else float("nan")
 
     return mean
 

@@ -1,6 +1,6 @@
 """Look at a trained model's held-out rows through its exported file: calibration, and what moves the predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.features.encoded import Encoded
+from model.features.fitting import Table
 from model.heads import head_of
+from model.heads.generate import BITS_PER_BYTE
 from model.heads.prediction_rule import MeasuredThresholds
 from model.target import read_description
 from tasks.params import LOWER_IS_BETTER, Product
@@ -62,14 +64,20 @@ def look_at_held_out(product: Product, paths: Paths) -> HeldOutLook:
     scorer = Scorer(paths.onnx)
     rows = model_inputs.split_part(paths.splits, "test", product).sample(MAX_ROWS)
     classes = model_inputs.all_classes(rows.labels, product, scorer.classes)
-    scores = model_inputs.scores_of_classes(model_inputs.scores(scorer, rows), scorer.classes, classes)
-    writes_texts = head_of(product.target.task).writes_texts  # hundreds of times all of them would be written
-    few = rows.sample(0 if writes_texts else n_permuted_rows(scorer, rows, read_description(paths.onnx)["settings"]))
+    n_permuted = n_permuted_rows(scorer, rows, read_description(paths.onnx)["settings"])
+    if head_of(product.target.task).writes_texts:
+        # Labels are foreseen again and again; by a language model that would take longer than its training.
+        n_permuted *= product.gates.metric == BITS_PER_BYTE and not product.model.is_language_model
+        curve = None
+    else:
+        scores = model_inputs.scores_of_classes(model_inputs.scores(scorer, rows), scorer.classes, classes)
+        curve = _curve(product, model_inputs.targets(rows.labels, product, classes), scores)
+    few = rows.sample(n_permuted)
     found = _importances(product, paths, scorer, few, classes) if len(few) else []
     worth = {each.column: each.movement if each.loss is None else each.loss for each in found}
     return HeldOutLook(
         rows=len(rows),
-        curve=_curve(product, model_inputs.targets(rows.labels, product, classes), scores),
+        curve=curve,
         importances=tuple(sorted(found, key=lambda each: (-worth[each.column], each.column))),
         permuted_rows=len(few),
     )
@@ -108,6 +116,19 @@ def _importances(
 
     from model.evaluation.importance import permutation_importance
 
+    if head_of(product.target.task).writes_texts:
+        score, measure = _foreseen(scorer, rows)
+    else:
+        score, measure = scorer.score, _measure(product, paths, scorer, rows, classes)
+    days = rows.times.astype("datetime64[D]")
+    found = permutation_importance(rows.read_all(), days, score, measure, N_REPEATS)
+    return list(tqdm(found, desc="what moves the predictions", total=len(product.inputs), unit="column"))
+
+
+def _measure(
+    product: Product, paths: Paths, scorer: "Scorer", rows: model_inputs.SplitPart, classes: tuple[str, ...]
+) -> Callable[[np.ndarray], float | None]:
+    """Return what makes the gates' metric of scores; of it more is better."""
     y, sign = model_inputs.targets(rows.labels, product, classes), -1 if product.gates.metric in LOWER_IS_BETTER else 1
     rule = model_inputs.prediction_rule(product, MeasuredThresholds.load(paths.onnx), scorer.classes, classes)
     value_of = partial(gate_metric, product, y, rule=rule)
@@ -116,6 +137,17 @@ def _importances(
         value = value_of(model_inputs.scores_of_classes(scores, scorer.classes, classes))
         return None if value is None else sign * value
 
-    days = rows.times.astype("datetime64[D]")
-    found = permutation_importance(rows.read_all(), days, scorer.score, measure, N_REPEATS)
-    return list(tqdm(found, desc="what moves the predictions", total=len(product.inputs), unit="column"))
+    return measure
+
+
+def _foreseen(
+    scorer: "Scorer", rows: model_inputs.SplitPart
+) -> tuple[Callable[[Table], np.ndarray], Callable[[np.ndarray], float | None]]:
+    """Return what says how many bits each label has after the cells of a table, and less of them by all bytes."""
+    labels = model_inputs.label_texts(scorer.writer, rows)
+    n_bytes = int(labels.n_bytes.sum())
+
+    def score(table: Table) -> np.ndarray:
+        return scorer.writer.nats(scorer.features.encode(table), labels) / np.log(2)
+
+    return score, lambda bits: -float(bits.sum()) / n_bytes if n_bytes else None

@@ -22,6 +22,9 @@ from tasks.rows.labels.horizons import by_horizon
 from tasks.rows.partitions import n_rows, read_pieces, read_table
 from tasks.runtime.errors import UserError
 
+N_WRITTEN_ROWS = 64
+"""Rows of which a language model writes where it is measured."""
+
 
 def product_head(product: Product) -> Head:
     """Return what the task of a product decides, with the quantiles that it asks for."""
@@ -125,6 +128,12 @@ class SplitPart:
         chosen[np.random.default_rng(0).choice(n, most, replace=False, shuffle=False)] = True
         return self.only(chosen)
 
+    def places_in(self, rows: "SplitPart") -> np.ndarray:
+        """Return which of the rows of a larger part these are. Shapes: int64 [n of these rows]."""
+        if self.keep is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.keep if rows.keep is None else self.keep[rows.keep])
+
     def only(self, chosen: np.ndarray) -> "SplitPart":
         """Return the chosen ones of these rows. Shapes: bool [n of these rows]."""
         keep = np.ones(len(chosen), bool) if self.keep is None else self.keep.copy()
@@ -191,12 +200,20 @@ def written(writer: Any, encoded: Any, rows: pd.DataFrame, product: Product) -> 
 
 
 def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:
-    """Return what `model.heads.generate.MEASURED` names of each row. Shapes: float32 [n, 4]."""
+    """Return what `model.heads.generate.MEASURED` names of each row. Shapes: float32 [n, 4].
+
+    A language model foresees the label of every row, and writes for N_WRITTEN_ROWS of them: writing takes longest.
+    """
     from model.heads.generate import measured
 
-    product, table, keys = rows.product, rows.read_all(), rows.columns(list(rows.product.key))
+    product, table = rows.product, rows.read_all()
     encoded, labels = writer.features.encode(table), label_texts(writer, rows)
-    texts = [each.text for each in written(writer, encoded, keys, product)]
+    few = rows.sample(N_WRITTEN_ROWS) if product.model.is_language_model else rows
+    few_encoded = encoded if few is rows else writer.features.encode(few.read_all())
+    texts = np.full(len(rows), None, object)
+    texts[few.places_in(rows)] = [
+        each.text for each in written(writer, few_encoded, few.columns(list(product.key)), product)
+    ]
     wanted = targets(rows.labels, product, ())
     return measured(wanted, writer.nats(encoded, labels), labels.n_bytes, texts, table)
 

@@ -35,8 +35,8 @@ N_TIMED_ROWS = 2_000
 """Held-out rows on which the cost of each part of the blend is measured."""
 QUICK_SECONDS = 2.0
 """Where one core scores all rows of the splits within this by the simplest engine, another one would save nothing."""
-N_WRITTEN_ROWS = 64
-"""Held-out and validation rows of which an exported language model writes: what it is worth `evaluate` measures."""
+N_FORESEEN_ROWS = 32
+"""Held-out and validation rows of an exported language model: what it is worth `evaluate` measures."""
 N_MEASURED_ROWS = 20_000
 """Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
 
@@ -121,7 +121,7 @@ def export_model(product: Product, paths: Paths) -> Exported:
     engines = candidate_engines(product)
     rows = model_inputs.split_part(paths.splits, "test", product)
     target = read_target(paths.trained)
-    compared = rows.sample(N_WRITTEN_ROWS) if product.model.is_language_model else rows
+    compared = rows.sample(N_FORESEEN_ROWS) if product.model.is_language_model else rows
     with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
         if target.head.writes_texts:
@@ -205,7 +205,7 @@ def _one_engine(product: Product, splits: Path, folder: Path, engines: "list[Eng
     (engine,) = engines
     engine.save(folder)
     scorer, values, speeds = Scorer(folder, n_threads=1), [], []
-    most = N_WRITTEN_ROWS if product.model.is_language_model else N_TIMED_ROWS
+    most = N_FORESEEN_ROWS if product.model.is_language_model else N_TIMED_ROWS
     for part in ("val", "test"):
         rows = model_inputs.split_part(splits, part, product).sample(most)
         began = time.process_time()

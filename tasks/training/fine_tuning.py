@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from model.settings import TrainingPlan
     from model.target import Target
 
+N_VALIDATED_ROWS = 128
+"""Validation rows of a language model."""
 MAX_UNSEEN_ROWS, UNSEEN_BATCH_TOKENS = 200_000, 4096
 History = list[dict[str, float]]
 """One entry per epoch."""
@@ -270,12 +272,14 @@ def _learn_labels(
     from model.features.label_texts import LabelTexts
     from model.training.generation.labels import learn_labels
 
-    tokenizer = features.tokenizer
+    tokenizer, model = features.tokenizer, product.model
+    # Of a language model an epoch is the fraction that fits into the minutes: more rows would take its time.
+    n_validated = N_VALIDATED_ROWS if model.is_language_model else len(parts.y_val)
+    later = parts.val.sample(n_validated)
     rows, validation = (
         (on_disk(map(features.encode, part), paths.splits), LabelTexts.of(tokenizer, y, parts.target.max_tokens))
-        for part, y in ((parts.train, parts.y_train), (parts.val, parts.y_val))
+        for part, y in ((parts.train, parts.y_train), (later, parts.y_val[later.places_in(parts.val)]))
     )
-    model = product.model
     plan = model.train.for_rows(
         int(rows[0].n_tokens.sum()), is_imported=model.is_imported, is_adapted=model.is_language_model
     )
