@@ -66,15 +66,8 @@ class HeldOut:
 
 def run() -> Result:
     """Measure all dates, or those that LAMPLIGHTER_AHEAD names."""
-    product = params.load().product(PRODUCT)
-    dates = tuple(filter(None, os.environ.get("LAMPLIGHTER_AHEAD", "").split(","))) or AS_OF
-    parts = [held_out(product, date.fromisoformat(each)) for each in dates]
-    found = HeldOut(
-        rows=pd.concat([each.rows for each in parts], ignore_index=True),
-        y=np.concatenate([each.y for each in parts]),
-        scores={name: np.concatenate([each.scores[name] for each in parts]) for name in parts[0].scores},
-        seconds={name: sum(each.seconds[name] for each in parts) for name in parts[0].seconds},
-    )
+    product, dates = params.load().product(PRODUCT), asked()
+    found = of_dates(product, dates)
     levels, horizons = product.predict.quantiles, product.predict.horizons
     tables = {
         f"{title}, lower is better": [
@@ -86,6 +79,22 @@ def run() -> Result:
     n_series, n_days = found.rows["series"].nunique(), found.rows["day"].nunique()
     notes = [f"As of {', '.join(dates)}: {len(found.y):,} held-out rows of {n_series} series on {n_days} evenings."]
     return Result(name="ahead", tables=tables, targets=_targets(found, levels), notes=notes)
+
+
+def asked() -> tuple[str, ...]:
+    """Return the dates to measure."""
+    return tuple(filter(None, os.environ.get("LAMPLIGHTER_AHEAD", "").split(","))) or AS_OF
+
+
+def of_dates(product: Product, dates: tuple[str, ...]) -> HeldOut:
+    """Return what all say of the held-out rows of these dates together."""
+    parts = [held_out(product, date.fromisoformat(each)) for each in dates]
+    return HeldOut(
+        rows=pd.concat([each.rows for each in parts], ignore_index=True),
+        y=np.concatenate([each.y for each in parts]),
+        scores={name: np.concatenate([each.scores[name] for each in parts]) for name in parts[0].scores},
+        seconds={name: sum(each.seconds[name] for each in parts) for name in parts[0].seconds},
+    )
 
 
 def held_out(product: Product, as_of: date) -> HeldOut:

@@ -4,13 +4,17 @@ import ast
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
+from sklearn.metrics import roc_auc_score
 
-from benchmarks.ahead import pigeonhole_interval
+from benchmarks import ahead
+from benchmarks.ahead import HeldOut, pigeonhole_interval
 from benchmarks.matrix import lines
+from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.lines import Line
-from benchmarks.matrix.measuring import BASELINE, OURS
+from benchmarks.matrix.measuring import BASELINE, OURS, Bench
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
 from tasks import params
@@ -53,7 +57,9 @@ def dictionary(file, name):
 def test_every_product_is_declared_and_its_peers_have_a_class(name):
     assert params.load().product(name).gates.metric
     modules = dictionary(PEERS / "peer_matrix.py", "MODULES")
-    if PRODUCTS[name].peers:
+    if name == ahead.PRODUCT:
+        assert set(ahead.MODELS) <= set(dictionary(PEERS / "peer_ahead.py", "MODELS"))
+    elif PRODUCTS[name].peers:
         found = dictionary(PEERS / "matrix" / f"{ast.literal_eval(modules[name])}.py", "PEERS")
         assert set(PRODUCTS[name].peers) <= set(found)
 
@@ -106,6 +112,38 @@ def test_peer_of_another_state_of_ours_is_left_out():
 def test_without_a_line_of_ours_there_is_no_table():
     with pytest.raises(SystemExit, match="no line of ours"):
         summarise([PEER])
+
+
+def test_lead_is_that_of_the_same_rows_by_blocks(folder):
+    bench = Bench(PRODUCTS["credit-risk"])
+    random = np.random.default_rng(1)
+    y, block = np.tile([0, 1], 50), np.arange(100) // 5
+    ours, weaker = y + random.normal(0, 0.5, 100), y + random.normal(0, 2, 100)
+    bench.files.mkdir(parents=True)
+    for name, array in {"y": y, "block": block, "model": ours, "LightGBM": weaker}.items():
+        np.save(bench.files / f"{name}.npy", array)
+    for part in ("train", "val", "test"):
+        pd.DataFrame({"y": y}).to_parquet(bench.files / f"{part}.parquet")
+    figures = {"seconds": 1.0, "rows_per_second": 5, "training_bytes": 7, "scoring_bytes": 3, "minutes": {}}
+    own, peer = (bench._line(name, bench._scores(name), figures) for name in (OURS, "LightGBM"))
+    assert own.value == pytest.approx(roc_auc_score(y, ours))
+    assert own.lead is None
+    assert peer.lead[0] == pytest.approx(roc_auc_score(y, ours) - roc_auc_score(y, weaker))
+    assert peer.lead[1] < peer.lead[0] < peer.lead[2]
+    assert (peer.n_blocks, peer.rows["test"], peer.rows_per_second) == (20, 100, 5)
+    lines.append(own, folder)
+    assert bench.missing() == [BASELINE, *PRODUCTS["credit-risk"].peers]
+
+
+def test_forecasts_behind_ours_have_a_lead_above_zero(folder):
+    bench = ForecastBench(PRODUCTS[ahead.PRODUCT])
+    series, day = (each.ravel() for each in np.meshgrid(list("abcd"), pd.date_range("2013-01-01", periods=6)))
+    peer = f"StatsForecast {ahead.MODELS[0]}"
+    scores = {ahead.OURS: np.ones((24, 1)), peer: np.full((24, 1), 3.0)}
+    rows = pd.DataFrame({"series": series, "day": day})
+    bench.found = HeldOut(rows=rows, y=np.zeros(24), scores=scores, seconds={ahead.OURS: 2.0, peer: 1.0})
+    assert bench.measure(OURS).value == 1.0
+    assert bench.measure(peer).lead == (2.0, 2.0, 2.0)
 
 
 def test_copies_of_an_evening_make_an_interval_no_narrower():

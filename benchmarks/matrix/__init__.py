@@ -9,7 +9,9 @@ import os
 import subprocess
 from dataclasses import replace
 
+from benchmarks.ahead import PRODUCT
 from benchmarks.matrix import lines
+from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.measuring import Bench
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
@@ -28,7 +30,7 @@ def run() -> Result:
 def measure(names: tuple[str, ...]) -> None:
     """Do all that has no line; what fails is named, and tried when this is called the next time."""
     for name in names:
-        bench = Bench(PRODUCTS[name])
+        bench = (ForecastBench if name == PRODUCT else Bench)(PRODUCTS[name])
         for competitor in bench.missing():
             try:
                 line = bench.measure(competitor)

