@@ -60,7 +60,7 @@ class Schedule:
     """What a peer gets at most, also where ours took longer."""
 
     def __post_init__(self) -> None:
-        self.machine = _machine()
+        self.machine = machine_name()
         self.digests = {one.name: digest(one) for one in self.sets}
         self.code = parts.code_revision()
         self.peer = f"{PEER_REVISION}-{_pins_revision()}"
@@ -150,7 +150,7 @@ class Schedule:
         command = [sys.executable, "-m", "benchmarks.breadth.own", str(folder)]
         if job.split or not self.exports:
             command.append("--without-export")
-        environment = {**os.environ, **_one_thread(), "LAMPLIGHTER_HOME": str(folder / "home")}
+        environment = {**os.environ, **one_thread(), "LAMPLIGHTER_HOME": str(folder / "home")}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=parts.ROOT)
         if parts.code_revision() != self.code:
             raise SystemExit("the code changed while it was measured; run the benchmark again")
@@ -176,7 +176,8 @@ def rung_of(seconds: float) -> int:
     return next((rung for rung in RUNGS if rung >= seconds), RUNGS[-1])
 
 
-def _one_thread() -> dict[str, str]:
+def one_thread() -> dict[str, str]:
+    """Return the variables by which libraries compute with one thread."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return {**dict.fromkeys(names, "1"), "PYTHONWARNINGS": "ignore"}
 
@@ -184,10 +185,10 @@ def _one_thread() -> dict[str, str]:
 def _run_peer(job: Job, name: str, *arguments: str | Path) -> dict:
     """Run a peer; one that hangs is ended by a wall clock, since the clock of work stands still while it waits."""
     timeout = 3600 + 60 * job.rung
-    return peers.run(name, *arguments, pins="breadth.txt", timeout=timeout, **_one_thread())
+    return peers.run(name, *arguments, pins="breadth.txt", timeout=timeout, **one_thread())
 
 
-def _machine() -> str:
+def machine_name() -> str:
     """Return what seconds are comparable on."""
     widest = next((name for name in ("amx_bf16", "avx512f", "avx2") if name in processor.features()), "plain")
     return f"{processor.name()}, {processor.n_cores()} cores, {widest}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.breadth.parts import ROOT, code_revision
-from benchmarks.breadth.schedule import _machine, _one_thread
+from benchmarks.breadth.schedule import machine_name, one_thread
 from benchmarks.matrix import lines
 from benchmarks.matrix.lines import Line
 from benchmarks.matrix.products import Entry
@@ -41,7 +41,7 @@ class Bench:
     """On whose held-out rows all others are measured."""
 
     def __init__(self, entry: Entry) -> None:
-        self.entry, self.code, self.machine = entry, code_revision(), _machine()
+        self.entry, self.code, self.machine = entry, code_revision(), machine_name()
         declared = params.load()
         self.product = declared.product(entry.product)
         self.as_of = date.fromisoformat(entry.as_of) if entry.as_of else declared.as_of
@@ -84,7 +84,7 @@ class Bench:
                     done = subprocess.run(
                         [*command, self.entry.product, self.as_of.isoformat()],
                         cwd=self.folder,
-                        env={**os.environ, **_one_thread(), "PYTHONPATH": str(ROOT)},
+                        env={**os.environ, **one_thread(), "PYTHONPATH": str(ROOT)},
                         stdout=subprocess.PIPE,
                         stderr=log,
                         text=True,
@@ -99,7 +99,7 @@ class Bench:
     def _peer(self, competitor: str) -> dict[str, Any]:
         self._own()  # a no-op where all phases are done
         arguments = (self.files, self.entry.product, competitor)
-        return peers.run("matrix", *arguments, pins=PINS, timeout=3600, **_one_thread())
+        return peers.run("matrix", *arguments, pins=PINS, timeout=3600, **one_thread())
 
     def _scores(self, competitor: str) -> np.ndarray:
         name = {OURS: "model", BASELINE: "baseline"}.get(competitor, competitor.replace("/", "-"))
