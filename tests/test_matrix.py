@@ -65,9 +65,9 @@ def test_every_product_is_declared_and_its_peers_have_a_class(name):
 
 
 def test_newest_line_of_a_competitor_counts_and_half_a_line_does_not(folder):
-    lines.append(OWN, folder)
-    lines.append(replace(OWN, value=0.9), folder)
-    lines.append(PEER, folder)
+    lines.append(OWN)
+    lines.append(replace(OWN, value=0.9))
+    lines.append(PEER)
     with (folder / "runs.jsonl").open("a") as file:
         file.write('\n{"product": "credit-r')
     assert [line.value for line in lines.read()] == [0.9, 0.78]
@@ -131,7 +131,7 @@ def test_lead_is_that_of_the_same_rows_by_blocks(folder):
     assert peer.lead[0] == pytest.approx(roc_auc_score(y, ours) - roc_auc_score(y, weaker))
     assert peer.lead[1] < peer.lead[0] < peer.lead[2]
     assert (peer.n_blocks, peer.rows["test"], peer.rows_per_second) == (20, 100, 5)
-    lines.append(own, folder)
+    lines.append(own)
     assert bench.missing() == [BASELINE, *PRODUCTS["credit-risk"].peers]
 
 

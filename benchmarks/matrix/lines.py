@@ -5,7 +5,6 @@ Lines are appended below .lamplighter/matrix; `keep` copies them into benchmarks
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from benchmarks.peers import HOME
 from benchmarks.report import RESULTS
@@ -71,10 +70,10 @@ def read() -> list[Line]:
     return list(found.values())
 
 
-def append(line: Line, folder: Path = FOLDER) -> None:
+def append(line: Line) -> None:
     """Add a line in one write, which two runs at once may do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "runs.jsonl").open("a", encoding="utf-8") as file:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "runs.jsonl").open("a", encoding="utf-8") as file:
         file.write(f"\n{json.dumps(asdict(line))}\n")
 
 
