@@ -154,12 +154,13 @@ class OptimisationSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PretrainingSettings(OptimisationSettings):
-    """Masked modelling over subwords and columns, on labelled and unlabelled rows alike."""
+    """On labelled and unlabelled rows alike: masked modelling over subwords and columns, or for generate the next
+    subword of the rows' texts, passage by passage, where the epoch that foresees the validation rows' best is kept."""
 
     epochs: Positive = 0.75
     """Passes over the rows; a fraction is allowed."""
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of columns and subwords that are hidden."""
+    """Share of columns and subwords that are hidden, in masked modelling."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

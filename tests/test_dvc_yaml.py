@@ -34,6 +34,7 @@ NEEDLESS = {
     "model/features/gguf.py",
     "model/network/bert.py",
     "model/network/language/imported.py",
+    "model/training/generation/continuations.py",
     "model/training/generation/labels.py",
 }
 """Files that some stages depend on without an import, lest the folder's ten others be written one by one."""

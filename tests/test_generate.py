@@ -22,8 +22,9 @@ from model.heads.generate import is_unsupported, rouge_l
 from model.network.store import load_model, load_pretrained
 from model.scoring.generation import BATCH_ROWS, PREFIX_STEP, STEP_INPUTS, STEP_OUTPUTS, drawn, noise
 from model.scoring.scorer import Scorer, TorchScorer
-from model.settings import GenerationSettings, NetworkSettings, TrainingPlan
-from model.target import read_target
+from model.settings import GenerationSettings, NetworkSettings, PretrainingSettings, TrainingPlan
+from model.target import Target, read_target
+from model.training.generation.continuations import learn_continuations, passages
 from model.training.generation.labels import learn_labels
 from tasks.monitoring.nights import answers_here
 from tasks.monitoring.performance import Labelled
@@ -291,6 +292,68 @@ def test_training_that_was_killed_ends_with_the_same_weights(product):
         assert torch.equal(weight, resumed.state_dict()[name]), name
 
 
+def texts_of_few_words(n=120, seed=5):
+    """Texts whose every word but the first follows from the one before."""
+    first = np.random.default_rng(seed).integers(0, 6, n)
+    words = ["oak", "ash", "elm", "fir", "yew", "box"]
+    lines = [" ".join(words[(at + place) % 6] for place in range(14)) for at in first]
+    return {"depot": np.array(["A"] * n, object), "note": np.array([*lines[:-1], None], object)}
+
+
+def features_of(table):
+    kinds, labels = {"depot": "category", "note": "text"}, np.array(["oak ash"], object)
+    return Features.fit(kinds, table, None, "generate", max_tokens=40, label_texts=labels)
+
+
+def test_passages_are_the_texts_in_order_with_what_stands_before_them():
+    table = texts_of_few_words(5)
+    features = features_of(table)
+    encoded, labels = passages(features, [table], 6, lambda pieces: next(iter(pieces)))
+    spelt = [text_of(features.tokenizer, [each for each in ids if each != features.sizes.sep_id]) for ids in labels]
+    assert len(encoded) == len(spelt) == 4 * 3  # of 14 words each, and one text that is missing
+    for row, text in enumerate(table["note"][:4]):
+        assert text.startswith(spelt[3 * row])
+        assert text.endswith(spelt[3 * row + 2])
+        assert all(part in text for part in spelt[3 * row : 3 * row + 3])
+    assert features.sizes.sep_id in list(labels)[2]  # the last passage ends
+    assert encoded.lengths[0] < encoded.lengths[1] < encoded.lengths[2]
+
+
+def test_pretraining_on_texts_reports_bits_and_hands_on_the_decoder(tmp_path):
+    table = texts_of_few_words()
+    features = features_of(table)
+    small = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32)
+    target = Target(task="generate", max_tokens=8)
+
+    def whole(pieces):
+        return next(iter(pieces))
+
+    def pretrained(**more):
+        settings = PretrainingSettings(epochs=4, batch_tokens=1024, learning_rate=0.01)
+        again = texts_of_few_words(40, seed=6)
+        return learn_continuations(features, [table], [again], target, small, settings, on_disk=whole, **more)
+
+    network, history = pretrained()
+    assert history[-1]["bits_per_byte"] < 0.6 * history[0]["bits_per_byte"]
+    assert history[-1]["val_loss"] < 1.5
+    began = network.with_head(target, small, seed=3)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, began.state_dict()[name]), name
+    kept = Kept()
+    save, kept.save = kept.save, lambda *state: (save(*state), (_ for _ in ()).throw(KeyboardInterrupt))[0]
+    with pytest.raises(KeyboardInterrupt):
+        pretrained(checkpoints=kept)
+    kept.save = save
+    resumed, _ = pretrained(checkpoints=kept)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    nothing = {"depot": table["depot"], "note": np.full(120, None, object)}
+    assert (
+        learn_continuations(features, [nothing], [nothing], target, small, PretrainingSettings(), on_disk=whole)[1]
+        == []
+    )
+
+
 def test_texts_come_back_from_subwords_as_they_were(writer):
     texts = ["Ünïcode 7,5 % – «ok»", "line\nbreak  two spaces", "[SEP] [PAD]", "", "日本語"]
     for text in texts:
@@ -392,6 +455,8 @@ def test_entry_refuses_what_texts_cannot_have():
     )
     assert any("columns must be no context for a generate target, got wet" in line for line in found)
     assert any("model.engine must not be given" in line for line in found)
+    found = mistakes(declared(**{**CHANGES, "columns": {"depot": "category"}, "model__init": "pretrain"}))
+    assert any("model.init must not be pretrain without a text column" in line for line in found)
     found = mistakes(declared(predict__text={"max_tokens": 5}))
     assert any("predict.text must not be given for a binary target" in line for line in found)
     assert any("stop" in line for line in mistakes(declared(**{**CHANGES, "predict": {"text": {"stop": [""]}}})))

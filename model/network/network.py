@@ -33,7 +33,8 @@ from model.target import Target
 
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
-HEAD_PREFIXES = ("head.", "filling.", "decoder.", "wide.", "companion.", "context.")
+DECODER = "decoder."
+HEAD_PREFIXES = ("head.", "filling.", DECODER, "wide.", "companion.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -88,17 +89,17 @@ class Network(nn.Module):
         initialise(self, seed)
 
     def with_head(self, target: Target, settings: NetworkSettings, *, seed: int) -> "Network":
-        """Return a network with the embeddings and encoder of this one and a fresh head.
+        """Return a network with the embeddings and encoder of this one and a fresh head, and its decoder if it has one.
 
         Of `settings` only what has no weights (dropout, pooling) is taken over; the sizes stay.
         """
         kept = replace(self.settings, dropout=settings.dropout, pooling=settings.pooling)
         network = Network(kept, self.sizes, target, seed=seed, norm_epsilon=self.norm_epsilon)
-        weights = self.state_dict()
-        inherited = {name: weights[name] for name in weights if not name.startswith(HEAD_PREFIXES)}
+        weights, own = self.state_dict(), tuple(name for name in HEAD_PREFIXES if name != DECODER or not self.decoder)
+        inherited = {name: weights[name] for name in weights if not name.startswith(own)}
         fresh, unexpected = network.load_state_dict(inherited, strict=False)
         assert not unexpected
-        assert all(name.startswith(HEAD_PREFIXES) for name in fresh)
+        assert all(name.startswith(own) for name in fresh)
         return network
 
     def given(self) -> dict[str, Tensor]:

@@ -260,6 +260,8 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
         known = {name: kind for name, kind in (parts.columns or {}).items() if kind in KINDS}
         if strange := [name for name, kind in known.items() if not (KINDS[kind].is_guessed or kind == TEXT)]:
             yield f"columns must be words, numbers or times for a language model, got {', '.join(strange)}; delete them"
+    if model and model.init == "pretrain" and TEXT not in (parts.columns or {}).values():
+        yield "model.init must not be pretrain without a text column, whose texts are gone on with; use scratch"
     for place, got in refused.items():
         if got:
             yield f"{place} must not be given for a {target.task} target, got {got!r}; delete it"

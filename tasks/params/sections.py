@@ -188,14 +188,14 @@ class Model:
     preset: Annotated[str, OneOf(tuple(PRESETS))] = "small"
     """A size: a key of `model.settings.PRESETS`."""
     init: Annotated[str, AfterValidator(_is_init)] = "scratch"
-    """Where the weights start: scratch, pretrain (masked modelling of all rows first), or BERT-family weights, which
-    texts with few labels gain most from: package:<package>/<folder> or dir:<path>. For the task generate, a language
-    model: package:<package>/<file>.gguf or dir:<path>.gguf. What each was worth where it was measured:
-    docs/pretraining.md."""
+    """Where the weights start: scratch, pretrain (all rows first, without labels: masked modelling, or for generate the
+    next subword of their texts), or BERT-family weights, which texts with few labels gain most from:
+    package:<package>/<folder> or dir:<path>. For the task generate, a language model: package:<package>/<file>.gguf or
+    dir:<path>.gguf. What each was worth where it was measured: docs/pretraining.md."""
     network: Annotated[dict[str, Any], AfterValidator(_fits_preset)] = Field(default_factory=dict)
     """Fields of NetworkSettings that differ from the preset."""
     pretrain: PretrainingSettings = Field(default_factory=PretrainingSettings)
-    """Masked modelling. Used by init: pretrain only."""
+    """What is learnt before any label. Used by init: pretrain only."""
     train: TrainingSettings = Field(default_factory=TrainingSettings)
     """Supervised training."""
     companion: Literal["measured", "none"] = "measured"

@@ -98,7 +98,8 @@ def checkpoints(stage: str, product: Product, data: Iterable[Path], code: Iterab
 
 
 def _settings(product: Product) -> list[object]:
-    return [product.inputs, asdict(product.target), asdict(product.model)]
+    longest = product.predict.text.max_tokens
+    return [product.inputs, asdict(product.target), asdict(product.model), longest]
 
 
 def _machine() -> dict[str, object]:

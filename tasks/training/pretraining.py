@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.heads import head_of
+from model.heads.generate import BITS_PER_BYTE
+from model.target import Target
 from tasks.params import Product
 from tasks.params.fields import find_weights
 from tasks.rows import model_inputs
+from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, write_history, write_json
 from tasks.runtime.paths import Paths
@@ -32,7 +35,7 @@ class Pretrained:
     n_weights: int
     """Numbers in the network."""
     history: History
-    """Losses of masked modelling; empty for other starts."""
+    """Losses of masked modelling, or of going on with texts; empty for other starts."""
 
     @property
     def summary(self) -> str:
@@ -40,6 +43,12 @@ class Pretrained:
         line = f"{self.init}: {self.n_weights:,} weights"
         if not self.history:
             return line
+        if BITS_PER_BYTE in self.history[-1]:
+            best = min(self.history, key=lambda entry: entry["val_loss"])
+            return (
+                f"{line}, of held-out rows' texts {best['val_loss']:.3f} nats a subword, "
+                f"{best[BITS_PER_BYTE]:.3f} bits per byte"
+            )
         return f"{line}, masked-modelling loss {self.history[-1]['train_loss']:.3f} of a blind guess's"
 
 
@@ -62,7 +71,8 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
                 save_model(folder, network, features)
                 if history:
                     write_json(folder / PLAN, asdict(replace(product.model.pretrain, epochs=planned[-1])))
-            write_history(paths.report("pretraining.csv"), history, ["epoch", "train_loss"])
+            columns = list(history[0]) if history else ["epoch", "train_loss"]
+            write_history(paths.report("pretraining.csv"), history, columns)
     n_weights = sum(weight.numel() for weight in (*network.parameters(), *network.given().values()))
     return Pretrained(init=product.model.init, n_weights=n_weights, history=history)
 
@@ -128,7 +138,7 @@ def _starting_weights(
     state: CheckpointFolder,
     on_planned: Callable[[float], None],
 ) -> "tuple[Network, History]":
-    """Import the weights that `init` names, learn them by masked modelling, or draw them."""
+    """Import the weights that `init` names, learn them from rows without labels, or draw them."""
     from model.features.encoded import on_disk
     from model.network.bert import load_bert
     from model.network.language.imported import load_language_model
@@ -147,13 +157,42 @@ def _starting_weights(
     if model.init != "pretrain":
         return Network(settings, features.sizes, seed=model.pretrain.seed), []
     rows = model_inputs.split_part(splits, "pretrain", product)
-    encoded = on_disk(map(features.encode, rows), splits)
     try:
+        if head_of(product.target.task).writes_texts:
+            return _learn_texts(product, splits, features, rows, state, on_planned)
+        encoded = on_disk(map(features.encode, rows), splits)
         return masked_modelling(
             features, encoded, settings, model.pretrain, checkpoints=state, seconds=model.pretraining_seconds
         )
     except FloatingPointError as error:
         raise UserError(f"{place}.pretrain: {error}") from None
+
+
+def _learn_texts(
+    product: Product,
+    splits: Path,
+    features: "Features",
+    rows: SplitPart,
+    state: CheckpointFolder,
+    on_planned: Callable[[float], None],
+) -> "tuple[Network, History]":
+    """Learn to go on with the rows' texts; those of the validation rows say how well."""
+    from model.features.encoded import on_disk
+    from model.training.generation.continuations import learn_continuations
+
+    model = product.model
+    return learn_continuations(
+        features,
+        rows,
+        model_inputs.split_part(splits, "val", product),
+        model_inputs.as_declared(Target(task=product.target.task), product),
+        model.network_settings(),
+        model.pretrain,
+        on_disk=lambda pieces: on_disk(pieces, splits),
+        checkpoints=state,
+        seconds=model.pretraining_seconds,
+        on_planned=on_planned,
+    )
 
 
 def weights_folder(product: Product) -> Path | None:

@@ -12,7 +12,7 @@ from model.features.batches import batches
 from model.features.encoded import Encoded
 from model.features.label_texts import UNWANTED, LabelTexts
 from model.network.network import Network
-from model.settings import TrainingPlan
+from model.settings import OptimisationSettings
 from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
 
@@ -24,8 +24,9 @@ def learn_labels(
     network: Network,
     rows: tuple[Encoded, LabelTexts],
     validation: tuple[Encoded, LabelTexts],
-    plan: TrainingPlan,
+    plan: OptimisationSettings,
     *,
+    name: str = "train",
     seconds: float | None = None,
     on_planned: Callable[[float], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
@@ -33,7 +34,7 @@ def learn_labels(
 ) -> tuple[Network, History]:
     """Return the network that has learnt to write the labels of rows, with the weights that `plan.keep` names.
 
-    Losses are nats per subword. The rest is as of `model.training.train.train`.
+    By default these are the best. Losses are nats per subword. The rest is as of `model.training.train.train`.
     """
     network = network.to(device())
 
@@ -47,7 +48,7 @@ def learn_labels(
         return label_loss(network, *validation, plan.batch_tokens)
 
     with deterministic(plan.seed):
-        optimisation = Optimisation(network, rows[0], plan, "train", checkpoints, seconds)
+        optimisation = Optimisation(network, rows[0], plan, name, checkpoints, seconds)
         history = optimisation.run(loss, validate, on_epoch)
         network.load_state_dict(optimisation.best)
     if on_planned is not None:
