@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,12 +42,16 @@ def engine() -> str | None:
 
 
 def until(happened: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS, every: float = 1.0) -> Any:
-    """Look again and again until something has happened; return what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+    """Look again and again until something has happened; return what it gave. What does not answer is asked again."""
+    deadline, refused = time.monotonic() + seconds, None
+    while True:
+        try:
+            if found := happened():
+                return found
+        except OSError as error:  # an HTTPError too
+            refused = error
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s; last refusal: {refused}"
         time.sleep(every)
-    return found
 
 
 class Installation:
@@ -175,13 +178,7 @@ class Installation:
     def trigger(self, dag: str, as_of: str = AS_OF) -> str:
         """Start a run of a DAG for a date; return its path in the API."""
 
-        def is_there() -> bool:
-            try:
-                return bool(self.ask(f"/dags/{dag}", {"is_paused": False}, "PATCH"))
-            except (urllib.error.HTTPError, urllib.error.URLError):
-                return False
-
-        until(is_there, f"the DAG {dag}")
+        until(lambda: self.ask(f"/dags/{dag}", {"is_paused": False}, "PATCH"), f"the DAG {dag}")
         run = self.ask(f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": {"as_of": as_of}})
         return f"/dags/{dag}/dagRuns/{run['dag_run_id']}"
 
