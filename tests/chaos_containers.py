@@ -3,8 +3,8 @@
     python tests/chaos.py containers
 
 Every fault hits a run under way through Airflow's API; the run must end well, and its night be there once and whole.
-Prints a row of a table for each: what should come of it, what came of it, and after how long. docker/README.md has the
-table of the last campaign. Builds the images, takes the better part of an hour, and says that it did nothing where no
+Prints a row of a table for each: what came of the task that was hit, after how long. docker/README.md has the table of
+the last campaign. Builds the images, takes the better part of an hour, and says that it did nothing where no
 containers can be run.
 """
 
@@ -96,7 +96,7 @@ class Campaign:
         for night in OUTAGES:
             self.disturb({name: (task, faults[name]) for name, task in night.items()})
             rows |= {f"containers: {name}": 1 for name in night}
-        print("\n".join(["| fault | should | seen | s |", "|---|---|---|---:|", *self.lines]), flush=True)
+        print("\n".join(["| fault | outcome of the task | s |", "|---|---|---:|", *self.lines]), flush=True)
         return rows
 
     def outages(self) -> dict[str, Callable[[], Any]]:
@@ -119,12 +119,12 @@ class Campaign:
             host = until(lambda of=task: self._host_or_end(run, of), f"{task} of {dag} runs", RUN_SECONDS)
             fault = KILLED.format(task)
             if host == "ended":
-                self.saw(fault, "", "over before it could be killed", 0)
+                self.saw(fault, "over before it could be killed", 0)
                 continue
             began = time.monotonic()
             self.lose_worker(host)
             until(lambda of=task: self._is_over(run, of), f"{task} of {dag} done on another worker", RUN_SECONDS)
-            self.saw(fault, "done by another worker", self._tries(run, task), time.monotonic() - began)
+            self.saw(fault, f"{self._tries(run, task)}, by another worker", time.monotonic() - began)
             killed.append(task)
         self.there.wait_for(run, RUN_SECONDS)
         if dag.startswith("predict"):
@@ -147,13 +147,13 @@ class Campaign:
             began = time.monotonic()
             fault()
             until(lambda of=task: self._is_over(run, of), f"{task} of {run} is done", RUN_SECONDS)
-            self.saw(f"{name}, in `{task}`", "done", self._tries(run, task), time.monotonic() - began)
+            self.saw(f"{name}, in `{task}`", self._tries(run, task), time.monotonic() - began)
         self.there.wait_for(run, RUN_SECONDS)
         self.check_night()
 
-    def saw(self, fault: str, should: str, seen: str, seconds: float) -> None:
+    def saw(self, fault: str, outcome: str, seconds: float) -> None:
         """Keep a row of the table, and print it."""
-        self.lines.append(f"| {fault} | {should} | {seen} | {seconds:.0f} |")
+        self.lines.append(f"| {fault} | {outcome} | {seconds:.0f} |")
         print(self.lines[-1], flush=True)
 
     def restart(self, service: str) -> None:
@@ -215,14 +215,9 @@ class Campaign:
         seconds = {task["retry_delay"]["days"] * 86400 + task["retry_delay"]["seconds"] for task in asked}
         return seconds.pop() if len(seconds) == 1 else None
 
-    def _tries(self, run: str, task: str | None = None) -> str:
-        """Return how often each task was tried that was tried again, or this one."""
-        tries = {
-            each["task_id"]: each["try_number"]
-            for each in self.there.tasks(run)
-            if task in (None, each["task_id"]) and each["try_number"] > 1
-        }
-        return ", ".join(f"{name} at its try {n}" for name, n in tries.items()) or "no task was tried again"
+    def _tries(self, run: str, task: str) -> str:
+        """Return at which try a task is done, the last of its shards."""
+        return f"done at try {max(each['try_number'] for each in self.there.tasks(run) if each['task_id'] == task)}"
 
     def _container(self, host: str) -> str | None:
         """Return the worker of a host name; None where it runs no more."""
