@@ -18,6 +18,7 @@ from dags.assets import asset, note, of_stage
 from dags.failures import classify_failure
 from dags.messages import tell_decision, tell_failure, tell_paused_training
 from dags.nights import NightTimetable
+from dags.pods import pod_of
 from tasks import STAGES, params
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,10 +78,8 @@ def start(product: str, kind: str, time_zone: str) -> Json:
         )
     )
     tell_of(as_of=run.as_of, run=run.name)
-    print(
-        f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}"
-        + (f", model {run.model_version}" if run.champion else "")
-    )
+    model = f", model {run.model_version}" if run.champion else ""
+    print(f"{run.name}: as_of {run.as_of}, revision {run.revision[:12]}{model}")
     return run.to_json()
 
 
@@ -321,7 +320,8 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
     ) as dag:
         run = start(product.name, kind, product.time_zone)
         names = TRAIN_STAGES if kind == "train" else ("ingest", "publish", "gc")
-        steps = {name: step.override(task_id=name, **of_stage(product.name, name))(run, name) for name in names}
+        options = {name: {"task_id": name, **of_stage(product.name, name), **pod_of(name)} for name in names}
+        steps = {name: step.override(**options[name])(run, name) for name in names}
         if kind == "train" and needs_approval(product):
             # Where nobody is asked, `approve` is skipped, and promote runs all the same; a rejection skips promote.
             promote = step.override(

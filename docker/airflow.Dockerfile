@@ -5,11 +5,11 @@ FROM python:3.11-slim
 
 COPY constraints.txt /opt/lamplighter/
 # Every version is that of constraints.txt. Airflow with its executor and database, then what checking params.yaml
-# imports, botocore, by which the Products page reads the store, and apprise, one of the channels of messages. Great
-# Expectations comes without its dependencies: a parse reads the JSON schemas in the package and never imports it.
+# imports, botocore and Amazon's provider, by which the Products page and logs of tasks are read from the store, and
+# apprise, one of the channels of messages. Great Expectations comes without its dependencies: a parse reads the JSON schemas in the package and never imports it.
 RUN pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt \
         apache-airflow apache-airflow-providers-celery apache-airflow-providers-postgres \
-        apprise botocore croniter jsonschema pydantic pyyaml \
+        apache-airflow-providers-amazon apprise botocore croniter jsonschema pydantic pyyaml \
     && pip install --no-cache-dir --no-deps --constraint /opt/lamplighter/constraints.txt great-expectations
 
 # A fixed user id, so that volumes and mounted files can be given to it. Its folder is the one that a service writes to
@@ -18,6 +18,7 @@ RUN useradd --uid 10001 --home-dir /opt/airflow --create-home lamplighter
 
 # The code belongs to root: a service can read it and not change it.
 COPY docker/api_server.py docker/sign_in.py docker/roles.json /opt/lamplighter/docker/
+COPY docker/kubernetes/training.yaml /opt/lamplighter/docker/kubernetes/
 COPY params.yaml /opt/lamplighter/
 COPY model /opt/lamplighter/model
 COPY tasks /opt/lamplighter/tasks
@@ -31,10 +32,10 @@ ENV AIRFLOW_HOME=/opt/airflow \
     PYTHONPATH=/opt/lamplighter \
     PYTHONUNBUFFERED=1
 
-# What docker/compose.people.yaml adds, so that many people can sign in.
-ARG SIGN_IN_PACKAGES=""
-RUN if [ -n "$SIGN_IN_PACKAGES" ]; then \
-        pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt ${SIGN_IN_PACKAGES}; fi
+# What docker/compose.people.yaml adds, so that many people can sign in, and what Kubernetes wants: README.md.
+ARG MORE_PACKAGES=""
+RUN if [ -n "$MORE_PACKAGES" ]; then \
+        pip install --no-cache-dir --constraint /opt/lamplighter/constraints.txt ${MORE_PACKAGES}; fi
 
 VOLUME /opt/airflow
 USER 10001

@@ -37,7 +37,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin
 RUN python -m venv /opt/venv \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         extras = project['optional-dependencies']; \
-        extras = [name for extra in ('production', 'openvino', 'pii', 'apprise', 'delta') for name in extras[extra]]; \
+        extras = [name for extra in ('production', 'openvino', 'pii', 'apprise', 'delta', 'logs') for name in extras[extra]]; \
         print(*project['dependencies'], *extras, sep='\n')" > /tmp/requirements.txt \
     && if [ "$DEVICE" = cpu ]; then \
         sed --in-place 's/^onnxruntime-gpu==\([^;]*\).*/onnxruntime==\1/' /tmp/requirements.txt; \

@@ -72,6 +72,7 @@ class Project:
     def environment(self) -> dict[str, str]:
         places = {"LAMPLIGHTER_ORIGIN": self.origin, "LAMPLIGHTER_CACHE": self.base / "cache"}
         places |= {"LAMPLIGHTER_HOME": self.home, "DVC_SITE_CACHE_DIR": self.base / "site"}
+        places |= {"LAMPLIGHTER_TASK_LOGS": f"s3://{self.store.bucket}/logs"}
         return {name: str(value) for name, value in places.items()}
 
     def put(self, path: Path) -> dict[str, object]:
@@ -145,6 +146,8 @@ def lived_project(base: Path) -> Project:
         _publish(project, as_of, runs[-1])
     _train(project, judged)
     _leave_on_disk(project, runs[0])
+    log = f"validate: {PERSON} repeats a key\n".encode()
+    Store(os.environ["LAMPLIGHTER_TASK_LOGS"]).replace("dag_id=predict__tiny/task_id=validate/attempt=1.log", log, None)
     return project
 
 

@@ -2,15 +2,18 @@
 
 import json
 import re
+import subprocess
 import tomllib
 import zipfile
 from email.message import Message
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from tasks.commands.upkeep.audit import audit_offline, licence_of, look_up, report_vulnerabilities
 from tasks.runtime.errors import TransientError, UserError
+from tasks.runtime.settings import BIN
 
 GOOD = {"name": "a", "version": "1", "vulns": []}
 BAD = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-2021-108", "fix_versions": ["3"]}]}
@@ -92,3 +95,14 @@ def test_licences_are_those_of_the_pins_and_of_no_other_versions():
         for name, version in rows.items()
         if name != "package"
     }
+
+
+def test_release_brings_the_bill_of_materials_that_make_sbom_writes():
+    workflow = ROOT / ".github" / "workflows" / "release.yml"
+    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow]
+    assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0
+    commands = [
+        step["run"] for step in yaml.safe_load(workflow.read_text())["jobs"]["release"]["steps"] if "run" in step
+    ]
+    assert any(command.startswith("make") and "sbom" in command.split() for command in commands)
+    assert any("gh release create" in command and "sbom.json" in command.split() for command in commands)

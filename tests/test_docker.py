@@ -165,7 +165,7 @@ def test_the_worker_installs_what_pyproject_declares_and_the_packages_of_the_pro
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = [name for extra in ("production", "openvino", "pii", "apprise", "delta") for name in extras[extra]]
+    named = [name for extra in ("production", "openvino", "pii", "apprise", "delta", "logs") for name in extras[extra]]
     wanted = project["dependencies"] + named
     assert done.stdout.splitlines() == wanted
     demo = {word.partition("==")[0] for word in extras["demo"]}

@@ -24,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from tasks.commands.embedded import database, run
 from tasks.commands.embedded import environment as module
 from tasks.runtime import settings
+from tasks.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +272,40 @@ def test_airflow_opens_its_database_so_and_its_tasks_have_a_server_of_their_own(
         assert getattr(importlib.import_module(place), value) is database.CONNECT
     assert given["AIRFLOW__API__PORT"] == "18080"
     assert given["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18081/execution/"
+
+
+def test_logs_of_tasks_go_where_the_setting_says_and_nowhere_without_it(home, monkeypatch):
+    """That they are read from there: test_page.py."""
+    monkeypatch.setenv("LAMPLIGHTER_HOME", str(home))
+    monkeypatch.delenv("LAMPLIGHTER_TASK_LOGS", raising=False)
+    assert not any("REMOTE" in name for name in module.environment())
+    monkeypatch.setenv("LAMPLIGHTER_TASK_LOGS", "s3://lamplighter/logs")
+    monkeypatch.setenv("LAMPLIGHTER_STORE_ENCRYPTION", "AES256")
+    given = module.environment()
+    assert given["AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER"] == "s3://lamplighter/logs"
+    assert given["AIRFLOW__LOGGING__ENCRYPT_S3_LOGS"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"LAMPLIGHTER_TASK_LOGS": "logs"}, "LAMPLIGHTER_TASK_LOGS must be s3://bucket/prefix, got 'logs'"),
+        ({"LAMPLIGHTER_TASK_LOGS": "s3://bucket"}, "must be s3://bucket/prefix"),
+        (
+            {"LAMPLIGHTER_TASK_LOGS": "s3://bucket/logs", "LAMPLIGHTER_STORE_ENCRYPTION": "customer"},
+            "LAMPLIGHTER_TASK_LOGS must be unset where LAMPLIGHTER_STORE_ENCRYPTION is customer",
+        ),
+    ],
+)
+def test_place_of_logs_that_cannot_be_kept_to_is_refused(variables, message, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        settings.task_logs()
+
+
+def test_package_that_keeps_logs_in_the_store_is_named_where_it_lacks(monkeypatch):
+    monkeypatch.setenv("LAMPLIGHTER_TASK_LOGS", "s3://lamplighter/logs")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"install --constraint constraints.txt '.\[logs\]'"):
+        module.task_log_settings()

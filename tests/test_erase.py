@@ -49,6 +49,7 @@ LABELS = [
     "erase: scores are written anew",
     "erase: the table has followed",
     "erase: a record is written",
+    "erase: a log is written",
     "erase: the nights are published",
     "erase: the models are marked",
     "erase: the workspaces are removed",
@@ -109,7 +110,13 @@ def decided(project: Project, key=PERSON):
 
 @pytest.fixture
 def project(s3_here, tmp_path, monkeypatch):
-    for name in ("LAMPLIGHTER_ORIGIN", "LAMPLIGHTER_CACHE", "LAMPLIGHTER_HOME", "DVC_SITE_CACHE_DIR"):
+    for name in (
+        "LAMPLIGHTER_ORIGIN",
+        "LAMPLIGHTER_CACHE",
+        "LAMPLIGHTER_HOME",
+        "DVC_SITE_CACHE_DIR",
+        "LAMPLIGHTER_TASK_LOGS",
+    ):
         monkeypatch.setenv(name, "")
     for module in (retention, disk, proof):
         monkeypatch.setattr(module, "ROOT", tmp_path / "here")

@@ -126,7 +126,8 @@ def test_heavy_libraries_are_imported_inside_the_stage_that_needs_them(file):
     ("work", "heavy"),
     [
         pytest.param(
-            "import runpy; runpy.run_path('dags/products.py')",
+            # Airflow imports what every provider says of assets: Amazon's is there only where it keeps logs of tasks.
+            "sys.modules['airflow.providers.amazon'] = None; import runpy; runpy.run_path('dags/products.py')",
             ("torch", "pandas", "great_expectations", "onnxruntime", "dvc", "sklearn", "boto3", "transformers"),
             id="parsing the DAGs",
         ),

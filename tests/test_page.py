@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -97,7 +98,8 @@ def airflow(tmp_path_factory, messages):
     project = make_project(tmp_path_factory.mktemp("page") / "für morgen")
     (project / "dags" / "asking.py").write_text(ASKING)
     ports = {"LAMPLIGHTER_S3_PORT": str(free_port()), "LAMPLIGHTER_UI_PORT": str(free_port() + 5)}
-    env = environment(project / ".lamplighter", **ports, LAMPLIGHTER_WEBHOOK_URL=messages.url)
+    logs = {"LAMPLIGHTER_TASK_LOGS": "s3://lamplighter/logs", "LAMPLIGHTER_LOG": "json"}
+    env = environment(project / ".lamplighter", **ports, **logs, LAMPLIGHTER_WEBHOOK_URL=messages.url)
     call([sys.executable, "-m", "tasks.commands", "up"], project, env)
     yield f"http://127.0.0.1:{ports['LAMPLIGHTER_UI_PORT']}", project / ".lamplighter"
     call([sys.executable, "-m", "tasks.commands", "down"], project, env)
@@ -128,6 +130,22 @@ def asked(address: str, path: str, token: str | None = None, body: object = None
 def token_of(address: str, home) -> str:
     passwords = json.loads((home / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())
     return asked(address, "/auth/token", body={"username": "admin", "password": passwords["admin"]})["access_token"]
+
+
+def test_log_of_a_task_whose_machine_is_lost_is_read_from_the_store(airflow):
+    address, home = airflow
+    token = token_of(address, home)
+    run = trigger(address, token, "watch")
+    wait_for(lambda: state_of_run(address, token, "watch", run) == "success", "the watcher has looked")
+    (log,) = (home / "airflow" / "logs" / "dag_id=watch" / f"run_id={urllib.parse.unquote(run)}").rglob("*.log")
+    wait_for(lambda: log.stat().st_size == 0, "the log is in the store alone")
+    shutil.rmtree(log.parent)
+    shown = asked(address, f"/api/v2/dags/watch/dagRuns/{run}/taskInstances/watch/logs/1", token)["content"]
+    events = [each["event"] for each in shown]
+    assert any(str(event).startswith("s3://lamplighter/logs/dag_id=watch/") for event in events)
+    printed = [json.loads(event) for event in events if str(event).startswith('{"time"')]
+    assert [(line["stage"], line["level"]) for line in printed] == [("watch", "info")]
+    assert printed[0]["message"] == "1 products, no night is late"
 
 
 def pick(page, day: str) -> None:

@@ -18,6 +18,7 @@ from tasks.publication.store_answers import store_errors
 from tasks.publication.store_client import connect
 from tasks.publication.tables.delta import TABLES, follow_manifest, open_table, table_errors
 from tasks.runtime import faults
+from tasks.runtime.settings import task_logs
 
 REMOVED = (
     "<!doctype html><title>Removed</title><p>This report showed a row that a person has asked to have erased, and was "
@@ -68,6 +69,26 @@ def _without(key: str, subject: Subject, stored: StoredObject | None) -> bytes |
     content = manifests.decode_checked(stored)
     now = cleaned(content, subject)
     return None if now == content else manifests.encode_checked(now)
+
+
+def erase_task_logs(subject: Subject) -> int:
+    """Write crosses over what shows it in the logs of tasks that the store keeps; return the number of logs."""
+    store = Store(address) if (address := task_logs()) else None
+    n_changed = 0
+    for key in store.list("") if store else ():
+        assert store is not None
+        n_changed += store.update(key, partial(_crossed_out, subject))
+        faults.failpoint("erase: a log is written")
+    return n_changed
+
+
+def _crossed_out(subject: Subject, stored: StoredObject | None) -> bytes | None:
+    if stored is None or not subject.is_in_bytes(stored.body):
+        return None
+    content = bytearray(stored.body)
+    for start, end in subject.places_in(stored.body):
+        content[start:end] = b"x" * (end - start)
+    return bytes(content)
 
 
 def earlier_versions(url: str, prefix: str) -> Iterator[tuple[str, str, str]]:

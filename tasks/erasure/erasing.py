@@ -30,7 +30,7 @@ from tasks.runs.retention import clone_all
 from tasks.runtime import faults
 from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
-from tasks.runtime.settings import settings
+from tasks.runtime.settings import settings, task_logs
 
 
 @dataclass
@@ -183,6 +183,7 @@ class Erasing:
         beside.erase_in_table(self.store, self.subject.product, places)
         beside.erase_records(self.store, self.product, self.subject)
         beside.erase_simulations(self.store, self.product)
+        beside.erase_task_logs(self.subject)
         return done
 
     def deprecate(self, why: str, person: str) -> list[str]:
@@ -217,10 +218,12 @@ class Erasing:
 
 
 def places_with_versions(subject: Subject, pool: Pool) -> list[tuple[str, str]]:
-    """Return address and prefix of every place whose store may keep versions: the nights, the table, the remote."""
+    """Return address and prefix of every place whose store may keep versions: nights, table, logs, remote."""
     url, product = subject.product.publish.url, subject.product.name
     found = [(url, f"{product}/"), (url, f"{beside.TABLES}/{product}/")]
     found.append((f"s3://{Store(url).bucket}", "simulations/"))
+    if logs := task_logs():
+        found.append((logs, ""))
     for place in pool.places:
         if place.odb.fs.protocol == "s3":
             found.append((f"s3://{place.odb.path}", ""))

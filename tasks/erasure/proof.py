@@ -10,9 +10,10 @@ from pathlib import Path
 from tasks.erasure import beside, disk
 from tasks.erasure.erasing import Erasing, places_with_versions
 from tasks.erasure.subject import Subject
+from tasks.publication.object_store import Store
 from tasks.runtime.git import try_git
 from tasks.runtime.paths import DATA
-from tasks.runtime.settings import ROOT
+from tasks.runtime.settings import ROOT, task_logs
 
 
 def search(erasing: Erasing) -> list[str]:
@@ -39,10 +40,13 @@ def _in_store(erasing: Erasing) -> Iterator[str]:
     subject, store = erasing.subject, erasing.store
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "object"
-        for prefix in (f"{erasing.product}/", f"{beside.TABLES}/{erasing.product}/"):
-            for key in store.list(prefix):
-                if store.download(key, file) and _shows(file, subject):
-                    yield store.uri(key)
+        places = [(store, prefix) for prefix in (f"{erasing.product}/", f"{beside.TABLES}/{erasing.product}/")]
+        if logs := task_logs():
+            places.append((Store(logs), ""))
+        for each, prefix in places:
+            for key in each.list(prefix):
+                if each.download(key, file) and _shows(file, subject):
+                    yield each.uri(key)
     for url, prefix in places_with_versions(subject, erasing.pool):
         for bucket, key, version in beside.earlier_versions(url, prefix):
             if beside.version_holds(url, bucket, key, version, subject):

@@ -5,12 +5,14 @@ LAMPLIGHTER_HOME: where workspaces, checkpoints and folds lie; default: <root>/.
 LAMPLIGHTER_CACHE: the DVC cache of all workspaces on this disk; default: <root>/.dvc/cache.
 LAMPLIGHTER_S3_PORT, LAMPLIGHTER_UI_PORT: of the embedded servers; defaults: 8333, 8080.
 LAMPLIGHTER_STORE_ENCRYPTION, LAMPLIGHTER_STORE_KEY: how the store encrypts nights and data; see `store_encryption`.
+LAMPLIGHTER_TASK_LOGS: where in the store logs of tasks are kept; see `task_logs`.
 """
 
 import base64
 import binascii
 import hashlib
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +79,23 @@ def airflow_page(dag: str) -> str | None:
 def settings() -> Settings:
     """Return the settings that the environment holds at this moment."""
     return Settings.from_environment()
+
+
+def task_logs() -> str | None:
+    """Return the address, s3://bucket/prefix, below which Airflow keeps the logs of tasks; None where it keeps none.
+
+    Raises UserError for an address that is none, and where nights are encrypted as Airflow cannot encrypt a log.
+    """
+    address = os.environ.get("LAMPLIGHTER_TASK_LOGS") or None
+    if address and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+/[A-Za-z0-9._=-][A-Za-z0-9._=/-]*", address):
+        raise UserError(f"LAMPLIGHTER_TASK_LOGS must be s3://bucket/prefix, got {address!r}; set it so, or unset it")
+    kind = os.environ.get("LAMPLIGHTER_STORE_ENCRYPTION") or "AES256"
+    if address and kind != "AES256":
+        raise UserError(
+            f"LAMPLIGHTER_TASK_LOGS must be unset where LAMPLIGHTER_STORE_ENCRYPTION is {kind}: Airflow encrypts logs "
+            "by AES256 alone, and they would be less protected than nights; unset it, or have the bucket encrypt"
+        )
+    return address
 
 
 def store_encryption() -> dict[str, str]:

@@ -7,12 +7,15 @@ that of docker/.
 """
 
 import base64
+import json
 import os
 import secrets
+from importlib.util import find_spec
 from pathlib import Path
 
 from tasks.commands.embedded.daemons import is_running
-from tasks.runtime.settings import BIN, ROOT, settings
+from tasks.runtime.errors import UserError
+from tasks.runtime.settings import BIN, ROOT, settings, store_encryption, task_logs
 
 STORE, AIRFLOW, EXECUTION, FORKS = "store", "airflow-standalone", "airflow-execution", "fork-server"
 """The names of the servers' logs and process id files."""
@@ -41,7 +44,7 @@ def environment() -> dict[str, str]:
         given = _without_store(given)
     # Airflow calls itself by name, and must be found whether or not somebody has activated .venv.
     places = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LAMPLIGHTER_HOME": str(settings().home)}
-    return {**kept, **airflow_settings(), **given, **places}
+    return {**kept, **airflow_settings(), **task_log_settings(), **given, **places}
 
 
 def export_environment() -> dict[str, str]:
@@ -114,6 +117,29 @@ def airflow_settings() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{execution_port()}/execution/",
         # A stage that takes every core may starve the heartbeat for minutes, and is not dead for that.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "900",
+    }
+
+
+def task_log_settings() -> dict[str, str]:
+    """Return the settings by which Airflow keeps logs of tasks in the store; nothing unless LAMPLIGHTER_TASK_LOGS asks.
+
+    Address and keys are those of the AWS_ variables. Raises UserError where the package for it is not installed.
+    """
+    address = task_logs()
+    if address is None:
+        return {}
+    if find_spec("airflow.providers.amazon") is None:
+        raise UserError(
+            "LAMPLIGHTER_TASK_LOGS needs apache-airflow-providers-amazon, which is not installed; run .venv/bin/pip "
+            "install --constraint constraints.txt '.[logs]', or unset it"
+        )
+    by_path = {"config_kwargs": {"s3": {"addressing_style": "path"}}}
+    return {
+        "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": address,
+        "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "lamplighter_logs",
+        "AIRFLOW__LOGGING__ENCRYPT_S3_LOGS": str("ServerSideEncryption" in store_encryption()),
+        "AIRFLOW_CONN_LAMPLIGHTER_LOGS": json.dumps({"conn_type": "aws", "extra": by_path}),
     }
 
 
