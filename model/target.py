@@ -57,7 +57,9 @@ class Target:
     exclude: tuple[str, ...] = ()
     """Columns that hold items which no list of the row may have."""
     max_tokens: int = 0
-    """Subwords of a text at most, where texts are written."""
+    """Subwords at most of a text that is written, or of an answer that lies in a text."""
+    text: str = ""
+    """The column of texts in which answers lie; empty where they lie in none."""
 
     def __post_init__(self) -> None:
         self.head.check_classes(self.classes)

@@ -13,6 +13,7 @@ A scored day that differs in kind from the days before it stops the run, and is 
 then its rows lie in quarantine in every later run, which goes on without them.
 """
 
+from dataclasses import replace
 from datetime import date
 
 from tasks import stage
@@ -53,6 +54,7 @@ def validate(product: Product, as_of: date) -> str:
     with atomic_folder(paths.valid) as valid, atomic_folder(paths.quarantine) as bad:
         ledger, distrusted = carry_on(product, as_of, paths, valid, bad)
         keys = KeyIndex(valid / KEYS)
+        labels_table = replace(labels_table, rows=Partitions(valid / "rows"))
         for table, expectations, last, first_whole, repeats, by in (
             (rows_table, about_rows, scored_day, judge.first_judged, Repeats(rows_table, keys), judge),
             (labels_table, about_target, as_of, min(first_load, as_of), Repeats(labels_table, None), None),

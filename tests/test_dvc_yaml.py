@@ -34,6 +34,7 @@ NEEDLESS = {
     "model/features/gguf.py",
     "model/network/bert.py",
     "model/network/language/imported.py",
+    "model/training/extraction/spans.py",
     "model/training/generation/continuations.py",
     "model/training/generation/labels.py",
 }

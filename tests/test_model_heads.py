@@ -21,7 +21,7 @@ from model.evaluation.metrics import bootstrap_interval, evaluate_scores
 from model.features.fitted import Features
 from model.heads import HEADS, TASKS, head_of
 from model.heads.base import Head
-from model.heads.estimators import MOST_TREES, boosted_classifier
+from model.heads.parts.estimators import MOST_TREES, boosted_classifier
 from model.network.network import Network
 from model.network.store import save_model
 from model.scoring.export import export_onnx
@@ -153,7 +153,7 @@ def test_task_of_one_new_file_has_a_picture(counts, tmp_path):
 
 
 def test_unknown_task_is_refused_with_the_names_of_the_known_ones():
-    with pytest.raises(ValueError, match=r"task must be one of binary, .*, regression, got 'ranking'; use binary"):
+    with pytest.raises(ValueError, match=r"task must be one of binary, .*, span, got 'ranking'; use binary"):
         head_of("ranking")
 
 
@@ -191,7 +191,7 @@ def test_no_module_but_the_heads_names_a_task():
     assert not named
 
 
-@pytest.mark.parametrize("task", [head.task for head in HEADS if head.has_labels and not head.writes_texts])
+@pytest.mark.parametrize("task", [head.task for head in HEADS if head.has_labels and head.label_kind != "text"])
 def test_score_and_information_are_derivatives_of_the_likelihood(task):
     """Of several classes the information is an upper bound: what one class gains the others lose."""
     head, n = head_of(task), 40
@@ -235,7 +235,8 @@ def test_every_head_names_metrics_and_plots_that_exist(head):
 @pytest.mark.parametrize("head", HEADS, ids=TASKS)
 def test_scores_of_a_row_have_the_shape_that_the_head_says(head):
     target = Target(task=head.task, classes=("a", "b")[: head.max_classes])
-    scores = head.scores(torch.zeros(5, target.n_outputs), target)
+    shape = (target.n_outputs, 2) if head.answers_spans else (target.n_outputs,)
+    scores = head.scores(torch.zeros(5, *shape), target)
     assert scores.shape == (5, *head.score_shape(len(target.classes)))
 
 

@@ -199,6 +199,7 @@ NAMED_ELSEWHERE = {
     # Labels are cast as cells of a kind, and heads lie below features.
     "model/heads/base.py": {"category"},
     "model/heads/generate.py": {"text"},
+    "model/heads/span.py": {"text"},
     "model/heads/regression.py": {"number"},
     # How a split and keys of params.yaml are called, too.
     "tasks": {"time"},

@@ -40,7 +40,7 @@ def test_shipped_file_is_right():
     declared = params.load(ROOT / "params.yaml")
     names = ["flight-delays", "news-topics", "headlines", "digits", "credit-risk", "customer-value"]
     names += ["unusual-flights", "next-destination", "late-flights-ahead", "headline-drafts"]
-    names += ["headline-drafts-smollm2", "parcels"]
+    names += ["headline-drafts-smollm2", "headline-gaps", "parcels"]
     assert list(declared.products) == names
     assert declared.as_of == date(2013, 6, 30)
 

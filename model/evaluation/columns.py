@@ -106,6 +106,8 @@ def _leaks(kinds: dict[str, str], table: Table, y: np.ndarray, head: Head) -> It
     if head.writes_texts:
         yield from _labels_inside(kinds, table, y)
         return
+    if head.answers_spans:  # a label stands in a column by what the task is
+        return
     skills = {name: _skill(kind, table[name], y, head) for name, kind in kinds.items()}
     for name, skill in skills.items():
         next_best = max((other for each, other in skills.items() if each != name), default=1.0)

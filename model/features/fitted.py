@@ -46,13 +46,15 @@ class Features:
         wide_tokens: int = 0,
         tokenizer: Path | None = None,
         label_texts: np.ndarray | None = None,
+        answer_in: str | None = None,
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
 
         `rows` is a table, or pieces of one that can be iterated several times and need not fit into memory. Words are
         counted in all rows; of more than `fitting.MAX_FITTED_ROWS` a fixed sample decides scales, bins and cycles.
 
-        Where labels are texts, the tokenizer is trained on these too, and spells them as they are.
+        Where labels are texts, the tokenizer is trained on these too, and spells them as they are. Where they lie in a
+        column of texts, `answer_in`, that is read in windows that overlap.
 
         Shapes: target [n] or [n, C], NaN marks rows without a label, which then shape no bins; label_texts object [n];
         None for none.
@@ -68,6 +70,7 @@ class Features:
             wide_tokens=wide_tokens,
             tokenizer=tokenizer,
             label_texts=label_texts,
+            answer_in=answer_in,
         )
         fitted = {kind.name: kind.fit(columns_of(kinds, kind.name), given) for kind in kind_classes()}
         assert given.n_rows >= 0  # where no kind has read the rows, their columns are checked now

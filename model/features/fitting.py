@@ -36,7 +36,10 @@ class FittingRows:
         wide_tokens: int,
         tokenizer: Path | None,
         label_texts: np.ndarray | None = None,
+        answer_in: str | None = None,
     ) -> None:
+        self.answer_in = answer_in
+        """The column of texts in which answers lie; None for none."""
         self.label_texts = label_texts
         """Labels that are texts, object [n]; None where labels are none."""
         self.kinds, self.pieces, self.task = kinds, pieces, task

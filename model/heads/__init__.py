@@ -13,6 +13,7 @@ from model.heads.multilabel import Multilabel
 from model.heads.next_item import NextItem
 from model.heads.reconstruct import Reconstruct
 from model.heads.regression import Regression
+from model.heads.span import Span
 
 HEADS: tuple[Head, ...] = (
     Binary(),
@@ -22,6 +23,7 @@ HEADS: tuple[Head, ...] = (
     NextItem(),
     Reconstruct(),
     Regression(),
+    Span(),
 )
 
 TASKS = tuple(head.task for head in HEADS)

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from model.heads.label_scale import LabelScale
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
@@ -27,38 +27,6 @@ CLASS_COLUMN = "probability_"
 """What begins the name of a night's column with the probability of a class or label."""
 RIDGE_TO_LOGITS = 8.0
 """Factor that makes rough logits of the predictions of a ridge regression on 0 for no and 1 for yes."""
-
-
-class Fitted(Protocol):
-    """The numbers of a `model.target.Target` that heads read."""
-
-    @property
-    def mean(self) -> float:
-        """Return the mean of the training labels, 0 where labels are classes."""
-
-    @property
-    def deviation(self) -> float:
-        """Return their standard deviation, 1 where labels are classes."""
-
-    @property
-    def label_scale(self) -> LabelScale:
-        """Return the scale on which numbers are learnt; mean and deviation are on it."""
-
-    @property
-    def widening(self) -> float:
-        """Return the factor of the distances of quantiles from the mean."""
-
-    @property
-    def shifts(self) -> tuple[float, ...]:
-        """Return what is added to each quantile then."""
-
-    @property
-    def scale(self) -> tuple[float, ...]:
-        """Return the factors of the calibration; () without one."""
-
-    @property
-    def offset(self) -> tuple[float, ...]:
-        """Return the offsets of the calibration, as many."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +77,8 @@ class Head(ABC):
     """Columns of a night whose cells are lists, and the type of what these hold."""
     writes_texts: ClassVar[bool] = False
     """Whether what is predicted is a text, which `model.scoring.generation` writes, and labels are texts."""
+    answers_spans: ClassVar[bool] = False
+    """Whether what is predicted stands in a text of the row (`model.features.answers`), and labels are texts."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities, which can be calibrated, and lie within the range of half precision."""
     has_threshold: ClassVar[bool] = False
@@ -278,6 +248,10 @@ class Head(ABC):
     def uncalibrated(self, scores: np.ndarray, target: Fitted) -> np.ndarray:
         """Return the probabilities as they would be without the calibration of `target`."""
         return scores
+
+    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+        """Return the loss of each row whose label is a text, by what was measured of it. Shapes: -> float64 [n]."""
+        raise NotImplementedError
 
     @abstractmethod
     def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import Fitted, Metric
-from model.heads.logistic import LogisticHead
+from model.heads.base import Metric
+from model.heads.fitted import Fitted
+from model.heads.parts.logistic import LogisticHead
 from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class Binary(LogisticHead):
 
     def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
         """Return the fitted classifier."""
-        from model.heads.estimators import fit_classifier
+        from model.heads.parts.estimators import fit_classifier
 
         return fit_classifier(estimator, rows, y)
 
     def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
         """Return the probability of a yes. Shapes: float32 [n]."""
-        from model.heads.estimators import class_probabilities
+        from model.heads.parts.estimators import class_probabilities
 
         return class_probabilities(estimator, rows, 2)[:, 1]
 

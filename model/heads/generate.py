@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from model.heads.base import Fitted, Head, Metric
+from model.heads.base import Head, Metric
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ class Generate(Head):
         have.
         """
         return {"rouge_l": _rouge_l, "bits_per_byte": _bits_per_byte, "unsupported": _mean_of("unsupported")}
+
+    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+        """Return the bits of each byte of the labels. Shapes: float64 [n]."""
+        import numpy as np
+
+        return scores[:, 0].astype(float) / np.maximum(scores[:, 1], 1)
 
     def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
         """Refuse: the baseline is `model.evaluation.kneser_ney`."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from model.heads.base import CLASS_COLUMN, CalibrationPart, Fitted, Head, Metric
+from model.heads.base import CLASS_COLUMN, CalibrationPart, Head, Metric
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import HALF, PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -164,25 +165,25 @@ class Multiclass(Head):
 
     def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> Any:
         """Return boosted trees."""
-        from model.heads.estimators import boosted_classifier
+        from model.heads.parts.estimators import boosted_classifier
 
         return boosted_classifier(is_category, y, seed)
 
     def linear_estimator(self) -> Any:
         """Return a logistic regression."""
-        from model.heads.estimators import logistic_regression
+        from model.heads.parts.estimators import logistic_regression
 
         return logistic_regression()
 
     def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
         """Return the fitted classifier."""
-        from model.heads.estimators import fit_classifier
+        from model.heads.parts.estimators import fit_classifier
 
         return fit_classifier(estimator, rows, y)
 
     def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
         """Return the probability of each class. Shapes: float32 [n, C]."""
-        from model.heads.estimators import class_probabilities
+        from model.heads.parts.estimators import class_probabilities
 
         return class_probabilities(estimator, rows, n_classes)
 

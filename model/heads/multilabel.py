@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import CLASS_COLUMN, Fitted, Metric
-from model.heads.logistic import LogisticHead
+from model.heads.base import CLASS_COLUMN, Metric
+from model.heads.fitted import Fitted
+from model.heads.parts.logistic import LogisticHead
 from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -97,13 +98,13 @@ class Multilabel(LogisticHead):
 
     def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
         """Return one fitted model for each label."""
-        from model.heads.estimators import fit_classifier, one_for_each
+        from model.heads.parts.estimators import fit_classifier, one_for_each
 
         return one_for_each(estimator).fit(rows, y) if n_classes > 1 else fit_classifier(estimator, rows, y[:, 0])
 
     def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> np.ndarray:
         """Return the probability of each label. Shapes: float32 [n, C]."""
-        from model.heads.estimators import class_probabilities
+        from model.heads.parts.estimators import class_probabilities
 
         if n_classes > 1:
             return estimator.predict_proba(rows).astype("float32")

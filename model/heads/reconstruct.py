@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from model.heads.base import Fitted, Head, Metric
+from model.heads.base import Head, Metric
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:

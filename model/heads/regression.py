@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import Fitted, Head, Metric
+from model.heads.base import Head, Metric
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Regression(Head):
 
     def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> Any:
         """Return boosted trees."""
-        from model.heads.estimators import boosted_regressor
+        from model.heads.parts.estimators import boosted_regressor
 
         return boosted_regressor(is_category, seed)
 
@@ -195,7 +196,7 @@ class Regression(Head):
 
     def fit_estimator(self, estimator: Any, rows: Any, y: np.ndarray, n_classes: int) -> Any:
         """Return the fitted estimator; with quantiles one for the mean and one for each of them."""
-        from model.heads.estimators import fit_quantiles
+        from model.heads.parts.estimators import fit_quantiles
 
         return fit_quantiles(self, estimator, rows, y) if self.levels else estimator.fit(rows, y)
 

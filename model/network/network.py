@@ -26,7 +26,8 @@ from model.network.dropout import Dropout
 from model.network.embedding import RowEmbedding
 from model.network.encoder import Encoder
 from model.network.filling import Filling
-from model.network.item_head import ItemHead
+from model.network.heads.item_head import ItemHead
+from model.network.heads.span_head import SpanHead
 from model.network.wide import Wide
 from model.settings import NetworkSettings
 from model.target import Target
@@ -34,7 +35,7 @@ from model.target import Target
 NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
 DECODER = "decoder."
-HEAD_PREFIXES = ("head.", "filling.", DECODER, "wide.", "companion.", "context.")
+HEAD_PREFIXES = ("head.", "filling.", DECODER, "span.", "wide.", "companion.", "context.")
 """Beginnings of the names of weights that belong to a target."""
 
 
@@ -70,9 +71,12 @@ class Network(nn.Module):
         self.embeddings = RowEmbedding(sizes, settings.d_model, settings.dropout, norm_epsilon)
         self.encoder = Encoder(settings, norm_epsilon)
         fills = target is not None and not target.head.has_labels
+        self.span: SpanHead | None = None
         self.head: Head | ItemHead | None = None
         if target and target.head.answers_lists:
             self.head = ItemHead(sizes.of(CATEGORY), settings.d_model, target, settings.dropout)
+        elif target and target.head.answers_spans:
+            self.span = SpanHead(sizes, settings.d_model, target, settings.dropout)
         elif target and not fills and not target.head.writes_texts:
             self.head = Head(settings.d_model, target.n_outputs, settings.dropout)
         self.decoder: TextDecoder | None = None
@@ -84,7 +88,7 @@ class Network(nn.Module):
         self.companion: Companion | None = None
         if target and companion:
             self.companion = Companion(sizes, target.n_outputs, companion, reads_text=self.wide is not None)
-        has_context = target is not None and self.decoder is None and sizes.n_context
+        has_context = self.head is not None and sizes.n_context
         self.context = Context(sizes.n_context, target.n_outputs) if target and has_context else None
         initialise(self, seed)
 
@@ -140,6 +144,8 @@ class Network(nn.Module):
         """
         inputs = {name: batch[name] for name in encoder_inputs() if name in batch}
         tokens = self.embeddings(inputs, hidden_columns)
+        if self.span is not None:
+            tokens = self.span.with_facts(tokens, batch["facts"])
         real = [kind.real(batch[kind.input], self.sizes) for kind in sequence_kinds() if kind.input in batch]
         if not real:
             return self.encoder(tokens, None, only_first), None
@@ -231,14 +237,22 @@ class Network(nn.Module):
     def scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Probabilities, calibrated as the target says, or predictions in the target's own units.
 
-        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C], of lists [b, k, 2].
+        Shapes: float32 [b] for binary (of the positive class) and regression, else [b, C], of lists, spans [b, k, 2].
         """
         assert self.target is not None, "a network without a target has no scores"
+        if self.span is not None:
+            numbers, shares = self.lists(batch)
+            return torch.stack([numbers.float(), shares], -1)
         return self.target.head.scores(self.allowed(batch), self.target)
 
     def lists(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the numbers of the likeliest items, and their scores. Shapes: int64 [b, k], float32 [b, k]."""
+        """Return the numbers of the likeliest items, and their scores; of spans as of `SpanHead.answers`.
+
+        Shapes: int64 [b, k], float32 [b, k].
+        """
         assert self.target is not None
+        if self.span is not None:
+            return self.span.answers(self, batch)
         return self.target.head.lists(self.allowed(batch), self.target)
 
     def allowed(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from model.features.fitted import Features
 from model.features.kinds import CATEGORY
 from model.network.blend import Shape
-from model.network.item_head import ItemHead
+from model.network.heads.item_head import ItemHead
 from model.network.language.model import GIVEN_TYPE, LanguageModel
 from model.network.network import Network
 from model.network.safety import load_weights

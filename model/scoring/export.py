@@ -41,7 +41,8 @@ class _Scores(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.answers_lists = network.target is not None and network.target.head.answers_lists
+        head = None if network.target is None else network.target.head
+        self.answers_lists = head is not None and (head.answers_lists or head.answers_spans)
         self.decoder = network.decoder
 
     @property
@@ -152,7 +153,7 @@ def export_onnx(trained: Path, folder: Path) -> None:
     for block in network.encoder.layer if network.decoder is None else ():
         assert isinstance(block, Block)
         only_first = (
-            network.filling is None and network.settings.pooling == "cls" and block is network.encoder.layer[-1]
+            network.head is not None and network.settings.pooling == "cls" and block is network.encoder.layer[-1]
         )
         block.add_module("attention", (_FirstTokenAttention if only_first else _PlainAttention)(block.attention))
     folder.mkdir(parents=True, exist_ok=True)

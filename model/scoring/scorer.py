@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from model.features.answers.windows import characters
 from model.features.batches import Batch, batches, collate
 from model.features.encoded import Encoded
 from model.features.fitted import Features
@@ -110,6 +111,8 @@ class _Scoring(ABC):
             self.has_run = True
         with ThreadPoolExecutor(self.n_parallel, "score") as workers:
             deque(workers.map(work, waiting), maxlen=0)
+        if self.target.head.answers_spans:
+            scores[..., 0] = characters(scores[..., 0], encoded.arrays, self.features.sizes.max_tokens)
         return scores
 
 

@@ -89,7 +89,8 @@ def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.Da
         return None
     try:
         scorer = load_scorer(product)
-        scores = scorer.score(model_inputs.inputs(by_horizon(rows, product), product))
+        table = model_inputs.inputs(by_horizon(rows, product), product)
+        scores = model_inputs.answers(product, table, scorer.score(table))
         answers = pd.DataFrame(dict(prediction_columns(product, scores, scorer.classes)))
     except Exception as error:  # the night stands, and is compared with other nights
         print(f"predictions are not compared with those of the training rows: {error!r}", flush=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from model.features.kinds import EVENTS
+from model.features.kinds import EVENTS, TEXT
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
 from tasks.params.answers.horizons import HORIZON, SLICE
 
@@ -41,7 +41,7 @@ def complete(name: str, entry: Entry) -> Entry:
         **entry,
     }
     if "target" in filled:
-        filled["target"] = _with_name(filled["target"])
+        filled["target"] = _with_text(_with_name(filled["target"]), filled.get("columns"))
     if "predict" in filled:
         filled["predict"] = _with_measured_threshold(filled.get("target"), filled["predict"])
     filled = _with_horizon_slice(filled)
@@ -56,6 +56,15 @@ def _with_name(target: Any) -> Any:
     if not (isinstance(task, str) and task in DEFAULT_METRICS) or head_of(task).has_labels:
         return target
     return {"name": OWN_NAME, **target}
+
+
+def _with_text(target: Any, columns: Any) -> Any:
+    """Return a target with the only column of text, where an answer lies in one and none is given."""
+    task = target.get("task") if isinstance(target, dict) else None
+    if not (isinstance(task, str) and task in DEFAULT_METRICS and isinstance(columns, dict)):
+        return target
+    texts = [name for name, kind in columns.items() if kind == TEXT]
+    return {"text": texts[0], **target} if head_of(task).answers_spans and len(texts) == 1 else target
 
 
 def _with_measured_threshold(target: Any, predict: Any) -> Any:

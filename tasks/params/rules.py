@@ -14,8 +14,8 @@ from model.heads import METRICS, head_of
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.answers.horizons import HORIZON_COLUMNS, mistakes_of_horizons
 from tasks.params.answers.predict import Predict
+from tasks.params.answers.rules import mistakes_of_answers, mistakes_of_costs, mistakes_without_labels
 from tasks.params.expectations import Expectation, columns_named
-from tasks.params.fields import mistakes_of_answers, mistakes_of_costs, mistakes_without_labels
 from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
 from tasks.params.sections import MEASURED, Model, Split, Target

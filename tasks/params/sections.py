@@ -56,7 +56,8 @@ class Target:
     """The column of the source that holds the label; empty where it is not known yet. reconstruct needs none."""
     task: Annotated[str, OneOf(TASKS), Field(examples=["binary"])]
     """binary (two classes), multiclass (one of several), multilabel (labels joined by `|`, or a list), regression
-    (a number), generate (a text, written from the row), next_item (which of many items comes next: a list of the
+    (a number), generate (a text, written from the row), span (an answer that stands in a text of the row, or that there
+    is none), next_item (which of many items comes next: a list of the
     likeliest) or reconstruct (how unusual each row
     is: no label, so no `name` either)."""
     delay_days: Annotated[int, Field(ge=0)] = 0
@@ -71,8 +72,12 @@ class Target:
     """binary: the value that means no, beside `positive`; a third one goes to quarantine. Default: the only other
     value; where there are more the run stops and asks."""
     empty: Literal["none", "unknown"] | None = None
-    """multilabel: what an empty cell of text says: none, that no label is true, or unknown, that it is not known yet.
+    """multilabel, span: what an empty cell of text says: none, that no label is true or that the text has no answer, or
+    unknown, that it is not known yet.
     Default: where there are such cells the run stops and asks. In JSON and in a list [] is none, and null not known."""
+    text: Annotated[str, Field(examples=["article"])] = ""
+    """span: the column of kind text in which the answer stands, as it is written there; of several places each counts
+    as right. Default: the only column of kind text."""
     history: Annotated[tuple[str, ...], Field(examples=[["last_item", "item_before"]])] = ()
     """next_item: the columns of kind category that hold the items which a row had before, the last one first. A missing
     cell is no item; a row in which all are missing is new."""

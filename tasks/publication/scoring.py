@@ -155,7 +155,7 @@ def score_pieces(
 ) -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]]:
     """Yield the rows of each piece, each for every horizon, what a model reads of them, and their scores.
 
-    Of texts, these are what was written.
+    Of texts, these are what was written, of spans what was answered.
 
     Raises UserError for a score that is not finite.
     """
@@ -178,7 +178,7 @@ def score_pieces(
                 f"products.{product.name}: scores must be finite, and {(~np.isfinite(numbers)).sum():,} of "
                 f"{numbers.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
             )
-        yield rows, table, scores
+        yield rows, table, scores if stream else model_inputs.answers(product, table, scores)
 
 
 def _texts(

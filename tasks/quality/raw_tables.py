@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 
 from model.features.kinds import TIME, kind_class
+from model.heads import head_of
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
 from tasks.quality.checked_table import CheckedTable
 from tasks.rows.casting import cast_column, cast_target, event_day, parse_time
 from tasks.rows.corrections import Delivered
 from tasks.rows.keys import key_text
+from tasks.rows.partitions import Partitions
 
 UNREADABLE, *_ = UNREADABLE_COLUMNS
 
@@ -93,8 +96,12 @@ def _rules(cells: pd.Series, misfit: pd.Series, kind: str) -> Iterator[tuple[str
         yield f"is no {kind}" + (f": {reason}" if reason else ""), reasons.eq(reason)
 
 
+@dataclass(frozen=True)
 class LabelsTable(RawTable):
     """Labels: of several labels of one key that became known on one day the first is kept; one may be withdrawn."""
+
+    rows: Partitions | None = None
+    """The valid rows, by which a label is judged that must stand in a text of its row."""
 
     def checked(self, days: Sequence[date]) -> CheckedTable:
         """Return the labels as a typed table."""
@@ -107,5 +114,31 @@ class LabelsTable(RawTable):
         table = CheckedTable(delivered, typed, days)
         table.add_violation(misfit, target.name, f"is no {target.task} target")
         self._reject_missing_keys(table)
+        if self.rows is not None and head_of(target.task).answers_spans:
+            stands_nowhere = _do_not_stand(typed, product, self.rows, days)
+            table.add_violation(stands_nowhere, target.name, f"does not stand in {target.text} as it is written")
+            misfit |= stands_nowhere
         table.takes_key &= ~misfit  # so that a readable label of the same key stands
         return table
+
+
+def _do_not_stand(labels: pd.DataFrame, product: Product, rows: Partitions, days: Sequence[date]) -> pd.Series:
+    """Return which typed labels, known on these days, do not stand in the texts of their rows.
+
+    A label whose row is not there, or in quarantine, may stand in it. Rows are at most as many days older as labels
+    may be late.
+    Shapes: bool, with the index of the labels.
+    """
+    target, key = product.target, list(product.key)
+    names = key_text(labels, key)
+    stands = np.ones(len(labels), bool)
+    since = None
+    if product.has_time and days:
+        since = min(days) - timedelta(days=target.delay_days + target.late_days + product.predict.lead_days)
+    for _, table in rows.batches(rows.days(since=since), [*key, target.text]):
+        part = table.to_pandas(integer_object_nulls=True)
+        text_of = dict(zip(key_text(part, key), part[target.text], strict=True))
+        for place in np.flatnonzero(names.isin(text_of.keys())).tolist():
+            text, label = text_of[names.iat[place]], labels[target.name].iat[place]
+            stands[place] = not isinstance(label, str) or label in (text if isinstance(text, str) else "")
+    return pd.Series(~stands, labels.index)

@@ -119,10 +119,18 @@ def _importances(
     if head_of(product.target.task).writes_texts:
         score, measure = _foreseen(scorer, rows)
     else:
-        score, measure = scorer.score, _measure(product, paths, scorer, rows, classes)
+        score, measure = _score(product, scorer, rows), _measure(product, paths, scorer, rows, classes)
     days = rows.times.astype("datetime64[D]")
     found = permutation_importance(rows.read_all(), days, score, measure, N_REPEATS)
     return list(tqdm(found, desc="what moves the predictions", total=len(product.inputs), unit="column"))
+
+
+def _score(product: Product, scorer: "Scorer", rows: model_inputs.SplitPart) -> Callable[[Table], np.ndarray]:
+    """Return what gives the scores of a table; an answer that stands in a text is one of the text that its row has."""
+    if not head_of(product.target.task).answers_spans:
+        return scorer.score
+    y = model_inputs.targets(rows.labels, product, ())
+    return lambda table: model_inputs.metric_scores(product, y, table, scorer.score(table))
 
 
 def _measure(

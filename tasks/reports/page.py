@@ -86,7 +86,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"figure": figure, "signed": signed, "count": count, "percent": percent, "span": span}
+    environment.filters |= {"figure": figure, "signed": signed, "count": count, "percent": percent, "ends": span}
     environment.filters["strongest"] = strongest
     return environment
 

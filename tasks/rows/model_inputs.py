@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from model.features.fitting import Table
 from model.features.kinds import KINDS, guessed_columns
 from model.heads import head_of
 from model.heads.base import Head
@@ -176,6 +177,10 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them; of texts, what was measured."""
     if scorer.target.head.writes_texts:
         return _measured_texts(scorer.writer, rows)
+    if scorer.target.head.answers_spans:
+        y, stream = targets(rows.labels, rows.product, ()), scorer.score_stream(rows)
+        found = [answers(rows.product, table, each) for table, each in zip(rows, stream, strict=True)]
+        return measured_answers(y, np.concatenate(found))
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
@@ -216,6 +221,31 @@ def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:
     ]
     wanted = targets(rows.labels, product, ())
     return measured(wanted, writer.nats(encoded, labels), labels.n_bytes, texts, table)
+
+
+def answers(product: Product, table: Table, scores: np.ndarray) -> np.ndarray:
+    """Return what is answered of rows by their scores: of spans a `model.heads.span.Answer` each, else the scores."""
+    if not head_of(product.target.task).answers_spans:
+        return scores
+    from model.heads.span import answers_of
+
+    found = np.empty(len(scores), object)
+    found[:] = answers_of(table[product.target.text], scores)
+    return found
+
+
+def measured_answers(y: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return what `model.heads.span.MEASURED` names of answers. Shapes: object [n] twice -> float32 [n, 3]."""
+    from model.heads.span import measured
+
+    return measured(y, [each.text or "" for each in found])
+
+
+def metric_scores(product: Product, y: np.ndarray, table: Table, scores: np.ndarray) -> np.ndarray:
+    """Return scores of rows as metrics take them: of spans what was measured, else as they are."""
+    if not head_of(product.target.task).answers_spans:
+        return scores
+    return measured_answers(y, answers(product, table, scores))
 
 
 def prediction_rule(
@@ -274,6 +304,8 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
         return f"answers {target.column or 'a target'} as {target.task}"
     if target.head.writes_texts and as_declared(target, product) != target:
         return f"answers texts of {target.max_tokens} subwords at most, by predict.text.max_tokens"
+    if target.head.answers_spans and as_declared(target, product) != target:
+        return f"answers from {target.text}, by target.text"
     if target.levels != product.predict.quantiles:
         return f"answers {f'the quantiles {list(target.levels)}' if target.levels else 'no quantiles'}"
     if target.horizons != product.predict.horizons:
@@ -284,9 +316,11 @@ def schema_mismatch(kinds: dict[str, str], target: Target, product: Product) -> 
 
 
 def as_declared(target: Target, product: Product) -> Target:
-    """Return the target with what is declared of lists of items, of texts or of quantiles, where it answers these."""
+    """Return the target with what is declared of lists, texts, spans or quantiles, where it answers these."""
     if target.head.writes_texts:
         return replace(target, max_tokens=product.predict.text.max_tokens)
+    if target.head.answers_spans:
+        return replace(target, text=product.target.text)
     if not target.head.answers_lists:
         return replace(target, levels=product.predict.quantiles, horizons=product.predict.horizons)
     declared = product.target

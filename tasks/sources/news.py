@@ -7,6 +7,7 @@ arrival date, always the same one: in the order of the hash of its file's name, 
 """
 
 import hashlib
+import re
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ FIRST_DAY = date(2013, 1, 1)
 ARTICLES_PER_DAY = 12
 READ_ONE_IN = 8
 """Of so many headlines one has a topic: that of an article which an editor has read."""
+GAP = "___"
+"""Stands in a headline for what was taken out of it."""
+_NAME = re.compile(r"[A-Z][\w&-]*(?: [A-Z][\w&-]*)*|\d+(?:[.,]\d+)*")
 
 
 def rows(start: date | None, end: date) -> pd.DataFrame:
@@ -48,6 +52,37 @@ def drafts(start: date | None, end: date) -> pd.DataFrame:
     headline, body = (articles["text"].str.split("\n", n=1).str[part].str.strip() for part in (0, 1))
     rows = articles[["article_id", "arrived", "topic"]].assign(body=body, headline=headline)
     return between(rows[~body.duplicated()], rows["arrived"][~body.duplicated()], start, end)
+
+
+def questions(start: date | None, end: date) -> pd.DataFrame:
+    """Return articles with their headlines, from which a name or number is taken out, and this as the label.
+
+    Where the article does not have it, the label is empty. Which one is taken out of several follows from the article's
+    id. A headline without any is no row.
+    """
+    articles = drafts(start, end)
+    found = [_taken_out(*row) for row in articles[["article_id", "headline", "body"]].itertuples(index=False)]
+    has_gap = [each is not None for each in found]
+    gaps = pd.DataFrame([each for each in found if each], columns=["question", "answer"])
+    rows = articles.loc[has_gap, ["article_id", "arrived", "topic", "body"]].reset_index(drop=True)
+    return pd.concat([rows, gaps], axis=1)
+
+
+def _taken_out(article_id: str, headline: str, body: str) -> tuple[str, str] | None:
+    """Return the headline with a gap, and what stands in the article for it; None where there is nothing to take out.
+
+    The first word has a capital letter in any case: it is a name where the article writes it so after a small letter.
+    """
+    names = [each for each in _NAME.finditer(headline) if each.start() or _is_name(each.group(), body)]
+    if not names:
+        return None
+    chosen = names[int(article_id, 16) % len(names)]
+    is_there = re.search(rf"(?<!\w){re.escape(chosen.group())}(?!\w)", body)
+    return f"{headline[: chosen.start()]}{GAP}{headline[chosen.end() :]}", chosen.group() if is_there else ""
+
+
+def _is_name(words: str, body: str) -> bool:
+    return " " in words or re.search(rf"(?<=[a-z,] ){re.escape(words)}(?!\w)", body) is not None
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +246,12 @@ def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[
 
     metric = product.gates.metric
     gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
-    measurements = measure(folder, engines, val.read_all(), partial(gate_metric, product, y_val, rule=rule), gain)
+    table = val.read_all()
+
+    def of_val(scores: np.ndarray) -> float | None:
+        return gate_metric(product, y_val, model_inputs.metric_scores(product, y_val, table, scores), rule=rule)
+
+    measurements = measure(folder, engines, table, of_val, gain)
     chosen = choose(measurements, held_out, metric in LOWER_IS_BETTER, gain)
     if product.model.engine not in (MEASURED, str(chosen)):
         raise UserError(

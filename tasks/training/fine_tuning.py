@@ -3,8 +3,9 @@
 The validation rows say when to stop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tasks.training.checkpoints import PLAN, CheckpointFolder, checkpoints
 from tasks.training.target_scale import target_scale
 
 if TYPE_CHECKING:
+    from model.features.answers.occurrences import SpanLabels
     from model.features.encoded import Encoded
     from model.features.fitted import Features
     from model.network.network import Network
@@ -181,23 +183,23 @@ def _train(
     from model.training.fit import LabelledRows
     from model.training.train import train, train_again
 
-    settings, network_settings = product.model.train, product.model.network_settings()
-    refits = refit and settings.refit
+    model, settings, refits = product.model, product.model.train, refit and product.model.train.refit
     n_later_days = parts.val.n_days if product.split.by == "time" else None
 
-    def start() -> "tuple[Network, Features]":
-        return load_pretrained(paths.pretrained, parts.target, network_settings, seed=settings.seed)
+    start = partial(load_pretrained, paths.pretrained, parts.target, model.network_settings(), seed=settings.seed)
 
     def ages(*of: SplitPart) -> np.ndarray | None:
         return model_inputs.age_days(np.concatenate([part.times for part in of])) if settings.half_life_days else None
 
     if parts.target.head.writes_texts:
         return _learn_labels(product, paths, parts, state, on_epoch, *start())
+    if parts.target.head.answers_spans:
+        return _learn_spans(product, paths, parts, state, on_epoch)
     if not parts.target.head.has_labels:
         return _fill(product, paths, parts, state, on_epoch, *start())
     network, features = start()
     encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
-    plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=product.model.is_imported)
+    plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=model.is_imported)
     planned = [plan.epochs]
     network, history = train(
         network,
@@ -205,13 +207,13 @@ def _train(
         LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
         LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
         plan,
-        seconds=product.model.training_seconds(n_trainings=2 if refits else 1),
+        seconds=model.training_seconds(n_trainings=2 if refits else 1),
         on_planned=planned.append,
         on_epoch=on_epoch,
         on_calibrated=unseen.keep,
         checkpoints=state,
         refit=refit and not refits,
-        companion=product.model.companion == "measured",
+        companion=model.companion == "measured",
     )
     plan = replace(plan, epochs=planned[-1], lengths=())
     if refits:
@@ -295,3 +297,53 @@ def _learn_labels(
         checkpoints=state,
     )
     return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+
+
+def _learn_spans(
+    product: Product, paths: Paths, parts: Parts, state: CheckpointFolder, on_epoch: OnEpoch | None
+) -> "tuple[Network, Features, History, TrainingPlan]":
+    """Train to find answers in a text; the longest that is found is as long as the longest of the training rows."""
+    from model.features.answers.windows import overlap_of
+    from model.features.fitted import Features
+    from model.network.store import load_pretrained
+    from model.training.extraction.spans import learn_spans
+
+    features = Features.load(paths.pretrained)
+    rows = _with_places(features, parts.train, parts.y_train, paths.splits)
+    validation = _with_places(features, parts.val, parts.y_val, paths.splits)
+    longest = min(int(rows[1].lengths.max(initial=1)), overlap_of(features.sizes.max_tokens))
+    print(f"train: {rows[1].summary(parts.y_train, longest)}", flush=True)
+    target, model = replace(parts.target, max_tokens=longest), product.model
+    network, features = load_pretrained(paths.pretrained, target, model.network_settings(), seed=model.train.seed)
+    plan = model.train.for_rows(int(rows[0].n_tokens.sum()), is_imported=model.is_imported)
+    planned = [plan.epochs]
+    network, history = learn_spans(
+        network,
+        rows,
+        validation,
+        plan,
+        seconds=model.training_seconds(n_trainings=1),
+        on_planned=planned.append,
+        on_epoch=on_epoch,
+        checkpoints=state,
+    )
+    return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+
+
+def _with_places(features: "Features", part: SplitPart, y: np.ndarray, folder: Path) -> "tuple[Encoded, SpanLabels]":
+    """Return the encoded rows of a part, and where in their texts the answers stand."""
+    from model.features.answers.occurrences import SpanLabels
+    from model.features.encoded import Encoded, on_disk
+
+    found, first = [], 0
+
+    def pieces() -> Iterator[Encoded]:
+        nonlocal first
+        for table in part:
+            encoded = features.encode(table)
+            answers = y[first : (first := first + len(encoded))]
+            found.append(SpanLabels.of(encoded, table[part.product.target.text], answers))
+            yield encoded
+
+    encoded = on_disk(pieces(), folder)
+    return encoded, SpanLabels.joined(found)

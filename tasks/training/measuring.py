@@ -22,6 +22,7 @@ from tasks.rows.partitions import n_rows
 from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
 from tasks.training.held_out.seasonal_naive import naive_scores
+from tasks.training.held_out.spans import span_baseline_scores
 from tasks.training.held_out.texts import baseline_scores
 from tasks.training.predictions import Predictions, measure_predictions, measured_thresholds
 
@@ -187,6 +188,8 @@ def measure(product: Product, paths: Paths) -> Measured:
     rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
     if target.head.writes_texts:
         by_baseline = baseline_scores(product, paths.splits, model.writer, test_rows)
+    elif target.head.answers_spans:
+        by_baseline = span_baseline_scores(product, paths.splits, test_rows)
     elif has_naive(product):
         by_baseline = naive_scores(product, paths.splits, test_rows)
     else:

@@ -184,6 +184,19 @@ def _bits_per_byte(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str
     yield draw
 
 
+def _answers(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]) -> Iterator[Draw]:
+    def draw(axes: Any) -> None:
+        final = final_scores(scores)
+        height = 0.8 / len(final)
+        for i, (name, values) in enumerate(final.items()):
+            means = [metric(y, values) for metric in head.metrics(0.5).values()]
+            axes.barh(np.arange(len(means)) + i * height, means, height, label=name)
+        axes.set(title="Answers", yticks=np.arange(len(means)), yticklabels=head.metric_names, xlim=(0, 1))
+        axes.legend()
+
+    yield draw
+
+
 def _by_threshold(
     predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
 ) -> Iterator[Draw]:
@@ -215,5 +228,6 @@ PLOTS = {
     "surprise": _surprise,
     "hits_by_place": _hits_by_place,
     "bits_per_byte": _bits_per_byte,
+    "answers": _answers,
 }
 """Plots by the names that heads use; each gives its panels."""

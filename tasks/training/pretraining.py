@@ -85,8 +85,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
     """
     from model.features.fitted import Features
 
-    writes_texts = head_of(product.target.task).writes_texts
-    label_texts = None
+    head = head_of(product.target.task)
+    writes_texts, label_texts = head.writes_texts, None
     if writes_texts:
         labels = model_inputs.split_part(splits, "train", product).labels
         label_texts = model_inputs.targets(labels, product, ())
@@ -99,8 +99,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         rows = model_inputs.split_part(splits, "train", product)
         y = None
         # By the number of an item no cell of a column is told apart.
-        head = head_of(product.target.task)
-        if head.has_labels and not (head.answers_lists or head.writes_texts):
+        if head.has_labels and not (head.answers_lists or head.writes_texts or head.answers_spans):
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
     return Features.fit(
         product.inputs,
@@ -109,8 +108,10 @@ def fit_features(product: Product, splits: Path) -> "Features":
         product.target.task,
         max_tokens=settings.max_tokens,
         max_windows=settings.max_windows,
-        wide_tokens=0 if writes_texts else settings.wide_tokens,  # no line of words writes
+        # No line of words writes, or finds an answer.
+        wide_tokens=0 if writes_texts or head.answers_spans else settings.wide_tokens,
         label_texts=label_texts,
+        answer_in=product.target.text or None,
         tokenizer=weights / "tokenizer.json" if weights else None,
     )
 

@@ -74,7 +74,7 @@ def token_kinds() -> "list[type[Kind]]":
 
 def encoder_inputs() -> list[str]:
     """Return the inputs of a batch that the encoder reads, window by window, in the order of their tokens."""
-    return [kind.input for kind in token_kinds()]
+    return [each.name for kind in token_kinds() for each in kind.inputs() if each.of == "windows"]
 
 
 def columns_of(kinds: dict[str, str], kind: str) -> list[str]:

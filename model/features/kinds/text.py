@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 from tokenizers import Tokenizer
 
+from model.features.answers.windows import cut_windows
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import TEXT
 from model.features.kinds.base import Arrays, Input, Json, Kind
@@ -42,6 +43,8 @@ class Reading:
     """Tokens of each text that go into a row's bag; 0 for no bags."""
     letters: bool = False
     """Whether groups of letters go into it too."""
+    answer_in: str | None = None
+    """The column in which answers lie, which then comes last, in windows that overlap; None for none."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Text(Kind[None]):
     Encoded as ragged arrays: text int32 [sum of lengths], subword ids of all rows end to end; offsets int64 [n + 1],
     where each row's subwords begin, or of rows in w windows [w + 1], where each window's do; window_offsets int64
     [n + 1], where each row's windows begin, with more than one window a row; and with bags, as `subwords.bags` numbers
-    them, bag int32 and bag_weights float32 [sum of sizes], bag_offsets int64 [n + 1].
+    them, bag int32 and bag_weights float32 [sum of sizes], bag_offsets int64 [n + 1]. Where answers lie in a column,
+    also facts and places, as of `model.features.answers.windows`.
     """
 
     reading: Reading
@@ -75,6 +79,7 @@ class Text(Kind[None]):
             max_windows=rows.max_windows,
             wide_tokens=rows.wide_tokens,
             letters=rows.wide_tokens > 0,
+            answer_in=rows.answer_in,
         )
         if rows.tokenizer is not None:
             return cls(dict.fromkeys(names), reading, load_tokenizer(rows.tokenizer))
@@ -97,6 +102,8 @@ class Text(Kind[None]):
         """Return the ragged arrays of all columns."""
         if self.tokenizer is None or not self.columns:
             return {}
+        if self.reading.answer_in is not None:
+            return self._encode_windows(table)
         limits, columns = self.reading, [table[name] for name in self.columns]
         pieces = tokenise(self.tokenizer, columns, max(limits.max_windows * limits.max_tokens, limits.wide_tokens))
         sep_id = special_ids(self.tokenizer)["sep"]
@@ -111,9 +118,19 @@ class Text(Kind[None]):
             arrays |= zip(("bag", "bag_weights", "bag_offsets"), parts, strict=True)
         return arrays
 
+    def _encode_windows(self, table: Table) -> dict[str, np.ndarray]:
+        """Return the ragged arrays of windows in which an answer is looked for."""
+        assert self.tokenizer is not None
+        answer_in, limits = str(self.reading.answer_in), self.reading
+        others = [table[name] for name in self.columns if name != answer_in]
+        sep_id = special_ids(self.tokenizer)["sep"]
+        cut = cut_windows(self.tokenizer, others, table[answer_in], limits.max_tokens, limits.max_windows, sep_id)
+        arrays = vars(cut)
+        return arrays if limits.max_windows > 1 else {name: arrays[name] for name in arrays if name != "window_offsets"}
+
     def to_json(self) -> Json:
         """Return how much is read."""
-        return vars(self.reading)
+        return {name: value for name, value in vars(self.reading).items() if value is not None}
 
     @classmethod
     def from_json(cls, names: list[str], content: Json, folder: Path) -> Self:
@@ -124,6 +141,7 @@ class Text(Kind[None]):
             max_windows=content.get("max_windows", 1),
             wide_tokens=content.get("wide_tokens", 0),
             letters=content.get("letters", False),
+            answer_in=content.get("answer_in"),
         )
         file = folder / "tokenizer.json"  # also without columns, where labels are texts
         return cls(dict.fromkeys(names), reading, load_tokenizer(file) if names or file.exists() else None)
@@ -156,7 +174,10 @@ class Text(Kind[None]):
         """Return the subwords of the given windows. Shapes: int64 [w, longest]."""
         if "text" not in arrays:
             return {}
-        return {"text": padded(arrays["text"], arrays["offsets"], windows, np.int64(pad_id))}
+        batch = {"text": padded(arrays["text"], arrays["offsets"], windows, np.int64(pad_id))}
+        if "facts" in arrays:
+            batch["facts"] = padded(arrays["facts"], arrays["offsets"], windows, np.float32(0))
+        return batch
 
     @classmethod
     def take(cls, arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -167,7 +188,7 @@ class Text(Kind[None]):
         if "window_offsets" in arrays:
             windows, taken["window_offsets"] = taken_positions(arrays["window_offsets"], rows)
         at, taken["offsets"] = taken_positions(arrays["offsets"], windows)
-        taken["text"] = arrays["text"][at]
+        taken |= {name: arrays[name][at] for name in ("text", "facts", "places") if name in arrays}
         if "bag" in arrays:
             at, taken["bag_offsets"] = taken_positions(arrays["bag_offsets"], rows)
             taken |= {name: arrays[name][at] for name in ("bag", "bag_weights")}
@@ -188,9 +209,10 @@ class Text(Kind[None]):
 
     @classmethod
     def inputs(cls) -> tuple[Input, ...]:
-        """Return subwords by window, and a bag by row."""
+        """Return subwords by window, with what is known of them, and a bag by row."""
         return (
             Input(name="text", ragged="subwords", has_most=True),
+            Input(name="facts", ragged="subwords", has_most=True),
             Input(name="bag", of="rows", ragged="bag_subwords"),
             Input(name="bag_weights", of="rows", ragged="bag_subwords"),
         )

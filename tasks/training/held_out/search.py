@@ -104,7 +104,10 @@ def search_slices(
         chosen = np.sort(np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False))
     head = head_of(product.target.task)
     points = [head.point(each[chosen]) for each in (scores, baseline)]
-    losses = [row_losses(y[chosen], each, head.has_probabilities) for each in points]
+    if y.dtype == object:
+        losses = [head.label_losses(each) for each in points]
+    else:
+        losses = [row_losses(y[chosen], each, head.has_probabilities) for each in points]
     names = [name for name, kind in product.inputs.items() if kind != TEXT]
     if not names or not all(np.isfinite(loss).all() for loss in losses):
         return ()
@@ -136,8 +139,6 @@ def row_losses(y: np.ndarray, scores: np.ndarray, has_probabilities: bool) -> np
 
     Shapes: y as of `Head.label_array`, scores [n] or [n, C] -> float64 [n].
     """
-    if y.dtype == object:  # texts: by the bits of each byte of the label
-        return scores[:, 0].astype(float) / np.maximum(scores[:, 1], 1)
     if scores.ndim == 3:  # lists: by how far down the label stands
         return 1 - np.append(1 / (1 + np.arange(scores.shape[1])), 0.0)[ranks(y, scores)]
     scores = scores.astype(float)

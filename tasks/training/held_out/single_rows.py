@@ -42,7 +42,7 @@ class SingleRow(Record):
 def explain_single_rows(product: Product, paths: Paths, rows: SplitPart, scores: np.ndarray) -> list[SingleRow]:
     """Return what moved the scores of three held-out rows of the trained model below `paths`.
 
-    None without labels, nor where these are texts.
+    None without labels, nor where these are texts: what is written or found has no one score to be split.
 
     Shapes: scores [n] or [n, C] of the rows, or lists [n, k, 2].
     """
@@ -50,7 +50,7 @@ def explain_single_rows(product: Product, paths: Paths, rows: SplitPart, scores:
     from model.scoring.attribution import attribute
 
     head = head_of(product.target.task)
-    if not head.has_labels or head.writes_texts or not len(rows):
+    if not head.has_labels or head.writes_texts or head.answers_spans or not len(rows):
         return []
     leading = (scores[..., 1] if head.answers_lists else head.point(scores)).reshape(len(scores), -1).max(axis=1)
     order = np.argsort(leading, kind="stable")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from model.heads.base import CalibrationPart, Fitted, Head
+from model.heads.base import CalibrationPart, Head
+from model.heads.fitted import Fitted
 from model.heads.prediction_rule import PredictionRule, as_rule
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ class LogisticHead(Head):
 
     def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> Any:
         """Return boosted trees for one label; several get one such model each."""
-        from model.heads.estimators import boosted_classifier
+        from model.heads.parts.estimators import boosted_classifier
 
         return boosted_classifier(is_category, y, seed)
 
     def linear_estimator(self) -> Any:
         """Return a logistic regression."""
-        from model.heads.estimators import logistic_regression
+        from model.heads.parts.estimators import logistic_regression
 
         return logistic_regression()
 

@@ -1,0 +1,228 @@
+"""The task span: an answer that stands in a text of the row, from a character to another, or that there is none.
+
+While nights are made, scores are `Answer`s. Where labels are known, the scores of a row are what MEASURED names. What
+an engine says of a row, and what both are made of, is float32 [2, 2]: where its likeliest answer begins and ends, in
+characters of the text, and beside these how probable that answer is, and that there is one at all.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from model.heads.base import Head, Metric
+from model.heads.fitted import Fitted
+from model.heads.prediction_rule import PredictionRule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+MEASURED = ("exact_match", "f1", "none_accuracy")
+"""What is measured of a row."""
+NONE = "|"
+"""How a delivered cell that says "none" is stored, since an empty cell may also say that nothing is known yet."""
+HALF = 0.5
+COLUMNS = ("start", "end", "probability", "has_answer")
+"""Columns of a night beside the prediction."""
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered of one row."""
+
+    text: str | None
+    """The answer as it stands in the row's text; None where there is none."""
+    start: int
+    """The character of the text with which it begins; -1 where there is none."""
+    end: int
+    """The character after its last one; -1 where there is none."""
+    probability: float
+    """That it is this answer, at this place; where there is none, that there is none."""
+
+
+class Span(Head):
+    """One distribution over all stretches of a text, and no answer."""
+
+    task = "span"
+    answers_spans = True
+    label_kind = "text"
+    normalises_labels = True
+    metric_names = MEASURED
+    plots = ("answers",)
+
+    def normalise_label(self, cell: object) -> object:
+        """Return an answer without the white space around it, an empty text where there is none.
+
+        >>> Span().normalise_label(" 7 May "), Span().normalise_label("|")
+        ('7 May', '')
+        """
+        if not isinstance(cell, str):
+            return cell
+        return "" if cell.strip() == NONE else cell.strip()
+
+    def label_array(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """Return the answers, None where none is known. Shapes: object [n]."""
+        import numpy as np
+
+        texts = np.empty(len(labels), object)
+        texts[:] = [label if isinstance(label, str) else None for label in labels]
+        return texts
+
+    def is_known(self, y: np.ndarray) -> np.ndarray:
+        """Return which rows have a label. Shapes: bool [n]."""
+        import numpy as np
+
+        return np.array([text is not None for text in y], bool)
+
+    def n_outputs(self, n_classes: int) -> int:
+        """Return the number of what an engine says of a row's likeliest answer."""
+        return 2
+
+    def score_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return place and probability, twice."""
+        return (2, 2)
+
+    def loss_labels(self, y: np.ndarray, target: Fitted) -> NoReturn:
+        """Refuse: answers are learnt by `model.training.extraction`."""
+        raise _no_classes()
+
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> NoReturn:
+        """Refuse, as `loss_labels`."""
+        raise _no_classes()
+
+    def score_and_information(self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None) -> NoReturn:
+        """Refuse, as `loss_labels`."""
+        raise _no_classes()
+
+    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
+        """Return places and probabilities as they are."""
+        return logits
+
+    def compared_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return the probabilities: of two places that are as probable either may be named. Shapes: -> [n, 2]."""
+        return scores[..., 1]
+
+    def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
+        """Return how often answers are the labels, how much they have in common, and how often "none" is right.
+
+        exact_match and f1 are those of `exact_match` and `f1`; none_accuracy is the share of rows that are answered if
+        and only if they have an answer, whichever.
+        """
+        return {name: _mean_of(name) for name in MEASURED}
+
+    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+        """Return what is lacking of F1. Shapes: float64 [n]."""
+        return 1 - scores[:, MEASURED.index("f1")].astype(float)
+
+    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
+        """Refuse: the baseline is `model.evaluation.answer_candidates`."""
+        raise _no_classes()
+
+    def linear_estimator(self) -> NoReturn:
+        """Refuse, as `tree_estimator`."""
+        raise _no_classes()
+
+    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> NoReturn:
+        """Refuse, as `tree_estimator`."""
+        raise _no_classes()
+
+    def night_columns(
+        self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
+    ) -> dict[str, np.ndarray]:
+        """Return the answer, where it begins and ends in the text, its probability, and whether there is one."""
+        import numpy as np
+
+        prediction = np.empty(len(scores), object)
+        prediction[:] = [each.text for each in scores]
+        return {
+            "prediction": prediction,
+            "start": np.array([each.start for each in scores], np.int32),
+            "end": np.array([each.end for each in scores], np.int32),
+            "probability": np.array([each.probability for each in scores], np.float32),
+            "has_answer": np.array([each.text is not None for each in scores], bool),
+        }
+
+    def scores_of_night(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the answers as texts, an empty one for none. Shapes: object [n]."""
+        import numpy as np
+
+        texts = np.empty(len(columns["prediction"]), object)
+        texts[:] = [each if isinstance(each, str) else "" for each in columns["prediction"]]
+        return texts, ()
+
+
+def answers_of(texts: Iterable[str | None], scores: np.ndarray) -> list[Answer]:
+    """Return the answers that an engine gives in texts: those that are more probable than none. Shapes: [n, 2, 2]."""
+    found = []
+    for text, ((start, probability), (end, has_answer)) in zip(texts, scores.tolist(), strict=True):
+        first, last = int(start), int(end)
+        answer = (text or "")[first:last]
+        first += len(answer) - len(answer.lstrip())
+        answer = answer.strip()
+        if has_answer > HALF and answer:
+            found.append(Answer(answer, first, first + len(answer), probability))
+        else:
+            found.append(Answer(None, -1, -1, 1 - has_answer))
+    return found
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words by which answers are compared: in lower case, without punctuation and English articles.
+
+    Of a text of nothing but these, all that it has.
+    Source: Rajpurkar et al., "SQuAD" (2016), section 6.1; punctuation is that of Unicode here, not that of ASCII alone.
+
+    >>> words_of("The U.S. team, 2-1"), words_of("A")
+    (['us', 'team', '21'], ['a'])
+    """
+    lower = unicodedata.normalize("NFC", text).lower()
+    plain = "".join(sign for sign in lower if not unicodedata.category(sign).startswith("P"))
+    return _ARTICLES.sub(" ", plain).split() or lower.split()
+
+
+def exact_match(label: str, answer: str) -> bool:
+    """Return whether two answers have the same words in the same order; "none" is an empty text."""
+    return words_of(label) == words_of(answer)
+
+
+def f1(label: str, answer: str) -> float:
+    """Return the F1 of the words of two answers, whatever their order; where one is none, whether both are.
+
+    >>> f1("the Bank of England", "Bank"), f1("", ""), f1("7 May", "")
+    (0.5, 1.0, 0.0)
+    """
+    wanted, found = words_of(label), words_of(answer)
+    if not wanted or not found:
+        return float(wanted == found)
+    return 2 * sum((Counter(wanted) & Counter(found)).values()) / (len(wanted) + len(found))
+
+
+def measured(labels: Iterable[str], answers: Iterable[str]) -> np.ndarray:
+    """Return what MEASURED names of labels and answers, empty texts where there is none. Shapes: -> float32 [n, 3]."""
+    import numpy as np
+
+    rows = [
+        (exact_match(label, answer), f1(label, answer), bool(label) == bool(answer))
+        for label, answer in zip(labels, answers, strict=True)
+    ]
+    return np.array(rows, np.float32).reshape(-1, len(MEASURED))
+
+
+def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    def mean(y: np.ndarray, scores: np.ndarray) -> float:
+        import numpy as np
+
+        of_rows = measured(y, scores) if scores.ndim == 1 else scores  # answers of a night
+        return float(np.mean(of_rows[:, MEASURED.index(name)], dtype=np.float64))
+
+    return mean
+
+
+def _no_classes() -> NotImplementedError:
+    return NotImplementedError("a target of the task span is no class and no number")

@@ -1,0 +1,1 @@
+"""Heads of networks that answer more than a fixed number of classes."""

@@ -1,0 +1,1 @@
+"""Learn where answers stand in texts."""

@@ -1,0 +1,90 @@
+"""Learn where in the texts of rows their answers stand, or that they stand nowhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.compute import distributed
+from model.compute.device import autocast, deterministic, device, eager
+from model.features.answers.occurrences import SpanLabels
+from model.features.batches import batches
+from model.features.encoded import Encoded, Sizes
+from model.network.network import Network
+from model.settings import TrainingPlan
+from model.training.masking import disturb
+from model.training.optimisation import Checkpoints, History, Optimisation
+
+HIDDEN_SHARE = 0.5
+"""Of the subwords, while answers are learnt."""
+LABELS = "span_labels"
+"""Of a batch: where the answers of its rows stand."""
+
+
+def learn_spans(
+    network: Network,
+    rows: tuple[Encoded, SpanLabels],
+    validation: tuple[Encoded, SpanLabels],
+    plan: TrainingPlan,
+    *,
+    seconds: float | None = None,
+    on_planned: Callable[[float], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[Network, History]:
+    """Return the network that has learnt where answers stand, with the weights that `plan.keep` names.
+
+    Losses are nats per row. The rest is as of `model.training.train.train`.
+    """
+    network = network.to(device())
+
+    def loss(chosen: np.ndarray) -> Tensor:
+        batch = hide_words(disturb(_batch(network, *rows, chosen), network.sizes), network.sizes)
+        with distributed.shard_batch(batch) as shard:
+            return _nats(network, shard.batch).sum() * shard.weight / len(chosen)
+
+    def validate() -> float:
+        return span_loss(network, *validation, plan.batch_tokens)
+
+    with deterministic(plan.seed):
+        optimisation = Optimisation(network, rows[0], plan, "train", checkpoints, seconds)
+        history = optimisation.run(loss, validate, on_epoch)
+        network.load_state_dict(optimisation.best)
+    if on_planned is not None:
+        on_planned(optimisation.epochs)
+    return network.cpu().eval(), history
+
+
+def hide_words(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
+    """Return a batch of which HIDDEN_SHARE of the subwords read [MASK]; their facts stay.
+
+    What few rows ask for is soon known by heart, word by word. So it is learnt where an answer stands, rather than
+    which words are answers.
+    """
+    text = batch["text"]
+    is_mark = (text == sizes.sep_id) | (text == sizes.pad_id)
+    hidden = (torch.rand(text.shape) < HIDDEN_SHARE).to(text.device) & ~is_mark
+    return {**batch, "text": torch.where(hidden, sizes.mask_id, text)}
+
+
+@torch.inference_mode()
+def span_loss(network: Network, encoded: Encoded, labels: SpanLabels, batch_tokens: int) -> float:
+    """Return the mean negative log-probability of the answers, in nats."""
+    network.eval()
+    total = 0.0
+    for chosen in batches(encoded, batch_tokens):
+        with eager(network.device), autocast(network.device):
+            total += float(_nats(network, _batch(network, encoded, labels, chosen)).sum())
+    return total / max(1, len(encoded))
+
+
+def _batch(network: Network, encoded: Encoded, labels: SpanLabels, chosen: np.ndarray) -> dict[str, Tensor]:
+    places = torch.from_numpy(labels.batch(chosen)).to(network.device)
+    return {**network.batch_of(encoded, chosen), LABELS: places}
+
+
+def _nats(network: Network, batch: dict[str, Tensor]) -> Tensor:
+    """Return the negative log-probability of each row's answer. Shapes: -> [b]."""
+    assert network.span is not None
+    return network.span.nats(network, batch, batch[LABELS])
