@@ -106,7 +106,10 @@ def test_target_is_met_unless_ours_is_surely_behind(lead, met):
 def test_peer_of_another_state_of_ours_is_left_out():
     result = summarise([OWN, replace(PEER, revision="bbb-1")])
     assert result.tables["Ours and the best peer"][0]["best peer"] is None
-    assert "earlier state" in result.notes[0]
+    not_measured, left_out = result.notes
+    assert "digits" in not_measured
+    assert "credit-risk" not in not_measured
+    assert left_out.endswith("left out: 1.")
 
 
 def test_without_a_line_of_ours_there_is_no_table():

@@ -1,9 +1,10 @@
 """The work itself: ours by phases, each kept when it is done, and then each peer on the same rows.
 
-A product has a folder of its own below .lamplighter/matrix, named after the state of the code: what was prepared and
-trained there is not done again. Peers run in an environment of their own, one process each, with one thread.
+A product has a folder of its own below .lamplighter/matrix, named after the state of the code and of its entry: what was
+prepared and trained there is not done again. Peers run in an environment of their own, one process each, one thread.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -41,9 +42,10 @@ class Bench:
     """On whose held-out rows all others are measured."""
 
     def __init__(self, entry: Entry) -> None:
-        self.entry, self.code, self.machine = entry, code_revision(), machine_name()
+        self.entry, self.machine = entry, machine_name()
         declared = params.load()
         self.product = declared.product(entry.product)
+        self.code = hashlib.sha256(f"{code_revision()} {self.product!r}".encode()).hexdigest()[:12]
         self.as_of = date.fromisoformat(entry.as_of) if entry.as_of else declared.as_of
         self.folder = lines.FOLDER / f"{entry.product}-{self.code}"
         self.files = self.folder / "peers"

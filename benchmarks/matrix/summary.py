@@ -12,10 +12,11 @@ MIB = 2**20
 
 def summarise(found: list[Line]) -> Result:
     """Return the tables over all lines, of each product the newest of ours and of all who were measured beside it."""
-    table, everyone, targets, old = [], {}, [], 0
+    table, everyone, targets, absent, old = [], {}, [], [], 0
     for name, entry in PRODUCTS.items():
         lines = {line.competitor: line for line in found if line.product == name}
         if OURS not in lines:
+            absent.append(name)
             continue
         own = lines[OURS]
         others = [line for line in lines.values() if line.competitor != OURS and _beside(line, own)]
@@ -31,7 +32,9 @@ def summarise(found: list[Line]) -> Result:
             targets.append(_target(name, best))
     if not table:
         raise SystemExit("no line of ours was found; run python -m benchmarks.matrix first")
-    notes = [f"{old} lines of peers are of an earlier state of ours, and are left out."] if old else []
+    notes = [f"Not measured yet: {', '.join(absent)}."] if absent else []
+    if old:
+        notes.append(f"Lines of peers that are of an earlier state of ours, and are left out: {old}.")
     return Result(name="matrix", tables={"Ours and the best peer": table, **everyone}, targets=targets, notes=notes)
 
 

@@ -1,16 +1,20 @@
 """Peers of a class of a picture: pixels with a kernel or trees, and a network of timm from scratch."""
 
+import base64
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 from matrix.data import SEED, Data
+from PIL import Image
 
 SIDE = 28
 
 
 def pixels(rows: pd.DataFrame) -> np.ndarray:
-    """Return the pixels, from 0 to 1, decoded as the product's splits hold them. Shapes: float32 [n, 784]."""
-    raw = [np.frombuffer(cell, np.uint8) for cell in rows["picture"]]
-    return np.stack([cell[-SIDE * SIDE :] for cell in raw]).astype(np.float32) / 255
+    """Return the pixels, from 0 to 1, of cells as the splits hold them: PNG as base64. Shapes: float32 [n, 784]."""
+    found = [np.asarray(Image.open(BytesIO(base64.b64decode(cell))).convert("L")) for cell in rows["picture"]]
+    return np.stack(found).reshape(len(found), SIDE * SIDE).astype(np.float32) / 255
 
 
 class SVC:
