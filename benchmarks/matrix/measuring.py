@@ -1,6 +1,6 @@
 """The work itself: ours by phases, each kept when it is done, and then each peer on the same rows.
 
-A product has a folder of its own below .lamplighter/matrix, named after the state of the code and of its entry: what was
+A product has a folder of its own below .lamplighter/matrix, named after the state of code and entry: what was
 prepared and trained there is not done again. Peers run in an environment of their own, one process each, one thread.
 """
 
