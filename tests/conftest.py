@@ -200,6 +200,7 @@ SLOW = {
     "test_rollback",
     "test_run",
     "test_simulate",
+    "test_span",
     "test_split",
     "test_store_encryption",
     "test_surroundings",
