@@ -1,8 +1,10 @@
 """Oracle: what programs really print, line by line, read by Python's own JSON; without the setting, text as before."""
 
+import io
 import json
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -116,3 +118,14 @@ def test_task_shows_each_line_of_its_programs_once_and_all_as_json(project, monk
     ]
     assert texts[-1] == ("info", "no end")
     assert {each["level"] for each in shown if "it/s" in each["message"]} == {"info"}
+
+
+def test_threads_that_print_at_once_get_a_line_each():
+    out = io.StringIO()
+    stream = log_lines.JsonLines(out, "info")
+    stream.write("one ")
+    thread = threading.Thread(target=lambda: stream.write("two\n"))
+    thread.start()
+    thread.join()
+    stream.write("three\n")
+    assert [line["message"] for line in lines(out.getvalue())] == ["two", "one three"]

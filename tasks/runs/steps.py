@@ -153,10 +153,8 @@ def step(run: Run, name: str, approver: str | None = None, approved: str | None 
     if name == "ingest" and run.backfill is not None:
         run = replace(run, raw_commit=raw_data_of_backfill(run))
     with _traced(run, name) as results, exclusive_workspace(run, name):
-        if name not in STAGES:
-            results.append(_command(run, name, approver, approved))
-        else:
-            results.append(_stage(run, name))
+        results.append(_stage(run, name) if name in STAGES else _command(run, name, approver, approved))
+        if name in STAGES:
             save_and_push(run, name)
         return results[-1]
 
@@ -197,6 +195,7 @@ def night(run: Run) -> None:
     Where a stage stops, those before it are saved, as tasks of their own would have been.
     """
     done: list[str] = []
+    tell_of(product=run.product, as_of=run.as_of, stage=NIGHT, run=run.name)
     with exclusive_workspace(run, NIGHT):
         try:
             for name in PREDICT_STAGES:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
@@ -65,23 +66,30 @@ def print_error(text: str, stream: TextIO | None = None) -> None:
         print(text, file=stream, flush=True)
 
 
+class Begun(threading.local):
+    """What a thread has begun to print: two that print at once get a line each."""
+
+    text = ""
+    is_bar = False
+    """Whether it is a state of a progress bar."""
+
+
 class JsonLines(io.TextIOBase):
     """A stream that writes each text to another one, as a line of JSON when it is whole."""
 
     def __init__(self, stream: TextIO, level: Level) -> None:
-        self._stream, self._level, self._begun = stream, level, ""
-        self._is_bar = False  # what has begun is the next state of a progress bar
+        self._stream, self._level, self._begun = stream, level, Begun()
 
     def write(self, text: str) -> int:
         """Take a text; what ends with a line's end is printed, the rest waits for its end."""
-        self._begun += text
-        self._begun = self._begun.replace("\r\n", "\n")
-        if "\r" in self._begun:
-            self._is_bar = True
-            *states, self._begun = self._begun.split("\r")
+        begun = self._begun
+        begun.text = (begun.text + text).replace("\r\n", "\n")
+        if "\r" in begun.text:
+            begun.is_bar = True
+            *states, begun.text = begun.text.split("\r")
             for state in states:
                 self.print_line(state, "info")
-        if self._begun.endswith("\n"):
+        if begun.text.endswith("\n"):
             self.close()
         return len(text)
 
@@ -100,9 +108,9 @@ class JsonLines(io.TextIOBase):
 
     def close(self) -> None:
         """Print what was begun; the stream behind stays open."""
-        begun, level = self._begun, "info" if self._is_bar else self._level
-        self._begun, self._is_bar = "", False
-        self.print_line(begun, level)
+        text, level = self._begun.text, "info" if self._begun.is_bar else self._level
+        self._begun.text, self._begun.is_bar = "", False
+        self.print_line(text, level)
 
     def isatty(self) -> bool:
         """Return False: what follows the lines is a program."""
