@@ -33,6 +33,7 @@ from tasks.reports.held_out import look_at_held_out
 from tasks.rows import model_inputs
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
+from tasks.training.held_out.texts import fit_text_baseline, measured_labels
 
 COLUMNS = {"depot": "category", "weight_kg": "number", "note": "text"}
 PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
@@ -427,6 +428,22 @@ def test_language_model_foresees_all_labels_and_writes_some_texts(product, made,
     metrics = head_of("generate").metrics(0.5)
     assert metrics["rouge_l"](None, found) == pytest.approx(float(found[is_written, 2].mean()))
     assert np.isnan(metrics["unsupported"](None, found[~is_written]))
+
+
+def test_model_and_baseline_are_measured_on_rows_of_a_night_too(product, made):
+    scorer, rows = Scorer(made[0] / PATHS.onnx, n_threads=1), model_inputs.split_part(PATHS.splits, "test", product)
+    frame = pd.read_parquet(rows.file)
+    baseline = fit_text_baseline(product, PATHS.splits, scorer.writer)
+    y = model_inputs.targets(rows.labels, product, ())
+    found = report("evaluation.json")["baseline"]["bits_per_byte"]
+    metrics = head_of("generate").metrics(0.5)
+    assert metrics["bits_per_byte"](y, baseline.scores(rows.read_all(), y)) == pytest.approx(found)
+    whole = model_inputs.scores(scorer, rows)
+    by_words = dataclasses.replace(product, gates=dataclasses.replace(product.gates, metric="rouge_l"))
+    np.testing.assert_array_equal(measured_labels(scorer.writer, frame, by_words), whole)
+    by_bits = measured_labels(scorer.writer, frame, product)
+    np.testing.assert_array_equal(by_bits[:, :2], whole[:, :2])
+    assert np.isnan(by_bits[:, 2:]).all()
 
 
 def test_night_is_measured_by_its_texts_alone(product):

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from builders import TINY
@@ -14,6 +15,7 @@ from test_publish import AS_OF, make_night, place, two_nights, url  # noqa: F401
 
 from tasks import params
 from tasks.commands.nights import recreate as module
+from tasks.commands.nights.differences import differing_cells
 from tasks.commands.nights.trace import find
 from tasks.publication.night import read_night
 from tasks.publication.object_store import Store
@@ -113,3 +115,12 @@ def test_training_again_takes_the_steps_that_a_clock_had_decided(tmp_path):
     module._pin_steps(clone)
     model = params.loads(params_file.read_text()).product("tiny").model
     assert (model.minutes, model.train.epochs, model.pretrain.epochs) == (None, 1.5, 0.25)
+
+
+def test_cells_that_are_lists_differ_as_a_whole():
+    def rows(*tokens):
+        return pd.DataFrame({"id": ["a", "b", "c"], "tokens": [*map(np.array, tokens), None]})
+
+    assert differing_cells(rows([1, 2], [3]), rows([1, 2], [3])) == ""
+    shown = differing_cells(rows([1, 2], [3]), rows([1, 2], [3, 4]))
+    assert shown == "tokens in 1 of 3 rows, first in row 1: was array([3]), is array([3, 4])"

@@ -23,7 +23,7 @@ from tasks.runtime.paths import Paths
 from tasks.training.gate_metric import gate_metric
 from tasks.training.held_out.seasonal_naive import naive_scores
 from tasks.training.held_out.spans import span_baseline_scores
-from tasks.training.held_out.texts import baseline_scores
+from tasks.training.held_out.texts import fit_text_baseline
 from tasks.training.predictions import Predictions, measure_predictions, measured_thresholds
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def measure(product: Product, paths: Paths) -> Measured:
     thresholds = measured_thresholds(product, paths.trained)
     rule = model_inputs.prediction_rule(product, thresholds, model.classes, classes)
     if target.head.writes_texts:
-        by_baseline = baseline_scores(product, paths.splits, model.writer, test_rows)
+        by_baseline = fit_text_baseline(product, paths.splits, model.writer).scores(test_rows.read_all(), y)
     elif target.head.answers_spans:
         by_baseline = span_baseline_scores(product, paths.splits, test_rows)
     elif has_naive(product):

@@ -22,11 +22,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from tasks import params
+from tasks.commands.nights.differences import differing_cells
 from tasks.commands.nights.trace import Published, experiment_commit, find
 from tasks.params import PARAMS_FILE
 from tasks.params.edit import edited
@@ -43,9 +43,6 @@ from tasks.runtime.git import git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import ROOT, settings
 from tasks.training.checkpoints import PLAN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RETRAINED = ("validate", "split", "pretrain", "train", "export")
 """The stages between raw data and the exported model; evaluate measures it and leaves it as it is."""
@@ -311,7 +308,7 @@ def _compared(store: Store, part: PublishedPart, file: Path) -> str:
         if not store.download(store.key_of(part.key), Path(folder) / "published"):
             return "another sha256; the part that was published is in the store no more, so rows cannot be compared"
         then, now = pd.read_parquet(Path(folder) / "published"), pd.read_parquet(file)
-    return _differing_cells(then, now) or "the same values in other bytes: another version wrote the file"
+    return differing_cells(then, now) or "the same values in other bytes: another version wrote the file"
 
 
 def _differing_rows(published: Published, night: Night, folder: Path) -> Iterator[str]:
@@ -324,26 +321,8 @@ def _differing_rows(published: Published, night: Night, folder: Path) -> Iterato
     names = list(then.columns)
     known = names[: names.index("prediction")] if "prediction" in names else names
     then, now = (rows.sort_values(known, ignore_index=True) for rows in (then, now))
-    if differing := _differing_cells(then, now):
+    if differing := differing_cells(then, now):
         yield f"rows: {differing}"
-
-
-def _differing_cells(then: "pd.DataFrame", now: "pd.DataFrame") -> str:
-    """Return how two tables differ; nothing where they hold the same."""
-    if list(then.columns) != list(now.columns):
-        return f"columns were {list(then.columns)}, are {list(now.columns)}"
-    if len(then) != len(now):
-        return f"rows were {len(then):,}, are {len(now):,}"
-    differences = []
-    for name in then.columns:
-        differs = ~((then[name] == now[name]) | (then[name].isna() & now[name].isna()))
-        if differs.any():
-            first = int(differs.to_numpy().argmax())
-            differences.append(
-                f"{name} in {differs.sum():,} of {len(then):,} rows, first in row {first}: "
-                f"was {then[name].iloc[first]!r}, is {now[name].iloc[first]!r}"
-            )
-    return "; ".join(differences)
 
 
 def _print_progress(text: str) -> None:

@@ -32,13 +32,16 @@ from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.paths import DATA, Paths
 from tasks.training.gate_metric import gate_metric
+from tasks.training.held_out.texts import fit_text_baseline, measured_labels
 from tasks.training.measuring import fitted_baseline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Score = Callable[[dict[str, np.ndarray]], np.ndarray]
-"""From the inputs of rows to their scores."""
+    from model.scoring.scorer import Scorer
+
+Score = Callable[["pd.DataFrame"], np.ndarray]
+"""From rows with their labels to scores."""
 
 
 def measured(home: Home, plan: Plan) -> Replay:
@@ -133,7 +136,7 @@ class Truth:
                 continue
             classes = model_inputs.all_classes(table, product, own)
             y = model_inputs.targets(table, product, classes)
-            scores = score(model_inputs.inputs(table, product))
+            scores = score(table)
             scores = model_inputs.scores_of_classes(scores, own, classes) if classes else scores
             rule = model_inputs.prediction_rule(product, MeasuredThresholds.load(folder), own, classes)
             value = gate_metric(product, y, scores, rule=rule)
@@ -159,10 +162,25 @@ def measured_once(
         if not folders[name].exists():
             meaning = f"{path} of the training of {trained.as_of}"
             remote.get(trained.commit, path, folders[name], meaning, "make the simulation anew")
-    baseline = fitted_baseline(product, folders["splits"], read_target(folders["onnx"]).classes)
+    model, baseline = _scores(product, Scorer(folders["onnx"]), folders["splits"])
     found = {
-        "model": truth.measure(Scorer(folders["onnx"]).score, folders["onnx"], nights),
-        "baseline": truth.measure(baseline.score, folders["onnx"], nights),
+        "model": truth.measure(model, folders["onnx"], nights),
+        "baseline": truth.measure(baseline, folders["onnx"], nights),
     }
     write_json(file, {"of": wanted, **found})
     return found
+
+
+def _scores(product: Product, scorer: "Scorer", splits: Path) -> tuple[Score, Score]:
+    """Return how a model scores rows, and how the baseline does that is fitted to the same training rows."""
+    if scorer.target.head.writes_texts:
+        texts = fit_text_baseline(product, splits, scorer.writer)
+        return (
+            lambda rows: measured_labels(scorer.writer, rows, product),
+            lambda rows: texts.scores(model_inputs.inputs(rows, product), model_inputs.targets(rows, product, ())),
+        )
+    fitted = fitted_baseline(product, splits, scorer.classes)
+    return (
+        lambda rows: scorer.score(model_inputs.inputs(rows, product)),
+        lambda rows: fitted.score(model_inputs.inputs(rows, product)),
+    )

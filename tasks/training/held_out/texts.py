@@ -6,6 +6,7 @@ nothing up.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from tasks.rows import model_inputs
 from tasks.rows.model_inputs import SplitPart
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from model.evaluation.kneser_ney import KneserNey
     from model.scoring.generation import Writer
 
@@ -25,21 +28,58 @@ MAX_COUNTED_ROWS = 20_000
 _WORDS = re.compile(r"\S+")
 
 
-def baseline_scores(product: Product, splits: Path, writer: "Writer", rows: SplitPart) -> np.ndarray:
-    """Return what `model.heads.generate.MEASURED` names, of the baseline. Shapes: float32 [n, 4]."""
-    from model.features.label_texts import LabelTexts
-    from model.heads.generate import measured
+@dataclass(frozen=True, kw_only=True)
+class TextBaseline:
+    """What is measured of a baseline, on rows of any part."""
 
+    product: Product
+    writer: "Writer"
+    """Whose subwords are counted."""
+    counts: "KneserNey"
+    n_words: int
+    """Of a label, usually."""
+
+    def scores(self, table: dict[str, np.ndarray], wanted: np.ndarray) -> np.ndarray:
+        """Return what `model.heads.generate.MEASURED` names. Shapes: object [n], the labels -> float32 [n, 4]."""
+        from model.features.label_texts import LabelTexts
+        from model.heads.generate import measured
+
+        texts = LabelTexts.of(self.writer.tokenizer, wanted, self.writer.max_tokens)
+        names = columns_of(self.product.columns, TEXT)
+        begins = [_beginning(cell or "", self.n_words) for cell in table[names[0]]] if names else [""] * len(wanted)
+        nats = np.array([self.counts.nats(text).sum() for text in texts])
+        return measured(wanted, nats, texts.n_bytes, begins, table)
+
+
+def fit_text_baseline(product: Product, splits: Path, writer: "Writer") -> TextBaseline:
+    """Count the subwords of the training rows' labels and texts."""
     known, labels = model_inputs.split_part(splits, "train", product).sample(MAX_COUNTED_ROWS).with_known_labels(())
     print(f"fitting the baseline on {len(labels):,} rows", flush=True)
     n_words = int(np.median([len(_WORDS.findall(label)) for label in labels]))
     counts = _counted(product, known, labels, writer)
-    wanted = model_inputs.targets(rows.labels, product, ())
-    texts = LabelTexts.of(writer.tokenizer, wanted, writer.max_tokens)
-    table = rows.read_all()
-    names = columns_of(product.columns, TEXT)
-    begins = [_beginning(cell or "", n_words) for cell in table[names[0]]] if names else [""] * len(wanted)
-    return measured(wanted, np.array([counts.nats(text).sum() for text in texts]), texts.n_bytes, begins, table)
+    return TextBaseline(product=product, writer=writer, counts=counts, n_words=n_words)
+
+
+def measured_labels(writer: "Writer", rows: "pd.DataFrame", product: Product) -> np.ndarray:
+    """Return what `model.heads.generate.MEASURED` names of rows that lie in no part, with their key and label.
+
+    Texts are written where gates.metric asks for them alone.
+
+    Shapes: float32 [n, 4].
+    """
+    from model.features.label_texts import LabelTexts
+    from model.heads.generate import BITS_PER_BYTE, measured
+
+    table, wanted, texts = (
+        model_inputs.inputs(rows, product),
+        model_inputs.targets(rows, product, ()),
+        [None] * len(rows),
+    )
+    labels = LabelTexts.of(writer.tokenizer, wanted, writer.max_tokens)
+    encoded = writer.features.encode(table)
+    if product.gates.metric != BITS_PER_BYTE:
+        texts = [each.text for each in model_inputs.written(writer, encoded, rows, product)]
+    return measured(wanted, writer.nats(encoded, labels), labels.n_bytes, texts, table)
 
 
 def _counted(product: Product, known: SplitPart, labels: np.ndarray, writer: "Writer") -> "KneserNey":
