@@ -48,16 +48,27 @@ x-sooner: &sooner
 services:
   scheduler: *sooner
   dag-processor: *sooner
-  worker: *sooner
+  worker:
+    <<: *sooner
+    environment:
+      AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "45"
+      LAMPLIGHTER_ORIGIN: git://origin/lamplighter.git
+  origin:    # a server of git that can be away
+    image: lamplighter-worker:${LAMPLIGHTER_TAG}
+    entrypoint: [git, daemon, --export-all, --enable=receive-pack, --reuseaddr, --base-path=/srv/origin]
+    volumes: ["origin:/srv/origin"]
+    networks: [airflow]
   cramped:   # a worker whose disk has little room
     extends: {file: compose.yaml, service: worker}
     environment:
       AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "45"
       LAMPLIGHTER_LEAST_FREE_MB: "50"
+      LAMPLIGHTER_ORIGIN: git://origin/lamplighter.git
     volumes: ["../params.yaml:/opt/lamplighter/params.yaml:ro", "../dags:/opt/lamplighter/dags:ro"]
     tmpfs: ["/var/lib/lamplighter:size=256m,uid=10001,mode=755"]
     entrypoint: [sh, -c, "mkdir -p airflow tmp && exec airflow celery worker"]
 """
+UP = ("up", "--detach", "--no-build", "--no-deps")
 RUN_SECONDS = 3600.0
 
 
@@ -70,6 +81,7 @@ def whole(folder: Path, seed: int) -> dict[str, int]:
     try:
         installation.build()
         installation.start(workers=2)
+        installation.call(*installation.compose, *UP, "origin")
         return Campaign(installation).every_fault()
     finally:
         installation.remove()
@@ -107,7 +119,7 @@ class Campaign:
             lambda: self.restart("scheduler"),
             lambda: self.away("seaweedfs", "pause", "unpause"),
             lambda: self.away("seaweedfs", "stop", "start"),
-            self.origin_away,
+            lambda: self.away("origin", "stop", "start"),
             self.fill_a_disk,
         ]
         return dict(zip([name for night in OUTAGES for name in night], made, strict=True))
@@ -137,7 +149,7 @@ class Campaign:
         call, name, container = self.there.call, self.there.engine, self._container(host)
         call(name, "kill", "--signal", "KILL", container)
         call(name, "rm", "--force", "--volumes", container)
-        call(*self.there.compose, "up", "--detach", "--no-build", "--no-deps", "--scale", "worker=2", "worker")
+        call(*self.there.compose, *UP, "--scale", "worker=2", "worker")
 
     def disturb(self, faults: dict[str, tuple[str, Callable[[], Any]]]) -> None:
         """Make a night in which each fault hits one of its tasks."""
@@ -169,16 +181,9 @@ class Campaign:
         time.sleep(AWAY_SECONDS)
         self.there.call(self.there.engine, come, container)
 
-    def origin_away(self) -> None:
-        """Take the origin away for two minutes and put it back."""
-        self._in_worker("mv /srv/origin/lamplighter.git /srv/origin/away")
-        time.sleep(AWAY_SECONDS)
-        self._in_worker("mv /srv/origin/away /srv/origin/lamplighter.git")
-
     def fill_a_disk(self) -> None:
         """Add a worker with a small disk, fill that, and let its health check see it; it takes no more tasks."""
-        up = [*self.there.compose, "up", "--detach", "--no-build", "--no-deps", "cramped"]
-        self.there.call(*up)
+        self.there.call(*self.there.compose, *UP, "cramped")
         self.there.wait_until_healthy(("cramped",))
         (cramped,) = self.there.containers("cramped")
         fill = "dd if=/dev/zero of=/var/lib/lamplighter/filler bs=1M 2>/dev/null || true"
@@ -234,6 +239,3 @@ class Campaign:
         states = {each["state"] for each in self.there.tasks(run) if each["task_id"] == task}
         assert not states & {"failed", "upstream_failed"}, f"{task}: {states}"
         return bool(states) and states <= {"success", "skipped"}
-
-    def _in_worker(self, script: str) -> None:
-        self.there.call(self.there.engine, "exec", self.there.containers("worker")[0], "sh", "-c", script)
