@@ -65,7 +65,7 @@ services:
       LAMPLIGHTER_LEAST_FREE_MB: "50"
       LAMPLIGHTER_ORIGIN: git://origin/lamplighter.git
     volumes: ["../params.yaml:/opt/lamplighter/params.yaml:ro", "../dags:/opt/lamplighter/dags:ro"]
-    tmpfs: ["/var/lib/lamplighter:size=256m,uid=10001,mode=755"]
+    tmpfs: ["/var/lib/lamplighter:size=256m,mode=1777"]
     entrypoint: [sh, -c, "mkdir -p airflow tmp && exec airflow celery worker"]
 """
 UP = ("up", "--detach", "--no-build", "--no-deps")
