@@ -313,16 +313,6 @@ def test_the_api_server_takes_the_admin_s_password_from_the_environment(tmp_path
     assert json.loads(file.read_text()) == {"admin": 'a"b'}
 
 
-def test_the_readme_has_the_outcome_of_every_fault_of_the_campaign():
-    from chaos_containers import KILLED, OUTAGES, TRAIN
-
-    text = (DOCKER / "README.md").read_text()
-    faults = [KILLED.format(task) for task in TRAIN] + [
-        f"{name}, in `{of}`" for each in OUTAGES for name, of in each.items()
-    ]
-    assert not [fault for fault in faults if f"| {fault} |" not in text]
-
-
 def test_who_operates_approves_nothing_and_who_approves_starts_nothing():
     rights = {}
     for each in json.loads((DOCKER / "roles.json").read_text()):
