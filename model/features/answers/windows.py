@@ -69,7 +69,7 @@ def cut_windows(
     for row, (cell, encoding) in enumerate(zip(cells, encodings, strict=True)):
         before = _joined([column[row] for column in asked], max_tokens // 2, sep_id)
         room = max_tokens - len(before) - 1
-        step = room - overlap_of(max_tokens)
+        step = max(1, room - overlap_of(max_tokens))
         starts = range(0, max(1, min(max_windows * step, len(encoding.ids) - overlap_of(max_tokens))), step)
         read = starts[-1] + room
         of_text = np.array(encoding.ids[:read], np.int32)

@@ -10,7 +10,7 @@ from tasks.rows import model_inputs
 from tasks.rows.model_inputs import SplitPart
 
 MAX_FITTED_ROWS = 5_000
-"""Training rows that the baseline is fitted to: the candidates of each lie in memory."""
+"""Training rows that the baseline is fitted to, beside the validation rows: the candidates of each lie in memory."""
 
 
 def span_baseline_scores(product: Product, splits: Path, rows: SplitPart) -> np.ndarray:
@@ -18,9 +18,14 @@ def span_baseline_scores(product: Product, splits: Path, rows: SplitPart) -> np.
     from model.evaluation.answer_candidates import AnswerCandidates
     from model.heads.span import measured
 
-    known, y = model_inputs.split_part(splits, "train", product).sample(MAX_FITTED_ROWS).with_known_labels(())
+    parts = [
+        model_inputs.split_part(splits, name, product).sample(MAX_FITTED_ROWS).with_known_labels(())
+        for name in ("train", "val")
+    ]
+    y = [label for _, labels in parts for label in labels]
     print(f"fitting the baseline on {len(y):,} rows", flush=True)
-    baseline = AnswerCandidates.fit(*_texts(product, known), list(y), seed=0)
+    (texts, others), (more_texts, more_others) = (_texts(product, part) for part, _ in parts)
+    baseline = AnswerCandidates.fit(texts + more_texts, others + more_others, y, seed=0)
     found = baseline.answers(*_texts(product, rows))
     return measured(list(model_inputs.targets(rows.labels, product, ())), found)
 
