@@ -64,9 +64,14 @@ services:
       AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT: "45"
       LAMPLIGHTER_LEAST_FREE_MB: "50"
       LAMPLIGHTER_ORIGIN: git://origin/lamplighter.git
+      HOME: /tmp/worker
+      AIRFLOW_HOME: /tmp/worker/airflow
+      LAMPLIGHTER_HOME: /tmp/worker/home
+      LAMPLIGHTER_CACHE: /tmp/worker/cache
+      TMPDIR: /tmp/worker/tmp
     volumes: ["../params.yaml:/opt/lamplighter/params.yaml:ro", "../dags:/opt/lamplighter/dags:ro"]
-    tmpfs: ["/var/lib/lamplighter:size=256m,mode=1777"]
-    entrypoint: [sh, -c, "mkdir -p airflow tmp && exec airflow celery worker"]
+    tmpfs: ["/tmp:size=256m"]
+    entrypoint: [sh, -c, "mkdir -p /tmp/worker/airflow /tmp/worker/tmp && exec airflow celery worker"]
 """
 UP = ("up", "--detach", "--no-build", "--no-deps")
 RUN_SECONDS = 3600.0
@@ -186,7 +191,7 @@ class Campaign:
         self.there.call(*self.there.compose, *UP, "cramped")
         self.there.wait_until_healthy(("cramped",))
         (cramped,) = self.there.containers("cramped")
-        fill = "dd if=/dev/zero of=/var/lib/lamplighter/filler bs=1M 2>/dev/null || true"
+        fill = "dd if=/dev/zero of=/tmp/worker/filler bs=1M 2>/dev/null || true"
         self.there.call(self.there.engine, "exec", cramped, "sh", "-c", fill)
         until(lambda: not self.there.is_healthy(cramped), "the worker says that its disk is full", RUN_SECONDS)
 
