@@ -74,12 +74,13 @@ def measure(
         seconds[turn] = clock() - started
     fastest = seconds.min(0)
     scores = {number: scorers[number].score_encoded(encoded) for number in in_play(fastest, min_gain)}
+    compared = {number: scorers[0].target.head.compared_scores(found) for number, found in scores.items()}
     return [
         Measurement(
             engine=engine,
             rows_per_cpu_second=n_timed / fastest[number],
             metric=metric(scores[number]) if number in scores else None,
-            max_difference=_difference(scores[number], scores[0]) if number in scores else None,
+            max_difference=_difference(compared[number], compared[0]) if number in scores else None,
         )
         for number, engine in enumerate(engines)
     ]
