@@ -12,15 +12,16 @@ from conftest import ROOT
 from benchmarks import page
 
 DOCS = ROOT / "docs"
+GUIDE = "tasks/params/documents/guide.md"
 MAX_README_LINES = 150
 PAGES = ("reading", "guarantees", "operations", "alarms", "architecture", "benchmarks", "glossary")
 
 
 def documents() -> list[Path]:
-    """The Markdown files that git knows, or would know after `git add`."""
+    """The Markdown files that git knows, or would after `git add`; the guide is read as part of docs/products.md."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists() and name != GUIDE]
 
 
 def prose(text: str) -> str:

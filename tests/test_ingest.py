@@ -302,7 +302,7 @@ def test_bad_line_does_not_close_a_day_whose_rows_have_not_come():
     assert ids("rows")["2024-01-03"] == ["030", "031", "x"]
 
 
-def test_image_that_comes_after_its_row_is_a_version_of_the_day_on_which_it_came():
+def test_image_that_comes_after_its_row_is_a_version_of_that_day():
     """Until then the row's cell says that there is no such file, for which `validate` puts it into quarantine."""
     photo = {"source__images": "photos", "columns": {"photo": "image", "depot": "category"}, "expectations": []}
     deliver(rows(days=("2024-01-01", "2024-01-02")).assign(photo="box.png"))

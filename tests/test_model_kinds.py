@@ -200,6 +200,7 @@ NAMED_ELSEWHERE = {
     "model/heads/base.py": {"category"},
     "model/heads/generate.py": {"text"},
     "model/heads/span.py": {"text"},
+    "model/heads/span.py": {"text"},
     "model/heads/regression.py": {"number"},
     # How a split and keys of params.yaml are called, too.
     "tasks": {"time"},
@@ -217,6 +218,8 @@ NAMED_ELSEWHERE = {
     "model/features/histories.py": {"events", "time"},
     # The number of a backfill.
     "dags/plugins/run_notes.py": {"number"},
+    # A format of log lines.
+    "tasks/runtime/log_lines.py": {"text"},
     # A column of the news themselves.
     "tasks/sources/news.py": {"text"},
 }

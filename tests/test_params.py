@@ -440,7 +440,7 @@ def test_keys_that_are_missing_are_told_at_once_each_with_an_example():
         (
             {"target__task": "classification"},
             "target.task must be one of binary, generate, multiclass, multilabel, next_item, reconstruct, regression, "
-            "got 'classification'; use binary for two classes, multiclass for more",
+            "span, got 'classification'; use binary for two classes, multiclass for more",
         ),
         *(
             (

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.features.answers.occurrences import NO_ANSWER
 from model.features.answers.windows import FACTS
 from model.features.encoded import Sizes
+from model.features.kinds import TEXT, kind_class
 from model.network.dropout import Dropout
 from model.target import Target
 
@@ -51,7 +52,7 @@ class SpanHead(nn.Module):
 
         Shapes: batch as of `Network.encode` -> float32 [w, s, s], [b].
         """
-        text = batch["text"]
+        text = batch[kind_class(TEXT).input]
         tokens, _ = network.encode(batch)
         subwords = torch.cat([tokens[:, -text.shape[1] :], batch["facts"].to(tokens.dtype)], -1)
         edges = self.edges(nn.functional.gelu(self.dense(self.dropout(subwords)))).float()

@@ -11,6 +11,7 @@ from model.compute.device import autocast, deterministic, device, eager
 from model.features.answers.occurrences import SpanLabels
 from model.features.batches import batches
 from model.features.encoded import Encoded, Sizes
+from model.features.kinds import TEXT, kind_class
 from model.network.network import Network
 from model.settings import TrainingPlan
 from model.training.masking import disturb
@@ -62,10 +63,11 @@ def hide_words(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
     What few rows ask for is soon known by heart, word by word. So it is learnt where an answer stands, rather than
     which words are answers.
     """
-    text = batch["text"]
+    name = kind_class(TEXT).input
+    text = batch[name]
     is_mark = (text == sizes.sep_id) | (text == sizes.pad_id)
     hidden = (torch.rand(text.shape) < HIDDEN_SHARE).to(text.device) & ~is_mark
-    return {**batch, "text": torch.where(hidden, sizes.mask_id, text)}
+    return {**batch, name: torch.where(hidden, sizes.mask_id, text)}
 
 
 @torch.inference_mode()

@@ -29,8 +29,8 @@ def contents_of(cells: Iterable[object], images: str, place: str) -> Iterator[ob
     system.invalidate_cache()
     root = root.rstrip("/")
     rest = iter(cells)
-    while some := list(itertools.islice(rest, FILES_AT_ONCE)):
-        paths = [_path_of(cell, images) for cell in some]
+    while batch := list(itertools.islice(rest, FILES_AT_ONCE)):
+        paths = [_path_of(cell, images) for cell in batch]
         wanted = sorted({path for path in paths if path})
         whole = [f"{root}/{path}" for path in wanted]
         try:
@@ -39,7 +39,7 @@ def contents_of(cells: Iterable[object], images: str, place: str) -> Iterator[ob
         except Exception as error:  # of the whole request, such as a proxy that does not answer
             found = [error] * len(whole)
         contents = {path: _content(each, path, place) for path, each in zip(wanted, found, strict=True)}
-        for cell, path in zip(some, paths, strict=True):
+        for cell, path in zip(batch, paths, strict=True):
             yield cell if path is None else contents[path] if path else ValueError("its path leads out of the folder")
 
 
