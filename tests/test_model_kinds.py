@@ -200,7 +200,6 @@ NAMED_ELSEWHERE = {
     "model/heads/base.py": {"category"},
     "model/heads/generate.py": {"text"},
     "model/heads/span.py": {"text"},
-    "model/heads/span.py": {"text"},
     "model/heads/regression.py": {"number"},
     # How a split and keys of params.yaml are called, too.
     "tasks": {"time"},
