@@ -209,12 +209,12 @@ def trigger_by_form(page, address, dag, **fields):
     form = page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag}")
     for name, text in fields.items():
         form.locator(f"#element_{name}").fill(text)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while form.count():  # the page takes what is typed over a moment later, and refuses what it has not taken yet
         assert time.monotonic() < deadline, form.inner_text()
         page.wait_for_timeout(1000)
-        form.get_by_role("button", name="Trigger", exact=True).click()
-        with contextlib.suppress(SlowPage):
+        with contextlib.suppress(SlowPage):  # while it sends, the button is dead, and then it is gone
+            form.get_by_role("button", name="Trigger", exact=True).click(timeout=10_000)
             form.wait_for(state="detached", timeout=10_000)
 
 

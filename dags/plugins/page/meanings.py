@@ -23,6 +23,8 @@ METRICS = {
     "mrr": "one over the place of what happened in the list, in the mean: 1 is always first",
     "coverage": "the share of all items that some list holds",
     "rouge_l": "how much of the true text the written one has, in its order: 1 is all of it",
+    "exact_match": "the share of answers that are the true ones, word by word",
+    "none_accuracy": "how often a row is answered if and only if it has an answer",
     "bits_per_byte": "how many bits the model needs for a byte of the true text: less is better",
     "unsupported": "the share of written words that the input does not support: less is better",
     "column_named": "how often the changed column is the one that is named: 1 is always",
