@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar
 
-from model.heads.base import Head, Metric
-from model.heads.fitted import Fitted
+from model.heads.base import Metric
+from model.heads.parts.learnt_elsewhere import TextLabels
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
 BITS_PER_BYTE = "bits_per_byte"
 MEASURED = ("bits", "bytes", "rouge_l", "unsupported")
@@ -27,30 +26,15 @@ _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
-class Generate(Head):
+class Generate(TextLabels):
     """Texts of any length; a label is one, as it is."""
 
     task = "generate"
     writes_texts = True
-    label_kind = "text"
     metric_names = ("rouge_l", "bits_per_byte", "unsupported")
     lower_is_better = ("bits_per_byte", "unsupported")
     plots = ("bits_per_byte",)
     list_columns: ClassVar[Mapping[str, str]] = {"tokens": "int32"}
-
-    def label_array(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-        """Return the texts, None where there is none. Shapes: object [n]."""
-        import numpy as np
-
-        texts = np.empty(len(labels), object)
-        texts[:] = [label if isinstance(label, str) else None for label in labels]
-        return texts
-
-    def is_known(self, y: np.ndarray) -> np.ndarray:
-        """Return which rows have a text. Shapes: bool [n]."""
-        import numpy as np
-
-        return np.array([text is not None for text in y], bool)
 
     def n_outputs(self, n_classes: int) -> int:
         """Return the number of what is measured."""
@@ -59,22 +43,6 @@ class Generate(Head):
     def score_shape(self, n_classes: int) -> tuple[int, ...]:
         """Return the same."""
         return (len(MEASURED),)
-
-    def loss_labels(self, y: np.ndarray, target: Fitted) -> NoReturn:
-        """Refuse: texts are learnt by `model.training.generation`."""
-        raise _no_classes()
-
-    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_classes()
-
-    def score_and_information(self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_classes()
-
-    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
-        """Return what was measured as it is."""
-        return logits
 
     def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return how much texts have in common with the labels, how well these are foreseen, and what texts make up.
@@ -90,18 +58,6 @@ class Generate(Head):
         import numpy as np
 
         return scores[:, 0].astype(float) / np.maximum(scores[:, 1], 1)
-
-    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
-        """Refuse: the baseline is `model.evaluation.kneser_ney`."""
-        raise _no_classes()
-
-    def linear_estimator(self) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_classes()
-
-    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_classes()
 
     def night_columns(
         self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
@@ -211,7 +167,3 @@ def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
         return float(known.mean()) if len(known) else float("nan")
 
     return mean
-
-
-def _no_classes() -> NotImplementedError:
-    return NotImplementedError("a target of the task generate is no class and no number")

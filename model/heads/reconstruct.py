@@ -12,15 +12,14 @@ the label is the column of that cell, and CHANGED_NOTHING of a row as it came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from model.heads.base import Head, Metric
-from model.heads.fitted import Fitted
+from model.heads.base import Metric
+from model.heads.parts.learnt_elsewhere import LearntElsewhere
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
 CHANGED_NOTHING = "-"
 """The label of a row as it came; no column can be called so."""
@@ -28,7 +27,7 @@ SURPRISE = "surprise_bits"
 """The column of a night with the surprise of a row."""
 
 
-class Reconstruct(Head):
+class Reconstruct(LearntElsewhere):
     """The surprise of rows. The classes of a target are the columns that are guessed, in the order of their tokens."""
 
     task = "reconstruct"
@@ -61,22 +60,6 @@ class Reconstruct(Head):
         """Return the bits: of two choices that are as likely an engine may take the other one. Shapes: [n, 2 m]."""
         return scores[:, : 2 * scores.shape[1] // 3]
 
-    def loss_labels(self, y: np.ndarray, target: Fitted) -> NoReturn:
-        """Refuse: rows are learnt from by masked modelling."""
-        raise _no_labels()
-
-    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_labels()
-
-    def score_and_information(self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_labels()
-
-    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
-        """Return the outputs as they are."""
-        return logits
-
     def metrics(self, rule: float | PredictionRule) -> dict[str, Metric]:
         """Return how well changed rows are told from others, their column is named, and rows as they came are known."""
         return {"auc": _auc, "column_named": _column_named, "bits_per_row": _bits_per_row}
@@ -97,18 +80,6 @@ class Reconstruct(Head):
                 "support": changed,
             }
         return found
-
-    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
-        """Refuse: the baseline is `model.evaluation.cooccurrence`."""
-        raise _no_labels()
-
-    def linear_estimator(self) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_labels()
-
-    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_labels()
 
     def night_columns(
         self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
@@ -160,7 +131,3 @@ def _column_named(y: np.ndarray, scores: np.ndarray) -> float:
 def _bits_per_row(y: np.ndarray, scores: np.ndarray) -> float:
     whole = y < 0
     return float(bits_of(scores)[whole].sum(axis=1).mean()) if whole.any() else float("nan")
-
-
-def _no_labels() -> NotImplementedError:
-    return NotImplementedError("a target of the task reconstruct has no labels to be fitted to")

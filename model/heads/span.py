@@ -12,15 +12,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from model.heads.base import Head, Metric
-from model.heads.fitted import Fitted
+from model.heads.base import Metric
+from model.heads.parts.learnt_elsewhere import TextLabels
 from model.heads.prediction_rule import PredictionRule
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
 MEASURED = ("exact_match", "f1", "none_accuracy")
 """What is measured of a row."""
@@ -46,12 +45,11 @@ class Answer:
     """That it is this answer, at this place; where there is none, that there is none."""
 
 
-class Span(Head):
+class Span(TextLabels):
     """One distribution over all stretches of a text, and no answer."""
 
     task = "span"
     answers_spans = True
-    label_kind = "text"
     normalises_labels = True
     metric_names = MEASURED
     plots = ("answers",)
@@ -66,20 +64,6 @@ class Span(Head):
             return cell
         return "" if cell.strip() == NONE else cell.strip()
 
-    def label_array(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-        """Return the answers, None where none is known. Shapes: object [n]."""
-        import numpy as np
-
-        texts = np.empty(len(labels), object)
-        texts[:] = [label if isinstance(label, str) else None for label in labels]
-        return texts
-
-    def is_known(self, y: np.ndarray) -> np.ndarray:
-        """Return which rows have a label. Shapes: bool [n]."""
-        import numpy as np
-
-        return np.array([text is not None for text in y], bool)
-
     def n_outputs(self, n_classes: int) -> int:
         """Return the number of what an engine says of a row's likeliest answer."""
         return 2
@@ -87,22 +71,6 @@ class Span(Head):
     def score_shape(self, n_classes: int) -> tuple[int, ...]:
         """Return place and probability, twice."""
         return (2, 2)
-
-    def loss_labels(self, y: np.ndarray, target: Fitted) -> NoReturn:
-        """Refuse: answers are learnt by `model.training.extraction`."""
-        raise _no_classes()
-
-    def loss(self, logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_classes()
-
-    def score_and_information(self, logits: Tensor, outputs: Tensor, class_weights: Tensor | None) -> NoReturn:
-        """Refuse, as `loss_labels`."""
-        raise _no_classes()
-
-    def activation(self, logits: Tensor, target: Fitted) -> Tensor:
-        """Return places and probabilities as they are."""
-        return logits
 
     def compared_scores(self, scores: np.ndarray) -> np.ndarray:
         """Return the probabilities: of two places that are as probable either may be named. Shapes: -> [n, 2]."""
@@ -119,18 +87,6 @@ class Span(Head):
     def label_losses(self, scores: np.ndarray) -> np.ndarray:
         """Return what is lacking of F1. Shapes: float64 [n]."""
         return 1 - scores[:, MEASURED.index("f1")].astype(float)
-
-    def tree_estimator(self, is_category: Sequence[bool], y: np.ndarray, seed: int) -> NoReturn:
-        """Refuse: the baseline is `model.evaluation.answer_candidates`."""
-        raise _no_classes()
-
-    def linear_estimator(self) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_classes()
-
-    def estimator_scores(self, estimator: Any, rows: Any, n_classes: int) -> NoReturn:
-        """Refuse, as `tree_estimator`."""
-        raise _no_classes()
 
     def night_columns(
         self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
@@ -222,7 +178,3 @@ def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
         return float(np.mean(of_rows[:, MEASURED.index(name)], dtype=np.float64))
 
     return mean
-
-
-def _no_classes() -> NotImplementedError:
-    return NotImplementedError("a target of the task span is no class and no number")
