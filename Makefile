@@ -45,7 +45,7 @@ check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the 
 		-m "not slow and not airflow and not s3" && wait $$types
 
 test: .venv/ready-test  ## lint, types and every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, matrix, pretraining, scale or night
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROWS),--rows $(ROWS))
