@@ -198,8 +198,7 @@ def test_class_of_a_kind_has_its_name_in_the_list(name):
 NAMED_ELSEWHERE = {
     # Labels are cast as cells of a kind, and heads lie below features.
     "model/heads/base.py": {"category"},
-    "model/heads/generate.py": {"text"},
-    "model/heads/span.py": {"text"},
+    "model/heads/parts/learnt_elsewhere.py": {"text"},
     "model/heads/regression.py": {"number"},
     # How a split and keys of params.yaml are called, too.
     "tasks": {"time"},
