@@ -20,6 +20,19 @@ MAX_PROBED_ROWS = 100_000
 
 
 @torch.inference_mode()
+def sum_in_batches(
+    network: Network, loss: Callable[[np.ndarray], Tensor], encoded: Encoded, batch_tokens: int
+) -> float:
+    """Return the sum of a loss over all rows. Shapes: loss: numbers of b rows -> [b, ...]."""
+    network.eval()
+    total = 0.0
+    for chosen in batches(encoded, batch_tokens):
+        with eager(network.device), autocast(network.device):
+            total += float(loss(chosen).sum())
+    return total
+
+
+@torch.inference_mode()
 def predict_in_batches(
     network: Network,
     part: Callable[[Mapping[str, Tensor]], Tensor],

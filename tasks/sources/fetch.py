@@ -190,6 +190,8 @@ def _salt(product: Product, labels: LabelSource | None, events: tuple[EventSourc
 
 
 def _lacks_files(rows: pd.DataFrame, product: Product) -> bool:
+    if product.source.images is None:
+        return False
     named = [name for name, kind in product.kinds.items() if kind_class(kind).names_files and name in rows]
     return any(lacks_files(rows[name]) for name in named)
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from model.compute import distributed
-from model.compute.device import autocast, deterministic, device, eager
+from model.compute.device import deterministic, device
 from model.features.answers.occurrences import SpanLabels
-from model.features.batches import batches
 from model.features.encoded import Encoded, Sizes
 from model.features.kinds import TEXT, kind_class
 from model.network.network import Network
 from model.settings import TrainingPlan
+from model.training.inference import sum_in_batches
 from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
 
@@ -70,15 +70,13 @@ def hide_words(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
     return {**batch, name: torch.where(hidden, sizes.mask_id, text)}
 
 
-@torch.inference_mode()
 def span_loss(network: Network, encoded: Encoded, labels: SpanLabels, batch_tokens: int) -> float:
     """Return the mean negative log-probability of the answers, in nats."""
-    network.eval()
-    total = 0.0
-    for chosen in batches(encoded, batch_tokens):
-        with eager(network.device), autocast(network.device):
-            total += float(_nats(network, _batch(network, encoded, labels, chosen)).sum())
-    return total / max(1, len(encoded))
+
+    def nats(chosen: np.ndarray) -> Tensor:
+        return _nats(network, _batch(network, encoded, labels, chosen))
+
+    return sum_in_batches(network, nats, encoded, batch_tokens) / max(1, len(encoded))
 
 
 def _batch(network: Network, encoded: Encoded, labels: SpanLabels, chosen: np.ndarray) -> dict[str, Tensor]:

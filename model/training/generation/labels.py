@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from model.compute import distributed
-from model.compute.device import autocast, deterministic, device, eager
-from model.features.batches import batches
+from model.compute.device import deterministic, device
 from model.features.encoded import Encoded
 from model.features.label_texts import UNWANTED, LabelTexts
 from model.network.network import Network
 from model.settings import OptimisationSettings
+from model.training.inference import sum_in_batches
 from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
 
@@ -56,15 +56,13 @@ def learn_labels(
     return network.cpu().eval(), history
 
 
-@torch.inference_mode()
 def label_loss(network: Network, encoded: Encoded, labels: LabelTexts, batch_tokens: int) -> float:
     """Return the mean negative log-likelihood of the labels' subwords, in nats."""
-    network.eval()
-    total = 0.0
-    for chosen in batches(encoded, batch_tokens):
-        with eager(network.device), autocast(network.device):
-            total += float(_nats(network, _batch(network, encoded, labels, chosen)).sum())
-    return total / max(1, len(labels.ids))
+
+    def nats(chosen: np.ndarray) -> Tensor:
+        return _nats(network, _batch(network, encoded, labels, chosen))
+
+    return sum_in_batches(network, nats, encoded, batch_tokens) / max(1, len(labels.ids))
 
 
 def _batch(network: Network, encoded: Encoded, labels: LabelTexts, chosen: np.ndarray) -> dict[str, Tensor]:
