@@ -19,6 +19,8 @@ from tasks.rows.partitions import write_table
 from tasks.runtime.paths import Paths
 
 ROOT = Path(__file__).parent.parent.parent
+LABEL = "_label"
+"""The peers' column of labels; no set has a column of this name."""
 CODE = ("model", "tasks/training", "tasks/params", "tasks/rows/model_inputs.py")
 """What our figures depend on."""
 
@@ -51,7 +53,7 @@ class Truth:
 
 
 def write_parts(one: Set, seed: int, rungs: list[int], folder: Path) -> Truth:
-    """Write entry.json and the splits for our stages, order.json and the parts with a label `y` for the peers."""
+    """Write entry.json and the splits for our stages, order.json and the parts with LABEL for the peers."""
     (folder / "entry.json").write_text(json.dumps(entry(one)), "utf-8")
     product, paths = product_of(folder), Paths(one.name, root=folder)
     parts = {name: _typed(one, rows) for name, rows in split(one, seed).items()}
@@ -62,8 +64,9 @@ def write_parts(one: Set, seed: int, rungs: list[int], folder: Path) -> Truth:
     for name in ("val", "test"):
         classes = model_inputs.all_classes(parts[name], product, classes)
     y = {name: model_inputs.targets(rows, product, classes) for name, rows in parts.items()}
+    assert LABEL not in one.columns
     for name, rows in parts.items():
-        rows[list(one.columns)].assign(y=y[name]).to_parquet(folder / f"{name}.parquet")
+        rows[list(one.columns)].assign(**{LABEL: y[name]}).to_parquet(folder / f"{name}.parquet")
     order = {"columns": one.columns, "task": one.task, "metric": one.metric, "n_classes": len(classes)}
     order |= {"dated": one.days is not None, "rungs": rungs}
     (folder / "order.json").write_text(json.dumps(order), "utf-8")

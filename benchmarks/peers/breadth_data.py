@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 FEW_ROWS, MANY_ROWS = 5_000, 20_000
 SEED = 0
+LABEL = "_label"
 LEAST_TIMED = 2_000
 """With fewer rows a call's own cost would be timed."""
 
@@ -46,8 +47,8 @@ class Data:
         self.order = json.loads((folder / "order.json").read_text())
         train, val, self.test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "val", "test"))
         self.fitted = pd.concat([train, val], ignore_index=True)
-        self.y = self.fitted.pop("y").to_numpy()
-        self.test = self.test.drop(columns="y")
+        self.y = self.fitted.pop(LABEL).to_numpy()
+        self.test = self.test.drop(columns=LABEL)
         self.task, self.n_classes, self.kinds = (self.order[name] for name in ("task", "n_classes", "columns"))
         n, n_train = len(self.y), len(train)
         if self.order["dated"] or n > MANY_ROWS:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from breadth_data import many
+from breadth_data import LABEL, many
 
 STARTED, CPU = time.time(), time.process_time()
 METRICS = {"auc": "roc_auc", "macro_f1": "f1_macro", "log_loss": "log_loss", "r2": "r2", "mae": "mean_absolute_error"}
@@ -34,9 +34,9 @@ def main() -> None:
     began = time.time()
     fitted = pd.concat([train, val], ignore_index=True)
     if order["task"] != "regression":
-        fitted["y"] = fitted["y"].astype(int)
+        fitted[LABEL] = fitted[LABEL].astype(int)
     predictor = TabularPredictor(
-        label="y",
+        label=LABEL,
         problem_type=order["task"],
         eval_metric=METRICS[order["metric"]],
         path=str(folder / f"autogluon-{preset}"),
@@ -47,7 +47,7 @@ def main() -> None:
     options = {"num_cpus": 1, "num_gpus": 0, "ag_args_ensemble": one_process}
     predictor.fit(fitted, presets=f"{preset}_quality", time_limit=seconds, **options)
     took = time.time() - began
-    rows = test.drop(columns="y")
+    rows = test.drop(columns=LABEL)
     np.save(folder / f"{preset}-{seconds}.npy", score(predictor, rows, order).astype(np.float32))
     timed, began = many(rows), time.process_time()
     score(predictor, timed, order)
