@@ -20,7 +20,7 @@ from benchmarks.breadth.summary import summarise
 from benchmarks.breadth.tables import sets
 from benchmarks.report import Result
 
-N_SPLITS = 5
+SPLITS = range(5)
 QUICK = ("iris", "hitters", "cars", "fuel")
 
 
@@ -28,24 +28,24 @@ def run() -> Result:
     """Measure what has no line yet, and return all of it as tables."""
     asked = os.environ.get("LAMPLIGHTER_BREADTH", "")
     if asked == "quick":
-        measure(QUICK, 1, (OURS, *TUNED))
-        return replace(report(QUICK, 1), kept=False)
+        measure(QUICK, range(1), (OURS, *TUNED))
+        return replace(report(QUICK, range(1)), kept=False)
     names = tuple(filter(None, asked.split(",")))
-    measure(names, N_SPLITS, (OURS, *TUNED, *AUTOGLUON))
+    measure(names, SPLITS, (OURS, *TUNED, *AUTOGLUON))
     if not names:
         lines.keep()
-    return replace(report(names, N_SPLITS), kept=not names)
+    return replace(report(names, SPLITS), kept=not names)
 
 
 def measure(
     names: tuple[str, ...],
-    n_splits: int,
+    splits: range,
     competitors: tuple[str, ...],
     exports: bool = True,
     most_seconds: int = RUNGS[-1],
 ) -> None:
     """Do the jobs that have no line; one that fails is named, and tried when this is called the next time."""
-    schedule = Schedule(sets(names), n_splits, competitors, exports, most_seconds)
+    schedule = Schedule(sets(names), splits, competitors, exports, most_seconds)
     with tqdm(total=sum(job.rung for job in schedule.jobs()), unit="s of work", smoothing=0.05) as bar:
         for job in schedule.jobs():
             title = f"{job.one.name}, split {job.split}: {job.competitor}"
@@ -61,6 +61,6 @@ def measure(
             bar.update(job.rung)
 
 
-def report(names: tuple[str, ...], n_splits: int) -> Result:
+def report(names: tuple[str, ...], splits: range) -> Result:
     """Return the tables over the lines that there are."""
-    return summarise(Schedule(sets(names), n_splits, ()))
+    return summarise(Schedule(sets(names), splits, ()))

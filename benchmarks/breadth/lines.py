@@ -1,7 +1,7 @@
 """What was measured, a line of JSON each: kept so that a run goes on where the last one stopped.
 
 Lines are appended below .lamplighter/breadth; `keep` copies them into benchmarks/results, where others have them. A
-line counts where set, machine and what it was measured with are the same still.
+line counts where the set and what it was measured with are the same still; a split is compared on one machine.
 """
 
 import json

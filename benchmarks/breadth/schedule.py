@@ -51,7 +51,7 @@ class Schedule:
     """All jobs of the sets, and which of them have a line."""
 
     sets: list[Set]
-    n_splits: int
+    splits: range
     competitors: tuple[str, ...]
     """Of OURS, TUNED and AUTOGLUON; the own baseline is measured with ours."""
     exports: bool = True
@@ -66,8 +66,8 @@ class Schedule:
         self.peer = f"{PEER_REVISION}-{_pins_revision()}"
 
     def jobs(self) -> Iterator[Job]:
-        """Yield what has no line: ours on split 0 of all sets, its peers, then split 1, and so on."""
-        for split in range(self.n_splits):
+        """Yield what has no line: ours on the first split of all sets, its peers, then the next split, and so on."""
+        for split in self.splits:
             for group in ((OURS,), (*TUNED, *AUTOGLUON)):
                 for one in self.sets:
                     for competitor in (name for name in group if name in self.competitors):
@@ -85,25 +85,29 @@ class Schedule:
 
     def seconds(self, one: Set, split: int) -> float:
         """Return what ours took, on this split or a like one; a guess where there is none."""
-        found = self.usable(one, OURS)
+        found = self.here(one, OURS)
         found = [line for line in found if line.split == split] or found
         if found:
             return found[-1].seconds
         return next(seconds for rows, seconds in GUESS_SECONDS.items() if one.n_rows <= rows)
 
+    def here(self, one: Set, competitor: str) -> list[Line]:
+        """Return the lines of `usable` that this machine has measured."""
+        return [line for line in self.usable(one, competitor) if line.machine == self.machine]
+
     def usable(self, one: Set, competitor: str) -> list[Line]:
-        """Return the lines of this very set on this machine, the newest last; of ours, those of any revision."""
+        """Return the lines of this very set, the newest last; of ours, those of any revision."""
         peer = competitor in TUNED or competitor in AUTOGLUON
         return [
             line
             for line in lines.read()
-            if (line.set, line.competitor, line.machine) == (one.name, competitor, self.machine)
+            if (line.set, line.competitor) == (one.name, competitor)
             and line.data == self.digests[one.name]
             and (not peer or line.revision == self.peer)
         ]
 
     def _is_done(self, job: Job) -> bool:
-        found = [line for line in self.usable(job.one, job.competitor) if line.split == job.split]
+        found = [line for line in self.here(job.one, job.competitor) if line.split == job.split]
         if job.competitor == OURS:
             return any(line.revision == self.code for line in found)
         return any(line.rung >= job.rung for line in found)

@@ -93,14 +93,29 @@ def summarise(schedule: Schedule) -> Result:
 
 
 def _measured(schedule: Schedule, one: Set) -> Measured:
-    """Choose the lines: ours the newest of a split, those of a peer by the time that ours took."""
+    """Choose the lines: of a split those of one machine, ours the newest, a peer's by the time that ours took."""
+    usable = {name: schedule.usable(one, name) for name in (OURS, *PEERS)}
+    machines = _machines([line for found in usable.values() for line in found])
     chosen: dict[str, dict[int, Line]] = {}
     for name in (OURS, *PEERS):
-        found = [line for line in schedule.usable(one, name) if line.split < schedule.n_splits]
+        of_splits = [line for line in usable[name] if line.split in schedule.splits]
+        found = [line for line in of_splits if line.machine == machines[line.split]]
         if name in TUNED or name in AUTOGLUON:
             found = _at_rungs(found, {split: line.seconds for split, line in chosen[OURS].items()}, name)
         chosen[name] = {line.split: line for line in found}  # the newest is the last
     return Measured(one=one, lines=chosen)
+
+
+def _machines(lines: list[Line]) -> dict[int, str]:
+    """Return the machine of each split: the one with most competitors measured, ours above all; else the newest."""
+    measured: dict[int, dict[str, set[str]]] = {}
+    for line in lines:
+        of_split = measured.setdefault(line.split, {})
+        of_split[line.machine] = of_split.pop(line.machine, set()) | {line.competitor}  # the newest is the last
+    return {
+        split: max(reversed(found), key=lambda machine: (OURS in found[machine], len(found[machine])))
+        for split, found in measured.items()
+    }
 
 
 def _at_rungs(lines: list[Line], seconds: dict[int, float], name: str) -> list[Line]:
