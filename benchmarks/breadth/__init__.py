@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from benchmarks.breadth import lines
+from benchmarks.breadth.lines import LINES
 from benchmarks.breadth.schedule import AUTOGLUON, OURS, RUNGS, TUNED, Schedule
 from benchmarks.breadth.summary import summarise
 from benchmarks.breadth.tables import sets
@@ -33,7 +33,7 @@ def run() -> Result:
     names = tuple(filter(None, asked.split(",")))
     measure(names, SPLITS, (OURS, *TUNED, *AUTOGLUON))
     if not names:
-        lines.keep()
+        LINES.keep()
     return replace(report(names, SPLITS), kept=not names)
 
 

@@ -8,7 +8,8 @@ benchmarks/results.
 import argparse
 import os
 
-from benchmarks.breadth import SPLITS, lines, measure, report, tables
+from benchmarks.breadth import SPLITS, measure, report, tables
+from benchmarks.breadth.lines import LINES
 from benchmarks.breadth.schedule import AUTOGLUON, OURS, RUNGS, TUNED
 from benchmarks.breadth.sets import UNSEEN
 from benchmarks.page import write_page
@@ -34,7 +35,7 @@ def main() -> None:
     sets = groups.get(given.sets, tuple(filter(None, given.sets.split(","))))
     sets = tuple(one.name for one in tables.sets(sets) if one.n_rows <= given.most_rows)
     if given.page:
-        lines.keep()
+        LINES.keep()
         result = report(sets, splits)
         show(result)
         write(result)

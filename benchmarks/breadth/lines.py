@@ -1,17 +1,10 @@
-"""What was measured, a line of JSON each: kept so that a run goes on where the last one stopped.
+"""What was measured of a set: a line counts where the set and what it was measured with are the same still."""
 
-Lines are appended below .lamplighter/breadth; `keep` copies them into benchmarks/results, where others have them. A
-line counts where the set and what it was measured with are the same still; a split is compared on one machine.
-"""
-
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from benchmarks.breadth.sets import HOME
+from benchmarks.lines import Lines
 from benchmarks.report import RESULTS
-
-FILE = HOME / "breadth" / "runs.jsonl"
-KEPT = RESULTS / "breadth_runs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +37,8 @@ class Line:
         return (self.set, self.split, self.competitor, self.rung, self.data, self.revision, self.machine)
 
 
-def read() -> list[Line]:
-    """Return the lines of both files, of those with one key the last."""
-    found = {}
-    for file in (KEPT, FILE):
-        for line in file.read_text("utf-8").splitlines() if file.exists() else ():
-            if line.endswith("}"):  # a run that was killed may have left half a line
-                one = Line(**json.loads(line))
-                found.pop(one.key, None)  # so that the order is that of time
-                found[one.key] = one
-    return list(found.values())
-
-
-def append(lines: list[Line]) -> None:
-    """Add lines in one write."""
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"\n{json.dumps(asdict(line))}" for line in lines)
-    with FILE.open("a", encoding="utf-8") as file:
-        file.write(f"{text}\n")
-
-
-def keep() -> None:
-    """Write all lines into benchmarks/results."""
-    KEPT.write_text("".join(f"{json.dumps(asdict(line))}\n" for line in read()), "utf-8")
+LINES = Lines(
+    kept=RESULTS / "breadth_runs.jsonl",
+    file=HOME / "breadth" / "runs.jsonl",
+    parse=lambda content: Line(**content),
+)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.breadth import lines, parts
-from benchmarks.breadth.lines import Line
+from benchmarks.breadth import parts
+from benchmarks.breadth.lines import LINES, Line
 from benchmarks.breadth.sets import Set, digest
 from model.compute import processor
 from model.evaluation.metrics import evaluate_metric
@@ -100,7 +100,7 @@ class Schedule:
         peer = competitor in TUNED or competitor in AUTOGLUON
         return [
             line
-            for line in lines.read()
+            for line in LINES.read()
             if (line.set, line.competitor) == (one.name, competitor)
             and line.data == self.digests[one.name]
             and (not peer or line.revision == self.peer)
@@ -129,7 +129,7 @@ class Schedule:
                 preset = AUTOGLUON[job.competitor]
                 figure = _run_peer(job, "autogluon", folder, preset, str(job.rung))
                 found = [self._line(job, truth, job.rung, figure, folder / f"{preset}-{job.rung}.npy")]
-        lines.append(found)
+        LINES.append(found)
         return found
 
     def _line(self, job: Job, truth: parts.Truth, rung: int, figures: dict, scores: Path) -> Line:

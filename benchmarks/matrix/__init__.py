@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import replace
 
 from benchmarks.ahead import PRODUCT
-from benchmarks.matrix import lines
 from benchmarks.matrix.forecasts import ForecastBench
+from benchmarks.matrix.lines import LINES
 from benchmarks.matrix.measuring import Bench
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
@@ -23,8 +23,8 @@ def run() -> Result:
     asked = tuple(filter(None, os.environ.get("LAMPLIGHTER_MATRIX", "").split(",")))
     measure(asked or tuple(PRODUCTS))
     if not asked:
-        lines.keep()
-    return replace(summarise(lines.read()), kept=not asked)
+        LINES.keep()
+    return replace(summarise(LINES.read()), kept=not asked)
 
 
 def measure(names: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ benchmarks/results.
 import argparse
 import os
 
-from benchmarks.matrix import lines, measure
+from benchmarks.matrix import measure
+from benchmarks.matrix.lines import LINES
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
 from benchmarks.page import write_page
@@ -25,8 +26,8 @@ def main() -> None:
     if not given.page:
         measure(tuple(given.only or PRODUCTS))
         return
-    lines.keep()
-    result = summarise(lines.read())
+    LINES.keep()
+    result = summarise(LINES.read())
     show(result)
     write(result)
     write_page()

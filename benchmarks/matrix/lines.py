@@ -1,16 +1,13 @@
-"""What was measured, a line of JSON each: kept so that a run goes on where the last one stopped.
+"""What was measured of each competitor on each product."""
 
-Lines are appended below .lamplighter/matrix; `keep` copies them into benchmarks/results, where others have them.
-"""
+from dataclasses import dataclass, field
+from typing import Any
 
-import json
-from dataclasses import asdict, dataclass, field
-
+from benchmarks.lines import Lines
 from benchmarks.peers import HOME
 from benchmarks.report import RESULTS
 
 FOLDER = HOME / "matrix"
-KEPT = RESULTS / "matrix_runs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,32 +55,10 @@ class Line:
         return f"{self.competitor} {self.metric} {self.value:.4f}{lead}{took}"
 
 
-def read() -> list[Line]:
-    """Return the lines of all files, of those with one key the last."""
-    found: dict[tuple[str, ...], Line] = {}
-    for file in (KEPT, FOLDER / "runs.jsonl"):
-        for text in file.read_text("utf-8").splitlines() if file.exists() else ():
-            if text.endswith("}"):  # a run that was killed may have left half a line
-                line = _line(text)
-                found.pop(line.key, None)  # so that the order is that of time
-                found[line.key] = line
-    return list(found.values())
-
-
-def append(line: Line) -> None:
-    """Add a line in one write, which two runs at once may do."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "runs.jsonl").open("a", encoding="utf-8") as file:
-        file.write(f"\n{json.dumps(asdict(line))}\n")
-
-
-def keep() -> None:
-    """Write all lines into benchmarks/results."""
-    KEPT.write_text("".join(f"{json.dumps(asdict(line))}\n" for line in read()), "utf-8")
-
-
-def _line(text: str) -> Line:
-    content = json.loads(text)
+def _line(content: dict[str, Any]) -> Line:
     for name in ("interval", "lead"):
         content[name] = content[name] and tuple(content[name])
     return Line(**content)
+
+
+LINES = Lines(kept=RESULTS / "matrix_runs.jsonl", file=FOLDER / "runs.jsonl", parse=_line)

@@ -18,8 +18,7 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.breadth.parts import ROOT, code_revision
 from benchmarks.breadth.schedule import machine_name, one_thread
-from benchmarks.matrix import lines
-from benchmarks.matrix.lines import Line
+from benchmarks.matrix.lines import FOLDER, LINES, Line
 from benchmarks.matrix.products import Entry
 from model.evaluation.metrics import bootstrap_interval, evaluate_metric
 from model.evaluation.paired import paired_difference
@@ -47,12 +46,12 @@ class Bench:
         self.product = declared.product(entry.product)
         self.code = hashlib.sha256(f"{code_revision()} {self.product!r}".encode()).hexdigest()[:12]
         self.as_of = date.fromisoformat(entry.as_of) if entry.as_of else declared.as_of
-        self.folder = lines.FOLDER / f"{entry.product}-{self.code}"
+        self.folder = FOLDER / f"{entry.product}-{self.code}"
         self.files = self.folder / "peers"
 
     def missing(self) -> list[str]:
         """Return who has no line of this state of the code and of the pins, ours first."""
-        done = {(line.competitor, line.revision) for line in lines.read() if self._is_of_this(line)}
+        done = {(line.competitor, line.revision) for line in LINES.read() if self._is_of_this(line)}
         wanted = (OURS, BASELINE, *self.entry.peers)
         return [name for name in wanted if (name, self.revision(name)) not in done]
 
@@ -64,7 +63,7 @@ class Bench:
         """Measure one and keep its line."""
         figures = self._own() if competitor in (OURS, BASELINE) else self._peer(competitor)
         line = self._line(competitor, self._scores(competitor), figures)
-        lines.append(line)
+        LINES.append([line])
         return line
 
     def _is_of_this(self, line: Line) -> bool:
