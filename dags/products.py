@@ -311,9 +311,9 @@ def declare(product: params.Product, kind: str, schedule: str | None) -> DAG:
         tags=["lamplighter", product.name],
         render_template_as_native_obj=True,
         default_args={
-            "retries": 2,
+            "retries": 3,  # the last try begins 7 to 14 minutes after the first has failed
             "retry_delay": timedelta(minutes=1),
-            "retry_exponential_backoff": True,
+            "retry_exponential_backoff": 2.0,
             "execution_timeout": TASK_TIMEOUT,
             "on_failure_callback": tell_failure,
         },

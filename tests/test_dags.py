@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +111,21 @@ def test_backfill_takes_the_steps_of_the_dag_in_its_order(module):
     assert order == ["start", *PREDICT_STAGES, "collect", "publish", "monitor", "gc"]
     retried = dag.default_args
     assert (retried["retries"] + 1, retried["retry_delay"].total_seconds()) == (TRIES, FIRST_WAIT_SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["train", "predict"])
+def test_outage_of_five_minutes_leaves_every_task_a_try_after_it(module, kind):
+    from airflow.models.taskinstance import TaskInstance
+
+    dag = module.declare(next(iter(DECLARED.values())), kind, None)
+    failed_at = datetime(2024, 2, 10, tzinfo=UTC)
+    for task in dag.tasks:
+        waited = timedelta()
+        for number in range(1, task.retries + 1):
+            facts = {"task": task, "try_number": number, "end_date": failed_at, "retry_delay_override": None}
+            names = {"dag_id": dag.dag_id, "task_id": task.task_id, "logical_date": failed_at}
+            waited += TaskInstance.next_retry_datetime(SimpleNamespace(**facts, **names)) - failed_at
+        assert timedelta(minutes=5) < waited < timedelta(minutes=15), task.task_id
 
 
 @pytest.mark.parametrize(("reason", "chosen"), [(None, ["gc"]), ("auc has fallen", ["gc", "retrain"])])

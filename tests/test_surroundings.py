@@ -14,7 +14,7 @@ from conftest import ROOT, environment, parcels
 from tasks.rows.raw_archive import RawIndex
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
-from tasks.runtime.git import git
+from tasks.runtime.git import git, has_fetched
 from tasks.runtime.surroundings import explained, explained_output
 from tasks.stage import exit_code_of
 
@@ -144,7 +144,8 @@ def test_port_that_is_none_is_one_message(name, value, monkeypatch):
 
 def test_folder_without_git_is_told_to_clone(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    for command in (("status",), ("ls-remote", str(tmp_path)), ("clone", str(tmp_path / "absent"), "x")):
+    (tmp_path / "README.md").write_text("of a ZIP")
+    for command in (("status",), ("ls-remote", str(tmp_path)), ("clone", str(tmp_path), "x")):
         with pytest.raises(UserError, match=r"this must be a git clone, and is not; .*a ZIP of it has no history"):
             git(*command, cwd=tmp_path)
 
@@ -192,6 +193,46 @@ def test_machine_without_git_is_told_to_install_it(monkeypatch, tmp_path):
         git("status")
 
 
-def test_origin_that_does_not_answer_is_for_waiting(tmp_path):
-    with pytest.raises(TransientError, match="git ls-remote"):
-        git("ls-remote", "http://127.0.0.1:1/x.git")
+REQUESTS = (("ls-remote", "{}"), ("clone", "{}", "x"), ("fetch", "{}"), ("push", "{}", "HEAD:refs/exps/x"))
+"""All that is asked of an origin."""
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda words: words[0])
+@pytest.mark.parametrize("scheme", ["http", "git", "ssh"])
+def test_origin_that_does_not_answer_is_for_waiting(tmp_path, request_, scheme):
+    words = [word.format(f"{scheme}://127.0.0.1:1/x.git") for word in request_]
+    with pytest.raises(TransientError, match=f"^git {words[0]}"):
+        git(*words, cwd=a_repository(tmp_path))
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda words: words[0])
+@pytest.mark.parametrize("is_mount_point", [True, False])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_origin_whose_disk_is_away_is_for_waiting(tmp_path, request_, is_mount_point, scheme):
+    """Without its disk the place is gone, or is the empty folder on which the disk is mounted."""
+    origin = tmp_path / "disk" / "x.git"
+    if is_mount_point:
+        origin.mkdir(parents=True)
+    words = [word.format(f"{scheme}{origin}") for word in request_]
+    with pytest.raises(TransientError, match=f"{origin}: the origin must be there, and nothing is; where its disk is"):
+        git(*words, cwd=a_repository(tmp_path / "clone"))
+
+
+def test_served_origin_whose_disk_is_away_is_for_waiting():
+    """As the server of git 2.39 answers; the words are close to those of a store that refuses."""
+    answer = "fatal: remote error: access denied or repository not exported: /lamplighter.git"
+    message = explained_output("git fetch", answer)
+    assert isinstance(message, TransientError)
+    assert str(message).startswith("git fetch: the origin must be there, and its server has none of that name; where")
+
+
+def test_commit_is_lost_only_where_an_origin_that_answers_has_none(tmp_path, monkeypatch):
+    origin, clone = a_repository(tmp_path / "origin"), a_repository(tmp_path / "clone")
+    monkeypatch.setenv("LAMPLIGHTER_ORIGIN", str(origin))
+    saved = git("rev-parse", "HEAD", cwd=origin).strip()
+    found = {wanted: has_fetched(wanted, clone) for wanted in (saved, "12" * 20, "refs/exps/x")}
+    assert found == {saved: True, "12" * 20: False, "refs/exps/x": False}
+    origin.rename(tmp_path / "away")
+    for wanted in ("12" * 20, "refs/exps/x"):
+        with pytest.raises(TransientError, match="the origin must be there, and nothing is"):
+            has_fetched(wanted, clone)

@@ -19,7 +19,7 @@ from tasks.runs.dvc import LOCK_FILE, DvcLock
 from tasks.runs.experiments import Run, experiments
 from tasks.runs.registry.tags import Registry
 from tasks.runtime.errors import UserError
-from tasks.runtime.git import git, try_git
+from tasks.runtime.git import git, has_fetched, try_git
 from tasks.runtime.settings import settings
 
 
@@ -93,10 +93,7 @@ def _has_raw_data(run: Run, commit: str) -> bool:
     """Return whether the workspace or the origin has a commit that records raw data; bring it where it is there."""
     place = f"{commit}:{LOCK_FILE}"
     text = try_git("show", place, cwd=run.workspace)
-    if (
-        text is None
-        and try_git("fetch", "--quiet", "--no-tags", settings().origin, commit, cwd=run.workspace) is not None
-    ):
+    if text is None and has_fetched(commit, run.workspace):
         text = try_git("show", place, cwd=run.workspace)
     return text is not None and f"ingest@{run.product}" in DvcLock.parse(text).stages
 

@@ -25,7 +25,7 @@ from tasks.runs.objects import Needed, Objects, recorded_hashes
 from tasks.runs.registry.erasures import erasures_of
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
-from tasks.runtime.git import git, try_git
+from tasks.runtime.git import git, has_fetched, try_git
 from tasks.runtime.settings import ROOT, settings
 
 YOUNG = timedelta(days=3)
@@ -216,7 +216,7 @@ def has_commit(clone: Path, commit: str) -> bool:
     """Return whether a commit can be had; an experiment that was saved again is under no ref any more."""
     if try_git("cat-file", "-e", f"{commit}^{{commit}}", cwd=clone) is not None:
         return True
-    return try_git("fetch", "--quiet", "--no-tags", settings().origin, commit, cwd=clone) is not None
+    return has_fetched(commit, clone)
 
 
 def _hashes_of_this_disk() -> set[str]:

@@ -37,6 +37,18 @@ def try_git(*arguments: str, cwd: Path | None = None) -> str | None:
     return None if code else output
 
 
+def has_fetched(wanted: str, cwd: Path) -> bool:
+    """Fetch a commit or reference of the origin; return whether the origin has it.
+
+    Raises as `git` does where the origin does not answer, which says nothing about what it has.
+    """
+    fetch = ("fetch", "--quiet", "--no-tags", settings().origin, wanted)
+    if try_git(*fetch, cwd=cwd) is not None:
+        return True
+    git("ls-remote", settings().origin, "HEAD")  # servers have words of their own for what they lack
+    return try_git(*fetch, cwd=cwd) is not None
+
+
 def redact_credentials(text: str) -> str:
     """Return a text without the user and password that the origin's address may have."""
     secret, at, _ = urlsplit(settings().origin).netloc.rpartition("@")

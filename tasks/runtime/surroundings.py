@@ -8,6 +8,7 @@ import errno
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.runtime.errors import TransientError, UserError
 
@@ -49,9 +50,18 @@ _SYSTEM: dict[int, tuple[Kind, str]] = {
 }
 """Failures of the operating system, by number: programs in other languages print the same words for them."""
 
+_AWAY = "where its disk is away, bring that back; where it lies elsewhere, let LAMPLIGHTER_ORIGIN name the place"
+_NO_REPOSITORY = "'([^']+)' does not appear to be a git repository|repository '([^']+)' does not exist"
+"""What git says of a path, here or on a server that it reaches by ssh, at which it finds no repository."""
+
 _PROGRAMS = (
     Sign(
-        "not a git repository|does not appear to be a git repository|repository '[^']*' does not exist",
+        "access denied or repository not exported",
+        TransientError,
+        f"the origin must be there, and its server has none of that name; {_AWAY}",
+    ),
+    Sign(
+        f"not a git repository|{_NO_REPOSITORY}",
         UserError,
         "this must be a git clone, and is not; clone the repository with git (a ZIP of it has no history), and let "
         "LAMPLIGHTER_ORIGIN, where it is set, name a git repository",
@@ -170,8 +180,19 @@ def explained(error: BaseException) -> UserError | TransientError | None:
 
 
 def explained_output(name: str, output: str) -> UserError | TransientError | None:
-    """Return the message for a program that failed, by the words of its output; None where none of them is known."""
+    """Return the message for a program that failed, by the words of its output; None where none of them is known.
+
+    A path at which nothing lies, where git wants a repository, may be that of a disk that is away for a while.
+    """
+    if (found := re.search(_NO_REPOSITORY, output)) and _is_empty(place := found[1] or found[2]):
+        return TransientError(f"{name}: {place}: the origin must be there, and nothing is; {_AWAY}")
     for sign in _SIGNS:
         if found := re.search(f"^.*(?:{sign.words}).*$", output, re.IGNORECASE | re.MULTILINE):
             return sign.kind(f"{name}: {sign.text}\n{' '.join(found[0].split())[:500]}")
     return None
+
+
+def _is_empty(place: str) -> bool:
+    """Return whether nothing lies at a path, such as at one where a disk is to be mounted."""
+    path = Path(place)
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))

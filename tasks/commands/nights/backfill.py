@@ -44,7 +44,7 @@ from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.forks.forked import fork_server
 from tasks.runtime.settings import settings
 
-TRIES, FIRST_WAIT_SECONDS = 3, 60
+TRIES, FIRST_WAIT_SECONDS = 4, 60
 """As often and as late as a task of the DAG is tried again."""
 REASON_LENGTH = 90
 

@@ -23,7 +23,7 @@ from tasks.runs.experiments import experiments
 from tasks.runs.registry.erasures import erasures_of
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.files import read_json
-from tasks.runtime.git import git, try_git
+from tasks.runtime.git import git, has_fetched, try_git
 from tasks.runtime.paths import Paths
 from tasks.runtime.settings import settings
 
@@ -112,7 +112,7 @@ def experiment_commit(repository: Path, product: str, name: str | None, commit: 
     wanted = [each for each in experiments(product) if each.commit == commit or each.name == name]
     wanted.sort(key=lambda each: each.commit != commit)
     for source in [*([commit] if commit else []), *(each.reference for each in wanted)]:
-        if try_git("fetch", "--quiet", "--no-tags", settings().origin, source, cwd=repository) is not None:
+        if has_fetched(source, repository):
             return git("rev-parse", "FETCH_HEAD", cwd=repository).strip()
     return None
 
