@@ -125,8 +125,8 @@ def test_night_is_tried_again_as_the_same_run_where_waiting_may_mend_it(monkeypa
     with pytest.raises(TransientError, match="git did not end"):
         module.make_night(module.Asked(product="tiny", as_of=DAYS[0], unique="backfill"))
     run = ("tiny", "predict", "2024-02-10", "backfill")
-    assert asked == [run, 60, run, 120, run]
-    assert capsys.readouterr().out.count("this may pass; waiting before another try: git did not end") == 2
+    assert asked == [run, 60, run, 120, run, 240, run]
+    assert capsys.readouterr().out.count("this may pass; waiting before another try: git did not end") == 3
 
 
 @pytest.mark.parametrize(
