@@ -9,6 +9,7 @@ import numpy as np
 
 from model.heads import head_of
 from model.heads.base import Head
+from model.heads.item_lists import MANY_ITEMS, MOST_SHARES
 from model.heads.label_scale import LINEAR_SCALE, LabelScale
 from model.heads.next_item import TOP
 
@@ -97,6 +98,16 @@ class Target:
         """Return the shape of one row's scores."""
         n_classes = len(self.classes)
         return (min(self.top, n_classes), 2) if self.head.answers_lists else self.head.score_shape(n_classes)
+
+    @property
+    def has_many_items(self) -> bool:
+        """Return whether scores are lists of so many items that a training step gives but a part of them a logit."""
+        return self.head.answers_lists and len(self.classes) > MANY_ITEMS
+
+    @property
+    def most_rows(self) -> int | None:
+        """Return the rows of a batch at most, where each has a share of every item; None for any number."""
+        return max(1, MOST_SHARES // len(self.classes)) if self.head.answers_lists else None
 
     @property
     def n_outputs(self) -> int:

@@ -162,6 +162,7 @@ SLOW = {
     "test_language",
     "test_log_lines",
     "test_lint",
+    "test_many_items",
     "test_messages",
     "test_model_bert",
     "test_model_calibration",

@@ -234,3 +234,12 @@ def test_night_of_lists_is_one_for_any_number_of_shards_and_pandas_reads_it(trai
     assert night["is_new"].tolist() == [True] * 9 + [False] * 21
     assert [items[0] for items in night["items"]] == night["prediction"].tolist()
     assert {len(items) for items in night["items"]} == {5}
+
+
+def test_best_lists_are_those_of_sorting_every_score():
+    random = np.random.default_rng(0)
+    scores = np.round(random.random((300, 40)), 1)  # most are equal to another
+    order = np.random.default_rng(1).random(scores.shape)
+    place = np.lexsort((order, -scores), axis=1)
+    for top in (1, 7, 40, 50):
+        assert np.array_equal(numbers_of(best(scores, top, np.random.default_rng(1))), place[:, :top])

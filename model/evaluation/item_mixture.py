@@ -63,7 +63,7 @@ class ItemMixture:
         """Return the lists of rows, equal scores in random order. Shapes: float32 [n, k, 2]."""
         random = np.random.default_rng(self.seed)
         lists = []
-        for piece in _pieces(table, max(1, CHUNK_NUMBERS // len(self.item))):
+        for piece in _pieces(table, self._chunk_rows):
             found = self.parts(piece)
             total = sum(self.weights[name] * _known(shares) for name, shares in found.items())
             mixed = sum(self.weights[name] * shares for name, shares in found.items()) / np.maximum(total, LEAST_SHARE)
@@ -71,11 +71,16 @@ class ItemMixture:
             lists.append(best(np.where(is_out, -1.0, mixed), self.target.top, random))
         return np.concatenate(lists)
 
+    @property
+    def _chunk_rows(self) -> int:
+        """Return the rows of which all parts have their shares in memory at once."""
+        return max(1, CHUNK_NUMBERS // (len(self.weights) * len(self.item)))
+
     def shares_of_labels(self, table: Table, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return what each part gives to the label of each row. Shapes: each float64 [n]."""
         found: dict[str, list[np.ndarray]] = {name: [] for name in self.weights}
         first = 0
-        for piece in _pieces(table, max(1, CHUNK_NUMBERS // len(self.item))):
+        for piece in _pieces(table, self._chunk_rows):
             for name, shares in self.parts(piece).items():
                 found[name].append(shares[np.arange(len(shares)), y[first : first + len(shares)]])
             first += len(next(iter(piece.values())))

@@ -15,13 +15,18 @@ MAX_WINDOWS_PER_BATCH = 2048
 
 
 def batches(
-    encoded: Encoded, batch_tokens: int, seed: int | None = None, chosen: np.ndarray | None = None
+    encoded: Encoded,
+    batch_tokens: int,
+    seed: int | None = None,
+    chosen: np.ndarray | None = None,
+    most_rows: int | None = None,
 ) -> list[np.ndarray]:
     """Return the row numbers of each batch, or positions in `chosen`, if only those rows are wanted; each is in one.
 
     Longest rows first (of the longest windows, and of those the ones with most), so that memory runs out at the start
     or never; with a seed, rows that are alike in that and the batches themselves come in an order fixed by it, and
-    every seed makes as many batches. A row longer than the budget gets a batch of its own.
+    every seed makes as many batches. A row longer than the budget gets a batch of its own. No batch has more than
+    `most_rows`.
     Shapes: returns int64 arrays.
 
     >>> numbers = Encoded(n_rows=5, arrays={"numbers": np.zeros((5, 3), np.float32)})
@@ -44,6 +49,7 @@ def batches(
     while start < len(rows):
         most = min(most_windows, batch_tokens // int(lengths[rows[start]]))
         end = max(start + 1, int(np.searchsorted(before, before[start] + most, "right")) - 1)
+        end = min(end, start + (most_rows or len(rows)))
         cut.append(rows[start:end])
         start = end
     if random is not None:

@@ -6,7 +6,7 @@ business. What is fitted of a column, and what it becomes, is in `model.features
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Features:
         tokenizer: Path | None = None,
         label_texts: np.ndarray | None = None,
         answer_in: str | None = None,
+        item_columns: Collection[str] = (),
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
 
@@ -54,7 +55,8 @@ class Features:
         counted in all rows; of more than `fitting.MAX_FITTED_ROWS` a fixed sample decides scales, bins and cycles.
 
         Where labels are texts, the tokenizer is trained on these too, and spells them as they are. Where they lie in a
-        column of texts, `answer_in`, that is read in windows that overlap.
+        column of texts, `answer_in`, that is read in windows that overlap. Of `item_columns` all items are known that
+        two rows have, however many.
 
         Shapes: target [n] or [n, C], NaN marks rows without a label, which then shape no bins; label_texts object [n];
         None for none.
@@ -71,6 +73,7 @@ class Features:
             tokenizer=tokenizer,
             label_texts=label_texts,
             answer_in=answer_in,
+            item_columns=item_columns,
         )
         fitted = {kind.name: kind.fit(columns_of(kinds, kind.name), given) for kind in kind_classes()}
         assert given.n_rows >= 0  # where no kind has read the rows, their columns are checked now

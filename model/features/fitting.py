@@ -1,6 +1,6 @@
 """The rows that features are fitted on: read piece by piece, counted and checked on the way, and sampled once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -37,7 +37,10 @@ class FittingRows:
         tokenizer: Path | None,
         label_texts: np.ndarray | None = None,
         answer_in: str | None = None,
+        item_columns: Collection[str] = (),
     ) -> None:
+        self.item_columns = item_columns
+        """The columns of categories that hold items, of which there may be many."""
         self.answer_in = answer_in
         """The column of texts in which answers lie; None for none."""
         self.label_texts = label_texts

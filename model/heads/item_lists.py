@@ -10,6 +10,10 @@ import numpy as np
 
 NONE = -1
 MOST_ITEMS = 2**24
+MANY_ITEMS = 50_000
+"""Of more items a training step reads a drawn part (`model.network.heads.drawn_items`)."""
+MOST_SHARES = 2**23
+"""Numbers of one array that has a number for each row of a batch and each item: 32 MiB."""
 
 
 def joined(numbers: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -43,8 +47,11 @@ def best(scores: np.ndarray, top: int, random: np.random.Generator) -> np.ndarra
 
     Shapes: float [n, C] -> float32 [n, min(top, C), 2].
     """
-    order = random.random(scores.shape)
-    place = np.lexsort((order, -scores), axis=1)[:, :top]
+    order, top = random.random(scores.shape), min(top, scores.shape[1])
+    least = np.partition(scores, -top, axis=1)[:, -top, None]
+    rows, items = np.nonzero(scores >= least)  # all others need no order
+    sorted_items = items[np.lexsort((order[rows, items], -scores[rows, items], rows))]
+    place = sorted_items[np.searchsorted(rows, np.arange(len(scores)))[:, None] + np.arange(top)]
     found = np.take_along_axis(scores, place, 1)
     return joined(np.where(found < 0, NONE, place), np.maximum(found, 0))
 

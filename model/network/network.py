@@ -83,12 +83,13 @@ class Network(nn.Module):
         if target and target.head.writes_texts:
             self.decoder = Decoder(sizes, settings.d_model, target.max_tokens, settings.dropout)
         self.filling = Filling(sizes, settings.d_model) if fills else None
-        is_wide = self.head is not None and sizes.n_texts and settings.wide_tokens
+        is_large = target is not None and target.has_many_items  # lines have a weight of every word for every item
+        is_wide = self.head is not None and not is_large and sizes.n_texts and settings.wide_tokens
         self.wide = Wide(sizes.n_subwords, target.n_outputs, sizes.n_letter_groups) if target and is_wide else None
         self.companion: Companion | None = None
         if target and companion:
             self.companion = Companion(sizes, target.n_outputs, companion, reads_text=self.wide is not None)
-        has_context = self.head is not None and sizes.n_context
+        has_context = self.head is not None and not is_large and sizes.n_context
         self.context = Context(sizes.n_context, target.n_outputs) if target and has_context else None
         initialise(self, seed)
 
@@ -209,9 +210,18 @@ class Network(nn.Module):
         """Return the logits of encoder and head alone. Shapes: as in `forward`."""
         assert self.head is not None, "a network without a target has nothing to answer"
         if isinstance(self.head, ItemHead):
-            table = self.embeddings.get_parameter(f"{kind_class(CATEGORY).module}.weight")
-            return self.head(self.pooled(batch), batch.get(kind_class(CATEGORY).input), table)
+            return self.head(*self._for_items(batch))
         return self.head(self.pooled(batch))
+
+    def item_losses(self, batch: Mapping[str, Tensor], labels: Tensor, smoothing: float) -> Tensor:
+        """Return the loss of each row, where the target has many items; see `ItemHead.losses`. Shapes: -> [b]."""
+        assert isinstance(self.head, ItemHead)
+        return self.head.losses(*self._for_items(batch), labels, smoothing)
+
+    def _for_items(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return what a head of items reads: the pooled rows, their categories, and the vectors of all slots."""
+        category = kind_class(CATEGORY)
+        return self.pooled(batch), batch.get(category.input), self.embeddings.get_parameter(f"{category.module}.weight")
 
     def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the vector of every row that the head reads: the mean of its windows.

@@ -105,7 +105,7 @@ class _Scoring(ABC):
         def work(rows: np.ndarray) -> None:
             scores[rows] = self.run(collate(encoded, rows, self.features.sizes.pad_id))
 
-        waiting = batches(encoded, self.batch_tokens)
+        waiting = batches(encoded, self.batch_tokens, most_rows=self.target.most_rows)
         if waiting and not self.has_run:
             work(waiting.pop(0))
             self.has_run = True

@@ -15,6 +15,7 @@ from model.features.fitted import Features
 from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
 from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
+from model.network.heads.item_head import ItemHead
 from model.network.network import Head, Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows, with_context
@@ -71,6 +72,8 @@ class Fit:
         self.unseen: Unseen | None = None
         self.penalty = settings.wide_penalty
         self.has_companion = companion and can_have_companion(network)
+        if self.target.has_many_items and isinstance(network.head, ItemHead):
+            network.head.draw_by(self.labels)
         compile_blocks(network.to(device()))
 
     def add_and_fit_beside(self, encoded: Encoded, labels: Tensor) -> None:
@@ -275,10 +278,10 @@ class Fit:
     def _mean_loss(self, rows: np.ndarray) -> Tensor:
         batch = disturb(self.network.batch_of(self.parts[0], rows), self.network.sizes)
         with distributed.shard_batch(batch) as shard:
-            logits = self.network(shard.batch)
-        chosen = rows[shard.rows]
-        weights = None if self.row_weights is None else self.row_weights[chosen]
-        return self.loss(logits, self.labels[chosen], weights) * (shard.weight / len(rows))
+            chosen = rows[shard.rows]
+            weights = None if self.row_weights is None else self.row_weights[chosen]
+            total = self.loss.of_batch(self.network, shard.batch, self.labels[chosen], weights)
+        return total * (shard.weight / len(rows))
 
 
 @torch.no_grad()
@@ -305,7 +308,11 @@ def evaluate_loss(
     total = torch.zeros((), dtype=torch.float64)
     for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
         with autocast(device), eager(device):
-            logits = network(network.batch_of(encoded, rows))
+            batch = network.batch_of(encoded, rows)
+            if network.target.has_many_items:
+                total += loss.of_batch(network, batch, labels[rows]).double().cpu()
+                continue
+            logits = network(batch)
         total += loss(logits, labels[rows]).double().cpu()
         if doubts:
             total += loss(logits, drawn[rows]).double().cpu() / n_rows

@@ -3,13 +3,18 @@
 Shape legend: b rows of a batch, n rows of a table, o outputs, C classes or labels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.target import Target
+
+if TYPE_CHECKING:
+    from model.network.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +34,19 @@ class Loss:
         """
         logits, labels = logits.float(), labels.to(logits.device)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        each = self.target.head.loss(logits, labels, self.smoothing, weights)
-        return each.sum() if row_weights is None else each @ row_weights.to(logits.device)
+        return _weighed(self.target.head.loss(logits, labels, self.smoothing, weights), row_weights)
+
+    def of_batch(
+        self, network: "Network", batch: Mapping[str, Tensor], labels: Tensor, row_weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the same of what a network says of a batch, which of many items is never one logit for each."""
+        if not self.target.has_many_items:
+            return self(network(batch), labels, row_weights)
+        return _weighed(network.item_losses(batch, labels.to(network.device), self.smoothing), row_weights)
+
+
+def _weighed(losses: Tensor, row_weights: Tensor | None) -> Tensor:
+    return losses.sum() if row_weights is None else losses @ row_weights.to(losses.device)
 
 
 def loss_labels(target: Target, y: np.ndarray) -> Tensor:

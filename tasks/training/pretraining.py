@@ -112,6 +112,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         wide_tokens=0 if writes_texts or head.answers_spans else settings.wide_tokens,
         label_texts=label_texts,
         answer_in=product.target.text or None,
+        item_columns={*product.target.history, *product.target.exclude},
         tokenizer=weights / "tokenizer.json" if weights else None,
     )
 

@@ -43,7 +43,7 @@ class Category(Kind[tuple[str, ...]]):
                 count.update(piece[name].tolist())
                 if len(count) > MAX_COUNTED:  # the rarest of so many would not be kept anyway
                     counts[name] = Counter(dict(count.most_common(MAX_COUNTED // 2)))
-        return cls({name: _vocabulary(count) for name, count in counts.items()})
+        return cls({name: _vocabulary(count, name in rows.item_columns) for name, count in counts.items()})
 
     @classmethod
     def fit_column(cls, column: np.ndarray, rows: FittingRows) -> tuple[str, ...]:
@@ -111,8 +111,12 @@ class _Slots(dict[str | None, int]):
         return UNKNOWN
 
 
-def _vocabulary(counts: Counter[str | None]) -> tuple[str, ...]:
-    """Return the known values, the most frequent first; ties by name, so that row order does not matter."""
+def _vocabulary(counts: Counter[str | None], has_many: bool = False) -> tuple[str, ...]:
+    """Return the known values, the most frequent first; ties by name, so that row order does not matter.
+
+    They are MAX_CATEGORIES at most, unless there may be many: then all that occur twice.
+    """
     known = {value: count for value, count in counts.items() if value is not None}
     by_frequency = sorted(known, key=lambda value: (-known[value], value))
-    return tuple(by_frequency[:MAX_CATEGORIES])
+    most = max(MAX_CATEGORIES, sum(known[value] > 1 for value in known)) if has_many else MAX_CATEGORIES
+    return tuple(by_frequency[:most])
