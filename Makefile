@@ -15,8 +15,10 @@ BIN := .venv/bin
 ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
+# With bytecode written: else each process of the tests compiles the project, and rewrites the asserts of all its files.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help setup pii run backfill simulate tune check test containers bench chaos trace recreate up down watch gc erase accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test long containers bench chaos trace recreate up down watch gc erase accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,11 +43,14 @@ tune: .venv/ready-demo  ## search better settings of PRODUCT until there are TRI
 check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the fast tests: in a minute, after each edit
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && { layers=$$($(BIN)/lint-imports --no-cache) || { echo "$$layers"; exit 1; }; }
 	@$(BIN)/mypy & types=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 3 \
+	$(PYTEST) --durations 3 \
 		-m "not slow and not airflow and not s3" && wait $$types
 
-test: .venv/ready-test  ## lint, types and every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+test: .venv/ready-test  ## lint, types and every test but those of make long
+	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m "not long"
+
+long: .venv/ready-test  ## the tests that repeat at length what another shows once: runs, simulations and crashes
+	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m long
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, matrix, pretraining, scale or night
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROWS),--rows $(ROWS))

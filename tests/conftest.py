@@ -67,9 +67,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LAMPLIGHTER_", "AIRFLOW", "AWS_"))
-    }
+    # Without bytecode each process of a project would compile the project's code, a second of a core.
+    left_out = ("LAMPLIGHTER_", "AIRFLOW", "AWS_", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**inherited, **ours, **more}
 
 
@@ -124,6 +124,7 @@ AIRFLOW = {
     "test_dates",
     "test_docker",
     "test_embedded",
+    "test_kubernetes",
     "test_page",
     "test_page_of_runs",
     "test_pipeline",
@@ -225,14 +226,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave a file out that `-m` leaves out as a whole: importing what it needs takes longer than the fast tests."""
     left_out = {"not slow": SLOW, "not airflow": AIRFLOW}
     named = [files for asked, files in left_out.items() if asked in config.option.markexpr]
+    if config.option.markexpr == "long" and collection_path.suffix == ".py":
+        return "pytest.mark.long" not in collection_path.read_text("utf-8") or None
     return any(collection_path.stem in files for files in named) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs Airflow, a server or time, and let the longest files start first."""
     for item in items:
-        file = item.path.stem
-        needs = {"airflow": file in AIRFLOW, "slow": file in SLOW, "s3": "s3" in getattr(item, "fixturenames", ())}
+        file, fixtures = item.path.stem, getattr(item, "fixturenames", ())
+        is_long = item.get_closest_marker("long") is not None
+        needs = {
+            "airflow": file in AIRFLOW,
+            "slow": file in SLOW or is_long or "export_once" in fixtures,
+            "s3": "s3" in fixtures,
+        }
         for mark in (mark for mark, needed in needs.items() if needed):
             item.add_marker(mark)
     place = {name: number for number, name in enumerate(LONGEST)}

@@ -7,12 +7,14 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 from conftest import ROOT
 
 from benchmarks.breadth.parts import write_parts
 from benchmarks.breadth.sets import Set
 
 
+@pytest.mark.long
 def test_benchmark_of_a_gpu_goes_through_all_its_parts():
     code = "from benchmarks.gpu import run\nfor target in run().targets: print(f'{target.name}: {target.met}')"
     done = subprocess.run(

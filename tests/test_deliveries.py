@@ -19,6 +19,7 @@ from tasks.ingest import ingest
 from tasks.rows.partitions import read_table
 from tasks.runtime.paths import Paths
 
+pytestmark = pytest.mark.long
 FIRST_NIGHT, N_NIGHTS = date(2024, 2, 29), 31
 JUDGED_EVERY = 6
 """Every night is ingested, and each sixth judged and split as well: what lies between must be caught up with."""

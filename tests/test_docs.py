@@ -194,3 +194,12 @@ def test_every_heading_of_the_alarms_has_words_that_the_code_says():
     for heading in re.findall(r"^## `(.+)`$", (DOCS / "alarms.md").read_text("utf-8"), flags=re.MULTILINE):
         words = r"[^\n]*".join(map(re.escape, heading.split("…")))
         assert re.search(words, said), heading
+
+
+def test_ci_runs_every_test_in_two_commands_of_which_each_leaves_out_the_other():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    marks = [re.search(rf"^{name}:.*\n.*-m (.*)$", makefile, flags=re.MULTILINE)[1] for name in ("test", "long")]
+    assert marks == ['"not long"', "long"]
+    for file in (".ci/run", ".github/workflows/test.yml"):
+        called = re.findall(r"^\W*(?:run: )?(make [a-z]+)$", (ROOT / file).read_text("utf-8"), flags=re.MULTILINE)
+        assert called == ["make test", "make long"]

@@ -77,6 +77,7 @@ def imports(file):
     return found
 
 
+@functools.cache
 def says_nothing(file):
     """Whether a file is a docstring alone, as that of most packages is."""
     return len(ast.parse((ROOT / file).read_text("utf-8")).body) <= 1

@@ -245,6 +245,7 @@ def check_killed(project, labels):
     check_erased(project, before)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_erasure_that_is_killed_ends_the_same(project):
     """At every label: tests/chaos_erasure.py."""

@@ -322,28 +322,36 @@ def test_trees_taken_out_read_what_they_need_and_no_more(exported):
     assert "tree_logits" in {each.name for each in rest.graph.input}
 
 
-@pytest.mark.parametrize("part", [TREES, LINE])
-def test_part_without_weight_is_not_computed(tmp_path, part):
-    network, features, table, _ = trained("binary", kinds={"shop": "category", "price": "number", "when": "time"})
-    network.companion.set_mix([float(name == part) for name in PARTS])
-    save_model(tmp_path / "trained", network, features)
-    export_onnx(tmp_path / "trained", tmp_path / "onnx")
-    nodes = [node.op_type for node in onnx.load(tmp_path / "onnx" / "network.onnx").graph.node]
+@pytest.fixture(scope="module")
+def three_classes():
+    return trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
+
+
+@pytest.fixture(scope="module", params=[TREES, LINE])
+def alone(request, tmp_path_factory, three_classes):
+    """The part that alone has a weight, a folder with the model and its export, and the table."""
+    folder = tmp_path_factory.mktemp(request.param)
+    network, features, table, _ = three_classes
+    network.companion.set_mix([float(name == request.param) for name in PARTS])
+    save_model(folder / "trained", network, features)
+    export_onnx(folder / "trained", folder / "onnx")
+    return request.param, folder, table
+
+
+def test_part_without_weight_is_not_computed(alone):
+    part, folder, table = alone
+    nodes = [node.op_type for node in onnx.load(folder / "onnx" / "network.onnx").graph.node]
     assert (OPERATOR in nodes) == (part == TREES)
     assert "LayerNormalization" not in nodes
-    assert parity(tmp_path / "trained", tmp_path / "onnx", [table]) < 1e-5
+    assert parity(folder / "trained", folder / "onnx", [table]) < 1e-5
 
 
-@pytest.mark.parametrize(("part", "tolerance"), [(TREES, 0.0), (LINE, 1e-6)])
-def test_what_a_part_says_of_a_row_depends_on_no_row_beside_it(tmp_path, part, tolerance):
-    network, features, table, _ = trained("multiclass", kinds={"shop": "category", "price": "number", "when": "time"})
-    network.companion.set_mix([float(name == part) for name in PARTS])
-    save_model(tmp_path / "trained", network, features)
-    export_onnx(tmp_path / "trained", tmp_path / "onnx")
-    scorer = Scorer(tmp_path / "onnx", engine=Engine.parse("onnxruntime-fp32"))
+def test_what_a_part_says_of_a_row_depends_on_no_row_beside_it(alone):
+    part, folder, table = alone
+    scorer = Scorer(folder / "onnx", engine=Engine.parse("onnxruntime-fp32"))
     together = scorer.score(table)
-    alone = [scorer.score({name: column[[row]] for name, column in table.items()}) for row in range(30)]
-    np.testing.assert_allclose(together[:30], np.concatenate(alone), rtol=0, atol=tolerance)
+    rows = [scorer.score({name: column[[row]] for name, column in table.items()}) for row in range(30)]
+    np.testing.assert_allclose(together[:30], np.concatenate(rows), rtol=0, atol=0 if part == TREES else 1e-6)
 
 
 def test_line_of_few_rows_stays_straight_where_bending_gains_hardly_anything():

@@ -10,7 +10,7 @@ from builders import TINY
 from conftest import call, environment, free_port, make_project
 from test_page import runs_of, state_of, state_of_run, token_of, trigger_by_form, wait_for
 
-pytestmark = [needs_browser(), pytest.mark.timeout(3000)]
+pytestmark = [needs_browser(), pytest.mark.long, pytest.mark.timeout(3000)]
 AS_OF = "2024-02-10"
 SCHEDULE = 'schedule: {retrain: "0 3 * * 0", predict: "0 2 * * *"}'
 PATIENCE_SECONDS = 1200

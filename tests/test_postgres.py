@@ -52,7 +52,7 @@ def binaries(home: Path, source: str) -> Path:
     return installed / "pginstall" / "bin"
 
 
-@pytest.fixture(scope="module", params=["wheel", "Debian"])
+@pytest.fixture(scope="module", params=["wheel", pytest.param("Debian", marks=pytest.mark.long)])
 def server(request):
     """A server on a socket, with password-free access; yields the folder of the socket."""
     # pytest's own folders are closed to other users, and Postgres does not run as root.

@@ -21,7 +21,7 @@ from model.heads.prediction_rule import PredictionRule
 from model.network.network import Network
 from model.network.store import save_model
 from model.scoring.engines import OPENVINO, Engine, missing_requirement
-from model.scoring.export import export_onnx, parity
+from model.scoring.export import parity
 from model.scoring.scorer import Scorer
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target, read_target
@@ -63,10 +63,10 @@ def learnt(n, *, epochs, companion):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, export_once):
     folder = tmp_path_factory.mktemp("quantiles")
     save_model(folder / "trained", *learnt(1000, epochs=10, companion=False))
-    export_onnx(folder / "trained", folder / "onnx")
+    export_once(folder / "trained", folder / "onnx")
     return folder
 
 

@@ -244,6 +244,7 @@ def simulation(tmp_path_factory, s3):
     return SimpleNamespace(project=project, env=env, printed=printed, home=home, done=done)
 
 
+@pytest.mark.long
 def test_simulation_that_was_killed_goes_on_with_the_step_it_was_at(simulation):
     outcomes = simulation.home.outcomes()
     assert simulation.done == []
@@ -252,10 +253,12 @@ def test_simulation_that_was_killed_goes_on_with_the_step_it_was_at(simulation):
     assert [each.champion for each in outcomes] == ["v1.0.0"] * 2, "its model has one version, not one for each try"
 
 
+@pytest.mark.long
 def test_night_made_again_from_a_source_that_ends_there_has_equal_bytes(simulation):
     assert "no leak: 1 random nights, 20 rows" in simulation.printed
 
 
+@pytest.mark.long
 def test_published_champion_is_measured_as_the_model_that_it_is(simulation):
     """Two ways to one figure: the parts that were published, and the exported file on the rows of the day."""
     found = Replay.from_json((simulation.project / "quarter.json").read_bytes())
@@ -265,6 +268,7 @@ def test_published_champion_is_measured_as_the_model_that_it_is(simulation):
     assert draw_again(simulation.project / "quarter.json").split("picture:")[0].strip() in simulation.printed
 
 
+@pytest.mark.long
 def test_simulation_leaves_the_real_product_as_it_was(simulation):
     """No tag, no experiment, no commit of the origin, and the nights are under another address."""
     listed = call(["git", "for-each-ref", "--format=%(refname)"], simulation.project, simulation.env)
@@ -273,6 +277,7 @@ def test_simulation_leaves_the_real_product_as_it_was(simulation):
     assert params.loads(text).product("tiny").publish.url == "s3://lamplighter/simulations/tiny-20240211-20240211"
 
 
+@pytest.mark.long
 def test_second_process_in_a_simulation_is_sent_away(simulation):
     with (
         locked(simulation.home.folder / "lock"),
