@@ -9,6 +9,7 @@ export DT ?=
 export REASON ?=
 export KEY ?=
 BENCH ?=
+PROCESSES ?= 2
 PYTHON ?= python3
 BIN := .venv/bin
 # Where Python may not write bytecode each of a run's sixty processes would compile all that it imports.
@@ -16,7 +17,7 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 # With bytecode written: else each process of the tests compiles the project, and rewrites the asserts of all its files.
-PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .PHONY: help setup pii run backfill simulate tune check test long containers bench chaos trace recreate up down watch gc erase accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
@@ -46,7 +47,7 @@ check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the 
 	$(PYTEST) --durations 3 \
 		-m "not slow and not airflow and not s3" && wait $$types
 
-test: .venv/ready-test  ## lint, types and every test but those of make long
+test: .venv/ready-test  ## lint, types and every test but those of make long; PROCESSES=3: three at a time
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m "not long"
 
 long: .venv/ready-test  ## the tests that repeat at length what another shows once: runs, simulations and crashes

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -218,7 +219,9 @@ SLOW = {
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
 
-LONGEST = ("test_pipeline", "test_chaos", "test_page_of_runs", "test_simulate", "test_erase", "test_deliveries")
+WAITING = ("test_pipeline", "test_page", "test_page_of_runs", "test_chaos")
+"""Files that mostly wait, for Airflow or a store: one process takes them all, and the others compute meanwhile."""
+LONGEST = (*WAITING, "test_simulate", "test_erase", "test_deliveries", "test_model_companion", "test_lint")
 """Files that take minutes, in the order in which they start: one that is alone at the end idles the other cores."""
 
 
@@ -229,6 +232,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr == "long" and collection_path.suffix == ".py":
         return "pytest.mark.long" not in collection_path.read_text("utf-8") or None
     return any(collection_path.stem in files for files in named) or None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one process, and the waiting ones to the same."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return WAITING[0] if Path(file).stem in WAITING else file
+
+    return ByFile(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
