@@ -158,6 +158,7 @@ SLOW = {
     "test_fork_server",
     "test_generate",
     "test_headlines",
+    "test_horizons",
     "test_hostile",
     "test_image",
     "test_ingest",
