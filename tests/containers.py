@@ -29,6 +29,7 @@ DECLARED = "services:\n" + "".join(
     f"  {service}:\n    volumes: ['../params.yaml:/opt/lamplighter/params.yaml:ro']\n" for service in OWN
 )
 """The images hold the DAGs of the project that they were built from: what the test declares is laid over it."""
+UP = ("up", "--detach", "--no-build", "--no-deps")
 WAIT_SECONDS = 900.0
 """How long a start or a run may take on a machine that does much beside it."""
 
@@ -186,6 +187,27 @@ class Installation:
         """The task instances of a run."""
         listed: list[dict[str, Any]] = self.ask(f"{run}/taskInstances")["task_instances"]
         return listed
+
+    def log_of(self, run: str, task: dict[str, Any]) -> list[str]:
+        """What the UI shows of the log of a task instance, line by line, where it comes from before all."""
+        number = task["try_number"]
+        index = f"?map_index={task['map_index']}"
+        content = self.ask(f"{run}/taskInstances/{task['task_id']}/logs/{number}{index}")["content"]
+        return [str(line["event"]) for line in content]
+
+    def worker_of(self, host: str) -> str | None:
+        """The worker of a host name; None where it runs no more."""
+        found = [each for each in self.containers("worker") if self.inspect(each)["Id"].startswith(host)]
+        return found[0] if found else None
+
+    def lose_worker(self, host: str) -> None:
+        """Kill the worker of a host name, which is the beginning of its container's id, and remove its disk."""
+        self.call(self.engine, "kill", "--signal", "KILL", host)
+        self.call(self.engine, "rm", "--force", "--volumes", host)
+
+    def replace_workers(self, workers: int) -> None:
+        """Bring up as many workers as there should be, in place of those that were lost; takes half a minute."""
+        self.call(*self.compose, *UP, "--scale", f"worker={workers}", "worker")
 
     def wait_for(self, run: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until a run has succeeded; where it has not, the failure names its tasks."""

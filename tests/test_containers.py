@@ -35,7 +35,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
         running.remove()
 
 
-def test_training_and_night_through_the_api_are_read_from_outside(installation, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(installation) -> list[str]:
+    """A training and a night that have ended well."""
+    triggered = []
     for dag in ("train__tiny", "predict__tiny"):
         began = time.monotonic()
         run = installation.trigger(dag)
@@ -43,6 +46,11 @@ def test_training_and_night_through_the_api_are_read_from_outside(installation, 
         hosts = {task["hostname"] for task in installation.tasks(run) if task["hostname"]}
         done = f"{len(installation.tasks(run))} tasks on {len(hosts)} workers, {time.monotonic() - began:.0f} s"
         print(f"{dag}: {done}", flush=True)
+        triggered.append(run)
+    return triggered
+
+
+def test_training_and_night_through_the_api_are_read_from_outside(installation, runs, monkeypatch):
     for name, value in installation.store_environment().items():
         monkeypatch.setenv(name, value)
     from tasks.read import read_predictions
@@ -82,6 +90,20 @@ def test_each_worker_has_a_disk_of_its_own(installation):
         if mount["Destination"] == "/var/lib/lamplighter"
     ]
     assert len(set(disks)) == len(disks) == 2
+
+
+def test_log_of_a_task_whose_worker_is_gone_is_read_from_the_store(installation, runs):
+    (begun,) = (task for task in installation.tasks(runs[0]) if task["task_id"] == "start")
+    lost = begun["hostname"]
+    installation.lose_worker(lost)
+    assert installation.worker_of(lost) is None
+    assert len(installation.containers("worker")) == 1
+    assert any(": as_of 2024-" in line for line in installation.log_of(runs[0], begun))
+    for run in runs:
+        for task in installation.tasks(run):
+            if task["hostname"] == lost:
+                source = f"s3://lamplighter/logs/dag_id={task['dag_id']}/"
+                assert any(line.startswith(source) for line in installation.log_of(run, task)), task["task_id"]
 
 
 def test_nothing_but_the_two_ports_on_loopback_can_be_reached(installation):

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from chaos_containers import declared_faults
 from docker_images import (
     DOCKER,
     ROOT,
@@ -366,3 +367,12 @@ def test_worker_without_room_takes_no_tasks_until_it_has(tmp_path):
     assert told[0] == "1 ['default']"
     assert re.fullmatch(r"its disk must have 1,000,000,000,000 MB free, and has [\d,]+: .*", told[1])
     assert told[2:] == ["1e12 []", "1 ['default']"]
+
+
+def test_readme_has_a_row_for_each_fault_that_the_campaign_makes():
+    lines = (DOCKER / "README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    (head,) = (number for number, row in enumerate(rows) if row == ["fault", "outcome of the task", "s"])
+    table = rows[head + 2 : rows.index([""], head)]
+    assert [row[0] for row in table] == declared_faults()
+    assert all(row[1] == "yet to run" or (row[1] and row[2].isdigit()) for row in table)
