@@ -133,8 +133,7 @@ class Writer:
 
         rules = self._rules(settings)
         drafts = [_Draft(key, state=rules.constraint.start if rules.constraint else 0) for key in keys]
-        with ThreadPoolExecutor(self.n_parallel, "write") as workers:
-            deque(workers.map(work, _batches(encoded)), maxlen=0)
+        self._in_parallel(work, encoded)
         return [self._written(draft) for draft in drafts]
 
     def _rules(self, settings: GenerationSettings) -> _Rules:
@@ -152,14 +151,22 @@ class Writer:
     def nats(self, encoded: Encoded, labels: LabelTexts) -> np.ndarray:
         """Return the negative log-likelihood of each row's label. Shapes: float64 [n]."""
         found = np.zeros(len(encoded))
-        for rows, n_subwords in _batches(encoded):
+
+        def work(batch: tuple[np.ndarray, int]) -> None:
+            rows, n_subwords = batch
             ids, wanted = labels.batch(rows)
             inputs = self._first(encoded, rows, n_subwords)
             inputs |= {IDS: ids, PLACES: np.broadcast_to(np.arange(ids.shape[1]), ids.shape).copy()}
             log_shares, *_ = self.step(inputs)
             each = np.take_along_axis(log_shares, wanted.clip(min=0)[..., None], 2)[..., 0].astype(np.float64)
             found[rows] = -np.where(wanted == UNWANTED, 0.0, each).sum(axis=1)
+
+        self._in_parallel(work, encoded)
         return found
+
+    def _in_parallel(self, work: Callable[[tuple[np.ndarray, int]], None], encoded: Encoded) -> None:
+        with ThreadPoolExecutor(self.n_parallel, "write") as workers:
+            deque(workers.map(work, _batches(encoded)), maxlen=0)
 
     def _first(self, encoded: Encoded, rows: np.ndarray, n_subwords: int) -> Batch:
         """Return the inputs of rows, their texts padded to so many subwords, with nothing kept."""

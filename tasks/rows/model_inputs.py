@@ -176,7 +176,7 @@ def scores_of_classes(found: np.ndarray, answers: tuple[str, ...], wanted: tuple
 def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
     """Return the scores of a `model.scoring.scorer.Scorer`, as its `score` gives them; of texts, what was measured."""
     if scorer.target.head.writes_texts:
-        return _measured_texts(scorer.writer, rows)
+        return measured_texts(scorer.writer, rows)
     if scorer.target.head.answers_spans:
         y, stream = targets(rows.labels, rows.product, ()), scorer.score_stream(rows)
         found = [answers(rows.product, table, each) for table, each in zip(rows, stream, strict=True)]
@@ -204,23 +204,26 @@ def written(writer: Any, encoded: Any, rows: pd.DataFrame, product: Product) -> 
         raise UserError(f"params.yaml: products.{product.name}.predict.text.pattern {error}") from None
 
 
-def _measured_texts(writer: Any, rows: SplitPart) -> np.ndarray:
-    """Return what `model.heads.generate.MEASURED` names of each row. Shapes: float32 [n, 4].
+def measured_texts(writer: Any, rows: SplitPart, nats: np.ndarray | None = None, *, writes: bool = True) -> np.ndarray:
+    """Return what `model.heads.generate.MEASURED` names of each row; `nats` is what labels cost where that is known.
 
     A language model foresees the label of every row, and writes for N_WRITTEN_ROWS of them: writing takes longest.
+    Without `writes` nothing is written. Shapes: nats float64 [n] -> float32 [n, 4].
     """
     from model.heads.generate import measured
 
     product, table = rows.product, rows.read_all()
     encoded, labels = writer.features.encode(table), label_texts(writer, rows)
-    few = rows.sample(N_WRITTEN_ROWS) if product.model.is_language_model else rows
-    few_encoded = encoded if few is rows else writer.features.encode(few.read_all())
     texts = np.full(len(rows), None, object)
-    texts[few.places_in(rows)] = [
-        each.text for each in written(writer, few_encoded, few.columns(list(product.key)), product)
-    ]
+    if writes:
+        few = rows.sample(N_WRITTEN_ROWS) if product.model.is_language_model else rows
+        few_encoded = encoded if few is rows else writer.features.encode(few.read_all())
+        texts[few.places_in(rows)] = [
+            each.text for each in written(writer, few_encoded, few.columns(list(product.key)), product)
+        ]
     wanted = targets(rows.labels, product, ())
-    return measured(wanted, writer.nats(encoded, labels), labels.n_bytes, texts, table)
+    nats = writer.nats(encoded, labels) if nats is None else nats
+    return measured(wanted, nats, labels.n_bytes, texts, table)
 
 
 def answers(product: Product, table: Table, scores: np.ndarray) -> np.ndarray:

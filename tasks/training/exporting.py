@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.heads import LOWER_IS_BETTER, head_of
+from model.heads.generate import BITS_PER_BYTE
 from model.heads.prediction_rule import MeasuredThresholds
 from tasks.params import MEASURED, Product
 from tasks.rows import model_inputs
@@ -122,10 +123,12 @@ def export_model(product: Product, paths: Paths) -> Exported:
     rows = model_inputs.split_part(paths.splits, "test", product)
     target = read_target(paths.trained)
     compared = rows.sample(N_FORESEEN_ROWS) if product.model.is_language_model else rows
+    texts: _ExportedTexts | None = None
     with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
         if target.head.writes_texts:
-            difference = _parity_of_texts(paths.trained, folder, compared)
+            texts = _ExportedTexts.of(paths.trained, folder, compared)
+            difference = texts.difference
         else:
             difference = parity(paths.trained, folder, rows) / target.unit
         limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
@@ -137,8 +140,10 @@ def export_model(product: Product, paths: Paths) -> Exported:
         thresholds = measured_thresholds(product, paths.trained)
         if thresholds is not None:
             thresholds.save(folder)
-        choose = _one_engine if target.head.writes_texts else _choose_engine
-        choice = choose(product, paths.splits, folder, engines)
+        if texts is not None:
+            choice = _one_engine(product, paths.splits, folder, texts)
+        else:
+            choice = _choose_engine(product, paths.splits, folder, engines)
     return Exported(
         model_sha256=folder_sha256(paths.onnx),
         max_difference=difference,
@@ -154,7 +159,10 @@ def export_model(product: Product, paths: Paths) -> Exported:
 def _part_speeds(trained: Path, rows: model_inputs.SplitPart) -> dict[str, int]:
     """Return how many rows each part of the blend scores alone in a second of one core; nothing where one does all."""
     from model.scoring.scorer import TorchScorer
+    from model.target import read_target
 
+    if read_target(trained).head.writes_texts:  # by one part, which may take seconds to load
+        return {}
     model, table, speeds = TorchScorer(trained), rows.read_all(), dict[str, int]()
     blend = model.network.blend if len(model.network.blend) > 1 and len(rows) else {}
     for name in blend:
@@ -187,33 +195,57 @@ def candidate_engines(product: Product) -> "list[Engine]":
     return list(dict.fromkeys([SIMPLEST, named]))
 
 
-def _parity_of_texts(trained: Path, folder: Path, rows: model_inputs.SplitPart) -> float:
-    """Return the largest difference between what labels cost by torch and by ONNX, in nats per subword."""
-    from model.scoring.scorer import Scorer, TorchScorer
+@dataclass(frozen=True, kw_only=True)
+class _ExportedTexts:
+    """An exported network that writes texts, and what it says of labels that torch was asked about too."""
 
-    writers = [TorchScorer(trained).writer, Scorer(folder).writer]
-    encoded, labels = writers[0].features.encode(rows.read_all()), model_inputs.label_texts(writers[0], rows)
-    one, other = (writer.nats(encoded, labels) for writer in writers)
-    return float(np.max(np.abs(one - other) / np.diff(labels.offsets), initial=0.0))
+    scorer: "Scorer"
+    rows: model_inputs.SplitPart
+    """Held-out rows."""
+    nats: np.ndarray
+    """What the labels of these cost by ONNX, float64 [n]."""
+    difference: float
+    """The largest between that and what they cost by torch, in nats per subword."""
+
+    @classmethod
+    def of(cls, trained: Path, folder: Path, rows: model_inputs.SplitPart) -> "_ExportedTexts":
+        """Read labels by torch, then by ONNX; a network of torch is let go before the other one is loaded."""
+        from model.scoring.engines import SIMPLEST
+        from model.scoring.scorer import Scorer, TorchScorer
+
+        writer = TorchScorer(trained).writer
+        encoded, labels = writer.features.encode(rows.read_all()), model_inputs.label_texts(writer, rows)
+        one = writer.nats(encoded, labels)
+        del writer
+        scorer = Scorer(folder, engine=SIMPLEST)
+        other = scorer.writer.nats(encoded, labels)
+        difference = float(np.max(np.abs(one - other) / np.diff(labels.offsets), initial=0.0))
+        return cls(scorer=scorer, rows=rows, nats=other, difference=difference)
 
 
-def _one_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
-    """Record the one engine that writes texts, and measure what it writes of the validation and held-out rows."""
+def _one_engine(product: Product, splits: Path, folder: Path, exported: _ExportedTexts) -> Choice:
+    """Record the one engine that writes texts, and measure what it writes of the validation and held-out rows.
+
+    Of held-out rows it is known what labels cost; texts are written where the gates' metric asks for them alone.
+    """
     from model.scoring.choice import Measurement
-    from model.scoring.scorer import Scorer
+    from model.scoring.engines import SIMPLEST
 
-    (engine,) = engines
-    engine.save(folder)
-    scorer, values, speeds = Scorer(folder, n_threads=1), [], []
-    most = N_FORESEEN_ROWS if product.model.is_language_model else N_TIMED_ROWS
-    for part in ("val", "test"):
-        rows = model_inputs.split_part(splits, part, product).sample(most)
-        began = time.process_time()
-        scores = model_inputs.scores(scorer, rows)
-        speeds.append(len(rows) / max(time.process_time() - began, 1e-6))
-        values.append(gate_metric(product, model_inputs.targets(rows.labels, product, ()), scores))
-    measured = Measurement(engine=engine, rows_per_cpu_second=speeds[0], metric=values[0], max_difference=0.0)
-    return Choice(engine=engine, metric=product.gates.metric, candidates=[measured], held_out={engine: values[1]})
+    SIMPLEST.save(folder)
+    metric, most = product.gates.metric, N_FORESEEN_ROWS if product.model.is_language_model else N_TIMED_ROWS
+    val = model_inputs.split_part(splits, "val", product).sample(most)
+    began = time.process_time()
+    of_val = model_inputs.scores(exported.scorer, val)
+    speed = len(val) / max(time.process_time() - began, 1e-6)
+    test = exported.rows.sample(most)
+    known = exported.nats[test.places_in(exported.rows)]
+    of_test = model_inputs.measured_texts(exported.scorer.writer, test, known, writes=metric != BITS_PER_BYTE)
+    by_val, by_test = (
+        gate_metric(product, model_inputs.targets(rows.labels, product, ()), scores)
+        for rows, scores in ((val, of_val), (test, of_test))
+    )
+    measured = Measurement(engine=SIMPLEST, rows_per_cpu_second=speed, metric=by_val, max_difference=0.0)
+    return Choice(engine=SIMPLEST, metric=metric, candidates=[measured], held_out={SIMPLEST: by_test})
 
 
 def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
