@@ -36,7 +36,7 @@ def evaluate(product: Product, as_of: date) -> str:
         report["slices"], metrics["slices"] = slices.to_json(), slices.metrics()
         summary = f"{summary}; {slices.summary}"
     scores = measured.scores
-    if look_here := search_slices(product, rows, measured.y, scores["model"], scores["baseline"]):
+    if look_here := search_slices(product, rows, measured.y, scores["model"], scores["baseline"], measured.rule):
         report["look_here"] = [each.to_json() for each in look_here]
         summary = f"{summary}; look here: it errs more on {len(look_here)} slices that nobody declared"
     report["single_rows"] = [each.to_json() for each in explain_single_rows(product, paths, rows, scores["model"])]

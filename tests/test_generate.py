@@ -20,7 +20,7 @@ from model.features.subwords import text_of
 from model.heads import head_of
 from model.heads.generate import is_unsupported, rouge_l
 from model.network.store import load_model, load_pretrained
-from model.scoring.generation import BATCH_ROWS, PREFIX_STEP, STEP_INPUTS, STEP_OUTPUTS, drawn, noise
+from model.scoring.generation import BATCH_ROWS, PREFIX_STEP, STEP_INPUTS, STEP_OUTPUTS, Writer, drawn, noise
 from model.scoring.scorer import Scorer, TorchScorer
 from model.settings import GenerationSettings, NetworkSettings, PretrainingSettings, TrainingPlan
 from model.target import Target, read_target
@@ -33,6 +33,7 @@ from tasks.reports.held_out import look_at_held_out
 from tasks.rows import model_inputs
 from tasks.runtime.files import folder_sha256
 from tasks.runtime.paths import Paths
+from tasks.training.exporting import export_model
 from tasks.training.held_out.texts import fit_text_baseline, measured_labels
 
 COLUMNS = {"depot": "category", "weight_kg": "number", "note": "text"}
@@ -428,6 +429,24 @@ def test_language_model_foresees_all_labels_and_writes_some_texts(product, made,
     metrics = head_of("generate").metrics(0.5)
     assert metrics["rouge_l"](None, found) == pytest.approx(float(found[is_written, 2].mean()))
     assert np.isnan(metrics["unsupported"](None, found[~is_written]))
+
+
+def test_export_reads_labels_once_by_each_network_and_writes_for_validation_rows_alone(product, monkeypatch):
+    n_rows = {name: len(model_inputs.split_part(PATHS.splits, name, product)) for name in ("val", "test")}
+    before, read, wrote = report("export.json"), [], []
+    nats, write = Writer.nats, Writer.write
+    monkeypatch.setattr(Writer, "nats", lambda *given: (read.append(len(given[1])), nats(*given))[1])
+    monkeypatch.setattr(Writer, "write", lambda *given: (wrote.append(len(given[1])), write(*given))[1])
+    found = export_model(product, PATHS).report()
+    assert sorted(read) == sorted([n_rows["test"], n_rows["test"], n_rows["val"]])
+    assert wrote == [n_rows["val"]]
+    assert found["model_sha256"] == before["model_sha256"]
+    assert found["held_out"] == pytest.approx(before["held_out"])
+    scorer, rows = Scorer(PATHS.onnx), model_inputs.split_part(PATHS.splits, "test", product)
+    (value,) = found["held_out"].values()
+    assert value == pytest.approx(
+        head_of("generate").metrics(0.5)["bits_per_byte"](None, model_inputs.scores(scorer, rows))
+    )
 
 
 def test_model_and_baseline_are_measured_on_rows_of_a_night_too(product, made):

@@ -4,20 +4,24 @@ import copy
 import dataclasses
 import itertools
 import math
+import shutil
 from collections import Counter
 from datetime import date
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from builders import a_product, declared, mistakes, report, through_all_stages
 
 from model.evaluation.answer_candidates import AnswerCandidates
+from model.evaluation.thresholds import curve_of_answers
 from model.features.answers.occurrences import SpanLabels, occurrences
 from model.features.answers.windows import overlap_of
 from model.features.fitted import Features
 from model.heads import head_of
+from model.heads.prediction_rule import MeasuredThresholds
 from model.heads.span import MEASURED, answers_of, exact_match, f1, measured, words_of
 from model.network.network import Network
 from model.network.store import load_model, load_pretrained
@@ -29,6 +33,7 @@ from model.target import Target, read_target
 from model.training.extraction.spans import learn_spans
 from tasks.monitoring.nights import answers_here
 from tasks.monitoring.performance import Labelled
+from tasks.monitoring.shadow import Contender, write_scores
 from tasks.predict import predict
 from tasks.rows import model_inputs
 from tasks.runtime.files import folder_sha256
@@ -39,7 +44,7 @@ PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
 CHANGES = {
     "columns": COLUMNS,
     "target": {"name": "answer", "task": "span", "text": "note", "empty": "none", "delay_days": 1},
-    "predict": {"horizon_days": 1, "shards": 3, "rows_per_shard": 2},
+    "predict": {"horizon_days": 1, "shards": 3, "rows_per_shard": 2, "threshold": "measured"},
     "gates": {"metric": "exact_match", "limit": 0.1},
     "expectations": [],
     "model__init": "scratch",
@@ -142,6 +147,61 @@ def test_night_has_the_answer_as_it_stands_in_the_text(product):
         assert note[row.start : row.end] == (row.prediction if row.has_answer else "")
         assert (row.start, row.end) == (-1, -1) or row.has_answer
         assert 0 <= row.probability <= 1
+
+
+def test_threshold_measured_on_validation_rows_decides_what_a_night_answers(product, scorer):
+    chosen = MeasuredThresholds.load(PATHS.onnx)
+    rows = model_inputs.split_part(PATHS.splits, "val", product)
+    (threshold,) = chosen.thresholds
+    assert (chosen.metric, chosen.rows) == ("exact_match", len(rows))
+    assert 0 < threshold < 1
+    by_key = parcels().set_index("parcel_id")
+    table = {name: by_key.loc[night()["parcel_id"], name].to_numpy(object) for name in COLUMNS}
+    has_answer = scorer.score(table)[:, 1, 1] > threshold
+    assert night()["has_answer"].tolist() == has_answer.tolist()
+
+
+def test_report_has_what_a_measured_threshold_is_worth(product):
+    found, threshold = report("evaluation.json")["predictions"], MeasuredThresholds.load(PATHS.onnx).thresholds[0]
+    rows = model_inputs.split_part(PATHS.splits, "test", product)
+    y, scores = model_inputs.targets(rows.labels, product, ()), TorchScorer(PATHS.trained).score(rows.read_all())
+    for name, at in {"value": threshold, "plain": 0.5}.items():
+        answers = answers_of(rows.read_all()["note"], scores, at)
+        matches = [exact_match(label, answer.text or "") for label, answer in zip(y, answers, strict=True)]
+        assert found[name] == pytest.approx(np.mean(matches))
+    assert found["thresholds"] == {"answer": pytest.approx(threshold)}
+    assert report("evaluation.json")["model"]["exact_match"] == pytest.approx(found["value"])
+
+
+def test_other_models_answer_by_thresholds_of_their_own(product, scorer, tmp_path):
+    table = unseen_rows()
+    rows = pd.DataFrame(table).assign(parcel_id=[f"p{number}" for number in range(40)], day=pd.Timestamp("2024-02-11"))
+    shares = scorer.score(table)[:, 1, 1]
+    for threshold in (0.001, 0.999):
+        folder = tmp_path / str(threshold)
+        shutil.copytree(PATHS.onnx, folder)
+        MeasuredThresholds(metric="f1", thresholds=(threshold,), rows=36).save(folder)
+        other = Contender(roles=("previous",), version=None, commit="ab" * 20, model="m", folder=folder)
+        write_scores(product, iter([pa.Table.from_pandas(rows)]), other, folder / "scores.parquet")
+        answered = pd.read_parquet(folder / "scores.parquet")["has_answer"]
+        has_text = np.array([bool((text or "").strip()) for text in table["note"]])
+        assert answered.tolist() == ((shares > threshold) & has_text).tolist()
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "f1", "none_accuracy"])
+def test_curve_of_answers_is_that_of_trying_each_threshold(metric):
+    random = np.random.default_rng(0)
+    shares = random.random((300, 2)).astype(np.float32)
+    words = np.array(["Bo", "Cy", "Di Bo"], object)
+    labels = [random.choice(words) if random.random() < share else "" for share in shares[:, 0]]
+    rows = measured(labels, random.choice(words, 300), shares)
+    curve = curve_of_answers(rows, metric, has_prior=False)
+    measure = head_of("span").metrics
+    tried = [measure(threshold)[metric](None, rows) for threshold in curve.thresholds]
+    np.testing.assert_allclose(curve.values, tried)
+    assert measure(curve.best)[metric](None, rows) == pytest.approx(max(tried))
+    few = curve_of_answers(rows[:3], metric, has_prior=True)
+    assert 0 < few.best < 1
 
 
 def test_bytes_of_a_night_come_again_whatever_its_shards(product):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.heads.prediction_rule import HALF, PredictionRule
+from model.heads.span import values_of
 
 EXPECTED_COST, F1 = "expected_cost", "f1"
 WEIGHED = ("accuracy", "balanced_accuracy")
@@ -74,6 +75,27 @@ def curve(y: np.ndarray, shares: np.ndarray, metric: str, rule: PredictionRule) 
     if metric == "balanced_accuracy":
         of_alarm, of_miss = (len(y) / 2 / max(n, 1e-12) for n in (n_no, n_yes))
     return Curve(thresholds=thresholds, values=(of_alarm * false_alarms + of_miss * missed) / len(y), is_cost=True)
+
+
+def curve_of_answers(scores: np.ndarray, metric: str, *, has_prior: bool) -> Curve:
+    """Return a metric of answers that stand in texts by threshold.
+
+    With `has_prior` a row counts, the more the fewer rows there are, as what its probabilities say, as in
+    `choose_threshold`. Shapes: scores as of `model.heads.span.measured`, of one row at least.
+    """
+    share, likely, is_none = (scores[:, at].astype(np.float64) for at in (0, 1, -1))
+    answered, left_out = (values_of(metric, scores, threshold) for threshold in (-1.0, 1.0))
+    if has_prior:
+        n_rarer = float(min(is_none.sum(), len(scores) - is_none.sum()))
+        prior = PRIOR_ROWS / (PRIOR_ROWS + n_rarer)
+        foreseen = share if metric == "none_accuracy" else likely
+        answered = (1 - prior) * answered + prior * foreseen
+        left_out = (1 - prior) * left_out + prior * (1 - share)
+    order = np.argsort(share)
+    thresholds = _candidates(share[order])
+    n_below = np.searchsorted(share[order], thresholds)
+    gained = np.r_[0.0, (left_out - answered)[order].cumsum()]
+    return Curve(thresholds=thresholds, values=(answered.sum() + gained[n_below]) / len(scores), is_cost=False)
 
 
 def _candidates(rising: np.ndarray) -> np.ndarray:

@@ -249,7 +249,7 @@ class Head(ABC):
         """Return the probabilities as they would be without the calibration of `target`."""
         return scores
 
-    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+    def label_losses(self, scores: np.ndarray, rule: float | PredictionRule) -> np.ndarray:
         """Return the loss of each row whose label is a text, by what was measured of it. Shapes: -> float64 [n]."""
         raise NotImplementedError
 

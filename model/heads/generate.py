@@ -53,7 +53,7 @@ class Generate(TextLabels):
         """
         return {"rouge_l": _rouge_l, "bits_per_byte": _bits_per_byte, "unsupported": _mean_of("unsupported")}
 
-    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+    def label_losses(self, scores: np.ndarray, rule: float | PredictionRule) -> np.ndarray:
         """Return the bits of each byte of the labels. Shapes: float64 [n]."""
         import numpy as np
 

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 
 from model.heads.base import Metric
 from model.heads.parts.learnt_elsewhere import TextLabels
-from model.heads.prediction_rule import PredictionRule
+from model.heads.prediction_rule import HALF, PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
 
-MEASURED = ("exact_match", "f1", "none_accuracy")
-"""What is measured of a row."""
+METRICS = ("exact_match", "f1", "none_accuracy")
+MEASURED = ("has_answer", "probability", "exact_match", "f1", "is_none")
+"""What is measured of a row: how probable it is that there is an answer, and that it is the likeliest one; what that
+one has in common with the label; whether the label says that there is none. A rule then says from which probability on
+a row is answered."""
 NONE = "|"
 """How a delivered cell that says "none" is stored, since an empty cell may also say that nothing is known yet."""
-HALF = 0.5
 COLUMNS = ("start", "end", "probability", "has_answer")
 """Columns of a night beside the prediction."""
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -51,7 +53,8 @@ class Span(TextLabels):
     task = "span"
     answers_spans = True
     normalises_labels = True
-    metric_names = MEASURED
+    has_threshold = True
+    metric_names = METRICS
     plots = ("answers",)
 
     def normalise_label(self, cell: object) -> object:
@@ -80,13 +83,13 @@ class Span(TextLabels):
         """Return how often answers are the labels, how much they have in common, and how often "none" is right.
 
         exact_match and f1 are those of `exact_match` and `f1`; none_accuracy is the share of rows that are answered if
-        and only if they have an answer, whichever.
+        and only if they have an answer, whichever. A row is answered from the rule's threshold on.
         """
-        return {name: _mean_of(name) for name in MEASURED}
+        return {name: _mean_of(name, as_rule(rule).thresholds[0]) for name in METRICS}
 
-    def label_losses(self, scores: np.ndarray) -> np.ndarray:
+    def label_losses(self, scores: np.ndarray, rule: float | PredictionRule) -> np.ndarray:
         """Return what is lacking of F1. Shapes: float64 [n]."""
-        return 1 - scores[:, MEASURED.index("f1")].astype(float)
+        return 1 - values_of("f1", scores, as_rule(rule).thresholds[0])
 
     def night_columns(
         self, scores: np.ndarray, classes: Sequence[str], rule: float | PredictionRule
@@ -113,15 +116,18 @@ class Span(TextLabels):
         return texts, ()
 
 
-def answers_of(texts: Iterable[str | None], scores: np.ndarray) -> list[Answer]:
-    """Return the answers that an engine gives in texts: those that are more probable than none. Shapes: [n, 2, 2]."""
+def answers_of(texts: Iterable[str | None], scores: np.ndarray, threshold: float = HALF) -> list[Answer]:
+    """Return the answers that an engine gives in texts, where one is more probable than `threshold`.
+
+    Shapes: [n, 2, 2].
+    """
     found = []
     for text, ((start, probability), (end, has_answer)) in zip(texts, scores.tolist(), strict=True):
         first, last = int(start), int(end)
         answer = (text or "")[first:last]
         first += len(answer) - len(answer.lstrip())
         answer = answer.strip()
-        if has_answer > HALF and answer:
+        if has_answer > threshold and answer:
             found.append(Answer(answer, first, first + len(answer), probability))
         else:
             found.append(Answer(None, -1, -1, 1 - has_answer))
@@ -159,22 +165,43 @@ def f1(label: str, answer: str) -> float:
     return 2 * sum((Counter(wanted) & Counter(found)).values()) / (len(wanted) + len(found))
 
 
-def measured(labels: Iterable[str], answers: Iterable[str]) -> np.ndarray:
-    """Return what MEASURED names of labels and answers, empty texts where there is none. Shapes: -> float32 [n, 3]."""
+def measured(labels: Iterable[str], answers: Iterable[str], shares: np.ndarray | None = None) -> np.ndarray:
+    """Return what MEASURED names of labels and answers, empty texts where there is none.
+
+    `shares` are the probabilities that there is an answer, and that it is this one; by default both are sure.
+    Shapes: shares [n, 2] -> float32 [n, 5].
+    """
     import numpy as np
 
+    pairs = list(zip(labels, answers, strict=True))
+    if shares is None:
+        shares = np.ones((len(pairs), 2))
     rows = [
-        (exact_match(label, answer), f1(label, answer), bool(label) == bool(answer))
-        for label, answer in zip(labels, answers, strict=True)
+        (*share, exact_match(label, answer), f1(label, answer), not label) if answer else (0, 0, 0, 0, not label)
+        for (label, answer), share in zip(pairs, shares, strict=True)
     ]
     return np.array(rows, np.float32).reshape(-1, len(MEASURED))
 
 
-def _mean_of(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    def mean(y: np.ndarray, scores: np.ndarray) -> float:
-        import numpy as np
+def values_of(name: str, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Return a metric of each row, of answers from a threshold on. Shapes: [n, 5] -> float64 [n].
 
-        of_rows = measured(y, scores) if scores.ndim == 1 else scores  # answers of a night
-        return float(np.mean(of_rows[:, MEASURED.index(name)], dtype=np.float64))
+    >>> import numpy as np
+    >>> rows = measured(["Bo", ""], ["Bo", "Bo"], np.array([[0.9, 0.8], [0.6, 0.5]]))
+    >>> values_of("exact_match", rows, 0.5).tolist(), values_of("exact_match", rows, 0.7).tolist()
+    ([1.0, 0.0], [1.0, 1.0])
+    """
+    import numpy as np
+
+    share, is_none = scores[:, 0].astype(np.float64), scores[:, -1].astype(np.float64)
+    of_answer = 1 - is_none if name == "none_accuracy" else scores[:, MEASURED.index(name)].astype(np.float64)
+    return np.where(share > threshold, of_answer, is_none)
+
+
+def _mean_of(name: str, threshold: float) -> Callable[[np.ndarray, np.ndarray], float]:
+    def mean(y: np.ndarray, scores: np.ndarray) -> float:
+        if scores.ndim == 1:  # answers of a night, from its threshold on
+            return float(values_of(name, measured(y, scores), HALF).mean())
+        return float(values_of(name, scores, threshold).mean())
 
     return mean

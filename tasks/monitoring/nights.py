@@ -14,7 +14,7 @@ from tasks.monitoring.performance import change_of, measure_night, sum_up, sum_u
 from tasks.params import Product
 from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace, current_manifest
-from tasks.publication.scoring import load_scorer, prediction_columns
+from tasks.publication.scoring import load_scorer, prediction_columns, prediction_rule
 from tasks.quality.ledger import Ledger
 from tasks.rows import model_inputs
 from tasks.rows.labels.horizons import by_horizon
@@ -90,7 +90,8 @@ def answers_here(product: Product, manifest: Manifest, paths: Paths, rows: pd.Da
     try:
         scorer = load_scorer(product)
         table = model_inputs.inputs(by_horizon(rows, product), product)
-        scores = model_inputs.answers(product, table, scorer.score(table))
+        rule = prediction_rule(product, scorer.classes)
+        scores = model_inputs.answers(product, table, scorer.score(table), rule)
         answers = pd.DataFrame(dict(prediction_columns(product, scores, scorer.classes)))
     except Exception as error:  # the night stands, and is compared with other nights
         print(f"predictions are not compared with those of the training rows: {error!r}", flush=True)

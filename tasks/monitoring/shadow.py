@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from model.heads import head_of
+from model.heads.prediction_rule import MeasuredThresholds
 from model.target import read_target
 from tasks.monitoring.contracts import SHADOW, Shadow
 from tasks.params import Product
@@ -105,8 +106,9 @@ def write_scores(product: Product, pieces: Iterator, contender: Contender, file:
     except ValueError as error:
         raise UserError(f"products.{product.name}: {error}") from None
     has_probabilities = head_of(product.target.task).has_probabilities
+    rule = model_inputs.prediction_rule(product, MeasuredThresholds.load(contender.folder), scorer.classes)
     with table_writer(file) as write:
-        for rows, _, scores in score_pieces(product, scorer, (piece.to_pandas() for piece in pieces)):
+        for rows, _, scores in score_pieces(product, scorer, (piece.to_pandas() for piece in pieces), rule):
             columns = prediction_columns(product, scores, scorer.classes)
             if has_probabilities:  # from which the prediction follows
                 columns.pop(PREDICTION)

@@ -136,7 +136,7 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
     file, n_scored, rule = folder / part_name(shard), 0, prediction_rule(product, scorer.classes)
     schema: pa.Schema | None = None
     with table_writer(file) as write:
-        for rows, table, scores in score_pieces(product, scorer, shard_rows(product, as_of, shard)):
+        for rows, table, scores in score_pieces(product, scorer, shard_rows(product, as_of, shard), rule):
             answers = prediction_columns(product, scores, scorer.classes, rule)
             if head_of(product.target.task).answers_lists:
                 answers[IS_NEW] = model_inputs.is_new(table, product)
@@ -151,11 +151,11 @@ def score_shard(product: Product, as_of: date, scorer: "Scorer", shard: int, fol
 
 
 def score_pieces(
-    product: Product, scorer: "Scorer", pieces: Iterable[pd.DataFrame]
+    product: Product, scorer: "Scorer", pieces: Iterable[pd.DataFrame], rule: PredictionRule
 ) -> Iterator[tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]]:
     """Yield the rows of each piece, each for every horizon, what a model reads of them, and their scores.
 
-    Of texts, these are what was written, of spans what was answered.
+    Of texts, these are what was written, of spans what was answered by the model's own rule.
 
     Raises UserError for a score that is not finite.
     """
@@ -178,7 +178,7 @@ def score_pieces(
                 f"products.{product.name}: scores must be finite, and {(~np.isfinite(numbers)).sum():,} of "
                 f"{numbers.size:,} are not; export with model.engine: onnxruntime-fp32 or train again"
             )
-        yield rows, table, scores if stream else model_inputs.answers(product, table, scores)
+        yield rows, table, scores if stream else model_inputs.answers(product, table, scores, rule)
 
 
 def _texts(

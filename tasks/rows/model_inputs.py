@@ -179,8 +179,8 @@ def scores(scorer: Any, rows: SplitPart) -> np.ndarray:
         return measured_texts(scorer.writer, rows)
     if scorer.target.head.answers_spans:
         y, stream = targets(rows.labels, rows.product, ()), scorer.score_stream(rows)
-        found = [answers(rows.product, table, each) for table, each in zip(rows, stream, strict=True)]
-        return measured_answers(y, np.concatenate(found))
+        texts = np.concatenate([table[rows.product.target.text] for table in rows])
+        return _measured_answers(y, texts, np.concatenate(list(stream)))
     return np.concatenate(list(scorer.score_stream(rows)))
 
 
@@ -226,29 +226,30 @@ def measured_texts(writer: Any, rows: SplitPart, nats: np.ndarray | None = None,
     return measured(wanted, nats, labels.n_bytes, texts, table)
 
 
-def answers(product: Product, table: Table, scores: np.ndarray) -> np.ndarray:
+def answers(product: Product, table: Table, scores: np.ndarray, rule: PredictionRule) -> np.ndarray:
     """Return what is answered of rows by their scores: of spans a `model.heads.span.Answer` each, else the scores."""
     if not head_of(product.target.task).answers_spans:
         return scores
     from model.heads.span import answers_of
 
     found = np.empty(len(scores), object)
-    found[:] = answers_of(table[product.target.text], scores)
+    found[:] = answers_of(table[product.target.text], scores, rule.thresholds[0])
     return found
 
 
-def measured_answers(y: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return what `model.heads.span.MEASURED` names of answers. Shapes: object [n] twice -> float32 [n, 3]."""
-    from model.heads.span import measured
+def _measured_answers(y: np.ndarray, texts: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return what `model.heads.span.MEASURED` names of the likeliest answers, whatever the threshold."""
+    from model.heads.span import answers_of, measured
 
-    return measured(y, [each.text or "" for each in found])
+    found = [each.text or "" for each in answers_of(texts, scores, threshold=0.0)]
+    return measured(y, found, scores[:, ::-1, 1])
 
 
 def metric_scores(product: Product, y: np.ndarray, table: Table, scores: np.ndarray) -> np.ndarray:
     """Return scores of rows as metrics take them: of spans what was measured, else as they are."""
     if not head_of(product.target.task).answers_spans:
         return scores
-    return measured_answers(y, answers(product, table, scores))
+    return _measured_answers(y, table[product.target.text], scores)
 
 
 def prediction_rule(
@@ -258,18 +259,17 @@ def prediction_rule(
 
     `own` are the model's classes, `wanted` those that the scores have a column of; by default the same.
     """
-    declared, wanted = product.predict, own if wanted is None else wanted
+    declared, wanted, head = product.predict, own if wanted is None else wanted, head_of(product.target.task)
     thresholds: tuple[float, ...] = (HALF,)
     if declared.threshold != MEASURED:
         thresholds = (float(declared.threshold),)
-    elif measured is not None and head_of(product.target.task).score_shape(len(own)):
+    elif measured is not None and head.has_classes and head.score_shape(len(own)):
         of_label = dict(zip(own, measured.thresholds, strict=True))
         thresholds = tuple(of_label.get(name, HALF) for name in wanted)
     elif measured is not None:
         thresholds = measured.thresholds
     costs = _costs(product, wanted)
-    has_threshold = head_of(product.target.task).has_threshold
-    is_cheapest, levels = bool(costs) and not has_threshold, product.predict.quantiles
+    is_cheapest, levels = bool(costs) and not head.has_threshold, product.predict.quantiles
     return PredictionRule(thresholds=thresholds, costs=costs, least_cost=is_cheapest, levels=levels)
 
 

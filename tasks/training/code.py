@@ -28,6 +28,7 @@ PRETRAINING = (
 FINE_TUNING = (
     *_BOTH,
     "tasks/training/fine_tuning.py",
+    "tasks/training/held_out/unseen.py",
     "tasks/training/target_scale.py",
 )
 CROSS_VALIDATION = (
@@ -44,6 +45,7 @@ CROSS_VALIDATION = (
     "tasks/training/held_out/seasonal_naive.py",
     "tasks/training/held_out/spans.py",
     "tasks/training/held_out/texts.py",
+    "tasks/training/held_out/unseen.py",
     "tasks/training/measuring.py",
     "tasks/training/predictions.py",
     "tasks/training/target_scale.py",

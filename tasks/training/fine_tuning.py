@@ -19,6 +19,7 @@ from tasks.runtime.files import atomic_folder, write_history, write_json
 from tasks.runtime.paths import Paths
 from tasks.training import code
 from tasks.training.checkpoints import PLAN, CheckpointFolder, checkpoints
+from tasks.training.held_out.unseen import Unseen
 from tasks.training.target_scale import target_scale
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 N_VALIDATED_ROWS = 128
 """Validation rows of a language model."""
-MAX_UNSEEN_ROWS, UNSEEN_BATCH_TOKENS = 200_000, 4096
 History = list[dict[str, float]]
 """One entry per epoch."""
 OnEpoch = Callable[[dict[str, float]], None]
@@ -116,7 +116,7 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     from model.network.store import save_model
 
     parts = Parts.read(product, paths.splits)
-    unseen = Unseen(parts)
+    unseen = Unseen(parts.target, parts.val, parts.y_val)
     data = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with distributed.together(), checkpoints("train", product, data, code.FINE_TUNING) as state:
         try:
@@ -141,31 +141,6 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
         about_scale=parts.about_scale,
         refitted=refit and plan.refit,
     )
-
-
-class Unseen:
-    """The scores of validation rows, from before anything learnt from them, on which thresholds can be chosen."""
-
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self.scores: np.ndarray | None = None
-        self.chosen = np.empty(0, int)
-
-    def keep(self, network: "Network", encoded: "Encoded") -> None:
-        """Score the rows, or of very many a sample, where predictions are made from a threshold on."""
-        from model.features.fitting import chosen_rows
-        from model.training.inference import predict_in_batches
-
-        if self.parts.target.head.has_threshold:
-            self.chosen = chosen_rows(len(encoded), MAX_UNSEEN_ROWS)
-            self.scores = predict_in_batches(network, network.scores, encoded, UNSEEN_BATCH_TOKENS, self.chosen).numpy()
-
-    def save(self, folder: Path) -> None:
-        """Write them beside the trained network."""
-        from model.network.store import save_validation
-
-        if self.scores is not None:
-            save_validation(folder, self.scores, self.parts.y_val[self.chosen])
 
 
 def _train(
@@ -194,7 +169,7 @@ def _train(
     if parts.target.head.writes_texts:
         return _learn_labels(product, paths, parts, state, on_epoch, *start())
     if parts.target.head.answers_spans:
-        return _learn_spans(product, paths, parts, state, on_epoch)
+        return _learn_spans(product, paths, parts, state, on_epoch, unseen)
     if not parts.target.head.has_labels:
         return _fill(product, paths, parts, state, on_epoch, *start())
     network, features = start()
@@ -300,7 +275,12 @@ def _learn_labels(
 
 
 def _learn_spans(
-    product: Product, paths: Paths, parts: Parts, state: CheckpointFolder, on_epoch: OnEpoch | None
+    product: Product,
+    paths: Paths,
+    parts: Parts,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+    unseen: Unseen,
 ) -> "tuple[Network, Features, History, TrainingPlan]":
     """Train to find answers in a text; the longest that is found is as long as the longest of the training rows."""
     from model.features.answers.windows import overlap_of
@@ -327,6 +307,7 @@ def _learn_spans(
         on_epoch=on_epoch,
         checkpoints=state,
     )
+    unseen.keep_answers(product, network, validation[0])
     return network, features, history, replace(plan, epochs=planned[-1], lengths=())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from tasks.rows import model_inputs
 from tasks.runtime.files import atomic_file
 from tasks.training.measuring import UNCALIBRATED, Scores, final_scores
 from tasks.training.predictions import Predictions
+
+if TYPE_CHECKING:
+    from model.evaluation.thresholds import Curve
 
 LABELS_SHOWN = 10
 """Of more labels the curves by threshold cannot be told apart."""
@@ -47,7 +50,7 @@ def plot_evaluation(
     head = model_inputs.product_head(product)
     panels = [draw for name in head.plots for draw in PLOTS[name](head, y, scores, classes)]
     if predictions is not None and predictions.thresholds is not None:
-        panels += list(_by_threshold(predictions, y, scores["model"], classes))
+        panels += list(_by_threshold(head, predictions, y, scores["model"], classes))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
     for draw, panel in zip(panels, axes[0], strict=True):
         draw(panel)
@@ -198,23 +201,32 @@ def _answers(head: Head, y: np.ndarray, scores: Scores, classes: tuple[str, ...]
 
 
 def _by_threshold(
-    predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
+    head: Head, predictions: Predictions, y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]
 ) -> Iterator[Draw]:
-    """Yield the curve of cost or F1 by threshold, of one yes or of each label, with the threshold that is used."""
+    """Yield the curve of cost or F1 by threshold, of one yes or of each label, with the threshold that is used.
+
+    Of answers in texts that of their metric.
+    """
 
     def draw(axes: Any) -> None:
-        from model.evaluation.thresholds import curve
-
         metric = predictions.metric.removeprefix("macro_").removeprefix("micro_")
-        thresholds = predictions.rule.thresholds_of(1 if scores.ndim == 1 else len(classes))
-        columns = zip(y.reshape(len(y), -1).T, scores.reshape(len(y), -1).T, thresholds, strict=True)
-        for number, (labels, shares, threshold) in enumerate(list(columns)[:LABELS_SHOWN]):
-            found = curve(labels, shares, metric, predictions.rule)
-            name = f"{classes[number]}, " if scores.ndim > 1 else ""
+        for name, found, threshold in curves(metric):
             (line,) = axes.plot(found.thresholds, found.values, label=f"{name}from {threshold:.3f} on")
             axes.axvline(threshold, color=line.get_color(), linewidth=0.8, linestyle=":")
         axes.set(title="By threshold", xlabel="threshold", ylabel=metric.replace("_", " "), xlim=(0, 1))
         axes.legend()
+
+    def curves(metric: str) -> "Iterator[tuple[str, Curve, float]]":
+        from model.evaluation.thresholds import curve, curve_of_answers
+
+        if head.answers_spans:
+            yield "", curve_of_answers(scores, metric, has_prior=False), predictions.rule.thresholds[0]
+            return
+        thresholds = predictions.rule.thresholds_of(1 if scores.ndim == 1 else len(classes))
+        columns = zip(y.reshape(len(y), -1).T, scores.reshape(len(y), -1).T, thresholds, strict=True)
+        for number, (labels, shares, threshold) in enumerate(list(columns)[:LABELS_SHOWN]):
+            name = f"{classes[number]}, " if scores.ndim > 1 else ""
+            yield name, curve(labels, shares, metric, predictions.rule), threshold
 
     yield draw
 

@@ -20,7 +20,7 @@ SEED = 0
 
 def measured_thresholds(product: Product, trained: Path) -> MeasuredThresholds | None:
     """Return thresholds chosen on the validation rows of the model in `trained`; None where a number is declared."""
-    from model.evaluation.thresholds import EXPECTED_COST, F1, WEIGHED, choose_threshold
+    from model.evaluation.thresholds import EXPECTED_COST, F1, WEIGHED, choose_threshold, curve_of_answers
     from model.network.store import load_validation
     from model.target import read_target
 
@@ -28,6 +28,10 @@ def measured_thresholds(product: Product, trained: Path) -> MeasuredThresholds |
     if found is None:
         return None
     scores, y = found
+    if (head := head_of(product.target.task)).answers_spans:
+        metric = product.gates.metric if product.gates.metric in head.metric_names else head.default_metric
+        best = curve_of_answers(scores, metric, has_prior=True).best if len(scores) else HALF
+        return MeasuredThresholds(metric=metric, thresholds=(best,), rows=len(scores))
     metric = product.gates.metric if product.gates.metric in WEIGHED else F1
     if product.predict.costs is not None:
         metric = EXPECTED_COST
@@ -97,7 +101,7 @@ def measure_predictions(
         metric = measured.metric if measured.metric in head.metric_names else f"macro_{measured.metric}"
     thresholds = None
     if head.has_threshold:
-        names = classes if len(rule.thresholds) > 1 else classes[-1:]
+        names = classes if len(rule.thresholds) > 1 else classes[-1:] or ("answer",)
         thresholds = dict(zip(names, rule.thresholds, strict=True)) if names else None
     plain = evaluate_metric(head.task, y, scores, metric, PredictionRule(costs=rule.costs))
     return Predictions(

@@ -27,10 +27,11 @@ class Predict:
     rows_per_shard: Annotated[int, Field(ge=1)] = 50_000
     """How many rows a part is meant to have: a night has as many parts as its rows ask for, up to `shards`."""
     threshold: Threshold = 0.5
-    """binary, multilabel: the probability from which on a class is predicted. A number applies from the next night on.
+    """binary, multilabel: the probability from which on a class is predicted; span: that there is an answer, from which
+    on it is given. A number applies from the next night on.
     measured: chosen on the validation rows, for each label of its own, for the least cost where there are `costs`, else
-    for the most of gates.metric where that is f1, accuracy or balanced_accuracy, else of F1; it comes with the model,
-    from the next training on. Default: 0.5; with costs measured."""
+    for the most of gates.metric where that is f1, accuracy or balanced_accuracy, else of F1; of spans for the most of
+    gates.metric. It comes with the model, from the next training on. Default: 0.5; with costs measured."""
     costs: Annotated[Costs | None, Field(examples=[{"false_positive": 1, "false_negative": 5}])] = None
     """What an error costs, in any unit. binary, and each label of multilabel: {false_positive: 1, false_negative: 5}.
     multiclass: by true and then predicted class, {spam: {mail: 1}, mail: {spam: 10}}, 1 where none is given; then the

@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from model.features.kinds import KINDS, TEXT
 from model.heads import head_of
 from model.heads.item_lists import ranks
+from model.heads.prediction_rule import HALF, PredictionRule
 from tasks.params import Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.records import RECORD, Record
@@ -91,9 +92,16 @@ class Candidate:
 
 
 def search_slices(
-    product: Product, rows: SplitPart, y: np.ndarray, scores: np.ndarray, baseline: np.ndarray
+    product: Product,
+    rows: SplitPart,
+    y: np.ndarray,
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    rule: float | PredictionRule = HALF,
 ) -> tuple[FoundSlice, ...]:
-    """Return the slices of held-out rows on which the model errs more than elsewhere, the surest first.
+    """Return the slices of held-out rows on which the model, which predicts by `rule`, errs more than elsewhere.
+
+    The surest come first.
 
     Shapes: y, scores and baseline as `tasks.rows.model_inputs` gives them, of the same rows.
     """
@@ -105,7 +113,7 @@ def search_slices(
     head = head_of(product.target.task)
     points = [head.point(each[chosen]) for each in (scores, baseline)]
     if y.dtype == object:
-        losses = [head.label_losses(each) for each in points]
+        losses = [head.label_losses(each, rule) for each in points]
     else:
         losses = [row_losses(y[chosen], each, head.has_probabilities) for each in points]
     names = [name for name, kind in product.inputs.items() if kind != TEXT]

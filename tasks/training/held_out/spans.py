@@ -14,7 +14,7 @@ MAX_FITTED_ROWS = 5_000
 
 
 def span_baseline_scores(product: Product, splits: Path, rows: SplitPart) -> np.ndarray:
-    """Return what `model.heads.span.MEASURED` names, of the baseline. Shapes: float32 [n, 3]."""
+    """Return what `model.heads.span.MEASURED` names, of the baseline. Shapes: float32 [n, 5]."""
     from model.evaluation.answer_candidates import AnswerCandidates
     from model.heads.span import measured
 
