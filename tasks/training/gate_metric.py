@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from model.heads import head_of
 from model.heads.prediction_rule import PredictionRule
 from tasks.params import Product
 from tasks.rows import model_inputs
@@ -22,7 +23,9 @@ def gate_metric(
     """
     from model.evaluation.metrics import evaluate_metric
 
-    if scores.dtype != object and not np.isfinite(scores).all():  # a night's texts are no numbers
+    is_measured = head_of(product.target.task).writes_texts and scores.ndim == 2
+    known = scores[:, :2] if is_measured else scores  # what a text that was not written is worth is NaN
+    if known.dtype != object and not np.isfinite(known).all():  # a night's texts are no numbers
         return None
     rule = rule or model_inputs.prediction_rule(product, None, ())
     return evaluate_metric(product.target.task, y, scores, metric or product.gates.metric, rule)
