@@ -5,7 +5,8 @@ model's probabilities were before their calibration is measured as well, and eac
 itself; slices that nobody declared are searched for, where the model errs more than elsewhere, and of three rows it is
 told what moved their scores. Writes metrics.json (for
 `dvc metrics`), evaluation.json (with intervals and per class) and evaluation.png, with the reliability of
-probabilities. Whether the model may predict is decided later, by `tasks.promote`. With `split.folds` the same is
+probabilities; data/made_rows/<product> has the rows that a model without labels makes up, if `predict.make_rows` asks
+for them. Whether the model may predict is decided later, by `tasks.promote`. With `split.folds` the same is
 measured on as many splits, each with a training of its own (see tasks/training/cross_validation.py).
 """
 
@@ -17,6 +18,7 @@ from tasks.rows import model_inputs
 from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
 from tasks.training.cross_validation import cross_validate
+from tasks.training.held_out.made_rows import make_rows
 from tasks.training.held_out.search import search_slices
 from tasks.training.held_out.single_rows import explain_single_rows
 from tasks.training.held_out.slices import measure_slices
@@ -40,6 +42,9 @@ def evaluate(product: Product, as_of: date) -> str:
         report["look_here"] = [each.to_json() for each in look_here]
         summary = f"{summary}; look here: it errs more on {len(look_here)} slices that nobody declared"
     report["single_rows"] = [each.to_json() for each in explain_single_rows(product, paths, rows, scores["model"])]
+    if made := make_rows(product, paths):
+        report["made_rows"], metrics["made_rows"] = made.to_json(), made.metrics()
+        summary = f"{summary}; {made.summary}"
     if product.split.folds:
         folds = cross_validate(product, as_of, measured)
         report["folds"], metrics["folds"] = folds.report(), folds.metrics()

@@ -11,22 +11,34 @@ import uuid
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
+from model.heads.reconstruct import SURPRISE_PERCENTILE
 from tasks import stage
 from tasks.monitoring.announcements.outbox import announce, expect
 from tasks.params import Product
 from tasks.publication import manifests
-from tasks.publication.contracts import ModelRef
+from tasks.publication.contracts import ModelRef, Night
 from tasks.publication.manifests import NightPlace
 from tasks.publication.night import verified_night
 from tasks.publication.object_store import Store
 from tasks.publication.publishing import Provenance, publish_night
 from tasks.publication.tables.delta import follow_manifest
+from tasks.quality.drift import share_figure
+from tasks.quality.stops import stop_on_surprise
+from tasks.quality.verdicts import Drift
+from tasks.rows.decisions import accepted_days
+from tasks.rows.partitions import read_table
 from tasks.runs.experiments import Run
 from tasks.runs.registry import champions
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import try_git
 from tasks.runtime.paths import Paths
+
+USUAL_PERCENTILE = 99
+"""A row surprises that has more surprise than so many of 100 training rows."""
+SURPRISING = f"share of rows with more surprise than {USUAL_PERCENTILE} of 100 training rows"
 
 
 def publish(product: Product, as_of: date, run: Run | None = None) -> str:
@@ -35,13 +47,14 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     In a run with a champion, the product's mirror of its champion in the store is brought up to date too. At the end
     those who wait for the night are sent a line of it, and nothing of that stops a night.
 
-    Raises UserError where the parts are not those of night.json, rows do not reconcile, the model has been banned
-    meanwhile or a run opened later has published; TransientError where the store does not answer or other writers keep
-    winning.
+    Raises UserError where the parts are not those of night.json, rows do not reconcile, more rows surprise the model
+    than `drift.max_surprising` allows, the model has been banned meanwhile or a run opened later has published;
+    TransientError where the store does not answer or other writers keep winning.
     """
     if run and run.champion:
         champions.check_not_banned(product.name, run.champion)
     night = verified_night(product, as_of)
+    stop_on_surprise(product, surprise_of(product, night), Paths(product.name).predictions)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     generation = run.generation if run else None
     writer = run.name if run else f"by-hand-{uuid.uuid4()}"
@@ -59,6 +72,21 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     done = "published" if moved else "were published already, unchanged"
     parts = f"{len(night.parts)} part" + "s" * (len(night.parts) != 1)
     return f"{night.rows.published:,} predictions in {parts} {done}: {place.store.uri(place.manifest)}"
+
+
+def surprise_of(product: Product, night: Night) -> Drift:
+    """Return the share of a night's rows that surprise the model, beside its limit, if one is declared.
+
+    A night that a person has accepted passes. `validate` cannot judge this: no champion stands before it.
+    """
+    most, figures, accepted = product.drift.max_surprising, [], None
+    if most is not None and night.rows.published:
+        files = [Paths(product.name).predictions / part.name for part in night.parts]
+        ranks = np.concatenate([read_table(file, [SURPRISE_PERCENTILE])[SURPRISE_PERCENTILE] for file in files])
+        figures = [share_figure(SURPRISING, int((ranks > USUAL_PERCENTILE).sum()), len(ranks), most)]
+        accepted = accepted_days(product.name).get(night.scored_day.isoformat())
+        print(*figures, flush=True)
+    return Drift(date=night.scored_day.isoformat(), days_before=0, accepted=accepted, figures=figures)
 
 
 def _provenance(product: Product, model_sha256: str, run: Run | None) -> Provenance:

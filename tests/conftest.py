@@ -165,6 +165,7 @@ SLOW = {
     "test_language",
     "test_log_lines",
     "test_lint",
+    "test_making",
     "test_many_items",
     "test_messages",
     "test_model_bert",

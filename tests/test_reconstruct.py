@@ -2,14 +2,14 @@
 
 import copy
 import dataclasses
-from datetime import date
+from datetime import date, timedelta
 from math import log2
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import a_product, declared, mistakes, report, through_all_stages
+from builders import a_product, declared, mistakes, report, through_all_stages, to_split
 from sklearn.metrics import roc_auc_score
 
 from model.evaluation.baseline import fit_baseline
@@ -20,15 +20,18 @@ from model.network.network import Network
 from model.network.store import load_pretrained
 from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.surprise import percentiles, surprise_columns
+from model.scoring.synthesis import RowMaker
 from model.settings import NetworkSettings, TrainingPlan
 from model.target import Target, read_target
 from model.training.masking import fill, hide_shares
 from tasks import params
 from tasks.monitoring.performance import Labelled
 from tasks.predict import predict
+from tasks.reports.making import render_here
 from tasks.rows import model_inputs
 from tasks.rows.changed import changed_rows
 from tasks.runtime.paths import Paths
+from tasks.training.held_out.made_rows import make_rows
 
 COLUMNS = {"depot": "category", "lane": "category", "weight_kg": "number", "handed_in": "time"}
 KILOS = {"A": 5.0, "B": 20.0, "C": 50.0, "D": 100.0}
@@ -37,6 +40,7 @@ PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
 CHANGES = {
     "columns": COLUMNS,
     "target": {"task": "reconstruct"},
+    "predict": {"horizon_days": 1, "shards": 3, "rows_per_shard": 7, "make_rows": 700},
     "gates": {},
     "expectations": [],
     "model__init": "scratch",
@@ -195,6 +199,73 @@ def test_night_is_measured_by_its_bits_alone(product):
     assert known.metric(by_bits) == pytest.approx(found.surprise_bits.mean(), abs=1e-5)
 
 
+def test_made_rows_have_the_columns_and_types_of_valid_rows(product, made):
+    rows = pd.read_parquet(PATHS.made_rows / "rows.parquet")
+    valid = pd.read_parquet(next((PATHS.valid / "rows").rglob("*.parquet")))
+    assert list(rows.dtypes.items()) == list(valid[list(rows)].dtypes.items())
+    assert [*rows] == ["parcel_id", "day", *COLUMNS]
+    assert len(rows) == rows.parcel_id.nunique() == 700
+    assert "700 rows made up, told from held-out ones with AUC 0." in made[1]
+    assert set(rows.weight_kg.dropna()) <= {*KILOS.values()}
+    assert 0 < rows.weight_kg.isna().mean() < 0.15
+    as_ruled = rows.lane.str[0].eq(rows.depot)
+    assert as_ruled.mean() > 0.8
+
+
+def test_made_rows_pass_as_rows_of_a_source(product, tmp_path, monkeypatch):
+    rows = pd.read_parquet(PATHS.made_rows / "rows.parquet")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "source").mkdir()
+    rows.to_parquet("source/made.parquet")
+    source = {"kind": "parquet", "url": "source/made.parquet"}
+    to_split(a_product(**{**CHANGES, "source": source}), rows.day.max().date() - timedelta(days=1))
+    assert report("validation.json")["rows"] == {"rows_in": 700, "rows_valid": 700, "rows_quarantined": 0}
+
+
+def test_evaluation_says_how_like_real_rows_made_ones_are(product):
+    found = report("evaluation.json")["made_rows"]
+    assert 0.4 < found["told_apart"]["auc"] < 0.65
+    assert found["told_apart"]["interval_95"][0] < found["told_apart"]["auc"] < found["told_apart"]["interval_95"][1]
+    assert found["learnt"]["column"] == "depot"
+    assert found["learnt"]["from_made"] > found["learnt"]["constant"] + 0.3
+    assert found["share_copied"] == pytest.approx(found["held_out_share_copied"], abs=0.02)
+    assert [each["column"] for each in found["columns"]] == [*COLUMNS]
+    assert all(0 <= each["difference"] < 0.5 for each in found["columns"])
+    page = render_here(product, AS_OF, "0" * 40)
+    assert "They are no anonymous data" in page
+    assert "made-rows" in page
+
+
+def test_made_rows_depend_on_seed_and_number_alone(product):
+    scorer = TorchScorer(PATHS.trained)
+    known = model_inputs.split_part(PATHS.splits, "train", product).read_all()
+    whole, again, other = (RowMaker(scorer.network, scorer.features, known, seed) for seed in (0, 0, 1))
+    rows = pd.concat([pd.DataFrame(table) for _, table in whole.rows(0, 700)], ignore_index=True)
+    few = pd.concat([pd.DataFrame(table) for _, table in again.rows(500, 530)], ignore_index=True)
+    pd.testing.assert_frame_equal(few, rows[500:530].reset_index(drop=True))
+    others = pd.concat([pd.DataFrame(table) for _, table in other.rows(500, 530)], ignore_index=True)
+    assert not others.equals(few)
+    stored = pd.read_parquet(PATHS.made_rows / "rows.parquet", columns=[*COLUMNS])
+    assert stored.lane.tolist() == rows.lane.tolist()
+
+
+def test_making_that_was_killed_leaves_nothing_and_ends_with_the_same_bytes(product, monkeypatch):
+    file = PATHS.made_rows / "rows.parquet"
+    before = file.read_bytes()
+
+    def die(place):
+        raise KeyboardInterrupt(place)
+
+    monkeypatch.setattr("tasks.runtime.faults.failpoint", die)
+    with pytest.raises(KeyboardInterrupt, match="made rows are written"):
+        make_rows(product, PATHS)
+    assert [each.name for each in PATHS.made_rows.parent.iterdir()] == ["tiny"]
+    monkeypatch.undo()
+    monkeypatch.chdir(file.parents[3])
+    make_rows(product, PATHS)
+    assert file.read_bytes() == before
+
+
 class Kept:
     """Checkpoints in memory, after every step."""
 
@@ -296,11 +367,12 @@ def test_entry_needs_neither_name_nor_labels_and_refuses_what_needs_them():
     assert a_product(**CHANGES).gates.metric == "auc"
     found = mistakes(declared(**{**CHANGES, "target": {"task": "reconstruct", "delay_days": 2}}))
     assert any("target.delay_days must not be given" in line and "got 2" in line for line in found)
-    found = mistakes(declared(**CHANGES, **{"predict__explain": 2}))
+    found = mistakes(declared(**{**CHANGES, "predict": {**CHANGES["predict"], "explain": 2}}))
     assert any("predict.explain must not be given" in line for line in found)
     found = mistakes(declared(**{**CHANGES, "columns": {"depot": "category", "story": "text"}}))
     assert any("columns must be each one of category, number, time" in line and "story" in line for line in found)
     found = mistakes(declared(**{**CHANGES, "columns": {"depot": "category"}}))
     assert any("columns must name two inputs" in line for line in found)
     assert any("target.name" in line for line in mistakes(declared(target={"task": "binary"})))
+    assert any("make_rows must not be given for a binary" in line for line in mistakes(declared(predict__make_rows=5)))
     assert params.parse(declared(**CHANGES)).product("tiny").target.name == "changed_column"

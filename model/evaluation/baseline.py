@@ -28,7 +28,7 @@ Readers = dict[str, Callable[[np.ndarray], np.ndarray]]
 class Baseline:
     """A fitted baseline with the `score` of `model.scoring.scorer.Scorer`."""
 
-    def __init__(self, inputs: "_TreeInputs | _LinearInputs", estimator: Any, head: Head, n_classes: int) -> None:
+    def __init__(self, inputs: "TreeInputs | _LinearInputs", estimator: Any, head: Head, n_classes: int) -> None:
         self.inputs, self.estimator, self.head, self.n_classes = inputs, estimator, head, n_classes
 
     def score(self, table: Table) -> np.ndarray:
@@ -54,16 +54,16 @@ def fit_baseline(
     head = head_of(task).with_levels(levels)
     if not head.has_labels:
         return Cooccurrence.fit(kinds, table)
-    inputs = _LinearInputs(kinds) if _read_as("words", kinds) else _TreeInputs(kinds)
+    inputs = _LinearInputs(kinds) if _read_as("words", kinds) else TreeInputs(kinds)
     rows = inputs.fit_transform(table)
-    if isinstance(inputs, _TreeInputs):
+    if isinstance(inputs, TreeInputs):
         estimator = head.tree_estimator(inputs.is_category, y, seed)
     else:
         estimator = head.linear_estimator()
     return Baseline(inputs, head.fit_estimator(estimator, rows, y, n_classes), head, n_classes)
 
 
-class _TreeInputs:
+class TreeInputs:
     """Labels as ordinals, all else as numbers."""
 
     def __init__(self, kinds: dict[str, str]) -> None:
@@ -83,6 +83,7 @@ class _TreeInputs:
         return [position < len(self.labels) for position in range(len(self.is_missing))]
 
     def fit_transform(self, table: Table) -> np.ndarray:
+        """Fit to the rows of a table, and return what trees read of them. Shapes: float64 [n, m]."""
         if self.labels:
             self.ordinals.fit(_stacked(table, self.labels))
         self.readers = _readers(self.kinds, table)
@@ -90,6 +91,7 @@ class _TreeInputs:
         return self.transform(table)
 
     def transform(self, table: Table) -> np.ndarray:
+        """Return what trees read of rows. Shapes: float64 [n, m]."""
         # Trees refuse a column in which no fitted row has a value.
         return np.where(self.is_missing, 0.0, self._all_columns(table))
 

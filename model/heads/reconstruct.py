@@ -25,6 +25,8 @@ CHANGED_NOTHING = "-"
 """The label of a row as it came; no column can be called so."""
 SURPRISE = "surprise_bits"
 """The column of a night with the surprise of a row."""
+SURPRISE_PERCENTILE = "surprise_percentile"
+"""The column with how many of 100 training rows have less."""
 
 
 class Reconstruct(LearntElsewhere):

@@ -62,6 +62,20 @@ class Filling(nn.Module):
             total = total + head.nats(own, batch[name][rows], column, network.embeddings) @ weights[rows]
         return total
 
+    def guesses(
+        self, network: "Network", batch: Mapping[str, Tensor], hidden: Tensor, asked: Tensor
+    ) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+        """Yield each column that rows ask for, by its number, with these rows and the logits of its parts there.
+
+        Shapes: bool [b, m]; int64 [b], the number of a column -> int, int64 [rows], [rows, choices] each.
+        """
+        tokens, _ = network.encode(batch, hidden_columns=hidden)
+        for token, _, head, column in self.columns():
+            rows = (asked == token - 1).nonzero()[:, 0]
+            if len(rows):
+                own = self.transform(tokens[rows, token])
+                yield token - 1, rows, head.guesses(own, column, network.embeddings)
+
     def surprises(self, network: "Network", batch: Mapping[str, Tensor]) -> Tensor:
         """Return the bits of each cell where it alone is hidden, those expected, and the likeliest choice's number.
 

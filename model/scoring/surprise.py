@@ -10,7 +10,7 @@ import numpy as np
 from model.features.fitted import Features
 from model.features.fitting import Table
 from model.features.kinds import kind_class
-from model.heads.reconstruct import bits_of, likeliest_of, most_surprising
+from model.heads.reconstruct import SURPRISE_PERCENTILE, bits_of, likeliest_of, most_surprising
 from model.target import Target
 
 
@@ -36,7 +36,7 @@ def surprise_columns(scorer: ReadsTables, table: Table, scores: np.ndarray) -> d
         found[rows] = [kind.cell_name(cell) for cell in table[name][rows]]
         expected[rows] = choices[likeliest[rows, number]]
     return {
-        "surprise_percentile": percentiles(bits.sum(axis=1), scorer.target.quantiles),
+        SURPRISE_PERCENTILE: percentiles(bits.sum(axis=1), scorer.target.quantiles),
         "surprise_cell": found,
         "surprise_expected": expected,
     }

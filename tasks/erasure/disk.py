@@ -91,7 +91,7 @@ def erase_in_folder(root: Path, subject: Subject) -> dict[str, int]:
     for file in paths.report("x").parent.glob("*.json"):
         if holds(file) or (judged and file.name == VALIDATION):
             erase_report(file, subject, judged or Judged(), name=file.name)
-    for folder in (paths.pretrained, paths.trained, paths.onnx):
+    for folder in (paths.pretrained, paths.trained, paths.onnx, paths.made_rows):
         if folder.exists() and _any(folder, subject):
             shutil.rmtree(folder)
     return raw

@@ -152,8 +152,8 @@ class Rewriting:
 
 
 def place_is_known(path: str) -> bool:
-    """Return whether rows can be taken out of an output: not of a model, nor of a picture."""
-    return not path.startswith(f"{DATA}/models/") and not path.endswith(".png")
+    """Return whether rows can be taken out of an output: not of a model, of what it made up, nor of a picture."""
+    return not path.startswith((f"{DATA}/models/", f"{DATA}/made_rows/")) and not path.endswith(".png")
 
 
 def _decided(path: str, paths: Paths, now: dict[str, str]) -> list[str]:

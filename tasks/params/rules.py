@@ -7,7 +7,6 @@ be read is None, and so is a wrong kind of a column, an expectation or a way wit
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
@@ -18,7 +17,7 @@ from tasks.params.answers.rules import mistakes_of_answers, mistakes_of_costs, m
 from tasks.params.expectations import Expectation, columns_named
 from tasks.params.gates import BehaviourTest, Gates, mistakes_of_behaviour
 from tasks.params.schema import ARRIVED, RAW_ROW, ROW_ID, Product
-from tasks.params.sections import MEASURED, Model, Split, Target
+from tasks.params.sections import MEASURED, DriftLimits, Model, Split, Target
 from tasks.params.slices import columns_of_slices, mistakes_of_slices
 from tasks.params.source import UNREADABLE_COLUMNS, EventList, Source, mistakes_of_events
 
@@ -50,6 +49,7 @@ class Parts:
     split: Split | None
     model: Model | None
     slices: dict[str, str] | None
+    drift: DriftLimits | None
     gates: Gates | None
     behaviour: tuple[BehaviourTest, ...] | None
     source: Source | None
@@ -309,10 +309,7 @@ def texts(parts: Parts) -> Iterator[str]:
             f"{n_texts}; use {16 * n_texts} or more"
         )
     if not n_texts and None not in parts.columns.values():
-        given: tuple[tuple[str, Any, int], ...] = (
-            ("wide_tokens", network.wide_tokens, 0),
-            ("max_windows", network.max_windows, 1),
-        )
+        given = (("wide_tokens", network.wide_tokens, 0), ("max_windows", network.max_windows, 1))
         for name, got, none in given:
             if got != none and name in parts.model.network:
                 yield f"model.network.{name} must be {none} without a text column, got {got}; delete it"

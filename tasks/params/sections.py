@@ -108,6 +108,9 @@ class DriftLimits:
     """How far a quantile of a number may lie beyond the smallest and the largest of those days, as a multiple of the
     distance between these two and of a tenth of the interquartile range. A column that comes in another unit is seen
     where days resemble each other more than the units do."""
+    max_surprising: Annotated[float | None, Field(ge=0, le=1, examples=[0.05])] = None
+    """reconstruct: the largest share of a night's rows that may have more surprise than 99 of 100 training rows; chance
+    in few rows is allowed for. The champion says so when the night is scored, and publish stops. Default: none."""
 
 
 def _is_n_folds(n: int) -> int:

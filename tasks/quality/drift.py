@@ -117,6 +117,11 @@ def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change:
     return _figure(name, part / n, max(0.0, min(usual) - change - chance), min(1.0, max(usual) + change + chance))
 
 
+def share_figure(name: str, part: int, n: int, most: float) -> Figure:
+    """Return the share of `part` of n rows, beside the most that it may be and chance in few rows."""
+    return _figure(name, part / n, 0.0, min(1.0, most + SIGMAS * float(np.sqrt(most * (1 - most) / n))))
+
+
 def _shift(name: str, day: DaySummary, full: Sequence[DaySummary], limits: DriftLimits) -> Figure:
     """Compare the day's mix with that of all days before by the population stability index, beside those days' own."""
     pooled: Counter[str] = Counter()

@@ -66,6 +66,20 @@ def stop_on_drift(product: Product, drift: Drift, report: Path) -> None:
     )
 
 
+def stop_on_surprise(product: Product, drift: Drift, folder: Path) -> None:
+    """Raise UserError with the share of rows that surprise, unless it holds or the day has been accepted."""
+    if not drift.is_held:
+        return
+    raise UserError(
+        f"products.{product.name}: the rows of {drift.date} must be about as likely to the model as its training rows, "
+        "and nothing was published:\n"
+        + "\n".join(f"  {figure}" for figure in drift.beyond)
+        + f"\nThe day is held until a person answers. Look at the rows of {folder} with most surprise_bits; let the "
+        f'day pass: make accept PRODUCT={product.name} DT={drift.date} REASON="why it is right", '
+        "or mend the source and have the day fetched anew: make refetch, likewise"
+    )
+
+
 def _rule(drift: Drift) -> str:
     """Return what must be of the day and is not."""
     is_empty = any(figure.name == "newest row" for figure in drift.figures)

@@ -7,13 +7,16 @@ style. Texts stay texts.
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from model.evaluation.likeness import Marginal
 from tasks.monitoring.contracts import NightRecord
 from tasks.reports.held_out import Curve
 
+PANELS_ACROSS, MAX_PANELS, LABEL_LETTERS = 3, 12, 12
 INK, FAINT, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206"
 STAND_INS = {INK: "var(--ink)", FAINT: "var(--faint)", FIRST: "var(--first)", SECOND: "var(--second)"}
 STYLE: Any = {
@@ -38,10 +41,13 @@ STYLE: Any = {
 }
 
 
-def chart(name: str, described: str, draw: Callable[[Any], None], height: float = 2.7) -> Markup:
+def chart(
+    name: str, described: str, draw: Callable[[Any], None], height: float = 2.7, panels: tuple[int, int] = (1, 1)
+) -> Markup:
     """Return a chart as an SVG element; `name` sets its ids apart from those of others on the page.
 
-    `draw` draws on matplotlib's axes; `described` is read to those who do not see it. Height in inches, of 6 in width.
+    `draw` draws on matplotlib's axes, of several panels (rows, columns) on an array of them; `described` is read to
+    those who do not see it. Height in inches, of 6 in width.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -50,7 +56,7 @@ def chart(name: str, described: str, draw: Callable[[Any], None], height: float 
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(6, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure.subplots())
+        draw(figure.subplots(*panels))
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _inline(written.getvalue(), name, described)
@@ -125,3 +131,36 @@ def learning_chart(epochs: Sequence[float], train: Sequence[float], val: Sequenc
 
     described = f"Loss after {epochs[-1]:g} epochs: {train[-1]:.4f} on training rows, {val[-1]:.4f} on validation rows"
     return chart("learning", described, draw)
+
+
+def made_rows_chart(columns: Sequence[Marginal]) -> Markup:
+    """Return the chart of each column by itself, among held-out and among made rows."""
+    shown = columns[:MAX_PANELS]
+    n_rows = -(-len(shown) // PANELS_ACROSS)
+
+    def draw(panels: Any) -> None:
+        for axes, each in zip_longest(panels.ravel(), shown):
+            if each is None:
+                axes.set_axis_off()
+                continue
+            places = range(len(each.shares))
+            for values, color, marker, label in (
+                ([share.real for share in each.shares], FIRST, "o", "held-out"),
+                ([share.made for share in each.shares], SECOND, "x", "made"),
+            ):
+                axes.plot(places, values, color=color, marker=marker, markersize=3, linewidth=0.8, label=label)
+            axes.set_title(each.column, fontsize=9)
+            step = max(1, len(each.shares) // 5)
+            labels = [_short(share.value) for share in each.shares][::step]
+            axes.set_xticks(places[::step], labels, rotation=60, ha="right", fontsize=6)
+            axes.tick_params(axis="y", labelsize=7)
+            axes.set_ylim(0)
+        panels.ravel()[0].legend(fontsize=7)
+
+    differences = ", ".join(f"{each.column} {each.difference:.3f}" for each in columns)
+    described = f"Shares of values by column, of held-out and of made rows; these differ by: {differences}"
+    return chart("made-rows", described, draw, height=1.7 * n_rows, panels=(n_rows, PANELS_ACROSS))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LABEL_LETTERS else f"{text[: LABEL_LETTERS - 1]}…"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from model.heads import head_of
 from tasks.params import LOWER_IS_BETTER, effective
-from tasks.reports.charts import calibration_chart, learning_chart, nights_chart
+from tasks.reports.charts import calibration_chart, learning_chart, made_rows_chart, nights_chart
 from tasks.reports.facts import Facts
+from tasks.training.held_out.made_rows import MadeRows
 from tasks.training.held_out.search import FoundSlice
 from tasks.training.held_out.single_rows import SingleRow
 from tasks.training.held_out.slices import MeasuredSlices, SliceMetric
@@ -30,6 +31,8 @@ NONE = "–"
 
 def render(facts: Facts) -> str:
     """Return the page."""
+    made = MadeRows.from_json(facts.evaluation["made_rows"]) if "made_rows" in facts.evaluation else None
+    per_class = list(facts.evaluation.get("model", {}).get("per_class", {}).items())[:CLASSES_LISTED]
     curve, losses, training = facts.held_out.curve, facts.losses, facts.training
     head, worth = head_of(facts.product.target.task), [each.loss or 0.0 for each in facts.held_out.importances]
     return (
@@ -45,6 +48,8 @@ def render(facts: Facts) -> str:
             calibration=curve and calibration_chart(curve, head.reliability_label),
             nights=nights_chart(facts.nights, training.metric, training.value),
             learning=learning_chart(*zip(*losses, strict=True)) if losses else None,
+            made=made,
+            made_columns=made and made_rows_chart(made.columns),
             most_worth=max([*worth, 0.0]),
             parts=facts.evaluation.get("parts", {}),
             look_here=[FoundSlice.from_json(each) for each in facts.evaluation.get("look_here", [])],
@@ -52,7 +57,8 @@ def render(facts: Facts) -> str:
             single_rows=[SingleRow.from_json(each) for each in facts.evaluation.get("single_rows", [])],
             logits="logits" if head.has_probabilities or head.answers_lists else "standard deviations of the target",
             metrics=_metrics(facts),
-            per_class=list(facts.evaluation.get("model", {}).get("per_class", {}).items())[:CLASSES_LISTED],
+            per_class=per_class,
+            per_class_names=[name for name in per_class[0][1] if name != "support"] if per_class else [],
             nights_listed=list(facts.nights)[: -NIGHTS_LISTED - 1 : -1],
             settings=effective.explained(facts.product),
         )

@@ -59,6 +59,11 @@ class Paths:
         return self.root / "models" / self.product / "onnx"
 
     @property
+    def made_rows(self) -> Path:
+        """Return the folder of rows that the model made up, by `predict.make_rows`: rows.parquet; empty without."""
+        return self.root / "made_rows" / self.product
+
+    @property
     def predictions(self) -> Path:
         """Return the night: part-00000.parquet ... and night.json."""
         return self.root / "predictions" / self.product

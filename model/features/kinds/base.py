@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from model.features.encoded import Sizes
+    from model.features.kinds.making import Maker
     from model.features.kinds.modules.columns import Reconstruction
 
 Fitted = TypeVar("Fitted")
@@ -247,6 +248,11 @@ class Kind(ABC, Generic[Fitted]):
 
         Shapes: object [choices].
         """
+        raise NotImplementedError
+
+    @classmethod
+    def maker(cls, fitted: Fitted, known: np.ndarray) -> "Maker":
+        """Return what makes cells of a column, after the cells of known rows. Shapes: [c]."""
         raise NotImplementedError
 
     # Baseline

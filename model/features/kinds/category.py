@@ -8,6 +8,7 @@ import numpy as np
 from model.features.fitting import FittingRows
 from model.features.kinds import CATEGORY
 from model.features.kinds.base import Kind
+from model.features.kinds.making import Maker, WordMaker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,6 +72,12 @@ class Category(Kind[tuple[str, ...]]):
     def choice_names(cls, fitted: tuple[str, ...]) -> np.ndarray:
         """Return the known values, after missing and unknown."""
         return np.array([None, "another value", *fitted], object)
+
+    @classmethod
+    def maker(cls, fitted: tuple[str, ...], known: np.ndarray) -> Maker:
+        """Return what makes known values; what is none of them is never made."""
+        slots = cls.encode_column(known, fitted)
+        return WordMaker(cls.choice_names(fitted), slots[slots != UNKNOWN])
 
     @property
     def sizes(self) -> tuple[int, ...]:

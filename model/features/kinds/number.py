@@ -10,6 +10,7 @@ from model.features.bins import bin_edges
 from model.features.fitting import FittingRows
 from model.features.kinds import NUMBER
 from model.features.kinds.base import Json, Kind
+from model.features.kinds.making import Maker, NumberMaker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,6 +109,14 @@ class Number(Kind[NumberScale]):
         ends = [f"{edge * fitted.scale + fitted.centre:.6g}" for edge in fitted.edges]
         bins = [f"{low} to {high}" for low, high in pairwise(ends)]
         return np.array([*bins, None], object)
+
+    @classmethod
+    def maker(cls, fitted: NumberScale, known: np.ndarray) -> Maker:
+        """Return what makes numbers of bins."""
+        known, scaled = finite(known), cls.encode_column(known, fitted)
+        inner = np.array(fitted.edges[1:-1], np.float32)
+        bins = np.where(np.isnan(scaled), len(fitted.edges) - 1, np.searchsorted(inner, scaled, "right"))
+        return NumberMaker(known, bins, len(fitted.edges))
 
     @classmethod
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from model.features.fitting import FittingRows
 from model.features.kinds import TIME
 from model.features.kinds.base import Json, Kind
+from model.features.kinds.making import Maker, TimeMaker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,6 +133,19 @@ class Time(Kind[TimeReading]):
                 for before in names
             ]
         return np.array(names, object)
+
+    @classmethod
+    def maker(cls, fitted: TimeReading, known: np.ndarray) -> Maker:
+        """Return what makes times of hour, weekday and month, as far as these are read."""
+        from model.features.kinds.modules.time import MINUTE, UNITS
+
+        known, parts = known.astype("datetime64[s]"), np.empty((len(known), 0), np.int64)
+        for number in fitted.cycles:
+            unit, n_choices = UNITS[number]
+            chosen = np.where(np.isnat(known), n_choices, np.nan_to_num(time_parts(known)[:, number]) // unit)
+            parts = np.c_[parts, chosen.astype(np.int64)]
+        hour = fitted.cycles.index(MINUTE) if MINUTE in fitted.cycles else None
+        return TimeMaker(known, parts, tuple(UNITS[number][1] + 1 for number in fitted.cycles), hour)
 
     @classmethod
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:

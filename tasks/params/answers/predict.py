@@ -11,6 +11,7 @@ from tasks.params.answers.horizons import HorizonDays
 from tasks.params.fields import Costs, Threshold, checked_levels
 
 MAX_SHARDS = 64
+MAX_MADE_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,6 +51,11 @@ class Predict:
     """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
     most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that
     of the likeliest one. A night then takes as many scorings more as there are columns. 0: none."""
+
+    make_rows: Annotated[int, Field(ge=0, le=MAX_MADE_ROWS)] = 0
+    """reconstruct: how many rows `evaluate` makes up, for tests and demonstrations, as data/made_rows/<product>/
+    rows.parquet, with the names and types of the columns that rows are stored with. Nothing is promised of privacy.
+    The same model.train.seed gives the same rows, and more of them begin with the same. 0: none."""
 
     @property
     def horizons(self) -> tuple[int, ...]:

@@ -26,7 +26,12 @@ def mistakes_of_costs(given: Mapping[str, float | dict[str, float]]) -> Iterator
 
 def mistakes_without_labels(parts: Any) -> Iterator[str]:
     """Refuse what needs labels where the task has none, and columns that are not guessed; `parts` as of the rules."""
-    target, columns = parts.target, parts.columns
+    target, columns, made = parts.target, parts.columns, parts.predict and parts.predict.make_rows
+    if target and head_of(target.task).has_labels and made:
+        yield f"predict.make_rows must not be given for a {target.task} target, got {made}; delete it"
+    most = parts.drift and parts.drift.max_surprising
+    if target and head_of(target.task).has_labels and most is not None:
+        yield f"drift.max_surprising must not be given for a {target.task} target, got {most}; delete it"
     if not target or columns is None or head_of(target.task).has_labels:
         return
     unread = [name for name, kind in columns.items() if kind in KINDS and not KINDS[kind].is_guessed]
