@@ -1,12 +1,14 @@
 """Oracle: outcomes, ranks and chosen lines that are told by hand; every split counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.breadth import lines
-from benchmarks.breadth.lines import Line
-from benchmarks.breadth.parts import Truth, product_of, shape, write_parts
+from benchmarks.breadth import schedule as of_schedule
+from benchmarks.breadth.lines import LINES, Line
+from benchmarks.breadth.parts import LABEL, Truth, product_of, shape, write_parts
 from benchmarks.breadth.schedule import OURS, PEERS, Schedule
 from benchmarks.breadth.sets import UNSEEN, Set, digest, split
 from benchmarks.breadth.summary import summarise
@@ -22,13 +24,14 @@ def small(metric="mae", days=None, n=50):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "FILE", tmp_path / "runs.jsonl")
-    monkeypatch.setattr(lines, "KEPT", tmp_path / "kept.jsonl")
+    lines = replace(LINES, file=tmp_path / "runs.jsonl", kept=tmp_path / "kept.jsonl")
+    monkeypatch.setattr(of_schedule, "LINES", lines)
+    return lines
 
 
-def line(schedule, competitor, value, split=0, rung=15, seconds=10.0, revision=None):
+def line(schedule, competitor, value, split=0, rung=15, seconds=10.0, revision=None, machine=None):
     revision = revision or (schedule.code if competitor in (OURS, "own baseline") else schedule.peer)
-    of_set = {"set": "small", "data": schedule.digests["small"], "machine": schedule.machine}
+    of_set = {"set": "small", "data": schedule.digests["small"], "machine": machine or schedule.machine}
     minutes = dict.fromkeys(("pretrain", "train", "evaluate", "export"), 0.1)
     given = {"competitor": competitor, "value": value, "split": split, "rung": rung, "seconds": seconds}
     return Line(**of_set, **given, revision=revision, minutes=minutes, rows_per_second=100.0)
@@ -62,11 +65,11 @@ def test_set_with_other_cells_is_another_set():
 
 
 def test_lower_error_on_every_split_is_a_win(files):
-    schedule = Schedule([small()], 3, ())
+    schedule = Schedule([small()], range(3), ())
     for at in range(3):
         found = [line(schedule, OURS, 1.0 + at, at)]
         found += [line(schedule, peer, 2.0 + at + 0.01 * at, at) for peer in PEERS]
-        lines.append(found)
+        files.append(found)
     result = summarise(schedule)
     assert table(result, "Sets")[0]["against it"].endswith(": win")
     assert table(result, "Ours against")[0]["all: wins, draws, losses"] == "1, 0, 0"
@@ -75,55 +78,68 @@ def test_lower_error_on_every_split_is_a_win(files):
 
 
 def test_difference_within_the_interval_is_a_draw_and_beyond_it_a_loss(files):
-    schedule = Schedule([small()], 3, ())
+    schedule = Schedule([small()], range(3), ())
     for at, noise in enumerate((-0.5, 0.1, 0.5)):
         found = [line(schedule, OURS, 1.0, at), line(schedule, "own baseline", 0.5 + noise / 100, at)]
-        lines.append([*found, line(schedule, "linear", 1 + noise, at)])
+        files.append([*found, line(schedule, "linear", 1 + noise, at)])
     rows = table(summarise(schedule), "Ours against")
     counts = {row["against"]: row["all: wins, draws, losses"] for row in rows}
     assert (counts["own baseline"], counts["linear"], counts["CatBoost"]) == ("0, 0, 1", "0, 1, 0", "0, 0, 0")
 
 
 def test_peer_counts_with_the_time_that_the_model_took(files):
-    schedule = Schedule([small()], 1, ())
-    lines.append([line(schedule, OURS, 1.0, seconds=20.0)])
-    lines.append([line(schedule, "linear", rung / 10, rung=rung) for rung in (60, 15, 30)])
+    schedule = Schedule([small()], range(1), ())
+    files.append([line(schedule, OURS, 1.0, seconds=20.0)])
+    files.append([line(schedule, "linear", rung / 10, rung=rung) for rung in (60, 15, 30)])
     assert table(summarise(schedule), "Sets")[0]["linear"] == "3.000"  # of 30 seconds, the first not below 20
 
 
 def test_work_is_done_once_and_anew_where_the_code_changed(files):
-    schedule = Schedule([small()], 1, (OURS, "linear", "AutoGluon best"))
+    schedule = Schedule([small()], range(1), (OURS, "linear", "AutoGluon best"))
     assert [(job.competitor, job.rung) for job in schedule.jobs()] == [
         (OURS, 15),
         ("linear", 15),
         ("AutoGluon best", 30),
     ]
-    lines.append([line(schedule, OURS, 1.0, revision="older"), line(schedule, "linear", 1.0)])
+    files.append([line(schedule, OURS, 1.0, revision="older"), line(schedule, "linear", 1.0)])
     assert [job.competitor for job in schedule.jobs()] == [OURS, "AutoGluon best"]
-    lines.append([line(schedule, OURS, 1.0, seconds=50.0), line(schedule, "AutoGluon best", 1.0, rung=60)])
+    files.append([line(schedule, OURS, 1.0, seconds=50.0), line(schedule, "AutoGluon best", 1.0, rung=60)])
     assert [(job.competitor, job.rung) for job in schedule.jobs()] == [("linear", 60)]
 
 
+def test_split_is_compared_on_the_machine_that_has_measured_most_of_it(files):
+    schedule = Schedule([small()], range(2), ("linear",))
+    files.append([line(schedule, OURS, 1.0, machine="other"), line(schedule, "linear", 2.0, machine="other")])
+    files.append([line(schedule, OURS, 9.0)])
+    files.append([line(schedule, OURS, 3.0, 1), line(schedule, "linear", 4.0, 1)])
+    (row,) = table(summarise(schedule), "Sets")
+    assert (row[OURS].split()[0], row["linear"].split()[0]) == ("2.000", "3.000")
+    assert [(job.competitor, job.split) for job in schedule.jobs()] == [("linear", 0)]
+
+
 def test_half_a_line_of_a_killed_run_costs_only_that_line(files):
-    schedule = Schedule([small()], 2, ())
-    lines.append([line(schedule, OURS, 1.0)])
-    with lines.FILE.open("a") as file:
+    schedule = Schedule([small()], range(2), ())
+    files.append([line(schedule, OURS, 1.0)])
+    with files.file.open("a") as file:
         file.write('{"set": "small", "split"')
-    lines.append([line(schedule, OURS, 2.0, 1)])
-    assert [each.value for each in lines.read()] == [1.0, 2.0]
-    lines.keep()
-    lines.FILE.unlink()
-    assert [each.value for each in lines.read()] == [1.0, 2.0]
+    files.append([line(schedule, OURS, 2.0, 1)])
+    assert [each.value for each in files.read()] == [1.0, 2.0]
+    files.keep()
+    files.file.unlink()
+    assert [each.value for each in files.read()] == [1.0, 2.0]
 
 
 def test_entry_of_a_set_has_defaults_alone_and_labels_go_to_the_peers(tmp_path):
     one = small(days="day")
+    one.table["y"] = one.table["size"]  # a column that a person may well have
+    one.columns["y"] = "number"
     truth = write_parts(one, 0, [15], tmp_path)
     product = product_of(tmp_path)
     assert (product.model.preset, product.model.companion) == ("small", "measured")
     rows = pd.read_parquet(tmp_path / "test.parquet")
-    assert list(rows) == ["size", "y"]
-    assert rows["y"].tolist() == truth.y.tolist()
+    assert list(rows) == ["size", "y", LABEL]
+    assert rows["y"].tolist() == rows["size"].tolist()
+    assert rows[LABEL].tolist() == truth.y.tolist()
 
 
 def test_scores_that_are_not_numbers_are_refused():
