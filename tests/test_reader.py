@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import boto3
 import pandas as pd
 import pytest
 from builders import a_product
-from conftest import ROOT, call, environment
+from conftest import ROOT, call, environment, make_project
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_publish import AS_OF, by_id, make_night, url  # noqa: F401 (url is a fixture)
@@ -89,6 +90,18 @@ def test_it_needs_what_it_declares_and_nothing_of_the_project(installed):
     )
     printed = call([str(installed / "python"), "-c", program], installed, environment(installed, PYTHONPATH=""))
     assert printed.strip() == "[] 8"
+
+
+def test_wheel_from_git_is_the_wheel_from_the_folder(tmp_path):
+    address = f"git+file://{make_project(tmp_path / 'origin')}#subdirectory=reader"
+    contents = []
+    for name, source in (("git", address), ("folder", str(ROOT / "reader"))):
+        build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path / name), source]
+        subprocess.run([sys.executable, "-m", "pip", *build], check=True)
+        [wheel] = (tmp_path / name).glob("*.whl")
+        with zipfile.ZipFile(wheel) as opened:
+            contents.append({each: opened.read(each) for each in opened.namelist()})
+    assert contents[0] == contents[1]
 
 
 def test_night_is_read_as_it_was_published(installed, s3_here, published, tmp_path):
