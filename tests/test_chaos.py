@@ -3,6 +3,7 @@
 import uuid
 from concurrent.futures import Future
 
+import chaos_announcements as announcements
 import chaos_publication as chaos
 import proxy
 import pytest
@@ -23,6 +24,12 @@ def test_readers_see_complete_nights_whatever_breaks(s3_here, tmp_path):
     assert tally.trials >= 15
     assert sum(n for name, n in tally.injected.items() if name in proxy.FAULTS) >= 20
     assert tally.reads >= 20
+
+
+def test_every_version_is_announced_whoever_is_killed(s3_here, workspace):
+    with announcements.receiving() as hook:
+        tally = announcements.campaign(hook, 1, announcements.LABELS[::3])
+    assert tally["announcements: kills"] >= len(announcements.LABELS[::3])
 
 
 def test_store_that_ignores_conditions_is_refused(s3_here, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import chaos_restore
 import pandas as pd
 import pytest
 import yaml
@@ -125,6 +126,11 @@ def new_clone(project, lived, tmp_path, monkeypatch):  # noqa: F811
 
 def experiments_of(clone: Path) -> set[str]:
     return set(git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps", cwd=clone).split("\n"))
+
+
+def test_restore_that_is_killed_is_finished_by_the_next_one(project, new_clone, url, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(command, "_REFS_AT_ONCE", 1)
+    chaos_restore.check_killed(new_clone, project.origin)
 
 
 def test_clone_has_experiments_again_and_nothing_else_changes(project, new_clone, url, capsys):  # noqa: F811

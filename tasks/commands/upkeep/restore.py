@@ -28,6 +28,7 @@ from tasks.rows.intake.erased import file_of, known_key
 from tasks.runs.objects import Needed, Objects, recorded_hashes
 from tasks.runs.registry.tags import Registry
 from tasks.runs.retention import EXPERIMENTS, clone_all, has_commit, kept_experiments, named_by_nights, newest_of
+from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git, try_git
 from tasks.runtime.settings import ROOT, settings
@@ -63,6 +64,7 @@ def restore(every_byte: bool = False) -> str:
         for product in params.loads(git("show", f"HEAD:{params.PARAMS_FILE}", cwd=clone)).products.values():
             found = look_at(clone, product, remote, every_byte)
             print(f"{product.name}: {found.line}", flush=True)
+            faults.failpoint("restore: a product is looked at")
             missing += [f"products.{product.name}: {each}" for each in found.missing]
             for name in variables_of(product, clone):
                 print(f"{product.name}: {name} must be set where its runs work, and is not here", flush=True)
@@ -89,7 +91,9 @@ def fetch_experiments() -> int:
     for first in range(0, len(lacking), _REFS_AT_ONCE):
         wanted = (f"{reference}:{reference}" for reference in lacking[first : first + _REFS_AT_ONCE])
         git("fetch", "--quiet", "--no-tags", "origin", *wanted, cwd=ROOT)
+        faults.failpoint("restore: experiments are fetched")
     git("fetch", "--quiet", "--tags", "origin", cwd=ROOT)
+    faults.failpoint("restore: the tags are fetched")
     return len(lacking)
 
 
