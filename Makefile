@@ -19,7 +19,7 @@ endif
 # With bytecode written: else each process of the tests compiles the project, and rewrites the asserts of all its files.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
-.PHONY: help setup pii run backfill simulate tune check test long containers bench chaos trace recreate up down watch gc erase accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
+.PHONY: help setup pii run backfill simulate tune check test long containers bench chaos trace recreate up down watch gc erase forget accept refetch withdraw export retake anew report runs rollback hold ban release champion quarantine requeue product schema lint audit sbom licences constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ gc: .venv/ready-demo  ## show which experiments and data nobody needs any more; 
 
 erase: .venv/ready-demo  ## erase a person's rows of PRODUCT from everything: KEY=key, column=value or -, with REASON="..."; YES=1 erases, DRY=1 only shows
 	@$(BIN)/python -m tasks.commands erase $(PRODUCT) "$$KEY" "$$REASON" $(if $(YES),--yes) $(if $(DRY),--dry)
+
+forget: .venv/ready-demo  ## delete the salt of a person of PRODUCT, whose pii is salted: KEY=column=value or -, with REASON="..."; YES=1 deletes it
+	@$(BIN)/python -m tasks.commands forget $(PRODUCT) "$$KEY" "$$REASON" $(if $(YES),--yes)
 
 restore: .venv/ready-demo  ## after everything but git and the buckets is lost: fetch what a new clone lacks, check that all is there; ALL=1: every byte
 	@$(BIN)/python -m tasks.commands restore $(if $(ALL),--all)

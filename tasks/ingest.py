@@ -15,6 +15,8 @@ from datetime import date
 
 from tasks import stage
 from tasks.params import Product
+from tasks.publication.object_store import Store
+from tasks.publication.salts.table import SaltTable
 from tasks.rows.intake.report import IngestReport
 from tasks.rows.intake.taking import Taking
 from tasks.runtime.files import write_json
@@ -28,7 +30,8 @@ def ingest(product: Product, as_of: date) -> str:
     Raises UserError when the source lacks a declared column or knows no row.
     """
     paths = Paths(product.name)
-    with Taking(product, as_of, paths.raw) as taking:
+    table = SaltTable(Store(product.publish.url), product.name)
+    with Taking(product, as_of, paths.raw, table.minting) as taking:
         report = _taken(taking)
     write_json(paths.report("ingest.json"), asdict(report))
     return report.summary

@@ -143,7 +143,7 @@ def test_message_of_missing_packages_names_a_command_that_installs_them_as_pinne
 
 def test_ways_and_columns_that_do_not_fit_are_told():
     for pii, told in (
-        ({"depot": "mask"}, "pii.depot must be one of drop, hash, redact, got 'mask'"),
+        ({"depot": "mask"}, "pii.depot must be one of drop, hash, salted, redact, got 'mask'"),
         ({"depot": "drop"}, "pii.depot must not be a column that is used, got drop"),
         ({"weight_kg": "hash"}, "pii.weight_kg must be a category or text of key or columns, got hash"),
         ({"late": "hash"}, "pii.late must be a category or text"),

@@ -17,11 +17,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_publish import AS_OF, make_night, url  # noqa: F401 (a fixture)
 
+from tasks.commands.upkeep.forget import forget_subject
+from tasks.erasure.beside import earlier_versions, erase_versions
+from tasks.erasure.subject import subject_of
 from tasks.publication.object_store import Store
+from tasks.publication.salts.table import SaltTable
 from tasks.publication.store_client import connect
 from tasks.publication.tables.delta import open_table
 from tasks.publish import publish
 from tasks.read import read_predictions
+from tasks.rows.personal_data import subject_id
 from tasks.runs import remote
 from tasks.runs.objects import Objects
 from tasks.runtime.errors import TransientError, UserError
@@ -156,6 +161,27 @@ def test_nights_and_tables_are_published_and_read_encrypted(entered, monkeypatch
     assert sorted(found.parcel_id) == sorted(table.parcel_id)
     rows = open_table(Store(prefix), "tiny").to_pyarrow_table()
     assert sorted(rows["parcel_id"].to_pylist()) == sorted(table.parcel_id)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_versions_that_are_encrypted_are_looked_into_and_erased(entered, monkeypatch, kind):
+    monkeypatch.setenv("LAMPLIGHTER_STORE_ENCRYPTION", kind)
+    monkeypatch.setenv("LAMPLIGHTER_PII_KEY", "a key of the tests, long enough")
+    bucket = f"versions-{uuid.uuid4().hex[:12]}"
+    client = connect(f"s3://{bucket}")
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    store, product = Store(f"s3://{bucket}"), a_product(pii={"depot": "salted"}, publish={"url": f"s3://{bucket}"})
+    for key, line in (("log", "a line of p00405"), ("other", "a line of p00406")):
+        for text in (line, "a line"):
+            store.update(key, lambda _, text=text: text.encode())
+    assert erase_versions(store.url, "", subject_of(product, "p00405", b"secret")) == 1
+    assert [key for _, key, _ in earlier_versions(store.url, "")] == ["other"]
+    table, subject = SaltTable(store, "tiny"), subject_id(product, "Rome")
+    salt = table.minting(True)([subject])[subject]
+    forget_subject(product, "depot=Rome", "a letter", "Ann", AS_OF, yes=True)
+    assert [*earlier_versions(store.url, table.key(subject[0]))] == []
+    assert salt.encode() not in store.read(table.key(subject[0])).body
 
 
 @pytest.mark.parametrize("kind", KINDS)

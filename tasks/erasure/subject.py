@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.params import UNREADABLE_COLUMNS, Product
+from tasks.publication.object_store import Store
+from tasks.publication.salts.table import SaltTable
 from tasks.rows.intake.erased import keyed_hash, meaning, words_of
 from tasks.rows.keys import key_digests, key_text
 from tasks.rows.personal_data import protect
@@ -173,7 +175,7 @@ def subject_of(product: Product, key: str, secret: bytes) -> Subject:
 
     Raises UserError where that is none, or names a column that no row is stored with.
     """
-    values = _values(product, key.strip())
+    values = values_of(product, key)
     columns = {*product.stored_columns}
     unknown = sorted(values.keys() - columns)
     if unknown or not values or not all(str(value).strip() for value in values.values()):
@@ -191,7 +193,12 @@ def subject_of(product: Product, key: str, secret: bytes) -> Subject:
     cells = pd.DataFrame([values], dtype=object)
     hashed = {name: way for name, way in product.pii.items() if name in values}
     if hashed:
-        cells = protect(cells, replace(product, pii=hashed))
+        cells = protect(cells, replace(product, pii=hashed), SaltTable(Store(product.publish.url), product.name).known)
+    if not len(cells):
+        raise UserError(
+            f"KEY must be of somebody whom {product.name} knows, and no stored row can be of this one: it has no salt; "
+            "it never came, is written otherwise at the source, or was forgotten (make forget)"
+        )
     stored = {str(name): str(meaning(cells[name].astype("str")).iloc[0]) for name in cells}
     subject = Subject(product=product, values=stored, secret=secret)
     if subject.is_of_keys:
@@ -199,7 +206,9 @@ def subject_of(product: Product, key: str, secret: bytes) -> Subject:
     return subject
 
 
-def _values(product: Product, key: str) -> dict[str, str]:
+def values_of(product: Product, key: str) -> dict[str, str]:
+    """Return the values by column that KEY names. Raises UserError where it names none."""
+    key = key.strip()
     if key.startswith("{"):
         try:
             return {str(name): str(value) for name, value in json.loads(key).items()}

@@ -215,7 +215,7 @@ def personal_data(parts: Parts) -> Iterator[str]:
     for name, way in (parts.pii or {}).items():
         if way == "drop" and name in used:
             yield f"pii.{name} must not be a column that is used, got drop; delete it there, or use hash"
-        elif way in ("hash", "redact") and name not in hashable:
+        elif way in ("hash", "salted", "redact") and name not in hashable:
             use = f"use one of {', '.join(hashable)}, or drop" if hashable else "use drop"
             yield f"pii.{name} must be a category or text of key or columns, got {way}; {use}"
 

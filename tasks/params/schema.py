@@ -77,8 +77,9 @@ class Product:
     """What must hold of the rows."""
     drift: DriftLimits = Field(default_factory=DriftLimits)
     """How far a day may differ from those before it."""
-    pii: dict[str, Literal["drop", "hash", "redact"]] = Field(default_factory=dict)
-    """Columns with personal data: drop, hash or redact, before anything is stored (`tasks.rows.personal_data`)."""
+    pii: dict[str, Literal["drop", "hash", "salted", "redact"]] = Field(default_factory=dict)
+    """Columns with personal data: drop, hash or redact, before anything is stored (`tasks.rows.personal_data`). salted
+    is a hash whose salt, one for each value, can be deleted: `make forget`."""
     split: Split
     """How labelled rows are parted. Default: by time where there is a time, else by hash."""
     model: Model = Field(default_factory=Model)

@@ -11,6 +11,7 @@
     <url>/<product>/_messages/<kind>/<identity>.json   what people were told: `tasks.monitoring.messages`
     <url>/<product>/_announcements.json                dates to announce: `tasks.monitoring.announcements`
     <url>/<product>/_shadow/dt=D/run=<run>/<model>     what other models say of the rows: `tasks.monitoring.shadow`
+    <url>/<product>/_salts/<digit>.json                salts of personal data: `tasks.publication.salts`
     <url>/<product>/_columns/<model>.json              quantiles of training rows: `tasks.monitoring.distances`
 
 D is as_of. `run` is the hash of all that decides the night's bytes. A *generation* is a fencing token: a number that a
@@ -24,7 +25,6 @@ Parts have no suffix and lie apart, so that no glob for *.parquet finds a replac
 Every object of JSON carries a checksum: `seal` in it is the SHA-256 of all the rest.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ from tasks.publication.object_store import MAX_CAS_ROUNDS, Store, StoredObject
 from tasks.publication.store_client import MAX_REQUEST_ATTEMPTS
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
-from tasks.runtime.records import Record
+from tasks.runtime.records import Record, seal_of
 
 MANIFEST, LATEST, HISTORY, CLAIMS, PARTS = "_manifest.json", "_latest.json", "_history", "_claims", "_parts"
 NIGHT_FILE = "predictions.parquet"
@@ -92,14 +92,14 @@ class NightPlace:
 
 def encode_checked(content: Mapping[str, object]) -> bytes:
     """Return readable JSON that carries its own checksum."""
-    return (json.dumps({**content, "seal": _digest(content)}, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps({**content, "seal": seal_of(content)}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def decode_checked(stored: StoredObject) -> dict[str, object]:
     """Return the content of an object that carries its checksum. Raises Damaged where that does not fit."""
     try:
         content: dict[str, object] = json.loads(stored.body)
-        if content.pop("seal") == _digest(content):
+        if content.pop("seal") == seal_of(content):
             return content
     except (ValueError, KeyError, AttributeError):  # no JSON, no UTF-8, no object, no checksum
         pass
@@ -293,7 +293,3 @@ def open_generations(place: NightPlace) -> list[int]:
     """Return the generations whose runs may still publish."""
     claims, _ = read_checked(place.store, place.claims, Claims)
     return claims.generations() if claims else []
-
-
-def _digest(content: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

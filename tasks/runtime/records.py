@@ -8,6 +8,7 @@
 order of the fields. Keys that the reader does not know, as a newer writer adds them, are ignored.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -52,6 +53,16 @@ def adapter(record: type[Record]) -> TypeAdapter[Any]:
     if record not in _ADAPTERS:
         _ADAPTERS[record] = TypeAdapter(record)
     return _ADAPTERS[record]
+
+
+def seal_of(content: Mapping[str, object]) -> str:
+    """Return the SHA-256 of JSON that has been parsed: the `seal` that objects in the store carry of all the rest."""
+    return seal_of_text(json.dumps(content, sort_keys=True, allow_nan=False))
+
+
+def seal_of_text(text: str) -> str:
+    """Return the seal of JSON whose names are sorted, as `json.dumps` writes it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_date(text: str) -> date:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.params import RAW_ROW, UNREADABLE_COLUMNS, Product
+from tasks.publication.object_store import Store
+from tasks.publication.salts.table import SaltTable
 from tasks.rows.decisions import Cells, Correction, file_of, lines_of, read_decisions, write_decisions
 from tasks.rows.losses import FILE as LOSSES
 from tasks.rows.partitions import Partitions
@@ -135,7 +137,10 @@ def _edited(product: Product, rows: RowsByName, line: str, place: str) -> tuple[
     changed = {name: cell for name, cell in cells.items() if cell != row.cells[name]}
     if not changed:
         return row, {}
-    kept = protect(pd.DataFrame([changed], dtype=object), _protecting(product, changed))
+    salts = SaltTable(Store(product.publish.url), product.name).mint
+    kept = protect(pd.DataFrame([changed], dtype=object), _protecting(product, changed), salts)
+    if not len(kept):
+        raise UserError(f"{place}: a cell must not name somebody who was forgotten, and does; delete the line")
     return row, {name: kept[name][0] for name in changed}
 
 

@@ -44,6 +44,25 @@ def erase(
 
 
 @app.command()
+def forget(
+    product: Product,
+    key: Annotated[str, typer.Argument(help="column=value, a row's key where that is salted, or - to be asked for it")],
+    why: Why,
+    yes: Annotated[bool, typer.Option("--yes", help="delete the salt, for good")] = False,
+) -> None:
+    """Delete the salt of a person of PRODUCT: what is stored under their hash is of nobody from then on."""
+    from datetime import date
+
+    from tasks.commands.arguments import git_user
+    from tasks.commands.embedded.store import compact_store, enter_with_store
+    from tasks.commands.upkeep.forget import forget_subject
+
+    enter_with_store()
+    made = load_product(product)[0]
+    print(forget_subject(made, key, why, git_user(), date.today(), yes=yes, compact=compact_store))
+
+
+@app.command()
 def restore(
     every_byte: Annotated[bool, typer.Option("--all", help="read every byte of nights and data")] = False,
 ) -> None:

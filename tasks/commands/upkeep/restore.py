@@ -22,6 +22,7 @@ from tasks import params
 from tasks.params import Product, Webhook
 from tasks.publication.contracts import Manifest
 from tasks.publication.object_store import Store
+from tasks.publication.salts.table import SaltTable
 from tasks.read import list_nights, verify_night
 from tasks.rows.intake.erased import VARIABLE as ERASURE_KEY
 from tasks.rows.intake.erased import file_of, known_key
@@ -109,6 +110,9 @@ def look_at(clone: Path, product: Product, remote: Objects, every_byte: bool) ->
     history = newest_of(experiments)
     needed = {f"the champion {champion.version}": champion.commit} if champion else {}
     needed |= {f"the history, {history.name}": history.commit} if history else {}
+    if history and "salted" in product.pii.values():
+        lost_salts = SaltTable(Store(product.publish.url), product.name).lacking()
+        found.missing += [f"{each}, by which stored rows are hashed" for each in lost_salts]
     n_objects = 0
     for meaning, commit in needed.items():
         wanted = Needed()
@@ -133,7 +137,7 @@ def variables_of(product: Product, clone: Path) -> list[str]:
     named = [getattr(source, "url_env", None) for source in sources]
     if isinstance(product.publish.announce, Webhook):
         named += [product.publish.announce.url_env, product.publish.announce.secret_env]
-    named += ["LAMPLIGHTER_PII_KEY"] if "hash" in product.pii.values() else []
+    named += ["LAMPLIGHTER_PII_KEY"] if {"hash", "salted"} & {*product.pii.values()} else []
     has_erased = try_git("cat-file", "-e", f"HEAD:{file_of(product.name)}", cwd=clone) is not None
     named += [ERASURE_KEY] if has_erased and not known_key() else []
     return sorted({name for name in named if name and not os.environ.get(name)})

@@ -14,7 +14,7 @@ from tasks.rows.intake.erased import Erased
 from tasks.rows.intake.seen import SeenPiece
 from tasks.rows.intake.spill import Spill
 from tasks.rows.intake.window import Window
-from tasks.rows.personal_data import protect
+from tasks.rows.personal_data import Salts, no_salts, protect
 
 LABELLED = "spill_labelled"
 """The column that says which rows of a delivery have a label."""
@@ -31,6 +31,8 @@ class Delivered:
     rows: Spill
     erased: Erased
     """What people had erased: its rows are dropped."""
+    salts: Salts = no_salts
+    """Where the salts of personal data are kept: rows of whom one was forgotten are dropped."""
     undated: list[pd.DataFrame] = field(default_factory=list)
     """Rows without an event date."""
     days: set[date] = field(default_factory=set)
@@ -54,13 +56,12 @@ class Delivered:
 
     def add(self, name: str, digest: str, rows: pd.DataFrame, evidence: dict[str, int]) -> None:
         """Add the rows of a piece that was read."""
-        rows = protect(rows, self.product)
+        n_delivered = len(rows)
+        rows = protect(rows, self.product, self.salts).reset_index(drop=True)
         rows, n_rewritten = self.arrivals.with_stored_keys(rows)
         self.n_rewritten = self.n_rewritten + n_rewritten
-        n_delivered, is_erased = len(rows), self.erased.among(rows)
-        if is_erased.any():
-            self.n_erased += int(is_erased.sum())
-            rows = rows[~is_erased].reset_index(drop=True)
+        rows = rows[~self.erased.among(rows)].reset_index(drop=True)
+        self.n_erased += n_delivered - len(rows)
         rows = self.arrivals.with_dates(rows)
         times = parse_time(rows[self.product.time])
         is_dated = times.notna().to_numpy()

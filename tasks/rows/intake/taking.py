@@ -1,6 +1,6 @@
 """Take a delivery, piece by piece: what is asked for, what need not be read again, and what is stored at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,16 +17,21 @@ from tasks.rows.intake.seen import Seen
 from tasks.rows.intake.spill import Spill
 from tasks.rows.intake.storing import Storing
 from tasks.rows.intake.window import Window
+from tasks.rows.personal_data import Salts, no_salts
 from tasks.rows.raw_archive import RawIndex
 
 SPILL = ".spill"
 """The folder in data/raw/<product> for what does not fit into memory while a delivery is read."""
 
 
+SaltsOf = Callable[[bool], Salts]
+"""The salts of a product, given whether nothing of it is stored yet, so that there may be none."""
+
+
 class Taking:
     """One run's delivery; a context, at whose end nothing but data/raw/<product> is left of it."""
 
-    def __init__(self, product: Product, as_of: date, raw: Path) -> None:
+    def __init__(self, product: Product, as_of: date, raw: Path, salts_of: SaltsOf = lambda is_first: no_salts) -> None:
         """Read what is stored. Raises UserError where the index is damaged."""
         self.product, self.as_of, self.raw = product, as_of, raw
         self.index = RawIndex.load(raw)
@@ -44,6 +49,7 @@ class Taking:
             arrivals=Arrivals(product, as_of, self.index),
             rows=self.spill,
             erased=Erased(product.name),
+            salts=salts_of(not self.index.as_of),
         )
 
     def __enter__(self) -> "Taking":
