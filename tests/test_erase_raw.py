@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from builders import a_product
 
+from model.features.subwords import train_exact_tokenizer, train_tokenizer
 from tasks.erasure.raw import RawErasure
 from tasks.erasure.subject import Subject, subject_of
 from tasks.ingest import ingest
@@ -125,3 +126,16 @@ def test_subject_is_known_by_a_hash_that_tells_nothing_without_the_key():
     assert one.hmac != other.hmac
     assert "p00009" not in one.hmac
     assert isinstance(one, Subject)
+
+
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [(train_tokenizer, "Zabriskie"), (train_tokenizer, "ZÄBRISKIE"), (train_exact_tokenizer, "Zabriskie")],
+    ids=["lower case", "without accents", "of bytes"],
+)
+def test_word_in_a_vocabulary_of_texts_is_found_as_it_stands_there(train, name, tmp_path):
+    """Vocabularies are those that the project's own tokenizers learn."""
+    subject = subject_of(product(columns={"note": "text"}, expectations=[]), f"note={name}", SECRET)
+    for file, text in (("learnt", f"a letter of {name} today"), ("other", "a letter of nobody today")):
+        train([text] * 3).save(str(tmp_path / file))
+    assert [subject.is_in_file(tmp_path / file) for file in ("learnt", "other")] == [True, False]

@@ -144,6 +144,8 @@ class Subject:
     def _pattern(self) -> "re.Pattern[bytes] | None":
         words = {form.encode() for text in self.texts for form in written(text)}
         parts = [rb"(?<![0-9A-Za-z_])(?:" + b"|".join(map(re.escape, sorted(words))) + rb")(?![0-9A-Za-z_])"]
+        learnt = {word for text in self.texts for word in in_vocabulary(text)}
+        parts += [re.escape(word.encode()) + rb"(?![0-9A-Za-z_])" for word in sorted(learnt)]
         digests = key_digests(pd.Series(sorted(self.keys), dtype="str"))[:, 0].astype("<u8")
         parts = (parts if words else []) + [re.escape(each.tobytes()) for each in digests]
         return re.compile(b"|".join(parts), re.DOTALL) if parts else None
@@ -168,6 +170,18 @@ def shows(content: Any, subject: Subject) -> bool:
 def written(text: str) -> set[str]:
     """Return how a text may be written: as it is, in JSON, in HTML."""
     return {text, json.dumps(text)[1:-1], html.escape(text), json.dumps(html.escape(text))[1:-1]}
+
+
+def in_vocabulary(text: str) -> set[str]:
+    """Return how a text that is one word stands in a vocabulary of subwords that was learnt from texts with it.
+
+    >>> in_vocabulary("Zäbriskie")
+    {'▁zabriskie'}
+    """
+    from model.features.subwords import train_tokenizer
+
+    words = train_tokenizer([f"{text} {text}"]).encode(text).tokens
+    return {*words} if len(words) == 1 else set()
 
 
 def subject_of(product: Product, key: str, secret: bytes) -> Subject:
