@@ -1,4 +1,4 @@
-"""Tokens of images: two strided convolutions over the whole picture, one token for each block of 4 x 4 pixels.
+"""Tokens of images: two strided convolutions, each refined, over the whole picture; a token for each 4 x 4 pixels.
 
 Source of convolutions in place of a linear map of each block: Xiao et al. (2021), "Early Convolutions Help Transformers
 See Better".
@@ -34,8 +34,11 @@ class ImageTokens(nn.Module):
     def __init__(self, pictures: Sequence[Picture], d_model: int) -> None:
         super().__init__()
         self.pictures = tuple(pictures)
-        self.first = nn.Conv2d(max(each.channels for each in pictures), d_model // 2, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(d_model // 2, d_model, 3, stride=2, padding=1)
+        n_channels = max(each.channels for each in pictures)
+        self.halved = nn.Sequential(nn.Conv2d(n_channels, d_model // 2, 3, stride=2, padding=1), Refined(d_model // 2))
+        self.quartered = nn.Sequential(
+            nn.GELU(), nn.Conv2d(d_model // 2, d_model, 3, stride=2, padding=1), Refined(d_model)
+        )
         self.place = nn.Parameter(torch.empty(sum(each.n_blocks for each in pictures), d_model))
         self.unseen = nn.Parameter(torch.empty(d_model))
 
@@ -46,9 +49,23 @@ class ImageTokens(nn.Module):
             seen = part[..., -1:] > 0
             # From -1 to 1; what is not seen is grey for its neighbours.
             pixels = (part[..., :-1].float() / 127.5 - 1) * seen
-            convolved = self.second(F.gelu(self.first(whole(pixels, picture.side))))
+            convolved = self.quartered(self.halved(whole(pixels, picture.side)))
             tokens.append(torch.where(seen, convolved.flatten(2).transpose(1, 2), self.unseen))
         return torch.cat(tokens, dim=1) + self.place
+
+
+class Refined(nn.Module):
+    """Adds what two convolutions make of an image to it. Source: He et al. (2016), "Identity Mappings in Deep Residual
+    Networks", whose normalisation two such steps do without.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(n_channels, n_channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shapes: float32 [b, c, s, s] -> the same."""
+        return images + self.second(F.gelu(self.first(F.gelu(images))))
 
 
 class BlockReconstruction(Reconstruction):
