@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import ahead
 from benchmarks.ahead import HeldOut, pigeonhole_interval
-from benchmarks.matrix import lines
+from benchmarks.matrix import forecasts, measuring
 from benchmarks.matrix.forecasts import ForecastBench
-from benchmarks.matrix.lines import Line
+from benchmarks.matrix.lines import LINES, Line
 from benchmarks.matrix.measuring import BASELINE, OURS, Bench
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
@@ -39,10 +39,12 @@ PEER = replace(OWN, competitor="LightGBM", revision="aaa-1", value=0.78, lead=(0
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "FOLDER", tmp_path)
-    monkeypatch.setattr(lines, "KEPT", tmp_path / "kept.jsonl")
-    return tmp_path
+def lines(tmp_path, monkeypatch):
+    lines = replace(LINES, file=tmp_path / "runs.jsonl", kept=tmp_path / "kept.jsonl")
+    monkeypatch.setattr(measuring, "FOLDER", tmp_path)
+    for module in (measuring, forecasts):
+        monkeypatch.setattr(module, "LINES", lines)
+    return lines
 
 
 def dictionary(file, name):
@@ -64,15 +66,13 @@ def test_every_product_is_declared_and_its_peers_have_a_class(name):
         assert set(PRODUCTS[name].peers) <= set(found)
 
 
-def test_newest_line_of_a_competitor_counts_and_half_a_line_does_not(folder):
-    lines.append(OWN)
-    lines.append(replace(OWN, value=0.9))
-    lines.append(PEER)
-    with (folder / "runs.jsonl").open("a") as file:
+def test_newest_line_of_a_competitor_counts_and_half_a_line_does_not(lines):
+    lines.append([OWN, replace(OWN, value=0.9), PEER])
+    with lines.file.open("a") as file:
         file.write('\n{"product": "credit-r')
     assert [line.value for line in lines.read()] == [0.9, 0.78]
     lines.keep()
-    (folder / "runs.jsonl").unlink()
+    lines.file.unlink()
     assert lines.read() == [replace(OWN, value=0.9), PEER]
 
 
@@ -117,7 +117,7 @@ def test_without_a_line_of_ours_there_is_no_table():
         summarise([PEER])
 
 
-def test_lead_is_that_of_the_same_rows_by_blocks(folder):
+def test_lead_is_that_of_the_same_rows_by_blocks(lines):
     bench = Bench(PRODUCTS["credit-risk"])
     random = np.random.default_rng(1)
     y, block = np.tile([0, 1], 50), np.arange(100) // 5
@@ -134,11 +134,11 @@ def test_lead_is_that_of_the_same_rows_by_blocks(folder):
     assert peer.lead[0] == pytest.approx(roc_auc_score(y, ours) - roc_auc_score(y, weaker))
     assert peer.lead[1] < peer.lead[0] < peer.lead[2]
     assert (peer.n_blocks, peer.rows["test"], peer.rows_per_second) == (20, 100, 5)
-    lines.append(own)
+    lines.append([own])
     assert bench.missing() == [BASELINE, *PRODUCTS["credit-risk"].peers]
 
 
-def test_forecasts_behind_ours_have_a_lead_above_zero(folder):
+def test_forecasts_behind_ours_have_a_lead_above_zero(lines):
     bench = ForecastBench(PRODUCTS[ahead.PRODUCT])
     series, day = (each.ravel() for each in np.meshgrid(list("abcd"), pd.date_range("2013-01-01", periods=6)))
     peer = f"StatsForecast {ahead.MODELS[0]}"

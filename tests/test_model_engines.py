@@ -117,7 +117,8 @@ def test_quantised_network_is_the_same_bytes_again(folder):
     assert (folder / INT8_NETWORK).read_bytes() == calibrated(folder)
 
 
-def test_chosen_engine_is_the_one_that_scores(folder):
+def test_chosen_engine_is_the_one_that_scores(folder, monkeypatch):
+    monkeypatch.setattr("model.compute.processor.features", lambda: {"avx512_vnni"})  # slow without, and as exact
     assert Scorer(folder).engine["precision"] == "fp32"
     Engine(name="onnxruntime", precision="int8").save(folder)
     try:

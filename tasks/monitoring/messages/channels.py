@@ -104,7 +104,7 @@ def send_at_once(channels: Mapping[str, Callable[[Sent], None]], message: Sent) 
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     known = dict(outcomes)
-    silent = Failure(f"it did not answer within {SECONDS:g} seconds", is_refusal=False)
+    silent = Failure(_silence(), is_refusal=False)
     return {name: failure for name in channels if (failure := known.get(name, silent))}
 
 
@@ -115,6 +115,8 @@ def reason_of(error: BaseException) -> str:
     'Connection refused'
     >>> reason_of(ValueError("https://hooks.example/secret"))
     'ValueError'
+    >>> reason_of(URLError(TimeoutError("timed out")))
+    'it did not answer within 5 seconds'
     """
     if isinstance(error, UserError):
         return str(error)
@@ -123,7 +125,13 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"it answered with code {error.smtp_code}"
     cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError) and not cause.strerror:  # of the socket, which may end before all channels do
+        return _silence()
     return cause.strerror if isinstance(cause, OSError) and cause.strerror else type(cause).__name__
+
+
+def _silence() -> str:
+    return f"it did not answer within {SECONDS:g} seconds"
 
 
 def _webhook(address: str, token: str) -> Channel:
