@@ -218,11 +218,17 @@ def trigger_by_form(page, address, dag, **fields):
             form.wait_for(state="detached", timeout=10_000)
 
 
+def click_answer(page, name):
+    """Click a button of the question, and wait until Airflow has taken the answer."""
+    with page.expect_response(lambda answer: answer.request.method == "PATCH" and answer.ok):
+        page.get_by_role("button", name=name).click()
+
+
 def answer_with_yes(page, address, run):
     """Approve on the page that Airflow shows of the question; return what the figures are called there."""
     page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
     shown = page.get_by_text("auc 0.8, called").inner_text()
-    page.get_by_role("button", name="Approve").click()
+    click_answer(page, "Approve")
     return shown.removeprefix("auc 0.8, called ")
 
 
@@ -259,7 +265,7 @@ def test_rejection_on_the_page_promotes_nothing(airflow, page):
     run = trigger(address, token, "train__asking")
     wait_for(lambda: state_of(address, token, "train__asking", run, "approve") == "awaiting_input", "approve asks")
     page.goto(f"{address}/dags/train__asking/runs/{run}/tasks/approve/required_actions")
-    page.get_by_role("button", name="Reject").click()
+    click_answer(page, "Reject")
     wait_for(lambda: state_of(address, token, "train__asking", run, "promote") == "skipped", "promote is skipped")
     assert "admin figures-4" not in promoted(home.parent)
 
@@ -285,7 +291,7 @@ def test_silence_rejects(airflow):
     (home.parent / "measured").write_text("figures-3")
     run = trigger(address, token, "train__silent")
     wait_for(lambda: state_of(address, token, "train__silent", run, "promote") == "skipped", "promote is skipped")
-    assert state_of(address, token, "train__silent", run, "approve") == "success"
+    wait_for(lambda: state_of(address, token, "train__silent", run, "approve") == "success", "silence is an answer")
     assert not [line for line in promoted(home.parent) if "figures-3" in line]
 
 
