@@ -60,7 +60,7 @@ class Paths:
 
     @property
     def made_rows(self) -> Path:
-        """Return the folder of rows that the model made up, by `predict.make_rows`: rows.parquet; empty without."""
+        """Return the folder of rows that the model made up, by `predict.make_rows`: rows.parquet, if any."""
         return self.root / "made_rows" / self.product
 
     @property

@@ -5,6 +5,7 @@ made up: a key names the made row by its number, and a date is that of any train
 counted; that few are is no promise of privacy, and none is made.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from tasks.runtime.files import atomic_folder
 from tasks.runtime.paths import Paths
 from tasks.runtime.records import RECORD, Record
 
+ASKED = "asked.json"
+"""How many rows were asked for."""
 MADE = "rows.parquet"
 MAX_KNOWN_ROWS = 100_000
 """Training rows whose cells say what a choice becomes; of more a sample."""
@@ -78,9 +81,11 @@ class MadeRows(Record):
 def make_rows(product: Product, paths: Paths) -> MadeRows | None:
     """Write the rows that `predict.make_rows` asks for with the trained model below `paths`; return what they show.
 
-    None where it asks for none: then the folder is empty.
+    None where it asks for none: then the folder says so.
     """
     with atomic_folder(paths.made_rows) as folder:
+        # Also where there are none: DVC warns of an empty folder with each training.
+        (folder / ASKED).write_text(json.dumps({"rows": product.predict.make_rows or 0}) + "\n", "utf-8")
         if not product.predict.make_rows:
             return None
         file, columns = folder / MADE, list(product.columns)
