@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from getpass import getpass
 from typing import Annotated
 
 import typer
@@ -57,6 +58,11 @@ def check_reason(why: str) -> None:
         raise UserError(
             f'REASON must say why, got {why!r}; write REASON="the day after a holiday" or what was wrong with the day'
         )
+
+
+def given_key(key: str) -> str:
+    """Return the KEY that a person gave; `-` has it asked for, so that it stands in no shell's history."""
+    return getpass("KEY: ") if key == "-" else key
 
 
 def git_user() -> str:

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
-from getpass import getpass
 from pathlib import Path
 
-from tasks.commands.arguments import check_reason
+from tasks.commands.arguments import check_reason, given_key
 from tasks.erasure.erasing import Erasing, Found, erase, open_erasing
 from tasks.erasure.nights import OWN, Republished
 from tasks.erasure.proof import in_git, search
@@ -55,7 +54,7 @@ def erase_rows(
     where something shows the rows in the end; TransientError while tasks are at work.
     """
     check_reason(why)
-    key = getpass("KEY: ") if key == "-" else key
+    key = given_key(key)
     secret = known_key() or (secrets.token_bytes() if dry else made_key())
     subject = subject_of(product, key, secret)
     if subject.is_in_bytes(why.encode()) or subject.without(why) != why:

@@ -10,9 +10,8 @@ delivers of them is dropped. What that forgets and what it does not: docs/erasin
 import re
 from collections.abc import Callable
 from datetime import date
-from getpass import getpass
 
-from tasks.commands.arguments import check_reason
+from tasks.commands.arguments import check_reason, given_key
 from tasks.erasure.forgetting import earlier_salts, forget, tables_of
 from tasks.erasure.subject import LEAST_CHARACTERS, values_of
 from tasks.params import Product
@@ -37,7 +36,7 @@ def forget_subject(
     where an earlier version has the salt in the end.
     """
     check_reason(why)
-    value = salted_value(product, getpass("KEY: ") if key == "-" else key)
+    value = salted_value(product, given_key(key))
     if len(value) >= LEAST_CHARACTERS and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", why):
         raise UserError("REASON must not name who is forgotten, as it is kept; say for example 'asked for on ...'")
     subject = subject_id(product, value)
