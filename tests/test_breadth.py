@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.breadth import schedule as of_schedule
 from benchmarks.breadth.lines import LINES, Line
-from benchmarks.breadth.parts import LABEL, Truth, product_of, shape, write_parts
+from benchmarks.breadth.parts import LABEL, Truth, product_of, resampled, shape, write_parts
 from benchmarks.breadth.schedule import OURS, PEERS, Schedule
 from benchmarks.breadth.sets import UNSEEN, Set, digest, split
 from benchmarks.breadth.summary import summarise
@@ -34,6 +34,7 @@ def line(schedule, competitor, value, split=0, rung=15, seconds=10.0, revision=N
     of_set = {"set": "small", "data": schedule.digests["small"], "machine": machine or schedule.machine}
     minutes = dict.fromkeys(("pretrain", "train", "evaluate", "export"), 0.1)
     given = {"competitor": competitor, "value": value, "split": split, "rung": rung, "seconds": seconds}
+    given["resampled"] = [None]  # too few draws for an interval
     return Line(**of_set, **given, revision=revision, minutes=minutes, rows_per_second=100.0)
 
 
@@ -146,3 +147,24 @@ def test_scores_that_are_not_numbers_are_refused():
     truth = Truth(np.zeros(2), 0)
     with pytest.raises(AssertionError, match="numbers"):
         shape(small(), np.array([1.0, np.nan]), truth)
+
+
+def test_one_split_is_compared_on_the_same_draws_of_its_test_rows(files):
+    schedule = Schedule([small()], range(1), ())
+    draws = np.random.default_rng(0).normal(10, 5, 100)  # what both vary by is no difference
+    for peer, lead in (("own baseline", 0.0), ("linear", 3.0), ("CatBoost", -3.0)):
+        found = line(schedule, peer, 10 + lead)
+        files.append([replace(found, resampled=[float(each + lead + 0.1 * (at % 2)) for at, each in enumerate(draws)])])
+    files.append([replace(line(schedule, OURS, 10.0), resampled=[float(each) for each in draws])])
+    rows = table(summarise(schedule), "Ours against")
+    counts = {row["against"]: row["all: wins, draws, losses"] for row in rows}
+    assert (counts["own baseline"], counts["linear"], counts["CatBoost"]) == ("0, 1, 0", "1, 0, 0", "0, 0, 1")
+
+
+def test_draws_of_test_rows_are_the_same_for_all_who_are_measured_on_them():
+    y = np.arange(40.0)
+    found = [resampled("regression", y, y + shift, "mae") for shift in (1.0, 3.0)]
+    assert found == [[1.0] * 100, [3.0] * 100]
+    noisy = resampled("regression", y, y**2, "mae")
+    assert noisy == resampled("regression", y, y**2, "mae")
+    assert len(set(noisy)) > 50

@@ -72,7 +72,7 @@ with DAG("train__decaying", params=products.form(PRODUCT, "train"), **OPTIONS) a
 with DAG("predict__decaying", params=products.form(PRODUCT, "predict"), **OPTIONS) as predict__decaying:
     chain(start(), products.retraining(replace(PRODUCT, name="decaying")))
 
-for name, patience in (("train__asking", timedelta(days=2)), ("train__silent", timedelta(seconds=3))):
+for name, patience in (("train__asking", timedelta(days=2)), ("train__silent", timedelta(seconds=0))):
     with DAG(name, params=products.form(PRODUCT, "train"), **OPTIONS) as dag:
         approve = products.approval(PRODUCT)
         approve.response_timeout = patience

@@ -23,6 +23,8 @@ class Line:
     machine: str
     value: float
     """The set's metric on the test rows."""
+    resampled: list[float | None] = field(default_factory=list)
+    """The metric of test rows drawn with replacement; the same draws for all competitors of a split."""
     seconds: float
     """Of the processor: to search and fit, or to train."""
     rows_per_second: float | None = None

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.breadth.parts import product_of
+from benchmarks.breadth.parts import product_of, resampled
 from model.scoring.scorer import Scorer
+from tasks.params import Product
 from tasks.rows import model_inputs
 from tasks.runtime.paths import Paths
 from tasks.training.exporting import export_model
 from tasks.training.fine_tuning import fine_tune
-from tasks.training.measuring import measure
+from tasks.training.measuring import Measured, measure
 from tasks.training.pretraining import pretrain
 
 LEAST_TIMED = 2_000
@@ -54,12 +55,19 @@ def main() -> None:
             {
                 "model": measured.by_scorer["model"][metric],
                 "baseline": measured.by_scorer["baseline"][metric],
+                "resampled": {name: resample(product, measured, name) for name in ("model", "baseline")},
                 "parts": {name: part.weight for name, part in measured.parts.items()},
                 "minutes": minutes,
                 "rows_per_second": rows_per_second,
             }
         )
     )
+
+
+def resample(product: Product, measured: Measured, name: str) -> list[float | None]:
+    """Return the metric of the model or the baseline on each draw of the test rows."""
+    task, metric = product.target.task, product.gates.metric
+    return resampled(task, measured.y, measured.scores[name], metric, measured.rule)
 
 
 def speed(product: Any, paths: Paths) -> int:

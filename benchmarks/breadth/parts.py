@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.breadth.sets import Set, split
+from model.evaluation.metrics import bootstrap_values
 from model.features.kinds import KINDS
 from model.heads import LOWER_IS_BETTER
+from model.heads.prediction_rule import HALF, PredictionRule
 from tasks import params
 from tasks.params import Product
 from tasks.rows import model_inputs
@@ -19,6 +21,7 @@ from tasks.rows.partitions import write_table
 from tasks.runtime.paths import Paths
 
 ROOT = Path(__file__).parent.parent.parent
+N_RESAMPLES, SEED = 100, 0
 LABEL = "_label"
 """The peers' column of labels; no set has a column of this name."""
 CODE = ("model", "tasks/training", "tasks/params", "tasks/rows/model_inputs.py")
@@ -79,6 +82,14 @@ def shape(one: Set, scores: np.ndarray, truth: Truth) -> np.ndarray:
     assert len(shaped) == len(truth.y), f"{len(shaped)} scores of {len(truth.y)} rows"
     assert np.isfinite(shaped).all(), "scores must be numbers"
     return shaped.astype(np.float32)
+
+
+def resampled(
+    task: str, y: np.ndarray, scores: np.ndarray, metric: str, rule: float | PredictionRule = HALF
+) -> list[float | None]:
+    """Return the metric of each draw of the test rows, to six digits: pairs of one split with those of any other."""
+    values = bootstrap_values(task, y, scores, metric, N_RESAMPLES, SEED, rule)
+    return [value if value is None else float(f"{value:.6g}") for value in values]
 
 
 def code_revision() -> str:

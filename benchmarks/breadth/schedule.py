@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class Schedule:
         ]
 
     def _is_done(self, job: Job) -> bool:
-        found = [line for line in self.here(job.one, job.competitor) if line.split == job.split]
+        found = [line for line in self.here(job.one, job.competitor) if line.split == job.split and line.resampled]
         if job.competitor == OURS:
             return any(line.revision == self.code for line in found)
         return any(line.rung >= job.rung for line in found)
@@ -145,6 +146,7 @@ class Schedule:
             revision=self.peer,
             machine=self.machine,
             value=float(value),
+            resampled=parts.resampled(job.one.task, truth.y, shaped, job.one.metric),
             seconds=figures["seconds"],
             rows_per_second=figures["rows_per_second"],
             trials=figures["trials"],
@@ -160,18 +162,25 @@ class Schedule:
             raise SystemExit("the code changed while it was measured; run the benchmark again")
         figures = json.loads(done.stdout.splitlines()[-1])
         seconds = 60 * (figures["minutes"]["pretrain"] + figures["minutes"]["train"])
-        given = {"set": job.one.name, "split": job.split, "rung": 0, "data": self.digests[job.one.name]}
+        given: dict[str, Any] = {"set": job.one.name, "split": job.split, "rung": 0, "data": self.digests[job.one.name]}
         given |= {"revision": self.code, "machine": self.machine}
         return [
             Line(
                 competitor=OURS,
                 value=figures["model"],
+                resampled=figures["resampled"]["model"],
                 seconds=round(seconds, 1),
                 rows_per_second=figures["rows_per_second"],
                 minutes=figures["minutes"],
                 **given,
             ),
-            Line(competitor=BASELINE, value=figures["baseline"], seconds=0.0, **given),
+            Line(
+                competitor=BASELINE,
+                value=figures["baseline"],
+                resampled=figures["resampled"]["baseline"],
+                seconds=0.0,
+                **given,
+            ),
         ]
 
 

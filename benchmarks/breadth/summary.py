@@ -1,9 +1,12 @@
 """The lines as tables: every figure with its interval, wins, draws and losses, ranks, minutes and speed.
 
-Figures of a set are compared split by split: the difference's interval is Student's over the splits, a draw is one that
-holds 0. An error such as the MAE counts with its sign changed, so that more is always better. A peer's figure is that
+Figures of a set are compared split by split. The interval of the mean difference is that of the test rows: both are
+measured on the same draws of them, the difference varies by s_i over the draws of split i, and the mean of n splits by
+the root of the sum of s_i squared, over n. A draw is an interval that holds 0. What other training rows would change is
+not in it. An error such as the MAE counts with its sign changed, so that more is always better. A peer's figure is that
 of the lowest rung that is not below the seconds that ours took on that split. Only splits that a pair of competitors
-both have are compared; a set that has one split has no interval, and counts as a win or loss by its sign.
+both have are compared; where draws were not kept or do not define the metric, the interval is Student's over the
+splits, and one split counts as a win or loss by its sign.
 """
 
 from collections.abc import Sequence
@@ -23,6 +26,29 @@ from model.heads import LOWER_IS_BETTER
 
 NOISE = 1e-9
 """Below it two figures are one."""
+NORMAL = 1.96
+"""Standard deviations of an interval that covers 95 %."""
+LEAST_DRAWS = 50
+"""Draws that must define a metric before their spread is taken."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How much better ours is than a peer, more being better, with the 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def outcome(self) -> str:
+        """Return win, draw or loss."""
+        return "win" if self.low > NOISE else "loss" if self.high < -NOISE else "draw"
+
+    def __str__(self) -> str:
+        """Return it for a person to read."""
+        reach = f" ({self.low:+.4g} to {self.high:+.4g})" if self.high > self.low else ""
+        return f"{self.value:+.4g}{reach}: {self.outcome}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +67,28 @@ class Measured:
         """Return the metric by split."""
         return np.array([line.value for _, line in sorted(self.lines[competitor].items())])
 
-    def differences(self, peer: str) -> np.ndarray:
-        """Return how much better ours is, on the splits that there are of each."""
+    def lead(self, peer: str) -> "Lead | None":
+        """Return how much better ours is on the splits that there are of each; None where they share none."""
         own, other = self.lines[OURS], self.lines[peer]
         shared = sorted(own.keys() & other.keys())
-        return self.sign * np.array([own[split].value - other[split].value for split in shared])
+        if not shared:
+            return None
+        differences = self.sign * np.array([own[split].value - other[split].value for split in shared])
+        spreads = [_spread(own[split], other[split]) for split in shared]
+        value = float(differences.mean())
+        if None in spreads:
+            return Lead(value, *_interval(differences))
+        reach = NORMAL * float(np.linalg.norm(np.array(spreads, float))) / len(shared)
+        return Lead(value, value - reach, value + reach)
 
     def outcome(self, peer: str) -> str | None:
         """Return win, draw or loss against a peer; None where they share no split."""
-        differences = self.differences(peer)
-        if not len(differences):
-            return None
-        low, high = _interval(differences)
-        return "win" if low > NOISE else "loss" if high < -NOISE else "draw"
+        lead = self.lead(peer)
+        return lead.outcome if lead else None
 
     def best_peer(self) -> str | None:
         """Return the peer with the best mean on the splits that it shares with ours."""
-        found = {peer: each.mean() for peer in PEERS if len(each := self.differences(peer))}
+        found = {peer: lead.value for peer in PEERS if (lead := self.lead(peer))}
         return min(found, key=lambda peer: found[peer]) if found else None
 
     def ranks(self, competitors: Sequence[str]) -> dict[str, float] | None:
@@ -128,6 +159,14 @@ def _at_rungs(lines: list[Line], seconds: dict[int, float], name: str) -> list[L
     return found
 
 
+def _spread(own: Line, other: Line) -> float | None:
+    """Return the standard deviation of the difference over the draws of the test rows; None where it is not known."""
+    pairs = [(a, b) for a, b in zip(own.resampled, other.resampled, strict=False) if a is not None and b is not None]
+    if len(pairs) < LEAST_DRAWS:
+        return None
+    return float(np.std([a - b for a, b in pairs], ddof=1))
+
+
 def _interval(differences: np.ndarray) -> tuple[float, float]:
     if len(differences) == 1 or np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
@@ -148,13 +187,9 @@ def _with_reach(values: np.ndarray) -> str:
 def _figures(each: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"set": each.one.name, "rows": each.one.n_rows, "metric": each.one.metric}
     row |= {name: _with_reach(each.values(name)) for name in (OURS, *PEERS)}
-    best, against = each.best_peer(), ""
-    if best:
-        differences = each.differences(best)
-        low, high = _interval(differences)
-        reach = f" ({low:+.4g} to {high:+.4g})" if len(differences) > 1 else ""
-        against = f"{differences.mean():+.4g}{reach}: {each.outcome(best)}"
-    return {**row, "best peer": best or "", "against it": against, "splits": len(each.lines[OURS])}
+    best = each.best_peer()
+    compared = {"best peer": best or "", "against it": str(each.lead(best)) if best else ""}
+    return {**row, **compared, "splits": len(each.lines[OURS])}
 
 
 def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any]:
@@ -232,8 +267,8 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     notes = [
         f"{len(measured)} sets, {sum(len(each.lines[OURS]) for each in measured)} trainings of ours"
         + (f", {old} of them of an earlier state of the code." if old else ", all of the same code."),
-        "A figure is the mean over the splits with the reach of its 95 % interval. Within a column it varies from "
-        "split to split more than between columns: 'against it' compares split by split.",
+        "A figure is the mean over the splits with the reach of its 95 % interval over them. Within a column it varies "
+        "from split to split more than between columns: 'against it' compares on the same draws of the test rows.",
     ]
     pins = (SCRIPTS / "breadth.txt").read_text().splitlines()
     libraries = ("lightgbm", "catboost", "autogluon-tabular", "optuna", "scikit-learn")
@@ -246,7 +281,10 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     if any(missing.values()):
         absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
         notes.append(f"Splits on which a peer has not been measured: {absent}.")
-    if single := sum(len(each.lines[OURS]) == 1 for each in measured):
-        notes.append(f"{single} sets have one split: their wins and losses are by the sign, and may be noise.")
+    own = [line for each in measured for line in each.lines[OURS].values()]
+    if single := sum(not line.resampled for line in own):
+        notes.append(
+            f"Of {single} splits no draws of the test rows were kept: wins and losses by them are by the sign."
+        )
     unseen = "; ".join(f"{name}: {reason}" for name, reason in UNSEEN.items())
     return [*notes, f"Nothing was chosen on, with what each stands for: {unseen}."]

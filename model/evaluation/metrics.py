@@ -58,14 +58,32 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
     Raises: ValueError for a metric that the task does not have.
     """
-    measure = _metric(task, metric, rule)
-    random = np.random.default_rng(seed)
-    draws = (random.integers(len(y), size=len(y)) for _ in range(n_resamples)) if len(y) else iter(())
-    values = [value for rows in draws if (value := _value(measure, y[rows], scores[rows])) is not None]
+    found = bootstrap_values(task, y, scores, metric, n_resamples, seed, rule)
+    values = [value for value in found if value is not None]
     if not values:
         return None
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def bootstrap_values(
+    task: str,
+    y: np.ndarray,
+    scores: np.ndarray,
+    metric: str,
+    n_resamples: int,
+    seed: int,
+    rule: float | PredictionRule = HALF,
+) -> list[float | None]:
+    """Return a metric of rows drawn with replacement, for each draw; None where the drawn rows do not define it.
+
+    The draws follow from the seed and the number of rows, so that values of two models on the same rows are pairs.
+    Raises: ValueError for a metric that the task does not have.
+    """
+    measure = _metric(task, metric, rule)
+    random = np.random.default_rng(seed)
+    draws = (random.integers(len(y), size=len(y)) for _ in range(n_resamples)) if len(y) else iter(())
+    return [_value(measure, y[rows], scores[rows]) for rows in draws]
 
 
 def _metric(task: str, name: str, rule: float | PredictionRule) -> Metric:
