@@ -31,7 +31,7 @@ def ingest(product: Product, as_of: date) -> str:
     """
     paths = Paths(product.name)
     table = SaltTable(Store(product.publish.url), product.name)
-    with Taking(product, as_of, paths.raw, table.minting) as taking:
+    with Taking(product, as_of, paths.raw, lambda index: table.minting(not index.as_of, index.salts)) as taking:
         report = _taken(taking)
     write_json(paths.report("ingest.json"), asdict(report))
     return report.summary

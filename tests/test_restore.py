@@ -1,5 +1,7 @@
 """Oracle: a drill. The machine is lost, and what a new clone publishes next is what the lost one would have."""
 
+import hashlib
+import json
 import re
 import shutil
 import sys
@@ -19,6 +21,8 @@ from test_retention import lived, project  # noqa: F401 (fixtures)
 from tasks.commands.upkeep import restore as command
 from tasks.commands.upkeep.restore import restore
 from tasks.publication.object_store import Store
+from tasks.publication.salts.shard import Shard
+from tasks.publication.salts.table import SaltTable
 from tasks.read import read_manifest
 from tasks.rows.decisions import Accepted, file_of, write_decisions
 from tasks.rows.intake.erased import Tombstone, Tombstones
@@ -192,6 +196,40 @@ def test_backup_of_git_without_experiments_is_told(project, lived, new_clone):  
     named = lived["night"].name
     with pytest.raises(UserError, match=rf"products.tiny: the experiment {named} of the night of 2024-02-10, in git"):
         restore()
+
+
+@pytest.fixture
+def hashed(project, lived, new_clone, url, monkeypatch):  # noqa: F811
+    """The salts of a product that hashes by them, of which the newest run has stored rows of 40 persons."""
+    monkeypatch.setenv("LAMPLIGHTER_PII_KEY", "a key of the tests, long enough")
+    content = yaml.safe_load((new_clone / "params.yaml").read_text())
+    content["products"]["tiny"]["pii"] = {"depot": "salted"}
+    (new_clone / "params.yaml").write_text(yaml.safe_dump(content))
+    commit(new_clone, "Depots are persons")
+    table, counted = SaltTable(Store(url), "tiny"), {}
+    table.minting(True, counted)([hashlib.sha256(bytes([each])).hexdigest()[:32] for each in range(40)])
+    project.experiment("2024-03-01", "predict", 11, **{"index.json": json.dumps({"salts": counted})})
+    return table
+
+
+def test_salts_that_are_lost_damaged_or_older_than_rows_are_named(hashed, url):  # noqa: F811
+    assert restore() == "restore: all is there from which the next nights are made"
+    store, keys = Store(url), [hashed.key(digit) for digit in "01"]
+    whole = {key: store.read(key).body for key in keys}
+    store.update(keys[0], lambda _: Shard(product="tiny").encode())
+    store.update(keys[1], lambda _: whole[keys[1]].replace(b"salts", b"slats"))
+    store.delete(hashed.key("f"))
+    with pytest.raises(UserError) as told:
+        restore()
+    lost, older, damaged = str(told.value).splitlines()[1:]
+    where = f"{url}/tiny/_salts"
+    assert lost.startswith(
+        f"products.tiny: 1 of 16 objects of salts, such as {where}/f.json, by which stored rows are h"
+    )
+    assert re.search(
+        rf"^products.tiny: {where}/0.json: must have the salts of \d+ subjects, .* and has 0: it is", older
+    )
+    assert damaged.startswith(f"products.tiny: {where}/1.json: salts must be as they were written, and arrived damaged")
 
 
 def test_variables_that_its_products_need_are_named(project, new_clone, monkeypatch, capsys):  # noqa: F811

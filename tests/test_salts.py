@@ -26,14 +26,14 @@ from tasks.publication.manifests import decode_checked
 from tasks.publication.object_store import Store
 from tasks.publication.salts.table import DIGITS, SaltTable
 from tasks.rows.personal_data import protect, subject_id
-from tasks.rows.raw_archive import CHANGES
+from tasks.rows.raw_archive import CHANGES, RawIndex
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 KEY = "a key of the tests, long enough"
 COLUMNS = {"depot": "category", "weight_kg": "number"}
-FIRST, SECOND = date(2024, 1, 2), date(2024, 1, 3)
+FIRST, SECOND, THIRD = date(2024, 1, 2), date(2024, 1, 3), date(2024, 1, 4)
 WHO = ("asked for in a letter", "Ann", date(2024, 3, 1))
 LABELS = ["salts: an object is created", "salts: new ones are stored"]
 LABELS_OF_FORGETTING = ["forget: the salt is deleted", "forget: a version is deleted"]
@@ -228,13 +228,46 @@ def test_lost_salts_stop_the_run_rather_than_be_made_anew(url):
     ingest(product, FIRST)
     for digit in DIGITS:
         Store(url).delete(table(url).key(digit))
-    assert len(table(url).lacking()) == 16
+    (told,) = table(url).missing({})
+    assert told.startswith(
+        f"16 of 16 objects of salts, such as {url}/tiny/_salts/0.json, by which stored rows are hashed"
+    )
     deliver("ann", "bob")
     with pytest.raises(UserError, match=r"_salts/.\.json: must have the salts by which stored rows of tiny are hashed"):
         ingest(product, SECOND)
     Store(url).replace(table(url).key("0"), b'{"format": 1}', None)
-    with pytest.raises(TransientError, match=r"_salts/0\.json: salts must be as they were written"):
-        table(url).lacking()
+    lost, damaged = table(url).missing({})
+    assert lost.startswith("15 of 16 objects of salts")
+    assert damaged.startswith(f"{url}/tiny/_salts/0.json: salts must be as they were written, and arrived damaged")
+
+
+def test_older_copy_of_salts_stops_the_run_rather_than_make_a_person_another(url):
+    """As a backup of the night before is, put back beside raw data of this night."""
+    product = salted(url)
+    deliver("ann")
+    ingest(product, FIRST)
+    copy = {digit: Store(url).read(table(url).key(digit)).body for digit in DIGITS}
+    names = [f"p{i}" for i in range(40)]
+    deliver("ann", *names)
+    ingest(product, SECOND)
+    before = salts(url)
+    forget_ann(url)
+    ingest(product, SECOND)
+    assert table(url).missing(RawIndex.load(Path(Paths("tiny").raw)).salts) == [], "who was forgotten is counted"
+    newer = {digit: Store(url).read(table(url).key(digit)).body for digit in DIGITS}
+    for digit, body in copy.items():
+        Store(url).update(table(url).key(digit), lambda _, body=body: body)
+    deliver("ann", *names, "new")
+    with pytest.raises(
+        UserError, match=r"must have the salts of \d+ subjects, as when rows were stored last, and has \d"
+    ):
+        ingest(product, THIRD)
+    assert salts(url).keys() < before.keys(), "nobody got another salt"
+    assert table(url).missing(RawIndex.load(Path(Paths("tiny").raw)).salts) != []
+    for digit, body in newer.items():
+        Store(url).update(table(url).key(digit), lambda _, body=body: body)
+    ingest(product, THIRD)
+    assert before.items() - salts(url).items() == {(subject_id(product, "ann"), before[subject_id(product, "ann")])}
 
 
 def test_wishes_that_cannot_be_met_are_told(url):

@@ -86,11 +86,25 @@ class Objects:
 
     def read_folder(self, hash_of_folder: str) -> list[str] | None:
         """Return the hashes of a folder's files; None where its list is not here."""
+        listed = self._listed_files(hash_of_folder)
+        return None if listed is None else [*listed.values()]
+
+    def read_file(self, hash_of_folder: str, name: str) -> bytes | None:
+        """Return the content of a folder's file; None where the folder has none of that name, or it is not here."""
+        found = (self._listed_files(hash_of_folder) or {}).get(name)
+        if found not in self.stored:
+            return None
+        with _answering("read a file"):
+            content: bytes = self.fs.cat_file(self.stored[found].path)
+        return content
+
+    def _listed_files(self, hash_of_folder: str) -> dict[str, str] | None:
+        """Return the hashes of a folder's files by their names; None where its list is not here."""
         if hash_of_folder not in self.stored:
             return None
         with _answering("read the list of a folder"):
             content = json.loads(self.fs.cat_file(self.stored[hash_of_folder].path))
-        return [each["md5"] for each in content]
+        return {each["relpath"]: each["md5"] for each in content}
 
     def unneeded(self, needed: set[str], before: datetime) -> list[str]:
         """Return the hashes that nobody needs and that were written before a moment, lists of folders first.

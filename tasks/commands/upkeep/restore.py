@@ -6,12 +6,13 @@
 A clone has neither the experiments (refs/exps/*) nor, where tags were not asked for, the registry; where runs clone
 this folder, they are fetched from the remote `origin` that it was cloned of. Nothing else has to be brought: each task
 restores its run from git and the DVC remote. So that nobody learns at night that something is missing, it is looked
-for here: of each product the parts of every night that stands, the experiments that nights name, the champion, and the
-data of champion and history in the DVC remote. Changes nothing but the refs of this clone, so that it may run anywhere,
-at any time, again.
+for here: of each product the parts of every night that stands, the experiments that nights name, the champion, the
+data of champion and history in the DVC remote, and the salts by which stored rows are hashed, which may be no copy of
+before those rows. Changes nothing but the refs of this clone, so that it may run anywhere, at any time, again.
 """
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,12 +27,15 @@ from tasks.publication.salts.table import SaltTable
 from tasks.read import list_nights, verify_night
 from tasks.rows.intake.erased import VARIABLE as ERASURE_KEY
 from tasks.rows.intake.erased import file_of, known_key
+from tasks.rows.raw_archive import INDEX
+from tasks.runs.dvc import lock_at
 from tasks.runs.objects import Needed, Objects, recorded_hashes
 from tasks.runs.registry.tags import Registry
 from tasks.runs.retention import EXPERIMENTS, clone_all, has_commit, kept_experiments, named_by_nights, newest_of
 from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git, try_git
+from tasks.runtime.paths import Paths
 from tasks.runtime.settings import ROOT, settings
 
 MAX_SHOWN = 20
@@ -111,8 +115,8 @@ def look_at(clone: Path, product: Product, remote: Objects, every_byte: bool) ->
     needed = {f"the champion {champion.version}": champion.commit} if champion else {}
     needed |= {f"the history, {history.name}": history.commit} if history else {}
     if history and "salted" in product.pii.values():
-        lost_salts = SaltTable(Store(product.publish.url), product.name).lacking()
-        found.missing += [f"{each}, by which stored rows are hashed" for each in lost_salts]
+        counted = _salts_of(clone, product, remote, history.commit)
+        found.missing += SaltTable(Store(product.publish.url), product.name).missing(counted)
     n_objects = 0
     for meaning, commit in needed.items():
         wanted = Needed()
@@ -141,6 +145,16 @@ def variables_of(product: Product, clone: Path) -> list[str]:
     has_erased = try_git("cat-file", "-e", f"HEAD:{file_of(product.name)}", cwd=clone) is not None
     named += [ERASURE_KEY] if has_erased and not known_key() else []
     return sorted({name for name in named if name and not os.environ.get(name)})
+
+
+def _salts_of(clone: Path, product: Product, remote: Objects, commit: str) -> dict[str, int]:
+    """Return how many salts the raw data of an experiment were stored with, by digit; none where the data are lost."""
+    folder = lock_at(clone, commit).outs().get(str(Paths(product.name).raw), "")
+    index = remote.read_file(folder, INDEX)
+    try:
+        return {**json.loads(index or b"{}").get("salts", {})}
+    except ValueError:  # damaged: ALL=1 names it
+        return {}
 
 
 def _missing_of_nights(product: Product, nights: list[Manifest], every_byte: bool) -> Iterator[str]:

@@ -44,6 +44,11 @@ class Shard:
     forgotten: Mapping[str, Forgotten] = dataclasses.field(default_factory=dict)
     """Subjects whose salt was deleted, by their ids: their rows are dropped from now on."""
 
+    @property
+    def n_subjects(self) -> int:
+        """Return how many have a salt or were forgotten: it never becomes smaller."""
+        return len(self.salts) + len(self.forgotten)
+
     def encode(self) -> bytes:
         """Return the bytes of the object."""
         forgotten = {subject: each.to_json() for subject, each in self.forgotten.items()}

@@ -8,7 +8,7 @@ who has the key and the value.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from tasks.publication.object_store import Store, StoredObject
 from tasks.publication.salts.shard import Forgotten, Shard
 from tasks.rows.personal_data import Salts
 from tasks.runtime import faults
-from tasks.runtime.errors import UserError
+from tasks.runtime.errors import TransientError, UserError
 
 FOLDER, DIGITS = "_salts", "0123456789abcdef"
 SALT_BYTES = 16
@@ -59,15 +59,33 @@ class SaltTable:
         """Read nothing yet. `store` is below the product's `publish.url`."""
         self.store, self._product = store, product
         self._known: dict[str, _Known] = {}
+        self._counted: dict[str, int] = {}
         self._is_created = False
 
     def key(self, digit: str) -> str:
         """Return the key of the object for the subjects whose ids begin with a digit."""
         return f"{self._product}/{FOLDER}/{digit}.json"
 
-    def lacking(self) -> list[str]:
-        """Return the addresses of objects that are not there. Raises TransientError or UserError for a damaged one."""
-        return [self.store.uri(self.key(digit)) for digit in DIGITS if self._load(digit) is None]
+    def missing(self, counted: Mapping[str, int]) -> list[str]:
+        """Return what is wrong with the objects, one line each: lost, damaged, or older than the rows that are stored.
+
+        `counted` is how many subjects each had, by its digit, when rows were stored last. Raises TransientError where
+        the store does not answer.
+        """
+        found, lost = [], []
+        for digit in DIGITS:
+            key = self.key(digit)
+            if (stored := self.store.read(key)) is None:
+                lost.append(self.store.uri(key))
+                continue
+            try:
+                self._raise_if_older(digit, Shard.decode(stored), counted)
+            except (UserError, TransientError) as error:
+                found.append(str(error))
+        if lost:
+            why = "by which stored rows are hashed (pii: salted), and which nothing can make again"
+            found.insert(0, f"{len(lost)} of {len(DIGITS)} objects of salts, such as {lost[0]}, {why}")
+        return found
 
     def known(self, subjects: Sequence[str], /) -> dict[str, str]:
         """Return the salts of those subjects that have one. Makes none."""
@@ -78,14 +96,18 @@ class SaltTable:
             found |= self._known[digit].among(wanted) if digit in self._known else {}
         return found
 
-    def minting(self, is_first: bool) -> Salts:
-        """Return the function that makes salts where there are none; `is_first` says that no row is stored yet."""
+    def minting(self, is_first: bool, counted: dict[str, int] | None = None) -> Salts:
+        """Return the function that makes salts where there are none; `is_first` says that no row is stored yet.
+
+        `counted`, how many subjects each object had when rows were stored last, follows what the store has from now on.
+        """
+        self._counted = {} if counted is None else counted
         return partial(self.mint, is_first=is_first)
 
     def mint(self, subjects: Sequence[str], /, *, is_first: bool = False) -> dict[str, str]:
         """Return the salts of subjects, made now where there is none; one that was forgotten has none.
 
-        Raises UserError where an object is lost by which stored rows are hashed.
+        Raises UserError where an object by which stored rows are hashed is lost, or older than these rows.
         """
         if is_first and not self._is_created:
             self._create()
@@ -137,6 +159,7 @@ class SaltTable:
         def with_new(stored: StoredObject | None) -> bytes | None:
             nonlocal now
             now = self._decoded(self.key(digit), stored)
+            self._raise_if_older(digit, now, self._counted)
             without = [each for each in lacking if each not in now.salts and each not in now.forgotten]
             if not without:
                 return None
@@ -146,10 +169,19 @@ class SaltTable:
         self.store.update(self.key(digit), with_new)
         faults.failpoint("salts: new ones are stored")
         self._known[digit] = _Known.of(now)
+        self._counted[digit] = now.n_subjects
 
     def _load(self, digit: str) -> Shard | None:
         stored = self.store.read(self.key(digit))
         return Shard.decode(stored) if stored else None
+
+    def _raise_if_older(self, digit: str, shard: Shard, counted: Mapping[str, int]) -> None:
+        if shard.n_subjects < counted.get(digit, 0):
+            raise UserError(
+                f"{self.store.uri(self.key(digit))}: must have the salts of {counted[digit]:,} subjects, as when rows "
+                f"were stored last, and has {shard.n_subjects:,}: it is an older copy; put back a newer one, or have "
+                "history fetched anew (make anew), since whoever it lacks would become another person"
+            )
 
     def _decoded(self, key: str, stored: StoredObject | None) -> Shard:
         if stored is None:

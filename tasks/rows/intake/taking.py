@@ -24,14 +24,15 @@ SPILL = ".spill"
 """The folder in data/raw/<product> for what does not fit into memory while a delivery is read."""
 
 
-SaltsOf = Callable[[bool], Salts]
-"""The salts of a product, given whether nothing of it is stored yet, so that there may be none."""
+SaltsOf = Callable[[RawIndex], Salts]
+"""The salts of a product, given what is stored of it: nothing yet, and there may be none. Its number of salts follows
+what the store has."""
 
 
 class Taking:
     """One run's delivery; a context, at whose end nothing but data/raw/<product> is left of it."""
 
-    def __init__(self, product: Product, as_of: date, raw: Path, salts_of: SaltsOf = lambda is_first: no_salts) -> None:
+    def __init__(self, product: Product, as_of: date, raw: Path, salts_of: SaltsOf = lambda index: no_salts) -> None:
         """Read what is stored. Raises UserError where the index is damaged."""
         self.product, self.as_of, self.raw = product, as_of, raw
         self.index = RawIndex.load(raw)
@@ -49,7 +50,7 @@ class Taking:
             arrivals=Arrivals(product, as_of, self.index),
             rows=self.spill,
             erased=Erased(product.name),
-            salts=salts_of(not self.index.as_of),
+            salts=salts_of(self.index),
         )
 
     def __enter__(self) -> "Taking":

@@ -49,6 +49,9 @@ class RawIndex:
     first_as_of: str = ""
     """The oldest as_of of all runs so far: what is older came as history, and its days are not judged. In an index of
     before this was kept, the newest as_of of then."""
+    salts: dict[str, int] = field(default_factory=dict)
+    """How many subjects had a salt, or were forgotten, when rows were stored last, by the first digit of their ids. A
+    store that knows fewer has salts of before these rows. Empty where no column is salted."""
     anew: str | None = None
     """The reason with which a person let lost history begin anew on that date; None where none was lost."""
     is_checked: bool = False
@@ -88,6 +91,7 @@ class RawIndex:
             as_of=newest,
             earlier_as_of=content.get("earlier_as_of", newest),
             first_as_of=content.get("first_as_of", newest),
+            salts={**content.get("salts", {})},
             anew=content.get("anew"),
         )
 
@@ -97,6 +101,7 @@ class RawIndex:
         content |= {"undated": sorted(self.undated), "retaken": dict(sorted(self.refetched.items()))}
         content |= {"left": dict(sorted(self.left.items())), "seen": self.seen}
         content |= {"as_of": self.as_of, "earlier_as_of": self.earlier_as_of, "first_as_of": self.first_as_of}
+        content |= {"salts": dict(sorted(self.salts.items()))} if self.salts else {}
         content |= {"anew": self.anew} if self.anew else {}
         write_json(self.folder / INDEX, content)
         self.years.remove_others()
