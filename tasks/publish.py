@@ -24,7 +24,7 @@ from tasks.publication.night import verified_night
 from tasks.publication.object_store import Store
 from tasks.publication.publishing import Provenance, publish_night
 from tasks.publication.tables.delta import follow_manifest
-from tasks.quality.drift import share_figure
+from tasks.quality.drift import compare_surprise
 from tasks.quality.stops import stop_on_surprise
 from tasks.quality.verdicts import Drift
 from tasks.rows.decisions import accepted_days
@@ -35,10 +35,6 @@ from tasks.runtime import faults
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import try_git
 from tasks.runtime.paths import Paths
-
-USUAL_PERCENTILE = 99
-"""A row surprises that has more surprise than so many of 100 training rows."""
-SURPRISING = f"share of rows with more surprise than {USUAL_PERCENTILE} of 100 training rows"
 
 
 def publish(product: Product, as_of: date, run: Run | None = None) -> str:
@@ -54,14 +50,14 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     if run and run.champion:
         champions.check_not_banned(product.name, run.champion)
     night = verified_night(product, as_of)
-    stop_on_surprise(product, surprise_of(product, night), Paths(product.name).predictions)
+    folder = Paths(product.name).predictions
+    stop_on_surprise(product, surprise_of(product, night), folder)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     generation = run.generation if run else None
     writer = run.name if run else f"by-hand-{uuid.uuid4()}"
     if generation is None:
         generation = manifests.acquire_generation(place, writer)
     faults.failpoint("publish: the generation is acquired")
-    folder = Paths(product.name).predictions
     expect(product, place, writer)
     moved = publish_night(place, night, folder, generation, _provenance(product, night.model.sha256, run))
     if product.publish.table == "delta":
@@ -79,14 +75,14 @@ def surprise_of(product: Product, night: Night) -> Drift:
 
     A night that a person has accepted passes. `validate` cannot judge this: no champion stands before it.
     """
-    most, figures, accepted = product.drift.max_surprising, [], None
-    if most is not None and night.rows.published:
+    day, figures = night.scored_day.isoformat(), []
+    if product.drift.max_surprising is not None and night.parts:
         files = [Paths(product.name).predictions / part.name for part in night.parts]
         ranks = np.concatenate([read_table(file, [SURPRISE_PERCENTILE])[SURPRISE_PERCENTILE] for file in files])
-        figures = [share_figure(SURPRISING, int((ranks > USUAL_PERCENTILE).sum()), len(ranks), most)]
-        accepted = accepted_days(product.name).get(night.scored_day.isoformat())
+        figures = compare_surprise(ranks, product)
         print(*figures, flush=True)
-    return Drift(date=night.scored_day.isoformat(), days_before=0, accepted=accepted, figures=figures)
+    accepted = accepted_days(product.name).get(day) if figures else None
+    return Drift(date=day, days_before=0, accepted=accepted, figures=figures)
 
 
 def _provenance(product: Product, model_sha256: str, run: Run | None) -> Provenance:

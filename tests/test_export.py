@@ -50,7 +50,7 @@ def test_engines_are_measured_only_where_another_one_would_save_time(trained, mo
 
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
-    monkeypatch.setattr("tasks.training.exporting.QUICK_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.training.engine_choice.QUICK_SECONDS", 0.0)
     low = product("measured", gates__metric="f1", predict__threshold=0.3)
     said = export(low, AS_OF)
     report = json.loads(PATHS.report("export.json").read_text())

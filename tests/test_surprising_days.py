@@ -44,6 +44,10 @@ def a_night(url, n_surprising, most=0.05, n_rows=100):
     return product
 
 
+def surprise(product):
+    return surprise_of(product, read_night(Paths("tiny").predictions))
+
+
 def test_night_of_surprising_rows_is_not_published_until_a_person_accepts_it(url):
     product = a_night(url, n_surprising=30)
     for _ in range(2):  # a retry is as wise
@@ -67,13 +71,11 @@ def test_night_within_the_limit_or_without_one_is_published(url):
 
 def test_share_is_counted_over_all_parts_and_allows_for_chance_in_few_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    few = surprise_of(a_night("s3://lamplighter/x", 2, n_rows=10), read_night(Paths("tiny").predictions))
+    few = surprise(a_night("s3://lamplighter/x", 2, n_rows=10))
     assert few.figures[0].seen == 0.2
     assert not few.is_held
-    product = a_night("s3://lamplighter/x", 200, n_rows=1000)
-    assert surprise_of(product, read_night(Paths("tiny").predictions)).is_held
-    none = a_night("s3://lamplighter/x", 0, n_rows=0)
-    assert not surprise_of(none, read_night(Paths("tiny").predictions)).figures
+    assert surprise(a_night("s3://lamplighter/x", 200, n_rows=1000)).is_held
+    assert not surprise(a_night("s3://lamplighter/x", 0, n_rows=0)).figures
 
 
 def test_limit_needs_a_product_without_labels_and_a_share():

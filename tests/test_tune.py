@@ -22,7 +22,7 @@ from tasks import params
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
-from tasks.training import search_space, trials, tuning
+from tasks.training.tuning import search_space, searching, trials
 
 PATHS = Paths("tiny")
 BACK = {"train.learning_rate": 0.00012, "network.dropout": 0.2, "train.epochs": 3.0, "pretrain.mask_fraction": 0.4}
@@ -102,7 +102,7 @@ def test_killed_search_goes_on_where_it_was_and_leaves_the_project_alone(split):
     done = {trial.number: trial.datetime_complete for trial in stored_trials() if trial.state.is_finished()}
     assert done
     product = params.load().product("tiny")
-    line = tuning.tune(product, len(done) + 1, "train.l")
+    line = searching.tune(product, len(done) + 1, "train.l")
     after = stored_trials()
     assert {trial.number: trial.datetime_complete for trial in after if trial.number in done} == done
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in after) == len(done) + 1
@@ -113,7 +113,7 @@ def test_killed_search_goes_on_where_it_was_and_leaves_the_project_alone(split):
     assert status == ""
     assert not PATHS.trained.exists()
     assert ("git apply" in line) == Path(".lamplighter/tune/tiny/params.patch").exists()
-    assert tuning.tune(product, 1, "train.l") == line  # enough trials are there: only the line is made again
+    assert searching.tune(product, 1, "train.l") == line  # enough trials are there: only the line is made again
 
 
 def n_complete():
@@ -126,7 +126,7 @@ def n_complete():
 
 def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatch):
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
-    tuning.tune(tiny(), 2, "train")
+    searching.tune(tiny(), 2, "train")
     first, second = stored_trials()
     assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
     assert list(second.intermediate_values) == [1]
@@ -134,26 +134,26 @@ def test_trial_that_does_worse_after_an_epoch_is_stopped_early(split, monkeypatc
 
 def test_setting_that_is_zero_is_searched_as_well_as_any(split):
     product = a_product(model__train={"epochs": 1, "batch_tokens": 512, "weight_decay": 0.0}, model__init="scratch")
-    tuning.tune(product, 3, "train.weight_decay")
+    searching.tune(product, 3, "train.weight_decay")
     first, *others = stored_trials()
     assert first.user_attrs[trials.SETTINGS] == {"train.weight_decay": 0.0}
     assert all(0 <= trial.params["train.weight_decay"] <= 0.3 for trial in others)
     assert len({trial.params["train.weight_decay"] for trial in others}) == 2
     later = replace(product, model=search_space.with_values(product.model, {"train.weight_decay": 0.05}))
-    assert "trial" not in tuning.tune(later, 1, "train.weight_decay")  # by factors again: another search
+    assert "trial" not in searching.tune(later, 1, "train.weight_decay")  # by factors again: another search
 
 
 def test_search_without_splits_or_knobs_or_beside_another_says_what_to_do(split):
     with pytest.raises(UserError, match=r"knobs must be .* got 'trian'; use one of train\.weight_decay, "):
-        tuning.tune(tiny(), 1, "trian")
+        searching.tune(tiny(), 1, "trian")
     with (
-        tuning.lock(tuning.FOLDER / "tiny"),
+        searching.lock(searching.FOLDER / "tiny"),
         pytest.raises(UserError, match="must serve one search at a time, and one is at work; wait for its end"),
     ):
-        tuning.tune(tiny(), 1)
+        searching.tune(tiny(), 1)
     (PATHS.splits / "val.parquet").unlink()
     with pytest.raises(UserError, match=r"has no val\.parquet; run dvc repro split@tiny"):
-        tuning.tune(tiny(), 1)
+        searching.tune(tiny(), 1)
 
 
 def test_other_data_or_fixed_settings_begin_another_search_and_searched_ones_not(split):

@@ -24,6 +24,8 @@ MIN_CELLS = 10
 SHARE_OF_SPREAD = 0.1
 """How much of the interquartile range counts as usual from day to day, lest days that are all but equal allow none."""
 CATEGORIES_TOLD_APART = 20
+USUAL_PERCENTILE = 99
+"""A row surprises that has more surprise than so many of 100 training rows."""
 SIGMAS = 3
 USUAL_SHARE_OF_WEEKDAY = 0.5
 """Where at least so many of the same weekdays before had no row, a day without rows is usual, as on Sundays."""
@@ -115,6 +117,18 @@ def _share(name: str, now: tuple[int, int], then: list[tuple[int, int]], change:
     likely = (part + 1) / (n + 2)  # Laplace: no row of few is not no row of any number
     chance = SIGMAS * float(np.sqrt(likely * (1 - likely) / n))
     return _figure(name, part / n, max(0.0, min(usual) - change - chance), min(1.0, max(usual) + change + chance))
+
+
+def compare_surprise(percentiles: np.ndarray, product: Product) -> list[Figure]:
+    """Return the share of a night's rows that surprise the model, beside its limit; nothing without limit or rows.
+
+    `percentiles` are those of the rows' surprise among the training rows, float [n].
+    """
+    most = product.drift.max_surprising
+    if most is None or not len(percentiles):
+        return []
+    name = f"share of rows with more surprise than {USUAL_PERCENTILE} of 100 training rows"
+    return [share_figure(name, int((percentiles > USUAL_PERCENTILE).sum()), len(percentiles), most)]
 
 
 def share_figure(name: str, part: int, n: int, most: float) -> Figure:

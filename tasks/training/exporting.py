@@ -1,72 +1,32 @@
 """Write a trained model as ONNX, prove that it scores as torch does, and choose the engine that runs it."""
 
 import time
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.heads import LOWER_IS_BETTER, head_of
 from model.heads.generate import BITS_PER_BYTE
-from model.heads.prediction_rule import MeasuredThresholds
-from tasks.params import MEASURED, Product
+from tasks.params import Product
 from tasks.rows import model_inputs
-from tasks.rows.partitions import n_rows
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256
 from tasks.runtime.paths import Paths
+from tasks.training.engine_choice import N_TIMED_ROWS, Choice, candidate_engines, choose_engine
 from tasks.training.gate_metric import gate_metric
 from tasks.training.held_out.exported import MeasuredFiles, measure_files
 from tasks.training.predictions import measured_thresholds
 
 if TYPE_CHECKING:
-    from model.scoring.choice import Measurement
-    from model.scoring.engines import Engine
     from model.scoring.scorer import Scorer
 
 TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target (on its scale)."""
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Of a regression's mean, which single precision holds no better, however little its targets deviate."""
-N_CALIBRATION_ROWS = 128
-CALIBRATION_TOKENS = 1024
-N_TIMED_ROWS = 2_000
-"""Held-out rows on which the cost of each part of the blend is measured."""
-QUICK_SECONDS = 2.0
-"""Where one core scores all rows of the splits within this by the simplest engine, another one would save nothing."""
 N_FORESEEN_ROWS = 32
 """Held-out and validation rows of an exported language model: what it is worth `evaluate` measures."""
-N_MEASURED_ROWS = 20_000
-"""Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The engine that will score, and what was measured of all candidates."""
-
-    engine: "Engine"
-    metric: str
-    candidates: "list[Measurement]"
-    held_out: "dict[Engine, float | None]"
-    """The metric on held-out rows, of the simplest engine and of the chosen one."""
-
-    def report(self) -> dict[str, Any]:
-        """Return its part of export.json."""
-        return {
-            "engine": str(self.engine),
-            "metric": self.metric,
-            "candidates": [{**asdict(each), "engine": str(each.engine)} for each in self.candidates],
-            "held_out": {str(engine): value for engine, value in self.held_out.items()},
-        }
-
-    @property
-    def summary(self) -> str:
-        """Return the choice in a line."""
-        speeds = ", ".join(f"{each.engine} {each.rows_per_cpu_second:,.0f}" for each in self.candidates)
-        held_out = ", ".join(f"{engine} {value:.4f}" for engine, value in self.held_out.items() if value is not None)
-        return f"{self.engine} will score (rows per CPU second: {speeds}; held-out {self.metric}: {held_out})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +103,7 @@ def export_model(product: Product, paths: Paths) -> Exported:
         if texts is not None:
             choice = _one_engine(product, paths.splits, folder, texts)
         else:
-            choice = _choose_engine(product, paths.splits, folder, engines)
+            choice = choose_engine(product, paths.splits, folder, engines)
     return Exported(
         model_sha256=folder_sha256(paths.onnx),
         max_difference=difference,
@@ -170,29 +130,6 @@ def _part_speeds(trained: Path, rows: model_inputs.SplitPart) -> dict[str, int]:
         model.of_part(name).score(table)
         speeds[name] = round(len(rows) / max(time.process_time() - began, 1e-6))
     return speeds
-
-
-def candidate_engines(product: Product) -> "list[Engine]":
-    """Return the engines to measure, the simplest first.
-
-    Raises: UserError where params.yaml names one that this machine cannot run.
-    """
-    from model.scoring.choice import candidates
-    from model.scoring.engines import SIMPLEST, Engine, missing_requirement
-
-    if head_of(product.target.task).writes_texts:
-        return [SIMPLEST]
-    if product.model.engine == MEASURED:
-        # In fp16 a number such as a price of 100,000 is infinite.
-        fits_fp16 = head_of(product.target.task).has_probabilities
-        return [engine for engine in candidates() if fits_fp16 or engine.precision != "fp16"]
-    named = Engine.parse(product.model.engine)
-    if lacks := missing_requirement(named):
-        raise UserError(
-            f"params.yaml: products.{product.name}.model.engine must be one that this machine can run, got {named}, "
-            f"and {lacks} here; use {MEASURED} or {SIMPLEST}"
-        )
-    return list(dict.fromkeys([SIMPLEST, named]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,82 +183,3 @@ def _one_engine(product: Product, splits: Path, folder: Path, exported: _Exporte
     )
     measured = Measurement(engine=SIMPLEST, rows_per_cpu_second=speed, metric=by_val, max_difference=0.0)
     return Choice(engine=SIMPLEST, metric=metric, candidates=[measured], held_out={SIMPLEST: by_test})
-
-
-def _choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
-    """Measure the engines on the exported model in `folder`, and record there the one that will score."""
-    from model.scoring.choice import MAX_LOSS, MIN_GAIN, choose, measure
-    from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, SIMPLEST, Engine
-    from model.scoring.scorer import Scorer
-
-    exact: Scorer = Scorer(folder, engine=SIMPLEST)
-    if product.model.engine == MEASURED and seconds_of_all_rows(exact, product, splits) < QUICK_SECONDS:
-        engines = [SIMPLEST]
-    _write_networks(product, splits, folder, engines)
-    val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
-    if head_of(product.target.task).has_labels:
-        val, y_val = val.with_known_labels(exact.classes)
-    else:
-        y_val = model_inputs.targets(val.labels, product, exact.classes)
-    classes = model_inputs.all_classes(test.labels, product, exact.classes)
-    measured = MeasuredThresholds.load(folder)
-    rule, rule_of_test = (
-        model_inputs.prediction_rule(product, measured, exact.classes, wanted) for wanted in (exact.classes, classes)
-    )
-    y_test = model_inputs.targets(test.labels, product, classes)
-
-    @cache
-    def held_out(engine: Engine) -> float | None:
-        scores = model_inputs.scores(Scorer(folder, engine=engine), test)
-        scores = model_inputs.scores_of_classes(scores, exact.classes, classes)
-        return gate_metric(product, y_test, scores, rule=rule_of_test)
-
-    metric = product.gates.metric
-    gain = MIN_GAIN if product.model.engine == MEASURED else 0.0
-    table = val.read_all()
-
-    def of_val(scores: np.ndarray) -> float | None:
-        return gate_metric(product, y_val, model_inputs.metric_scores(product, y_val, table, scores), rule=rule)
-
-    measurements = measure(folder, engines, table, of_val, gain)
-    chosen = choose(measurements, held_out, metric in LOWER_IS_BETTER, gain)
-    if product.model.engine not in (MEASURED, str(chosen)):
-        raise UserError(
-            f"params.yaml: products.{product.name}.model.engine must keep {metric} within {MAX_LOSS:g} of fp32, and "
-            f"{product.model.engine} does not; use {MEASURED} or {SIMPLEST}; nothing was exported"
-        )
-    chosen.save(folder)
-    for unused in {INT8_NETWORK, FP16_NETWORK} - {chosen.network}:
-        (folder / unused).unlink(missing_ok=True)
-    confirmed = {engine: held_out(engine) for engine in dict.fromkeys([SIMPLEST, chosen])}
-    return Choice(engine=chosen, metric=metric, candidates=measurements, held_out=confirmed)
-
-
-def seconds_of_all_rows(scorer: "Scorer", product: Product, splits: Path) -> float:
-    """Return about how long one core would score all rows of the splits, by a sample of the held-out ones."""
-    sample = model_inputs.split_part(splits, "test", product).sample(N_TIMED_ROWS)
-    encoded = scorer.features.encode(sample.read_all())
-    scorer.score_encoded(encoded)  # what is loaded at first is no part of a row's cost
-    began = time.process_time()
-    scorer.score_encoded(encoded)
-    n_known = sum(n_rows(splits / f"{part}.parquet") for part in ("train", "val", "test"))
-    return (time.process_time() - began) * n_known / max(1, len(sample))
-
-
-def _write_networks(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> None:
-    """Write the networks of lower precision that the engines read; int8 is calibrated on training rows."""
-    from model.features.batches import batches, collate
-    from model.features.fitted import Features
-    from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, NETWORK
-    from model.scoring.quantise import convert_to_fp16, quantise
-
-    networks = {engine.network for engine in engines}
-    if INT8_NETWORK in networks:
-        features = Features.load(folder)
-        rows = model_inputs.split_part(splits, "train", product).sample(N_CALIBRATION_ROWS)
-        encoded = features.encode(rows.read_all())
-        cut = batches(encoded, CALIBRATION_TOKENS)
-        padded = (collate(encoded, batch, features.sizes.pad_id) for batch in cut)
-        quantise(folder / NETWORK, folder / INT8_NETWORK, padded)
-    if FP16_NETWORK in networks:
-        convert_to_fp16(folder / NETWORK, folder / FP16_NETWORK)

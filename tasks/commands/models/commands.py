@@ -66,6 +66,6 @@ def tune(
     knobs: Annotated[str, typer.Option(help="search only settings that begin so, such as train or network.d")] = "",
 ) -> None:
     """Search better settings of PRODUCT; write a patch of params.yaml."""
-    from tasks.training.tuning import tune
+    from tasks.training.tuning.searching import tune
 
     print(f"tune: {tune(load_product(product)[0], trials, knobs)}", flush=True)

@@ -1,18 +1,15 @@
 """Measure the exported files as they will score, for the gates: metric, speed, size, memory and behaviour."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
 from tasks.params import Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.records import RECORD, Record
+from tasks.training.engine_choice import Choice
 from tasks.training.held_out.behaviour import MeasuredBehaviour, measure_behaviour
 from tasks.training.held_out.peak_memory import peak_memory_bytes
-
-if TYPE_CHECKING:
-    from tasks.training.exporting import Choice
 
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
@@ -33,7 +30,7 @@ class MeasuredFiles(Record):
     """Every declared test."""
 
 
-def measure_files(product: Product, folder: Path, rows: SplitPart, choice: "Choice") -> MeasuredFiles:
+def measure_files(product: Product, folder: Path, rows: SplitPart, choice: Choice) -> MeasuredFiles:
     """Measure the exported files in a folder; `choice` has what was measured when their engine was chosen."""
     from model.scoring.scorer import Scorer
 

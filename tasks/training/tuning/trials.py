@@ -10,7 +10,7 @@ from tasks.runtime.files import atomic_file
 from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.paths import Paths
 from tasks.training import code
-from tasks.training.search_space import Parameter, Settings, current_value
+from tasks.training.tuning.search_space import Parameter, Settings, current_value
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

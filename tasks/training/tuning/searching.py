@@ -25,11 +25,12 @@ from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_file
 from tasks.runtime.fingerprints import fingerprint
 from tasks.runtime.paths import Paths
-from tasks.training import code, pretraining, search_space
+from tasks.training import code, pretraining
 from tasks.training.fine_tuning import fine_tune
 from tasks.training.gate_metric import gate_metric
 from tasks.training.predictions import measured_thresholds
-from tasks.training.trials import Trials, split_files
+from tasks.training.tuning import search_space
+from tasks.training.tuning.trials import Trials, split_files
 
 if TYPE_CHECKING:
     from optuna import Trial

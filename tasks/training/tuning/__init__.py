@@ -1,0 +1,1 @@
+"""Search better settings of a product, trial by trial: what `make tune` does."""
