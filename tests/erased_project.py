@@ -122,19 +122,28 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def lived_project(base: Path) -> Project:
-    """Build it below an empty folder, with a bucket of its own that keeps versions. The working directory is `here`."""
+def declared_project(base: Path, text: str, rows: pd.DataFrame) -> Project:
+    """Declare it below an empty folder, with a bucket of its own that keeps versions. The working directory is `here`.
+
+    `text` is the file with its declaration, `rows` what its source delivers.
+    """
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"], region_name="us-east-1")
     bucket = f"versions-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    text = TINY.replace('url: "s3://lamplighter/predictions"', f'url: "s3://{bucket}/predictions", table: delta')
+    text = text.replace("s3://lamplighter/predictions", f"s3://{bucket}/predictions")
     project = Project(base, params.loads(text).product("tiny"))
-    _declare(project, text)
+    _declare(project, text, rows)
     for name, value in project.environment().items():
         os.environ[name] = value
     os.chdir(project.here)
-    paths = Paths("tiny")
+    return project
+
+
+def lived_project(base: Path) -> Project:
+    """Build it below an empty folder. The working directory is `here`."""
+    text = TINY.replace('predictions"}', 'predictions", table: delta}')
+    project, paths = declared_project(base, text, parcels()), Paths("tiny")
     runs = []
     for as_of in NIGHTS:
         ingest(project.product, as_of)
@@ -151,7 +160,7 @@ def lived_project(base: Path) -> Project:
     return project
 
 
-def _declare(project: Project, text: str) -> None:
+def _declare(project: Project, text: str, rows: pd.DataFrame) -> None:
     origin = project.origin
     (origin / ".dvc").mkdir(parents=True)
     remote = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {project.base / 'remote'}\n"
@@ -170,7 +179,7 @@ def _declare(project: Project, text: str) -> None:
     git("config", "receive.denyCurrentBranch", "updateInstead", cwd=origin)
     shutil.copytree(origin, project.here)
     (project.here / "source").mkdir()
-    parcels().to_csv(project.here / "source" / "parcels.csv", index=False)
+    rows.to_csv(project.here / "source" / "parcels.csv", index=False)
 
 
 def _score(project: Project, as_of: date) -> None:
@@ -219,8 +228,6 @@ def _publish(project: Project, as_of: date, run: Run) -> None:
 
 def _train(project: Project, judged: list[Path]) -> None:
     """Save a training whose splits hold every valid row, and register its model as the champion."""
-    import gto.api
-
     paths = Paths("tiny")
     rows = Partitions(paths.valid / "rows")
     for name in ("train", "val", "test"):
@@ -237,12 +244,18 @@ def _train(project: Project, judged: list[Path]) -> None:
         "evaluate": [paths.report("evaluation.json")],
         "export": [paths.onnx],
     }
-    run = project.experiment(NIGHTS[-1], "train", stages)
+    crown(project, project.experiment(NIGHTS[-1], "train", stages))
+    page = f"<html><p>highest: {PERSON}</p></html>".encode()
+    project.store.update("tiny/_reports/2024-01-22-00000006.html", lambda _: page)
+
+
+def crown(project: Project, run: Run) -> None:
+    """Register the model of a run as the champion."""
+    import gto.api
+
     author = {"author": "Ann", "author_email": "ann@localhost"}
     gto.api.register(str(project.origin), "tiny", ref=run.commit, version="v1.0.0", **author)
     gto.api.assign(str(project.origin), "tiny", version="v1.0.0", stage="prod", message="the gates", **author)
-    page = f"<html><p>highest: {PERSON}</p></html>".encode()
-    project.store.update("tiny/_reports/2024-01-22-00000006.html", lambda _: page)
 
 
 def _leave_on_disk(project: Project, run: Run) -> None:

@@ -79,12 +79,25 @@ def distinguishability(kinds: Mapping[str, str], real: Table, other: Table, seed
     0.5 is what rows of the same source have. As many of either count; with its 95 % bootstrap interval. None of too few
     rows. Source: Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests" (2017).
     """
+    from model.heads.measures import auc
+
+    if (judged := judge(kinds, real, other, seed)) is None:
+        return None
+    is_other, scores = judged
+    interval = _bootstrap(lambda kept: auc(is_other[kept], scores[kept]), len(scores), seed, is_other)
+    return ToldApart(auc=auc(is_other, scores), interval_95=interval)
+
+
+def judge(kinds: Mapping[str, str], real: Table, other: Table, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which rows are other ones, first as many real ones, and how surely trees take each for one; None of few.
+
+    Shapes: int64 [2 n], float64 [2 n].
+    """
     from scipy.stats import rankdata
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold
 
     from model.evaluation.baseline import TreeInputs
-    from model.heads.measures import auc
 
     least = min(_n_rows(real), _n_rows(other))
     if least < N_FOLDS:
@@ -98,8 +111,7 @@ def distinguishability(kinds: Mapping[str, str], real: Table, other: Table, seed
         trees = HistGradientBoostingClassifier(categorical_features=inputs.is_category, random_state=seed)
         found = trees.fit(rows[learnt], is_other[learnt]).predict_proba(rows[left_out])[:, 1]
         scores[left_out] = rankdata(found) / len(found)  # the trees of one fold are surer than those of another
-    interval = _bootstrap(lambda kept: auc(is_other[kept], scores[kept]), 2 * least, seed, is_other)
-    return ToldApart(auc=auc(is_other, scores), interval_95=interval)
+    return is_other, scores
 
 
 def without_dates(table: Table) -> Table:

@@ -20,7 +20,7 @@ from tasks.runs.experiments import workspaces
 from tasks.runs.workspace import remove_workspaces
 from tasks.runtime import faults
 from tasks.runtime.files import atomic_file
-from tasks.runtime.paths import DATA, Paths
+from tasks.runtime.paths import DATA, MADE, Paths
 from tasks.runtime.settings import ROOT, settings
 
 REMADE = ("folds/{product}-*", "checkpoints/{product}-*", "models/{product}", "simulations/{product}*", "nights/*")
@@ -75,6 +75,8 @@ def write_over(file: Path, subject: Subject) -> bool:
 def erase_in_folder(root: Path, subject: Subject) -> dict[str, int]:
     """Take the rows out of the data that stages have left below a folder; return the raw rows that went, by date."""
     paths, holds = Paths(subject.product.name, root / DATA), subject.is_in_file
+    if (paths.made_rows / MADE).exists():  # nobody can tell any more what the model that made them up has learnt from
+        shutil.rmtree(paths.made_rows)
     raw: dict[str, int] = {}
     if paths.raw.exists() and _any(paths.raw, subject):
         erasure = RawErasure(paths.raw, subject, holds)
@@ -91,7 +93,7 @@ def erase_in_folder(root: Path, subject: Subject) -> dict[str, int]:
     for file in paths.report("x").parent.glob("*.json"):
         if holds(file) or (judged and file.name == VALIDATION):
             erase_report(file, subject, judged or Judged(), name=file.name)
-    for folder in (paths.pretrained, paths.trained, paths.onnx, paths.made_rows):
+    for folder in (paths.pretrained, paths.trained, paths.onnx):
         if folder.exists() and _any(folder, subject):
             shutil.rmtree(folder)
     return raw

@@ -29,7 +29,7 @@ from tasks.runs.registry.versions import ban, deprecate
 from tasks.runs.retention import clone_all
 from tasks.runtime import faults
 from tasks.runtime.git import git
-from tasks.runtime.paths import Paths
+from tasks.runtime.paths import MADE, Paths
 from tasks.runtime.settings import settings, task_logs
 
 
@@ -88,7 +88,7 @@ class Erasing:
         return Found(
             rows=rows,
             corrected=corrected,
-            objects=len(self.pool.holding - self.others),
+            objects=len(self._going()),
             experiments=sorted(each.name for each in experiments(self.product) if self._holds(each.commit)),
             nights=[
                 each.as_of.isoformat()
@@ -122,8 +122,7 @@ class Erasing:
 
     def note(self) -> None:
         """Keep what was found, here and in the origin, before anything is changed."""
-        holding = self.pool.holding - self.others
-        learnt = self._learnt()
+        holding, learnt = self._going(), self._learnt()
         onnx = {each for each in learnt if expanded(self.pool, [each]) & holding}
         self.journal = write_journal(
             self.subject,
@@ -135,19 +134,33 @@ class Erasing:
             ),
         )
 
+    def _going(self) -> set[str]:
+        """Return the hashes of files that go: those that show the rows, and what models that learnt from them made up.
+
+        A made row may be a copy of theirs in all but the key, which cannot be told.
+        """
+        paths = Paths(self.product)
+        lists = [self.pool.listed(each) or {} for each in self._of_learnt("evaluate", paths.made_rows)]
+        made_up = {files[MADE] for files in lists if MADE in files}
+        return (self.pool.holding | made_up) - self.others
+
     def _learnt(self) -> set[str]:
-        """Return the hashes of exported models whose splits hold the rows, or are lost on that account."""
-        paths, found = Paths(self.product), set[str]()
+        """Return the hashes of exported models that have learnt from the rows."""
+        return self._of_learnt("export", Paths(self.product).onnx)
+
+    def _of_learnt(self, stage: str, path: Path) -> set[str]:
+        """Return the hashes of an output of the runs whose splits hold the rows, or are lost on that account."""
+        splits_path, found = str(Paths(self.product).splits), set[str]()
         for commit in locks_in(self.clone):
             lock = lock_at(self.clone, commit)
-            splits = lock.outs(f"split@{self.product}").get(str(paths.splits))
-            model = lock.outs(f"export@{self.product}").get(str(paths.onnx))
+            splits = lock.outs(f"split@{self.product}").get(splits_path)
+            made = lock.outs(f"{stage}@{self.product}").get(str(path))
             if (
-                model
+                made
                 and splits
                 and (splits in self.journal.objects or expanded(self.pool, [splits]) & self.pool.holding)
             ):
-                found.add(model)
+                found.add(made)
         return found
 
     def _versions_of(self, models: set[str]) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 DATA = Path("data")
+MADE = "rows.parquet"
+"""The file with rows that a model made up, in their folder."""
 Table = Literal["rows", "labels"]
 TABLES: tuple[Table, ...] = ("rows", "labels")
 """The two tables of a product: what is known when a row is scored, and what becomes known later."""

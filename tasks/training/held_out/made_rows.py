@@ -29,12 +29,11 @@ from tasks.rows.casting import cast_column
 from tasks.rows.partitions import read_pieces, read_table, table_writer
 from tasks.runtime import faults
 from tasks.runtime.files import atomic_folder
-from tasks.runtime.paths import Paths
+from tasks.runtime.paths import MADE, Paths
 from tasks.runtime.records import RECORD, Record
 
 ASKED = "asked.json"
 """How many rows were asked for."""
-MADE = "rows.parquet"
 MAX_KNOWN_ROWS = 100_000
 """Training rows whose cells say what a choice becomes; of more a sample."""
 MAX_COMPARED_ROWS = 10_000
@@ -90,17 +89,24 @@ def make_rows(product: Product, paths: Paths) -> MadeRows | None:
             return None
         file, columns = folder / MADE, list(product.columns)
         training = model_inputs.split_part(paths.splits, "train", product)
-        made = _write(product, paths, training, file)
+        made = write_rows(product, paths, training, file)
         faults.failpoint("evaluate: made rows are written")
-        test = model_inputs.split_part(paths.splits, "test", product)
-        y = model_inputs.targets(test.labels, product, model_inputs.classes(test.labels, product))
-        test = test.only(head_of(product.target.task).is_known(y)).sample(MAX_COMPARED_ROWS)
-        copied = _copied(paths.splits / "train.parquet", columns, [read_table(file, columns), test.columns(columns)])
+        test = held_out_rows(product, paths)
+        copied = shares_copied(
+            paths.splits / "train.parquet", columns, [read_table(file, columns), test.columns(columns)]
+        )
         return _measured(product, made, training, test, copied)
 
 
-def _write(product: Product, paths: Paths, training: model_inputs.SplitPart, file: Path) -> Table:
-    """Write the rows; return the first of them, as a model reads them."""
+def held_out_rows(product: Product, paths: Paths) -> model_inputs.SplitPart:
+    """Return the held-out rows that made ones are compared with: as they came, of more a sample."""
+    test = model_inputs.split_part(paths.splits, "test", product)
+    y = model_inputs.targets(test.labels, product, model_inputs.classes(test.labels, product))
+    return test.only(head_of(product.target.task).is_known(y)).sample(MAX_COMPARED_ROWS)
+
+
+def write_rows(product: Product, paths: Paths, training: model_inputs.SplitPart, file: Path) -> Table:
+    """Write the rows that the trained model below `paths` makes up; return the first, as a model reads them."""
     from tqdm import tqdm
 
     from model.scoring.scorer import TorchScorer
@@ -135,7 +141,7 @@ def _frame(product: Product, numbers: range, table: Table, days: np.ndarray, see
     return pd.DataFrame({name: cast_column(cells[name], product.kinds[name])[0] for name in names})
 
 
-def _copied(training: Path, columns: list[str], frames: list[pd.DataFrame]) -> list[float | None]:
+def shares_copied(training: Path, columns: list[str], frames: list[pd.DataFrame]) -> list[float | None]:
     """Return the share of each frame's rows that equal a training row in all columns; None without rows."""
     digests = [_digests(frame, columns) for frame in frames]
     wanted = np.unique(np.concatenate(digests))
@@ -151,6 +157,11 @@ def _digests(rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
     return pd.util.hash_pandas_object(rows[columns], index=False).to_numpy()
 
 
+def comparable(table: Table, product: Product) -> Table:
+    """Return rows by what may tell them apart: not by being of later days, where the rows are split by time."""
+    return without_dates(table) if product.split.by == "time" else table
+
+
 def _measured(
     product: Product,
     made: Table,
@@ -159,10 +170,8 @@ def _measured(
     copied: list[float | None],
 ) -> MadeRows:
     seed, kinds = product.model.train.seed, product.columns
-    tables: list[Table] = [made, training.sample(MAX_COMPARED_ROWS).read_all(), test.read_all()]
-    if product.split.by == "time":
-        tables = [without_dates(table) for table in tables]
-    made, real, held_out = tables
+    tables = [made, training.sample(MAX_COMPARED_ROWS).read_all(), test.read_all()]
+    made, real, held_out = (comparable(table, product) for table in tables)
     print("comparing made rows with held-out ones", flush=True)
 
     return MadeRows(
