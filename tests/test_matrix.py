@@ -14,12 +14,15 @@ from benchmarks.ahead import HeldOut, pigeonhole_interval
 from benchmarks.matrix import forecasts, measuring
 from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.lines import LINES, Line
+from benchmarks.matrix.made import METRIC, TRAINING, MadeRowsBench
 from benchmarks.matrix.measuring import BASELINE, OURS, Bench
+from benchmarks.matrix.own import MADE_FILE
 from benchmarks.matrix.products import PRODUCTS
 from benchmarks.matrix.summary import summarise
 from tasks import params
 
 PEERS = ROOT / "benchmarks" / "peers"
+MADE = PRODUCTS["unusual-flights, made rows"]
 OWN = Line(
     product="credit-risk",
     competitor=OURS,
@@ -57,7 +60,7 @@ def dictionary(file, name):
 
 @pytest.mark.parametrize("name", sorted(PRODUCTS))
 def test_every_product_is_declared_and_its_peers_have_a_class(name):
-    assert params.load().product(name).gates.metric
+    assert params.load().product(PRODUCTS[name].product).gates.metric
     modules = dictionary(PEERS / "peer_matrix.py", "MODULES")
     if name == ahead.PRODUCT:
         assert set(ahead.MODELS) <= set(dictionary(PEERS / "peer_ahead.py", "MODELS"))
@@ -147,6 +150,45 @@ def test_forecasts_behind_ours_have_a_lead_above_zero(lines):
     bench.found = HeldOut(rows=rows, y=np.zeros(24), scores=scores, seconds={ahead.OURS: 2.0, peer: 1.0})
     assert bench.measure(OURS).value == 1.0
     assert bench.measure(peer).lead == (2.0, 2.0, 2.0)
+
+
+def flights(n, seed, *, keeps_the_rule=True):
+    """Rows of unusual-flights whose carrier decides all else, or, where the rule is not kept, nothing."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(4, size=n)
+    found = {"flight_id": [f"f{seed}{number}" for number in range(n)], "date": pd.Timestamp("2013-06-01")}
+    for name, kind in params.load().product(MADE.product).columns.items():
+        of_column = codes if keeps_the_rule else random.permutation(codes)
+        found[name] = [f"{name} {code}" for code in of_column] if kind == "category" else of_column * 10.0
+    return pd.DataFrame(found).assign(changed_column="-")
+
+
+def test_made_rows_that_keep_a_rule_lead_those_that_do_not(lines):
+    bench = MadeRowsBench(MADE)
+    splits = bench.folder / "data" / "splits" / MADE.product
+    for folder in (splits, bench.files):
+        folder.mkdir(parents=True)
+    for part, seed in (("train", 1), ("val", 2), ("test", 3)):
+        flights(400, seed).to_parquet(splits / f"{part}.parquet")
+    flights(400, 4).to_parquet(bench.files / MADE_FILE)
+    flights(400, 5, keeps_the_rule=False).to_parquet(bench.files / "SDV CTGAN rows.parquet")
+    figures = {"seconds": 1.0, "rows_per_second": 5, "training_bytes": 7, "scoring_bytes": 3}
+    own, peer = (bench.line(name, figures) for name in (OURS, "SDV CTGAN"))
+    baseline, training = (bench.line(name, {}) for name in (BASELINE, TRAINING))
+    assert (own.product, own.metric, own.lower_is_better, own.lead) == (MADE.name, METRIC, True, None)
+    assert own.interval[0] < 0.5 < own.interval[1]
+    assert peer.value > 0.9
+    assert baseline.value > 0.9
+    assert training.value < 0.6
+    assert peer.lead[0] == pytest.approx(peer.value - own.value)
+    assert peer.lead[1] < peer.lead[0] < peer.lead[2]
+    assert own.worth["copied"] == 1.0
+    assert own.worth["learnt from made"] == own.worth["learnt from real"] == 1.0
+    assert peer.worth["learnt from made"] < 0.5
+    lines.append([own, peer])
+    assert bench.missing() == [BASELINE, TRAINING, "SDV GaussianCopula"]
+    (row,) = (each for each in summarise(lines.read()).tables["Ours and the best peer"])
+    assert row["best peer"].startswith("SDV CTGAN")
 
 
 def test_copies_of_an_evening_make_an_interval_no_narrower():

@@ -12,8 +12,9 @@ from dataclasses import replace
 from benchmarks.ahead import PRODUCT
 from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.lines import LINES
+from benchmarks.matrix.made import MadeRowsBench
 from benchmarks.matrix.measuring import Bench
-from benchmarks.matrix.products import PRODUCTS
+from benchmarks.matrix.products import PRODUCTS, Entry
 from benchmarks.matrix.summary import summarise
 from benchmarks.report import Result
 
@@ -21,16 +22,18 @@ from benchmarks.report import Result
 def run() -> Result:
     """Measure what has no line yet, and return all of it as tables."""
     asked = tuple(filter(None, os.environ.get("LAMPLIGHTER_MATRIX", "").split(",")))
-    measure(asked or tuple(PRODUCTS))
+    measure(asked or tuple(entry.product for entry in PRODUCTS.values()))
     if not asked:
         LINES.keep()
     return replace(summarise(LINES.read()), kept=not asked)
 
 
 def measure(names: tuple[str, ...]) -> None:
-    """Do all that has no line; what fails is named, and tried when this is called the next time."""
-    for name in names:
-        bench = (ForecastBench if name == PRODUCT else Bench)(PRODUCTS[name])
+    """Do all of these products that has no line; what fails is named, and tried when this is called the next time."""
+    for name, entry in PRODUCTS.items():
+        if entry.product not in names:
+            continue
+        bench = _kind_of(entry)(entry)
         for competitor in bench.missing():
             try:
                 line = bench.measure(competitor)
@@ -40,3 +43,9 @@ def measure(names: tuple[str, ...]) -> None:
                     break
             else:
                 print(f"{name}: {line.summary}", flush=True)
+
+
+def _kind_of(entry: Entry) -> type[Bench]:
+    if entry.about:
+        return MadeRowsBench
+    return ForecastBench if entry.product == PRODUCT else Bench

@@ -41,6 +41,8 @@ class Line:
     """The most memory of a process while it scores."""
     minutes: dict[str, float] = field(default_factory=dict)
     """Of the processor, by stage; ours alone."""
+    worth: dict[str, float] = field(default_factory=dict)
+    """Of rows that are made up: what else was measured of them."""
 
     @property
     def key(self) -> tuple[str, ...]:

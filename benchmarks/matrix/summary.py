@@ -66,6 +66,7 @@ def _row(line: Line) -> dict[str, Any]:
         "rows/s": _speed(line),
         "minutes to train": _minutes(line),
         "MiB to train and to score": _memory(line),
+        **{name: f"{value:.4f}" for name, value in line.worth.items()},
     }
 
 
