@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.features.bins import bin_edges
+from model.features.bins import bin_edges, guessed_edges
 from model.features.encoded import on_disk
 from model.features.fitted import Features
 from model.features.fitting import MAX_FOLDED_ROWS
@@ -215,6 +215,23 @@ def test_bins_exist_for_columns_that_say_nothing(values):
     edges = bin_edges(np.array(values, float), np.zeros(len(values)), "binary")
     assert (np.diff(edges) > 0).all()
     assert np.isfinite(edges).all()
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan], [3.0, 3.0], [1e30] * 20, [3.0, np.nan, np.inf]])
+def test_bins_to_guess_exist_for_columns_that_say_nothing(values):
+    edges, _ = guessed_edges(np.array(values, float))
+    assert (np.diff(edges) > 0).all()
+    assert np.isfinite(edges).all()
+
+
+@pytest.mark.parametrize(("n", "n_values", "n_bins"), [(400, 50, 50), (400, 51, 32), (20_000, 20_000, 256), (9, 1, 1)])
+def test_value_that_occurs_again_is_a_bin_to_guess_of_its_own(n, n_values, n_bins):
+    values = np.random.default_rng(0).permutation(np.arange(n) % n_values) / 4
+    edges, is_exact = guessed_edges(values)
+    assert is_exact == (n_bins == n_values)
+    assert len(edges) - 1 == n_bins
+    if is_exact:
+        assert (edges[:-1] == np.unique(values)).all()
 
 
 TEXTS = st.lists(st.tuples(*[st.text("ab cd[SEP]", max_size=40)] * 3), min_size=1, max_size=6)

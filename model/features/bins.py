@@ -11,6 +11,10 @@ from model.heads import head_of
 
 N_BINS = 32
 MIN_ROWS_PER_BIN = 64
+MAX_GUESSED_BINS = 256
+"""Bins of a column that is guessed: of more rows more, since what lies in one bin is not told apart."""
+MIN_CELLS_PER_VALUE = 8
+"""How often each value occurs on average in a column whose values are bins of their own, such as a price."""
 
 
 def bin_edges(values: np.ndarray, target: np.ndarray | None, task: str) -> np.ndarray:
@@ -35,8 +39,28 @@ def bin_edges(values: np.ndarray, target: np.ndarray | None, task: str) -> np.nd
     return edges if edges.size > 1 else np.array([edges[0], edges[0] + 1], np.float32)
 
 
-def _quantiles(values: np.ndarray) -> np.ndarray:
-    return np.quantile(values, np.linspace(0, 1, N_BINS + 1)[1:-1])
+def guessed_edges(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return edges for a column whose cells are guessed, and whether each bin is one value.
+
+    Each value is a bin where there are few of them, which occur again and again; else quantiles, the more the more rows
+    there are. Shapes: float64 [n], NaN for missing -> float32 [n_bins + 1], at least two edges.
+
+    >>> guessed_edges(np.repeat([1.0, 2.0, 5.0], 9))
+    (array([1., 2., 5., 6.], dtype=float32), True)
+    """
+    known = values[np.isfinite(values)].astype(np.float32)
+    different = np.unique(known)
+    if different.size and different.size <= min(MAX_GUESSED_BINS, known.size // MIN_CELLS_PER_VALUE):
+        last = different[-1]
+        return np.append(different, max(last + 1, np.nextafter(last, np.float32(np.inf)))).astype(np.float32), True
+    if different.size < 2:
+        return bin_edges(values, None, ""), False
+    n_bins = int(np.clip(known.size // MIN_ROWS_PER_BIN, N_BINS, MAX_GUESSED_BINS))
+    return np.unique(np.r_[different[0], _quantiles(known, n_bins), different[-1]].astype(np.float32)), False
+
+
+def _quantiles(values: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
+    return np.quantile(values, np.linspace(0, 1, n_bins + 1)[1:-1])
 
 
 def _tree_thresholds(values: np.ndarray, target: np.ndarray, task: str) -> np.ndarray:

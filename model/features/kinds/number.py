@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.features.bins import bin_edges
+from model.features.bins import bin_edges, guessed_edges
 from model.features.fitting import FittingRows
 from model.features.kinds import NUMBER
 from model.features.kinds.base import Json, Kind
 from model.features.kinds.making import Maker, NumberMaker
+from model.heads import head_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +35,8 @@ class NumberScale:
     """Their interquartile range, or their standard deviation where that is zero."""
     edges: Edges
     """Bin edges after scaling, strictly increasing."""
+    is_exact: bool = False
+    """Whether each bin is one value, its lower edge."""
 
 
 class Number(Kind[NumberScale]):
@@ -56,8 +59,11 @@ class Number(Kind[NumberScale]):
         low, centre, high = np.quantile(known, [0.25, 0.5, 0.75]) if known.size else (0.0, 0.0, 1.0)
         scale = (high - low) or (known.std() if known.size else 0.0) or 1.0
         scaled = ((column - centre) / scale).clip(-MAX_MAGNITUDE, MAX_MAGNITUDE)
-        edges = bin_edges(scaled, rows.target, rows.task)
-        return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)))
+        if rows.task and not head_of(rows.task).has_labels:
+            edges, is_exact = guessed_edges(scaled)
+        else:
+            edges, is_exact = bin_edges(scaled, rows.target, rows.task), False
+        return NumberScale(centre=float(centre), scale=float(scale), edges=tuple(map(float, edges)), is_exact=is_exact)
 
     @classmethod
     def encode_column(cls, column: np.ndarray, fitted: NumberScale) -> np.ndarray:
@@ -105,9 +111,9 @@ class Number(Kind[NumberScale]):
 
     @classmethod
     def choice_names(cls, fitted: NumberScale) -> np.ndarray:
-        """Return the ends of the bins."""
+        """Return the ends of the bins, or their values."""
         ends = [f"{edge * fitted.scale + fitted.centre:.6g}" for edge in fitted.edges]
-        bins = [f"{low} to {high}" for low, high in pairwise(ends)]
+        bins = ends[:-1] if fitted.is_exact else [f"{low} to {high}" for low, high in pairwise(ends)]
         return np.array([*bins, None], object)
 
     @classmethod
