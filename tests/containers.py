@@ -173,8 +173,8 @@ class Installation:
         """Ask Airflow's API as the admin; return what it answers."""
         address = f"http://127.0.0.1:{self.ui_port}"
         login = {"username": "admin", "password": self.keys["LAMPLIGHTER_ADMIN_PASSWORD"]}
-        token = _answer(f"{address}/auth/token", login, {}, None)["access_token"]
-        return _answer(f"{address}/api/v2{path}", body, {"Authorization": f"Bearer {token}"}, method)
+        token = answer_of(f"{address}/auth/token", login, {}, None)["access_token"]
+        return answer_of(f"{address}/api/v2{path}", body, {"Authorization": f"Bearer {token}"}, method)
 
     def trigger(self, dag: str, as_of: str = AS_OF) -> str:
         """Start a run of a DAG for a date; return its path in the API."""
@@ -235,7 +235,7 @@ class Installation:
             self.call(self.engine, "rmi", "--force", f"{image}:{self.name}", expect=None)
 
 
-def _answer(address: str, body: dict[str, Any] | None, headers: dict[str, str], method: str | None) -> Any:
+def answer_of(address: str, body: dict[str, Any] | None, headers: dict[str, str], method: str | None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         address, data, {"Content-Type": "application/json", **headers}, method=method or ("POST" if data else "GET")
