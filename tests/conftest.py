@@ -126,7 +126,6 @@ AIRFLOW = {
     "test_docker",
     "test_embedded",
     "test_kubernetes",
-    "test_origin_away",
     "test_page",
     "test_page_of_runs",
     "test_pipeline",
@@ -222,7 +221,7 @@ SLOW = {
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
 
-WAITING = ("test_pipeline", "test_page", "test_page_of_runs", "test_chaos", "test_origin_away")
+WAITING = ("test_pipeline", "test_page", "test_page_of_runs", "test_chaos")
 """Files that mostly wait, for Airflow or a store: one process takes them all, and the others compute meanwhile."""
 LONGEST = (*WAITING, "test_simulate", "test_erase", "test_deliveries", "test_model_companion", "test_lint")
 """Files that take minutes, in the order in which they start: one that is alone at the end idles the other cores."""

@@ -19,7 +19,7 @@ from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
-from model.training.blending import fit_blend
+from model.training.blending import fit_blend, likelihood
 from model.training.boosting import as_arrays, choose_mean, fit_trees, growths
 from model.training.closed_forms import fit_line
 from model.training.columns import N_PIECES, rows_of
@@ -235,6 +235,17 @@ def test_few_rows_leave_a_part_its_share_that_is_hardly_behind_and_many_decide()
     assert weight(20) > 0.1
     assert weight(3000) == 0
     assert weight(3000, n_observed=20) > 0.1  # rows of two days
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_part_that_is_all_but_exact_takes_all_of_the_weight(error):
+    random, target = np.random.default_rng(0), Target(task="regression", mean=0.0, deviation=1.0)
+    truth = torch.from_numpy(random.normal(size=(64, 1))).float()  # as labels are
+    other, exact, near = (truth + s * torch.from_numpy(random.normal(size=truth.shape)) for s in (1.0, error, 0.1))
+    parts = {DEEP: other, LINE: exact, TREES: near}
+    weights = fit_blend(parts, likelihood(target, parts, truth[:, 0], None))
+    assert weights[PARTS.index(LINE)] == pytest.approx(1, abs=1e-2)
+    assert weights.sum() == pytest.approx(weights[PARTS.index(LINE)])
 
 
 def test_encoder_says_of_a_row_what_it_learnt_without_that_row():

@@ -4,6 +4,7 @@ Shape legend: n rows, o outputs, p parts.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -23,6 +24,9 @@ CAUTION = 3.0
 Source: Grünwald and van Ommen 2017, "Inconsistency of Bayesian Inference for Misspecified Linear Models"."""
 LEAST_SHARE = 0.05
 """A part with less than this share of all weight is not worth being computed."""
+LEAST_ERROR = 1e-3
+"""Numbers that are nearer to their labels, in standard deviations of these, are as good as exact: taken for what chance
+leaves, an error of a millionth makes every other part's loss so large that its weight overflows."""
 ROWS_OF_A_DAY = 10
 """As so many rows count those of one day at most, where rows are of later days: what a day has in common decides which
 part is right about it, and the next week's days have something else in common."""
@@ -44,8 +48,10 @@ def fit_blend(
 
     `parts` are the logits of those that there are, by name. For each choice of parts the weights are those of least
     loss, drawn to equal shares as by one more observation each; the result is their mean over all choices, weighed by
-    their likelihood, where each part costs `cost`: few rows leave a part its share that is hardly behind, many decide.
+    their likelihood, and each part costs `COST_OF_A_PART`: few rows leave a part its share that is hardly behind, many
+    decide. A choice without a finite minimum counts for nothing.
     Shapes: logits [n, o]; loss: [n, o] -> [], a likelihood's, summed over the rows; returns float64 [p].
+    Raises: FloatingPointError where no choice has one.
     Source: Burnham and Anderson 2004, "Multimodel Inference" (Akaike weights).
     """
     totals, choices = [], []
@@ -62,9 +68,14 @@ def fit_blend(
                 return (evidence * loss(blend) + moves.square().sum() / 2) / n_rows
 
             minimise([moves], objective)
-            totals.append(float(objective().detach()) * n_rows + COST_OF_A_PART * size)
+            total = float(objective().detach()) * n_rows + COST_OF_A_PART * size
+            if not math.isfinite(total):
+                continue
+            totals.append(total)
             choices.append(np.zeros(len(PARTS)))
             choices[-1][[PARTS.index(part) for part in chosen]] = moves.detach().exp().numpy() / size
+    if not choices:
+        raise FloatingPointError("what the parts of the blend say of unseen rows must be numbers; see their labels")
     likelihoods = np.exp(-(np.array(totals) - min(totals)) / CAUTION)
     weights = likelihoods @ np.array(choices) / likelihoods.sum()
     kept = np.where(weights < LEAST_SHARE * weights.sum(), 0.0, weights)
@@ -84,5 +95,5 @@ def likelihood(
     variance = 0.5
     if not target.head.has_probabilities:
         least = min(float(loss(each, labels)) for each in parts.values())
-        variance = max(least / len(labels), torch.finfo(torch.float32).tiny)
+        variance = max(least / len(labels), LEAST_ERROR**2)
     return lambda logits: loss(logits, labels) / (2 * variance)
