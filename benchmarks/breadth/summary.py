@@ -5,8 +5,8 @@ measured on the same draws of them, the difference varies by s_i over the draws 
 the root of the sum of s_i squared, over n. A draw is an interval that holds 0. What other training rows would change is
 not in it. An error such as the MAE counts with its sign changed, so that more is always better. A peer's figure is that
 of the lowest rung that is not below the seconds that ours took on that split. Only splits that a pair of competitors
-both have are compared; where draws were not kept or do not define the metric, the interval is Student's over the
-splits, and one split counts as a win or loss by its sign.
+both have are compared, and of these the ones of which the draws were kept and define the metric; where there is none,
+the interval is Student's over the splits, and one split counts as a win or loss by its sign.
 """
 
 from collections.abc import Sequence
@@ -73,12 +73,13 @@ class Measured:
         shared = sorted(own.keys() & other.keys())
         if not shared:
             return None
-        differences = self.sign * np.array([own[split].value - other[split].value for split in shared])
-        spreads = [_spread(own[split], other[split]) for split in shared]
-        value = float(differences.mean())
-        if None in spreads:
-            return Lead(value, *_interval(differences))
-        reach = NORMAL * float(np.linalg.norm(np.array(spreads, float))) / len(shared)
+        differences = {split: self.sign * (own[split].value - other[split].value) for split in shared}
+        spreads = {split: found for split in shared if (found := _spread(own[split], other[split])) is not None}
+        if not spreads:
+            values = np.array(list(differences.values()))
+            return Lead(float(values.mean()), *_interval(values))
+        value = float(np.mean([differences[split] for split in spreads]))
+        reach = NORMAL * float(np.linalg.norm(list(spreads.values()))) / len(spreads)
         return Lead(value, value - reach, value + reach)
 
     def outcome(self, peer: str) -> str | None:
