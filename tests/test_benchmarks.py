@@ -35,6 +35,7 @@ def test_benchmark_of_a_gpu_goes_through_all_its_parts():
     ]
 
 
+@pytest.mark.long
 def test_set_of_breadth_goes_through_the_stages_of_the_project(tmp_path):
     size = np.arange(80, dtype=float)
     table = pd.DataFrame({"size": size, "price": 3 * size + 1})

@@ -134,6 +134,7 @@ def run(script, *arguments):
     return done.stdout
 
 
+@pytest.mark.long
 def test_training_killed_at_any_moment_ends_with_the_bytes_of_one_that_was_not(tmp_path):
     killed, _, ended, resumed = map(int, run(KILLED, tmp_path, KILLS).split("figures")[1].split())
     assert killed >= KILLS
@@ -141,6 +142,7 @@ def test_training_killed_at_any_moment_ends_with_the_bytes_of_one_that_was_not(t
     assert resumed >= KILLS / 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("max_windows", [1, 3])
 def test_two_processes_train_what_one_trains(tmp_path, max_windows):
     run(TOGETHER, tmp_path, free_port(), max_windows)

@@ -89,6 +89,7 @@ def objects(project: Project, path: Path) -> list[Path]:
     return [file for file in project.base.glob(f"*/files/md5/{name[:2]}/{name[2:]}*") if file.is_file()]
 
 
+@pytest.mark.long
 def test_made_rows_with_an_erased_value_are_nowhere(project):
     made = Paths("tiny").made_rows / MADE
     assert (pd.read_parquet(made)["customer"] == CUSTOMER).sum() > 20
@@ -103,6 +104,7 @@ def test_made_rows_with_an_erased_value_are_nowhere(project):
         assert registry.effect.banned, "its vocabulary shows the customer"
 
 
+@pytest.mark.long
 def test_made_rows_of_a_model_that_learnt_from_an_erased_row_go_too(project):
     made = Paths("tiny").made_rows / MADE
     training = pd.read_parquet(Paths("tiny").splits / "train.parquet")

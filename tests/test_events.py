@@ -235,6 +235,7 @@ def trained(tmp_path_factory, one_thread):
     return folder, table, y
 
 
+@pytest.mark.long
 def test_network_learns_what_only_the_newest_event_tells(trained):
     folder, table, y = trained
     held_out = {name: column[300:] for name, column in table.items()}

@@ -47,6 +47,7 @@ def gain(first, second, y):
     return difference.mean(), difference.std(ddof=1) / len(y) ** 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("peer", ["scratch", "baseline"])
 def test_imported_weights_beat_random_ones_and_the_baseline(measured, peer):
     declared, _ = measured[PRODUCT.model.init]

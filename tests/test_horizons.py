@@ -208,6 +208,7 @@ def night(folder):
     return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(finished, monkeypatch):
     folder, _ = finished

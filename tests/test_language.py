@@ -380,6 +380,7 @@ def made(file, tmp_path_factory):
         yield folder, line
 
 
+@pytest.mark.long
 def test_product_goes_through_all_stages_and_its_night_comes_again(made, file, monkeypatch):
     monkeypatch.chdir(made[0])
     product = a_product(**changes(file[0]))

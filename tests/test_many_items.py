@@ -130,6 +130,7 @@ def test_killed_training_by_drawn_items_resumes_to_the_byte(monkeypatch):
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in whole.state_dict().items())
 
 
+@pytest.mark.long
 def test_sixty_thousand_items_are_learnt_exported_and_scored_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("model.network.heads.drawn_items.N_DRAWN", 512)
     n_items, n_rows = 60_000, 120_000

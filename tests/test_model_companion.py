@@ -274,6 +274,7 @@ def test_companion_finds_what_a_short_training_of_the_encoder_does_not():
     assert trained("regression", companion=False)[0].companion is None
 
 
+@pytest.mark.long
 def test_same_seed_gives_the_same_companion():
     first, second = (trained("multiclass")[0].state_dict() for _ in range(2))
     assert first.keys() == second.keys()

@@ -166,6 +166,7 @@ def test_pointer_never_moves_back(url):
         assert read_manifest(url, "tiny", day).dt == date.fromisoformat(day)
 
 
+@pytest.mark.long
 def test_five_publishers_of_one_night_agree_on_one_manifest(url, s3, tmp_path):
     make_night(url)
     (tmp_path / "params.yaml").write_text(json.dumps(declared(publish={"url": url})))

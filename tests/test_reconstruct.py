@@ -85,6 +85,7 @@ def night():
     return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
 
+@pytest.mark.long
 def test_changed_rows_are_told_from_others_and_their_column_is_named(product, made):
     measured = report("evaluation.json")["model"]
     assert measured["auc"] > 0.9

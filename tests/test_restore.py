@@ -87,6 +87,7 @@ def lost(tmp_path_factory, s3):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_next_night_is_the_one_that_the_lost_machine_would_have_published(lost, s3_here):
     before = read_manifest(URL, "tiny", FIRST)

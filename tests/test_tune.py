@@ -92,6 +92,7 @@ def test_patch_changes_the_named_settings_of_that_product_and_no_other_line(tmp_
     assert all(line[1:].split(":")[0].strip() in ("network", "pretrain", "train") for line in removed), patch
 
 
+@pytest.mark.long
 def test_killed_search_goes_on_where_it_was_and_leaves_the_project_alone(split):
     command = [sys.executable, "-m", "tasks.commands", "tune", "tiny", "--trials", "50", "--knobs", "train.l"]
     running = subprocess.Popen(command, env=environment(split, OMP_NUM_THREADS="1"), start_new_session=True)

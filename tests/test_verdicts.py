@@ -116,6 +116,7 @@ def anew(product, number):
     return stopped, found
 
 
+@pytest.mark.long
 def test_step_by_step_is_the_same_bytes_as_anew():
     """Late rows, keys of other days, days without rows, held and accepted days, months that become one file."""
     chance = random.Random(3)
