@@ -263,10 +263,10 @@ def _targets(groups: dict[str, list[Measured]]) -> list[Target]:
 
 
 def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
-    revisions = [line.revision for each in measured for line in each.lines[OURS].values()]
-    old = sum(revision != schedule.code for revision in revisions)
+    own = [line for each in measured for line in each.lines[OURS].values()]
+    old = sum(line.revision != schedule.code for line in own)
     notes = [
-        f"{len(measured)} sets, {sum(len(each.lines[OURS]) for each in measured)} trainings of ours"
+        f"{len(measured)} sets, {len(own)} trainings of ours"
         + (f", {old} of them of an earlier state of the code." if old else ", all of the same code."),
         "A figure is the mean over the splits with the reach of its 95 % interval over them. Within a column it varies "
         "from split to split more than between columns: 'against it' compares on the same draws of the test rows.",
@@ -282,7 +282,6 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     if any(missing.values()):
         absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
         notes.append(f"Splits on which a peer has not been measured: {absent}.")
-    own = [line for each in measured for line in each.lines[OURS].values()]
     if single := sum(not line.resampled for line in own):
         notes.append(
             f"Of {single} splits no draws of the test rows were kept: wins and losses by them are by the sign."
