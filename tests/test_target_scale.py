@@ -1,5 +1,6 @@
 """Oracle: means of distributions that are known in closed form, SciPy's errors of a scale, and torch beside ONNX."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_prices_are_learnt_as_logarithms_and_stay_above_zero():
     table, price = stones(1500, 1)
     found = chosen(table, price)
     assert found.scale.name == "log"
-    assert found.rmse["log"] < found.rmse["linear"]
+    assert found.measured["log"] < found.measured["linear"]
     assert "learnt on a log scale" in found.summary
     wild = found.scale.to_labels(torch.tensor([-1e4, -20.0, 0.0, 20.0, 1e4, torch.inf]))
     assert (wild > 0).all()
@@ -72,7 +73,7 @@ def test_additive_errors_keep_a_skewed_target_linear():
     assert is_measured(y)
     found = chosen(table, y)
     assert found.scale.name == "linear"
-    assert found.rmse["linear"] < found.rmse["log"]
+    assert found.measured["linear"] < found.measured["log"]
 
 
 def test_heavy_tails_of_both_signs_are_learnt_as_symmetric_logarithms():
@@ -119,6 +120,62 @@ def test_mean_of_a_lognormal_is_predicted_and_not_its_median():
     later = scale.corrected(bent, 2 * y, are_later=True)
     assert later.correction == pytest.approx(np.exp(0.8**2 / 2), rel=0.03)
     assert scale.corrected(bent[:1], y[:1]).correction == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("are_later", [False, True])
+def test_median_of_a_lognormal_is_predicted_where_it_is_asked_for(are_later):
+    random = np.random.default_rng(0)
+    # A network that learns squared errors of logarithms is off by the mean of their errors, which here are skewed.
+    errors = random.exponential(0.8, 20_000)
+    y = np.exp(2.0 + errors)
+    scale, bent = LabelScale.fit("log", y, "median"), torch.full((len(y),), 2.8, dtype=torch.float64)
+    found = float(scale.corrected(bent, y, are_later=are_later).to_labels(bent[:1]))
+    assert found == pytest.approx(np.exp(2.0 + 0.8 * np.log(2)), rel=0.02)
+    assert np.abs(y - found).mean() < np.abs(y - np.exp(2.8)).mean()
+
+
+def test_median_of_both_signs_has_the_least_absolute_error():
+    random = np.random.default_rng(1)
+    away = random.normal(0, 2, 20_000)
+    y = np.sinh(away) * random.lognormal(0, 0.8, 20_000)
+    scale = LabelScale.fit("symlog", y, "median")
+    bent = torch.from_numpy(np.arcsinh((np.sinh(away) - scale.centre) / scale.unit))
+    corrected = scale.corrected(bent, y)
+    mae = {
+        factor: np.abs(y - replace(corrected, correction=corrected.correction * factor).to_labels(bent).numpy()).mean()
+        for factor in (0.9, 1.0, 1.1)
+    }
+    assert min(mae, key=mae.__getitem__) == 1.0
+
+
+def test_median_of_skewed_errors_is_predicted_on_a_linear_scale_and_the_level_stays():
+    random = np.random.default_rng(2)
+    y = 5.0 + random.exponential(3.0, 20_000)
+    scale, bent = LabelScale.fit("linear", y, "median"), torch.full((len(y),), 8.0, dtype=torch.float64)
+    assert float(scale.corrected(bent, y).to_labels(bent[:1])) == pytest.approx(5 + 3 * np.log(2), rel=0.02)
+    assert float(scale.corrected(bent, y + 4).to_labels(bent[:1])) == pytest.approx(5 + 3 * np.log(2), rel=0.02)
+    assert LabelScale.fit("linear", y).corrected(bent, y) == LabelScale()
+
+
+def test_metric_that_medians_are_best_for_asks_for_them():
+    gates = {"metric": "mae", "limit": 5}
+    number = {"name": "late", "task": "regression"}
+    assert a_product(target=number, gates=gates).predict.point == "median"
+    assert a_product(target=number, gates=gates, predict={"point": "mean"}).predict.point == "mean"
+    assert a_product(target=number, gates={"metric": "r2"}).predict.point == "mean"
+    assert mistakes(declared(predict={"point": "median"})) == [
+        "products.tiny.predict.point must not be given for a binary target, got median; delete it"
+    ]
+
+
+def test_scale_is_chosen_by_absolute_errors_where_medians_are_predicted():
+    table, price = stones(1500, 1)
+    rows = sampled_rows(price)
+    known = {name: cells[rows] for name, cells in table.items()}
+    found = choose_scale(KINDS, known, price, "regression", 0, "median")
+    assert (found.scale.name, found.scale.point) == ("log", "median")
+    assert found.measured["log"] < found.measured["linear"]
+    assert "(mae of a plain model out of fold" in found.summary
 
 
 @pytest.fixture(scope="module")

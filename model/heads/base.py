@@ -102,6 +102,8 @@ class Head(ABC):
     """Keys of `metrics`, the most usual first."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that are losses or errors."""
+    median_metrics: ClassVar[tuple[str, ...]] = ()
+    """Metrics that are best where medians are predicted."""
     quantile_metrics: ClassVar[tuple[str, ...]] = ()
     """Those of the metrics that measure quantiles, and are not defined without such."""
     probability_metrics: ClassVar[tuple[str, ...]] = ()

@@ -49,6 +49,7 @@ class Regression(Head):
     mix_prior = 0.5  # numbers of two models have a mean
     metric_names = ("rmse", "mae", "r2", "pinball", "coverage_error")
     lower_is_better = ("rmse", "mae", "pinball", "coverage_error")
+    median_metrics = ("mae",)
     quantile_metrics = ("pinball", "coverage_error")
     plots = ("scatter",)
 
@@ -114,7 +115,7 @@ class Regression(Head):
         if target.offset:
             quantiles = quantiles + quantiles.new_tensor(target.offset)
         ascending = quantiles.topk(len(self.levels), largest=False).values * target.deviation + target.mean
-        bent = replace(scale, correction=1.0).to_labels(ascending)
+        bent = scale.uncorrected.to_labels(ascending)
         return torch.cat([scale.to_labels(mean)[:, None], bent], 1)
 
     def quantiles(self, logits: Tensor, widening: float, shifts: Sequence[float]) -> Tensor:

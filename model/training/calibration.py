@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 
 from model.features.encoded import Encoded
 from model.heads.base import CalibrationPart
-from model.heads.label_scale import LINEAR
+from model.heads.label_scale import LINEAR, MEAN
 from model.network.network import Network
 from model.target import Target
 from model.training.blending import observed_rows
@@ -54,19 +54,20 @@ def calibrate(
         network.target = calibrated(network.target, logits, y, n_later_days)
 
 
-def correct_mean(
+def correct_point(
     network: Network, encoded: Encoded, y: np.ndarray, batch_tokens: int, n_later_days: int | None = None
 ) -> None:
-    """Give `network` the target whose numbers, learnt on a scale that is not linear, have the mean of unseen rows.
+    """Give `network` the target whose numbers are means, or medians, of unseen rows too.
 
     Shapes and `n_later_days` as in `calibrate`.
     """
     target = network.target
     assert target is not None
-    if target.head.has_label_scale and target.label_scale.name != LINEAR:
+    scale = target.label_scale
+    if target.head.has_label_scale and (scale.name != LINEAR or scale.point != MEAN):
         logits = predict_in_batches(network, network, encoded, batch_tokens)
         bent = logits[:, 0].double() * target.deviation + target.mean
-        scale = target.label_scale.corrected(bent, y, are_later=n_later_days is not None)
+        scale = scale.corrected(bent, y, are_later=n_later_days is not None)
         network.target = replace(target, label_scale=scale)
 
 

@@ -26,7 +26,7 @@ from model.training.calibration import (
     calibrate_quantiles,
     calibrated,
     calibration_after_refit,
-    correct_mean,
+    correct_point,
 )
 from model.training.closed_forms import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
@@ -147,12 +147,12 @@ def _calibrate(
     judged: tuple[Tensor, np.ndarray] | None,
     on_calibrated: Callable[[Network, Encoded], None] | None,
 ) -> None:
-    """Let scores come true on rows that nothing was fitted to: means of numbers; probabilities, quantiles if asked.
+    """Let scores come true on rows that nothing was fitted to: means or medians; probabilities and quantiles if asked.
 
     Probabilities by the rows `judged`, what is said of them and their labels, where there are such: they are many more
     than the validation rows, by the few of which a sure blend would be made unsure.
     """
-    correct_mean(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
+    correct_point(network, unseen.encoded, unseen.y, plan.batch_tokens, unseen.n_later_days)
     assert network.target is not None
     if plan.calibrate and network.target.levels:
         calibrate_quantiles(network, unseen.encoded, unseen.y, plan.batch_tokens, judged, unseen.n_later_days)

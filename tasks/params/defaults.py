@@ -4,6 +4,7 @@ from typing import Any
 
 from model.features.kinds import EVENTS, TEXT
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
+from model.heads.label_scale import MEDIAN
 from tasks.params.answers.horizons import HORIZON, SLICE
 
 FILLED = {"Product": ("description", "split", "gates"), "Gates": ("metric", "limit"), "Target": ("name",)}
@@ -44,6 +45,7 @@ def complete(name: str, entry: Entry) -> Entry:
         filled["target"] = _with_text(_with_name(filled["target"]), filled.get("columns"))
     if "predict" in filled:
         filled["predict"] = _with_measured_threshold(filled.get("target"), filled["predict"])
+    filled = _with_median(filled)
     filled = _with_horizon_slice(filled)
     if isinstance(filled["gates"], dict):
         filled["gates"] = {**_gate(filled.get("target"), filled["gates"]), **filled["gates"]}
@@ -73,6 +75,17 @@ def _with_measured_threshold(target: Any, predict: Any) -> Any:
     if not (isinstance(predict, dict) and predict.get("costs") and isinstance(task, str) and task in DEFAULT_METRICS):
         return predict
     return {"threshold": "measured", **predict} if head_of(task).has_threshold else predict
+
+
+def _with_median(entry: Entry) -> Entry:
+    """Return the entry with medians as its predictions, where its metric is best of these and nothing is given."""
+    target, predict, gates = entry.get("target"), entry.get("predict", {}), entry.get("gates")
+    if not (isinstance(target, dict) and isinstance(predict, dict) and isinstance(gates, dict)):
+        return entry
+    task, metric = target.get("task"), gates.get("metric")
+    if not (isinstance(task, str) and task in DEFAULT_METRICS and metric in head_of(task).median_metrics):
+        return entry
+    return {**entry, "predict": {"point": MEDIAN, **predict}}
 
 
 def _with_horizon_slice(entry: Entry) -> Entry:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 from model.features.kinds import CATEGORY, EVENTS, KINDS, TEXT, TIME
 from model.heads import METRICS, head_of
+from model.heads.label_scale import MEAN
 from model.heads.prediction_rule import ERRORS, HALF
 from tasks.params.answers.horizons import HORIZON_COLUMNS, mistakes_of_horizons
 from tasks.params.answers.predict import Predict
@@ -291,9 +292,11 @@ def class_weights(parts: Parts) -> Iterator[str]:
 
 
 def target_scale(parts: Parts) -> Iterator[str]:
-    """Refuse a scale for a target that is no number."""
+    """Refuse a scale, or a median, for a target that is no number."""
     if not (parts.target and parts.model) or head_of(parts.target.task).has_label_scale:
         return
+    if parts.predict and parts.predict.point != MEAN:
+        yield f"predict.point must not be given for a {parts.target.task} target, got {parts.predict.point}; delete it"
     if (got := parts.model.train.target_scale) != MEASURED:
         yield f"model.train.target_scale must not be given for a {parts.target.task} target, got {got}; delete it"
 

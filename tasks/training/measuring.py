@@ -12,7 +12,7 @@ import numpy as np
 
 from model.heads import head_of
 from model.heads.base import Head
-from model.heads.label_scale import LINEAR
+from model.heads.label_scale import LINEAR, MEDIAN
 from model.heads.prediction_rule import PredictionRule
 from model.target import Target
 from tasks.params import Product
@@ -165,6 +165,7 @@ class Measured:
         blend = f"; weight of each part, and what it reaches alone: {', '.join(parts)}" if parts else ""
         predictions = f"; {self.predictions.summary}" if self.predictions else ""
         scale = f", learnt on a {self.label_scale.name} scale" if self.label_scale.name != LINEAR else ""
+        scale += ", medians" if self.label_scale.point == MEDIAN else ""
         return (
             f"{metric} {format_metric(model[metric])} (95% interval {low:.4f} to {high:.4f}), "
             f"baseline {format_metric(self.by_scorer['baseline'][metric])}{ece}, "

@@ -14,7 +14,7 @@ from model.features.fitting import Table, chosen_rows
 from model.features.kinds import kind_class
 from model.heads import head_of
 from model.heads.base import Head
-from model.heads.label_scale import LINEAR, LOG, SYMLOG, LabelScale, ScaleName
+from model.heads.label_scale import LINEAR, LOG, MEAN, MEDIAN, SYMLOG, LabelScale, Point, ScaleName
 from tasks.params import Product
 from tasks.rows.model_inputs import SplitPart
 from tasks.runtime.errors import UserError
@@ -36,16 +36,17 @@ class ChosenScale:
     """A scale, and what was measured of all."""
 
     scale: LabelScale
-    rmse: dict[ScaleName, float]
-    """Root of the mean squared error by scale, in the labels' own units; none where nothing was measured."""
+    measured: dict[ScaleName, float]
+    """Error by scale in the labels' own units, rmse, of medians mae; none where nothing was measured."""
 
     @property
     def summary(self) -> str:
         """Return the choice in a line; nothing where there was none."""
-        measured = ", ".join(f"{name} {error:.4g}" for name, error in self.rmse.items())
+        measured = ", ".join(f"{name} {error:.4g}" for name, error in self.measured.items())
         if not measured:
             return ""
-        return f"the target is learnt on a {self.scale.name} scale (rmse of a plain model out of fold: {measured})"
+        metric = "mae" if self.scale.point == MEDIAN else "rmse"
+        return f"the target is learnt on a {self.scale.name} scale ({metric} of a plain model out of fold: {measured})"
 
 
 def target_scale(product: Product, train: SplitPart, y: np.ndarray) -> tuple[LabelScale | None, str]:
@@ -58,30 +59,35 @@ def target_scale(product: Product, train: SplitPart, y: np.ndarray) -> tuple[Lab
         return None, ""
     if declared != "measured":
         try:
-            return LabelScale.fit(declared, y), ""
+            return LabelScale.fit(declared, y, product.predict.point), ""
         except ValueError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train.{error}") from None
     # Of labels without a long tail no row is read.
-    rows = train.sample(MAX_ROWS if is_measured(y) else 0)
-    chosen = choose_scale(product.inputs, rows.read_all(), y, product.target.task, product.model.train.seed)
+    rows = train.sample(MAX_ROWS if is_measured(y) else 0).read_all()
+    chosen = choose_scale(product.inputs, rows, y, product.target.task, product.model.train.seed, product.predict.point)
     return chosen.scale, chosen.summary
 
 
-def choose_scale(kinds: dict[str, str], table: Table, y: np.ndarray, task: str, seed: int) -> ChosenScale:
+def choose_scale(
+    kinds: dict[str, str], table: Table, y: np.ndarray, task: str, seed: int, point: Point = MEAN
+) -> ChosenScale:
     """Return the scale of least squared error; of those that noise alone parts, that of least absolute error.
 
+    Where medians are predicted the absolute error decides alone.
     Shapes: y float64 [n], the labels of the training rows, of which `table` holds those of `sampled_rows`.
     """
     candidates, sample = _candidates(y), y[sampled_rows(y)]
     errors: dict[ScaleName, np.ndarray] = {}
     if len(candidates) > 1:
         inputs, estimator = _inputs_and_estimator(kinds, table, head_of(task), seed)
-        errors = {name: np.abs(sample - _out_of_fold(inputs, estimator, sample, name, seed)) for name in candidates}
-    chosen = _least(errors) if errors else LINEAR
-    scale = LabelScale.fit(chosen, y)
+        for name in candidates:
+            predicted = _out_of_fold(inputs, estimator, sample, LabelScale.fit(name, sample, point), seed)
+            errors[name] = np.abs(sample - predicted)
+    chosen = _least(errors, point) if errors else LINEAR
+    scale = LabelScale.fit(chosen, y, point)
     if chosen == LINEAR and y.min() >= 0:
         scale = replace(scale, lowest=0.0)
-    return ChosenScale(scale=scale, rmse={name: float(np.sqrt(np.mean(each**2))) for name, each in errors.items()})
+    return ChosenScale(scale=scale, measured={name: _error(each, point) for name, each in errors.items()})
 
 
 def sampled_rows(y: np.ndarray) -> np.ndarray:
@@ -104,19 +110,24 @@ def _candidates(y: np.ndarray) -> list[ScaleName]:
     return [LINEAR, SYMLOG] if stats.kurtosis(y, fisher=False) > HEAVY_TAILS else [LINEAR]
 
 
-def _least(errors: dict[ScaleName, np.ndarray]) -> ScaleName:
+def _error(errors: np.ndarray, point: Point) -> float:
+    """Return the mean absolute error of medians, of means the root of the mean squared one. Shapes: absolute [n]."""
+    return float(errors.mean() if point == MEDIAN else np.sqrt(np.mean(errors**2)))
+
+
+def _least(errors: dict[ScaleName, np.ndarray], point: Point) -> ScaleName:
     """Return the scale to learn on. Shapes: absolute errors [n] of each."""
     squared = {name: each**2 for name, each in errors.items()}
     best = min(squared, key=lambda name: float(squared[name].mean()))
 
     def is_tied(name: ScaleName) -> bool:
         further = squared[name] - squared[best]
-        return bool(further.mean() <= further.std() / np.sqrt(len(further)))
+        return point == MEDIAN or bool(further.mean() <= further.std() / np.sqrt(len(further)))
 
     return min(filter(is_tied, errors), key=lambda name: float(errors[name].mean()))
 
 
-def _out_of_fold(inputs: Any, estimator: Any, y: np.ndarray, name: ScaleName, seed: int) -> np.ndarray:
+def _out_of_fold(inputs: Any, estimator: Any, y: np.ndarray, scale: LabelScale, seed: int) -> np.ndarray:
     """Return what is predicted of each row by a model that is fitted, on a scale, to the other folds.
 
     Shapes: inputs [n, k]; y [n] -> [n].
@@ -125,7 +136,7 @@ def _out_of_fold(inputs: Any, estimator: Any, y: np.ndarray, name: ScaleName, se
     from sklearn.base import clone
     from threadpoolctl import threadpool_limits
 
-    scale, bent = LabelScale.fit(name, y), np.empty(len(y))
+    bent = np.empty(len(y))
     fold = np.random.default_rng(seed).permutation(len(y)) % N_FOLDS
     with threadpool_limits(1):  # the number of cores must decide nothing
         for number in range(N_FOLDS):

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from model.heads.label_scale import Point
 from model.heads.next_item import TOP
 from model.settings import STRICT, GenerationSettings
 from tasks.params.answers.horizons import HorizonDays
@@ -44,9 +45,13 @@ class Predict:
     text: GenerationSettings = Field(default_factory=GenerationSettings)
     """generate: how texts are written."""
     quantiles: Annotated[tuple[float, ...], AfterValidator(checked_levels), Field(examples=[[0.1, 0.5, 0.9]])] = ()
-    """regression: levels of the quantiles that stand beside the prediction, which is the mean: columns quantile_10,
+    """regression: levels of the quantiles that stand beside the prediction: columns quantile_10,
     quantile_50, quantile_90 of [0.1, 0.5, 0.9]. Of 100 labels 10 are meant to lie below the first, 90 below the last.
     A change needs another training. Default: none."""
+    point: Point = "mean"
+    """regression: what a prediction is of the numbers that such a row may have. Of means the sums come out right, and
+    squared errors are least; medians have the least absolute errors, and a few large numbers do not move them. A change
+    needs another training. Default: mean; with gates.metric mae median."""
     explain: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reasons each row of a night has: columns reason_1, reason_2, ... with the columns that move its score
     most, such as `carrier (+0.12)`: how much higher the score is than with that cell missing, of several classes that
