@@ -3,7 +3,7 @@
 The product `late-flights-ahead` of params.yaml is taken through the stages at each date of AS_OF. Its held-out rows, of
 28 evenings at horizons of 1, 7 and 28 days, are forecast by StatsForecast too, which is fitted anew on every evening to
 all that was known of each series then; ours, and the seasonal naive forecast, were trained once, before the first of
-these evenings. MAE is that of the number that is published; that of our median is shown besides. Intervals are of the
+these evenings. MAE is that of the number that is published, which is a median. Intervals are of the
 pigeonhole bootstrap: series and evenings are drawn with replacement, each by itself, since the forecasts of a series
 have much in common, and so have those of an evening. That of a difference is paired.
 
@@ -45,8 +45,7 @@ PRODUCT = "late-flights-ahead"
 AS_OF = ("2013-09-15", "2013-10-23", "2013-11-30")
 """Their test windows do not overlap."""
 MODELS = ("AutoETS", "MSTL", "SeasonalNaive")
-OURS, NAIVE, MEAN_ALONE = "Lamplighter", "own baseline: seasonal naive", "Lamplighter without quantiles"
-MEDIAN = "Lamplighter, its median"
+OURS, NAIVE, POINT_ALONE = "Lamplighter", "own baseline: seasonal naive", "Lamplighter without quantiles"
 N_RESAMPLES = 1000
 Scores = Mapping[str, np.ndarray]
 
@@ -108,12 +107,11 @@ def held_out(product: Product, as_of: date) -> HeldOut:
     if not (of_peers / "rows.parquet").exists():
         _keep(of_peers, table, *_forecasts(product, table))
     _, forecasts, seconds_of_peers = _kept(of_peers)
-    median = 1 + product.predict.quantiles.index(0.5)
     return HeldOut(
         rows=table,
         y=table[product.target.name].to_numpy("float64"),
-        scores=scores | {MEDIAN: scores[OURS][:, [median]]} | forecasts,
-        seconds=seconds | {MEDIAN: seconds[OURS]} | seconds_of_peers,
+        scores=scores | forecasts,
+        seconds=seconds | seconds_of_peers,
     )
 
 
@@ -125,7 +123,7 @@ def _trained(product: Product, as_of: date) -> tuple[pd.DataFrame, dict[str, np.
         for stage in (ingest, validate, split):
             stage(product, as_of)
         rows = model_inputs.split_part(Paths(product.name).splits, "test", product)
-        for name, each in ((MEAN_ALONE, alone), (OURS, product)):
+        for name, each in ((POINT_ALONE, alone), (OURS, product)):
             start = time.process_time()
             for stage in (pretrain, train):
                 stage(each, as_of)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from model.heads import head_of
 from model.heads.label_scale import LabelScale
 from model.heads.prediction_rule import PredictionRule
 from model.network.network import Network
-from model.network.store import save_model
+from model.network.store import load_model, save_model
 from model.scoring.engines import OPENVINO, Engine, missing_requirement
 from model.scoring.export import parity
 from model.scoring.scorer import Scorer
@@ -123,6 +124,20 @@ def test_quantiles_never_cross_and_score_in_the_graph_as_in_torch(trained):
     assert target.levels == LEVELS
     assert len(target.shifts) == 3
     assert parity(trained / "trained", trained / "onnx", [prices(200, 4)[0]]) / target.unit < 1e-4
+
+
+def test_median_that_is_predicted_is_the_quantile_of_the_same_night(trained):
+    network, features = load_model(trained / "trained")
+    scored = partial(network.scores, network.batch_of(features.encode(prices(300, 3)[0]), np.arange(300)))
+    target = network.target
+    assert target is not None
+    with torch.inference_mode():
+        means = scored()
+        network.target = replace(target, label_scale=replace(target.label_scale, point="median"))
+        medians = scored()
+    assert (medians[:, 0] == medians[:, 2]).all()
+    assert (medians[:, 1:] == means[:, 1:]).all()
+    assert (medians[:, 0] != means[:, 0]).any()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

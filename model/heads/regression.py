@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from model.heads.base import Head, Metric
 from model.heads.fitted import Fitted
-from model.heads.prediction_rule import PredictionRule, as_rule
+from model.heads.label_scale import MEDIAN
+from model.heads.prediction_rule import HALF, PredictionRule, as_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ class Regression(Head):
         return weight * errors, weight * torch.ones_like(logits)
 
     def activation(self, logits: Tensor, target: Fitted) -> Tensor:
-        """Return the number in its own units, with its quantiles. Shapes: [b, o] -> [b], or [b, o]."""
+        """Return the mean or median in its own units, with the quantiles. Shapes: [b, o] -> [b], or [b, o]."""
         import torch
 
         scale, mean = target.label_scale, logits[:, 0] * target.deviation + target.mean
@@ -116,7 +117,10 @@ class Regression(Head):
             quantiles = quantiles + quantiles.new_tensor(target.offset)
         ascending = quantiles.topk(len(self.levels), largest=False).values * target.deviation + target.mean
         bent = scale.uncorrected.to_labels(ascending)
-        return torch.cat([scale.to_labels(mean)[:, None], bent], 1)
+        # A median that was learnt knows of each row by itself what a correction knows of all: a night has but one.
+        is_median = scale.point == MEDIAN and HALF in self.levels
+        point = bent[:, self.levels.index(HALF)] if is_median else scale.to_labels(mean)
+        return torch.cat([point[:, None], bent], 1)
 
     def quantiles(self, logits: Tensor, widening: float, shifts: Sequence[float]) -> Tensor:
         """Return the calibrated quantiles, not sorted yet. Shapes: [b, o] -> [b, levels]."""
