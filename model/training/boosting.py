@@ -17,6 +17,8 @@ from torch import Tensor
 from model.heads.base import Head
 
 FEW_ROWS = 5_000
+MANY_LABELS = 20_000
+"""Rows, times outputs, beyond which trees grow in one way alone, unless the rows are few: each takes its time."""
 ROUNDS = (20, 40, 80, 160, 320)
 """Rounds after which it is looked whether more are of use."""
 MAX_TREES = 4_000
@@ -45,20 +47,35 @@ N_GROWTHS = 3
 
 
 def growths(n_rows: int, n_inputs: int) -> tuple[Growth, ...]:
-    """Return the ways in which trees grow on so many rows, of which few rows try all, and many the first.
+    """Return the ways in which trees grow on so many rows, of which `n_tried` are tried, the first ones.
 
-    Large trees of many small leaves are for labels without noise, small ones for columns that add up, and the last are
-    those of the baseline: large, of leaves that are sure.
+    Large trees of many small leaves are for labels without noise, small ones for columns that add up. The last are on
+    few rows those of the baseline, large and of leaves that are sure; on more rows larger ones, for columns that act
+    together.
 
     >>> [growth.leaves for growth in growths(300, 8)], [growth.leaves for growth in growths(100_000, 8)]
-    ([12, 4, 31], [31, 4, 31])
+    ([12, 4, 31], [31, 4, 100])
     """
-    rows, are_several = int(np.clip(n_rows // 60, 3, 20)), n_inputs >= 4
+    rows, are_several, are_few = int(np.clip(n_rows // 60, 3, 20)), n_inputs >= 4, n_rows < FEW_ROWS
+    share = 0.6 if are_several else 1.0
     return (
-        Growth(leaves=12 if n_rows < FEW_ROWS else 31, rows=rows, columns=0.6 if are_several else 1.0),
+        Growth(leaves=12 if are_few else 31, rows=rows, columns=share),
         Growth(leaves=4, rows=rows, columns=0.4 if are_several else 1.0),
-        Growth(leaves=31, rows=20, columns=1.0, penalty=0.0),
+        Growth(leaves=31, rows=20, columns=1.0, penalty=0.0)
+        if are_few
+        else Growth(leaves=100, rows=rows, columns=share, penalty=5.0),
     )
+
+
+def n_tried(n_rows: int, head: Head, n_outputs: int) -> int:
+    """Return in how many ways trees are grown, to choose among them; trees of quantiles take several times as long.
+
+    >>> from model.heads import head_of
+    >>> [n_tried(rows, head_of("multiclass"), 4) for rows in (300, 4_999, 5_000, 5_001)]
+    [3, 3, 3, 1]
+    """
+    are_all = n_rows < FEW_ROWS or n_rows * n_outputs <= MANY_LABELS
+    return N_GROWTHS if are_all and not head.levels else 1
 
 
 @dataclass(frozen=True)

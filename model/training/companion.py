@@ -22,8 +22,7 @@ from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
-from model.training.boosting import FEW_ROWS as FEW_ROWS_GROWN
-from model.training.boosting import N_GROWTHS, Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths
+from model.training.boosting import Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, n_tried
 from model.training.closed_forms import fit_line
 from model.training.columns import N_FOLDS, N_PIECES, Inputs, Rows, fit_columns, read_columns
 from model.training.loss import Loss
@@ -158,8 +157,7 @@ class _Fit:
         folds = [
             self._fold(self.rows[learnt], (self.rows if later is None else later)[judged]) for learnt, judged in chosen
         ]
-        # Trees of quantiles take several times as long as those of a mean.
-        n_growths = N_GROWTHS if len(self.rows) < FEW_ROWS_GROWN and not self.head.levels else 1
+        n_growths = n_tried(len(self.rows), self.head, self.target.n_outputs)
         forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
         n_rounds, by_trees = choose_mean(forests, lambda answers: self._losses(answers, folds))
         strengths, by_line = self._choose_line(folds)
