@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import ahead
 from benchmarks.ahead import HeldOut, pigeonhole_interval
-from benchmarks.matrix import forecasts, measuring
+from benchmarks.matrix import measuring
 from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.lines import LINES, Line
 from benchmarks.matrix.made import METRIC, TRAINING, MadeRowsBench
@@ -45,8 +45,7 @@ PEER = replace(OWN, competitor="LightGBM", revision="aaa-1", value=0.78, lead=(0
 def lines(tmp_path, monkeypatch):
     lines = replace(LINES, file=tmp_path / "runs.jsonl", kept=tmp_path / "kept.jsonl")
     monkeypatch.setattr(measuring, "FOLDER", tmp_path)
-    for module in (measuring, forecasts):
-        monkeypatch.setattr(module, "LINES", lines)
+    monkeypatch.setattr(measuring, "LINES", lines)
     return lines
 
 
@@ -131,7 +130,7 @@ def test_lead_is_that_of_the_same_rows_by_blocks(lines):
     for part in ("train", "val", "test"):
         pd.DataFrame({"y": y}).to_parquet(bench.files / f"{part}.parquet")
     figures = {"seconds": 1.0, "rows_per_second": 5, "training_bytes": 7, "scoring_bytes": 3, "minutes": {}}
-    own, peer = (bench._line(name, bench._scores(name), figures) for name in (OURS, "LightGBM"))
+    own, peer = (bench.line(name, figures) for name in (OURS, "LightGBM"))
     assert own.value == pytest.approx(roc_auc_score(y, ours))
     assert own.lead is None
     assert peer.lead[0] == pytest.approx(roc_auc_score(y, ours) - roc_auc_score(y, weaker))
@@ -147,7 +146,7 @@ def test_forecasts_behind_ours_have_a_lead_above_zero(lines):
     peer = f"StatsForecast {ahead.MODELS[0]}"
     scores = {ahead.OURS: np.ones((24, 1)), peer: np.full((24, 1), 3.0)}
     rows = pd.DataFrame({"series": series, "day": day})
-    bench.found = HeldOut(rows=rows, y=np.zeros(24), scores=scores, seconds={ahead.OURS: 2.0, peer: 1.0})
+    bench.held_out = HeldOut(rows=rows, y=np.zeros(24), scores=scores, seconds={ahead.OURS: 2.0, peer: 1.0})
     assert bench.measure(OURS).value == 1.0
     assert bench.measure(peer).lead == (2.0, 2.0, 2.0)
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.breadth.schedule import one_thread
-from benchmarks.matrix.lines import LINES, Line
-from benchmarks.matrix.measuring import BASELINE, OURS, PINS, Bench
+from benchmarks.matrix.measuring import BASELINE, OURS, PINS, Bench, fields_of
 from model.evaluation.likeness import Usefulness, distinguishability, judge, usefulness
 from model.evaluation.paired import N_RANDOM_BLOCKS, Difference, paired_difference
 from model.features.fitting import Table
@@ -32,14 +31,8 @@ class MadeRowsBench(Bench):
 
     own_names = (OURS, BASELINE, TRAINING)
 
-    def measure(self, competitor: str) -> Line:
-        """Measure one and keep its line."""
-        line = self.line(competitor, self._figures(competitor))
-        LINES.append([line])
-        return line
-
-    def line(self, competitor: str, figures: dict[str, Any]) -> Line:
-        """Return the line of rows that are made, and of what that took."""
+    def quality(self, competitor: str) -> dict[str, Any]:
+        """Return the fields of its line that say how like the real ones its rows are."""
         kinds, seed = self.product.columns, self.product.model.train.seed
         training = model_inputs.split_part(self._paths.splits, "train", self.product)
         held_out = held_out_rows(self.product, self._paths)
@@ -48,27 +41,21 @@ class MadeRowsBench(Bench):
         told_apart = distinguishability(kinds, real, made, seed)
         assert told_apart is not None
         lead = None if competitor == OURS else self._lead(real, made)
-        return Line(
-            product=self.entry.name,
-            competitor=competitor,
-            revision=self.revision(competitor),
-            machine=self.machine,
-            metric=METRIC,
-            lower_is_better=True,
-            rows={"train": len(training), "test": len(held_out)},
-            value=told_apart.auc,
-            interval=told_apart.interval_95,
-            lead=lead and (lead.value, lead.low, lead.high),
-            n_blocks=lead.n_blocks if lead else 0,
-            worth=self._worth(competitor, usefulness(kinds, learnt, made, real, seed)),
-            **figures,
-        )
+        return {
+            "metric": METRIC,
+            "lower_is_better": True,
+            "rows": {"train": len(training), "test": len(held_out)},
+            "value": told_apart.auc,
+            "interval": told_apart.interval_95,
+            **fields_of(lead),
+            "worth": self._worth(competitor, usefulness(kinds, learnt, made, real, seed)),
+        }
 
     @property
     def _paths(self) -> Paths:
         return Paths(self.product.name, self.folder / DATA)
 
-    def _figures(self, competitor: str) -> dict[str, Any]:
+    def cost(self, competitor: str) -> dict[str, Any]:
         """Make the rows, where it makes any; return what that took."""
         if competitor in (BASELINE, TRAINING):
             return {}

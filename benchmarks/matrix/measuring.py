@@ -21,7 +21,7 @@ from benchmarks.breadth.schedule import machine_name, one_thread
 from benchmarks.matrix.lines import FOLDER, LINES, Line
 from benchmarks.matrix.products import Entry
 from model.evaluation.metrics import bootstrap_interval, evaluate_metric
-from model.evaluation.paired import paired_difference
+from model.evaluation.paired import Difference, paired_difference
 from model.heads import LOWER_IS_BETTER, head_of
 from model.heads.item_lists import best
 from tasks import params
@@ -63,10 +63,23 @@ class Bench:
 
     def measure(self, competitor: str) -> Line:
         """Measure one and keep its line."""
-        figures = self._own() if competitor in (OURS, BASELINE) else self._peer(competitor)
-        line = self._line(competitor, self._scores(competitor), figures)
+        line = self.line(competitor, self.cost(competitor))
         LINES.append([line])
         return line
+
+    def line(self, competitor: str, cost: dict[str, Any]) -> Line:
+        """Return the line of one that has been run, which took so much."""
+        of = {"product": self.entry.name, "competitor": competitor, "revision": self.revision(competitor)}
+        return Line(**of, machine=self.machine, **self.quality(competitor), **cost)
+
+    def cost(self, competitor: str) -> dict[str, Any]:
+        """Run it, unless that is done; return the fields of its line that say what it takes."""
+        figures = self._own() if competitor in (OURS, BASELINE) else self._peer(competitor)
+        if competitor == BASELINE:
+            return {}
+        costs = {name: figures[name] for name in ("rows_per_second", "training_bytes", "scoring_bytes")}
+        minutes = figures["minutes"] if competitor == OURS else {}
+        return {**costs, "seconds": round(figures["seconds"], 1), "minutes": minutes}
 
     def _is_of_this(self, line: Line) -> bool:
         return (line.product, line.machine) == (self.entry.name, self.machine)
@@ -117,8 +130,9 @@ class Bench:
             return best(scores, self.product.predict.top, np.random.default_rng(SEED))
         return scores
 
-    def _line(self, competitor: str, scores: np.ndarray, figures: dict[str, Any]) -> Line:
-        task, metric = self.product.target.task, self.product.gates.metric
+    def quality(self, competitor: str) -> dict[str, Any]:
+        """Return the fields of its line that say how good its scores are."""
+        scores, task, metric = self._scores(competitor), self.product.target.task, self.product.gates.metric
         y, block = (np.load(self.files / f"{name}.npy") for name in ("y", "block"))
         assert len(scores) == len(y), f"{len(scores)} scores of {len(y)} rows"
         value = evaluate_metric(task, y, scores, metric)
@@ -132,26 +146,19 @@ class Bench:
                 return None if None in found else sign * (found[0] - found[1])
 
             lead = paired_difference(difference, block)
-        is_own = competitor == OURS
-        of_peer = competitor not in (OURS, BASELINE)
-        return Line(
-            product=self.entry.product,
-            competitor=competitor,
-            revision=self.revision(competitor),
-            machine=self.machine,
-            metric=metric,
-            lower_is_better=metric in LOWER_IS_BETTER,
-            rows={name: _n_rows(self.files / f"{name}.parquet") for name in ("train", "val", "test")},
-            value=value,
-            interval=bootstrap_interval(task, y, scores, metric, N_RESAMPLES, SEED),
-            lead=lead and (lead.value, lead.low, lead.high),
-            n_blocks=lead.n_blocks if lead else 0,
-            seconds=round(figures["seconds"], 1) if is_own or of_peer else None,
-            rows_per_second=figures["rows_per_second"] if is_own or of_peer else None,
-            training_bytes=figures["training_bytes"] if is_own or of_peer else None,
-            scoring_bytes=figures["scoring_bytes"] if is_own or of_peer else None,
-            minutes=figures["minutes"] if is_own else {},
-        )
+        return {
+            "metric": metric,
+            "lower_is_better": metric in LOWER_IS_BETTER,
+            "rows": {name: _n_rows(self.files / f"{name}.parquet") for name in ("train", "val", "test")},
+            "value": value,
+            "interval": bootstrap_interval(task, y, scores, metric, N_RESAMPLES, SEED),
+            **fields_of(lead),
+        }
+
+
+def fields_of(lead: Difference | None) -> dict[str, Any]:
+    """Return the fields of a line that say how much ours leads."""
+    return {"lead": lead and (lead.value, lead.low, lead.high), "n_blocks": lead.n_blocks if lead else 0}
 
 
 def _n_rows(file: Path) -> int:
