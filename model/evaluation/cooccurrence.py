@@ -125,5 +125,5 @@ def _values(kinds: dict[str, str], table: Table) -> list[tuple[int, np.ndarray]]
         if kind.reads_as == "labels":
             parts.append((number, table[name]))
         else:
-            parts += [(number, each) for each in kind.plain_numbers(table[name]).astype(np.float64).T]
+            parts += [(number, each) for each in kind.counted_numbers(table[name]).astype(np.float64).T]
     return parts

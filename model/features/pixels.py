@@ -33,6 +33,10 @@ class Picture:
     """Blocks of a side."""
     channels: int
     """1 for grey, 3 where any of the fitted images has colour."""
+    n_patches: int = 0
+    """Patches as one of which a block is read; 0 where blocks are not guessed."""
+    patches: str = ""
+    """These patches as a stored image: see `model.features.kinds.patches`."""
 
     @property
     def n_blocks(self) -> int:
@@ -49,7 +53,7 @@ def stored_image(cell: object, pixels: int) -> str:
     the first is read. What is no image becomes NO_IMAGE and the reason.
     """
     try:
-        return base64.b64encode(_png(_fitted(_decoded(_bytes_of(cell)), pixels))).decode()
+        return stored(_fitted(_decoded(_bytes_of(cell)), pixels))
     except ValueError as error:
         return f"{NO_IMAGE}{error}"
 
@@ -61,6 +65,11 @@ def is_not_stored(cells: np.ndarray) -> np.ndarray:
     array([ True, False])
     """
     return np.fromiter((not (isinstance(cell, str) and cell.startswith(STORED)) for cell in cells), bool, len(cells))
+
+
+def stored(image: Image.Image) -> str:
+    """Return an image of mode L or RGB as a cell."""
+    return base64.b64encode(_png(image)).decode()
 
 
 def read_image(cell: str) -> Image.Image:

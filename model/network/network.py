@@ -140,8 +140,8 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return encoded tokens and which of them are real (None: all).
 
-        Shapes: batch as `batches.collate` makes it; returns [w, n, d], or [w, 1, d] with `only_first`, and
-        bool [w, n].
+        Shapes: batch as `batches.collate` makes it; hidden_columns as `RowEmbedding.forward` takes them; returns
+        [w, n, d], or [w, 1, d] with `only_first`, and bool [w, n].
         """
         inputs = {name: batch[name] for name in encoder_inputs() if name in batch}
         tokens = self.embeddings(inputs, hidden_columns)

@@ -6,7 +6,7 @@ embeddings are what is kept.
 Shape legend: b rows, s tokens of a sequence, d width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +29,8 @@ MAX_RANKED_ROWS, N_QUANTILES = 10_000, 1001
 """Training rows among which others get their percentile, and how finely."""
 MAX_VALIDATED_ROWS = 2_000
 """Rows whose surprise decides when to stop; each costs as many passes as it has columns."""
+WHOLE = 0.25
+"""Share of the hidden cells of several tokens that are hidden whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +127,11 @@ def fill(
     """
     filling = network.to(device()).filling
     assert filling is not None
+    sizes = [place.n_tokens for place in filling.places]
 
     def loss(rows: np.ndarray) -> Tensor:
         batch = disturb(network.batch_of(encoded, rows), network.sizes)
-        hidden = hide_shares(len(rows), network.sizes.n_columns).to(network.device)
+        hidden = hide_tokens(hide_shares(len(rows), len(sizes)), sizes).to(network.device)
         with distributed.shard_batch(batch) as shard:
             value = filling.loss(network, shard.batch, hidden[shard.rows])
         return value * (shard.weight / len(rows))
@@ -167,3 +170,18 @@ def hide_shares(n_rows: int, n_columns: int) -> Tensor:
     """
     n_hidden = (torch.rand(n_rows, 1) * n_columns).ceil().clamp(min=1)
     return torch.rand(n_rows, n_columns).argsort(1).argsort(1) < n_hidden
+
+
+def hide_tokens(cells: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return which tokens are hidden of cells that are: of one of several a share drawn evenly, or often all.
+
+    Shapes: bool [b, m] -> bool [b, sum of the columns' `sizes`].
+    """
+    parts = []
+    for number, size in enumerate(sizes):
+        own = cells[:, number : number + 1]
+        if size > 1:
+            some, whole = hide_shares(len(cells), size), torch.rand(len(cells), 1) < WHOLE
+            own = own & (some | whole)
+        parts.append(own)
+    return torch.cat(parts, dim=1)

@@ -32,7 +32,8 @@ class Declaration:
     is_token: bool = True
     """Whether the encoder reads its columns as tokens; False for what is read beside the encoder."""
     is_guessed: bool = False
-    """Whether a hidden cell is guessed as one of a few choices, so that its surprise is known and it can be made up."""
+    """Whether a hidden cell, or each of its parts, is guessed as one of a few choices: so its surprise is known, and it
+    can be made up."""
 
 
 KINDS = {
@@ -40,7 +41,7 @@ KINDS = {
     NUMBER: Declaration(path="model.features.kinds.number:Number", cells="float64", is_guessed=True),
     CONTEXT: Declaration(path="model.features.kinds.context:Context", cells="float64", is_token=False),
     TIME: Declaration(path="model.features.kinds.time:Time", cells="datetime64[s]", is_guessed=True),
-    IMAGE: Declaration(path="model.features.kinds.image:Image", cells="str"),
+    IMAGE: Declaration(path="model.features.kinds.image:Image", cells="str", is_guessed=True),
     EVENTS: Declaration(path="model.features.kinds.events:Events", cells="str"),
     TEXT: Declaration(path="model.features.kinds.text:Text", cells="str"),
 }

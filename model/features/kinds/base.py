@@ -200,6 +200,14 @@ class Kind(ABC, Generic[Fitted]):
         return getattr(embeddings, cls.module)(values)
 
     @classmethod
+    def embed_hidden(cls, embeddings: "nn.Module", values: "Tensor", hidden: "Tensor") -> "Tensor":
+        """Return the tokens of a sequence whose tokens are guessed, where some are hidden.
+
+        Shapes: as of `embed`, bool [w, s] -> [w, s, d].
+        """
+        raise NotImplementedError
+
+    @classmethod
     def real(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
         """Return which tokens of a sequence are no padding. Shapes: [w, s] -> bool [w, s]."""
         raise NotImplementedError
@@ -261,6 +269,11 @@ class Kind(ABC, Generic[Fitted]):
     def plain_numbers(cls, column: np.ndarray) -> np.ndarray:
         """Return a column as the baseline's numbers, NaN for missing. Shapes: [n] -> float [n, numbers]."""
         raise NotImplementedError
+
+    @classmethod
+    def counted_numbers(cls, column: np.ndarray) -> np.ndarray:
+        """Return a column as numbers of which the baseline of surprise counts what occurs together: not too many."""
+        return cls.plain_numbers(column)
 
     @classmethod
     def plain_reader(cls, column: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,6 +10,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from model.features.kinds.patches import image_of, patches_of
+from model.features.pixels import Picture
+
 N_DRAWS = 2
 """Numbers that each cell is drawn by, beside those of its choices."""
 REPEATED = 0.5
@@ -146,6 +149,25 @@ class TimeMaker(Maker):
 
     def _n_groups(self, n_parts: int) -> int:
         return int(np.prod([self.n_choices[part] for part in self.day_parts[:n_parts]], dtype=np.int64))
+
+
+class PatchMaker(Maker):
+    """Makes images of patches, one for each block; that an image is missing is number 0 of all its blocks."""
+
+    def __init__(self, picture: Picture, known: np.ndarray) -> None:
+        """Take what blocks are read by, and the numbers of known images' patches. Shapes: uint8 [c, blocks]."""
+        self.picture = picture
+        self.patches = np.concatenate([np.zeros_like(patches_of(picture)[:1]), patches_of(picture)])
+        """uint8 [1 + patches, pixels of a block]: those of each number."""
+        self.seen = (np.bincount(known.ravel(), minlength=len(self.patches)) > 0,)
+
+    def cells(self, choices: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Return images as they are stored; None for missing. Shapes: int64 [n, blocks] -> object [n]."""
+        made = np.full(len(choices), None, object)
+        for row in np.flatnonzero(choices.all(axis=1)):
+            side = self.picture.side
+            made[row] = image_of(self.patches[choices[row]], side, side, self.picture.channels)
+        return made
 
 
 def _decimals(values: np.ndarray) -> int:

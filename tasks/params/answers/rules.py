@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.features.kinds import CATEGORY, KINDS, TEXT
+from model.features.kinds import CATEGORY, KINDS, NUMBER, TEXT, TIME
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
 from model.heads.span import COLUMNS
 from model.scoring.automaton import refusal
 from model.settings import GenerationSettings
 from tasks.params.fields import MEASURED, USE
+
+WRITTEN = (CATEGORY, NUMBER, TEXT, TIME)
+"""Kinds whose cells a language model reads as lines."""
 
 
 def mistakes_of_costs(given: Mapping[str, float | dict[str, float]]) -> Iterator[str]:
@@ -117,7 +120,7 @@ def mistakes_of_texts(parts: Any) -> Iterator[str]:
     }
     if language_model:
         known = {name: kind for name, kind in (parts.columns or {}).items() if kind in KINDS}
-        if strange := [name for name, kind in known.items() if not (KINDS[kind].is_guessed or kind == TEXT)]:
+        if strange := [name for name, kind in known.items() if kind not in WRITTEN]:
             yield f"columns must be words, numbers or times for a language model, got {', '.join(strange)}; delete them"
     if model and model.init == "pretrain" and TEXT not in (parts.columns or {}).values():
         yield "model.init must not be pretrain without a text column, whose texts are gone on with; use scratch"

@@ -41,15 +41,65 @@ class Reconstruction(nn.Module):
         """
 
 
-class ColumnReconstruction(Reconstruction):
-    """Guesses a cell as one of a few choices, or as several such parts; a missing cell is a choice too."""
+class CellReconstruction(Reconstruction):
+    """Guesses what hidden tokens of a cell hold as one of a few choices, or as several such parts.
+
+    Shapes of its methods: k hidden tokens of a column, t tokens of a cell.
+    """
+
+    @abstractmethod
+    def n_tokens(self, column: int) -> int:
+        """Return the tokens of each cell of a column."""
+
+    @abstractmethod
+    def groups(self, column: int) -> list[list[int]]:
+        """Return the tokens of a cell in groups: of each its surprise is told where that alone is hidden."""
+
+    @abstractmethod
+    def cells(self, values: Tensor, column: int) -> Tensor:
+        """Return what each token of a column holds. Shapes: [b, m, ...] -> [b, t, ...]."""
+
+    @abstractmethod
+    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
+        """Return the logits of each part of what tokens hold. Shapes: [k, d] -> [k, choices] each."""
+
+    @abstractmethod
+    def nats(self, tokens: Tensor, cells: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the negative log-likelihood of what tokens hold. Shapes: [k, d], [k, ...] -> [k]."""
+
+    @abstractmethod
+    def entropy(self, tokens: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the negative log-likelihood that is expected of tokens. Shapes: [k, d] -> [k]."""
+
+    @abstractmethod
+    def told(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return by number, one of the kind's `choice_names`, what was expected of each cell.
+
+        `beyond` is what each token has beyond what was expected. Shapes: [b, t, d], [b, t, ...], [b, t] -> [b].
+        """
+
+
+class ColumnReconstruction(CellReconstruction):
+    """Guesses a cell of one token as one of a few choices, or as several such parts; a missing cell is a choice too."""
 
     n_choices: tuple[tuple[int, ...], ...]
     """Of each column, the choices of each part."""
 
-    @abstractmethod
-    def guesses(self, tokens: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
-        """Return the logits of each part of a column. Shapes: [b, d] -> [b, choices] each."""
+    def n_tokens(self, column: int) -> int:
+        """Return that a cell is one token."""
+        return 1
+
+    def groups(self, column: int) -> list[list[int]]:
+        """Return that token."""
+        return [[0]]
+
+    def cells(self, values: Tensor, column: int) -> Tensor:
+        """Return the cells of all columns, as `truths` takes them. Shapes: [b, m, ...] -> [b, 1, m, ...]."""
+        return values[:, None]
+
+    def told(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+        """Return the likeliest choices."""
+        return self.likeliest(tokens[:, 0], column, embeddings)
 
     @abstractmethod
     def truths(self, values: Tensor, column: int, embeddings: nn.Module) -> list[Tensor]:
