@@ -132,8 +132,8 @@ class Filling(nn.Module):
         hidden = self.hidden[:, None].expand(n_passes, n_rows, self.n_tokens).flatten(0, 1)
         tokens, _ = network.encode(often, hidden_columns=hidden)
         tokens = tokens.unflatten(0, (n_passes, n_rows))
-        told = [self._told(network, batch, place, tokens) for place in self.places]
-        return torch.stack([column for columns in zip(*told, strict=True) for column in columns], dim=1)
+        scores = [self._column_scores(network, batch, place, tokens) for place in self.places]
+        return torch.stack([column for columns in zip(*scores, strict=True) for column in columns], dim=1)
 
     def _passes(self) -> list[tuple[Place, list[int]]]:
         """Return what is hidden in each pass: tokens of a column."""
@@ -143,7 +143,7 @@ class Filling(nn.Module):
             for group in self.head(place.kind).groups(place.column)
         ]
 
-    def _told(
+    def _column_scores(
         self, network: "Network", batch: Mapping[str, Tensor], place: Place, tokens: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return bits, expected bits and what was expected of a column's cells.
@@ -155,11 +155,14 @@ class Filling(nn.Module):
         cells = head.cells(batch[place.input], column)
         nats = head.nats(own.flatten(0, 1), cells.flatten(0, 1), column, embeddings).unflatten(0, (-1, place.n_tokens))
         expected = head.entropy(own.flatten(0, 1), column, embeddings).unflatten(0, (-1, place.n_tokens))
-        number = head.told(own, cells, nats - expected, column, embeddings).float()
+        number = head.expectation(own, cells, nats - expected, column, embeddings).float()
         return nats.mean(1) / math.log(2), expected.mean(1) / math.log(2), number
 
     def _hidden_tokens(self, tokens: Tensor, place: Place) -> Tensor:
-        """Return each token of a column as it is in the pass that hides it. Shapes: as of `_told` -> [b, t, d]."""
+        """Return each token of a column as it is in the pass that hides it.
+
+        Shapes: as of `_column_scores` -> [b, t, d].
+        """
         passes = [number for number, (other, _) in enumerate(self._passes()) if other is place]
         own = tokens[passes[0] : passes[-1] + 1, :, place.encoded]
         if len(passes) == 1:

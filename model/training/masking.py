@@ -181,7 +181,7 @@ def hide_tokens(cells: Tensor, sizes: Sequence[int]) -> Tensor:
     for number, size in enumerate(sizes):
         own = cells[:, number : number + 1]
         if size > 1:
-            some, whole = hide_shares(len(cells), size), torch.rand(len(cells), 1) < WHOLE
-            own = own & (some | whole)
+            shares, whole = hide_shares(len(cells), size), torch.rand(len(cells), 1) < WHOLE
+            own = own & (shares | whole)
         parts.append(own)
     return torch.cat(parts, dim=1)

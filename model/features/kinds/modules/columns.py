@@ -72,7 +72,7 @@ class CellReconstruction(Reconstruction):
         """Return the negative log-likelihood that is expected of tokens. Shapes: [k, d] -> [k]."""
 
     @abstractmethod
-    def told(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+    def expectation(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
         """Return by number, one of the kind's `choice_names`, what was expected of each cell.
 
         `beyond` is what each token has beyond what was expected. Shapes: [b, t, d], [b, t, ...], [b, t] -> [b].
@@ -97,7 +97,7 @@ class ColumnReconstruction(CellReconstruction):
         """Return the cells of all columns, as `truths` takes them. Shapes: [b, m, ...] -> [b, 1, m, ...]."""
         return values[:, None]
 
-    def told(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+    def expectation(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
         """Return the likeliest choices."""
         return self.likeliest(tokens[:, 0], column, embeddings)
 

@@ -81,7 +81,7 @@ class PatchReconstruction(CellReconstruction):
         parts = self.heads[column](tokens).float().log_softmax(-1)
         return -(parts.exp() * parts).sum(-1)
 
-    def told(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
+    def expectation(self, tokens: Tensor, cells: Tensor, beyond: Tensor, column: int, embeddings: nn.Module) -> Tensor:
         """Return the number of the block that surprises most beyond what was expected; t where an image is missing."""
         return torch.where(cells[:, 0] == 0, beyond.shape[1], beyond.argmax(1))
 
