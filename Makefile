@@ -47,7 +47,10 @@ check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the 
 	$(PYTEST) --durations 3 \
 		-m "not slow and not airflow and not s3" && wait $$types
 
-test: .venv/ready-test  ## lint, types and every test but those of make long; PROCESSES=3: three at a time
+# One process more than the cores of a small machine: two of them wait for Airflow most of the time.
+test long: PROCESSES = 3
+
+test: .venv/ready-test  ## lint, types and every test but those of make long; PROCESSES=4: four at a time
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m "not long"
 
 long: .venv/ready-test  ## the tests that repeat at length what another shows once: runs, simulations and crashes

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import socket
@@ -141,6 +142,7 @@ SLOW = {
     "test_chaos",
     "test_checkpoints",
     "test_commands",
+    "test_data_docs",
     "test_decisions",
     "test_deliveries",
     "test_delta_table",
@@ -163,8 +165,8 @@ SLOW = {
     "test_image",
     "test_ingest",
     "test_language",
-    "test_log_lines",
     "test_lint",
+    "test_log_lines",
     "test_making",
     "test_many_items",
     "test_messages",
@@ -178,6 +180,8 @@ SLOW = {
     "test_model_kinds",
     "test_model_metrics",
     "test_model_packing",
+    "test_model_probe",
+    "test_model_strengths",
     "test_model_training",
     "test_model_wide",
     "test_model_windows",
@@ -185,6 +189,7 @@ SLOW = {
     "test_next_item",
     "test_page",
     "test_page_of_runs",
+    "test_pieces",
     "test_pii",
     "test_postgres",
     "test_predict",
@@ -204,26 +209,30 @@ SLOW = {
     "test_retention",
     "test_rollback",
     "test_run",
+    "test_shadow",
     "test_simulate",
     "test_span",
     "test_split",
     "test_store_encryption",
     "test_surroundings",
     "test_target_scale",
+    "test_text_constraints",
     "test_train",
     "test_tune",
     "test_unseen",
     "test_validate",
     "test_verdicts",
+    "test_verdicts_of_versions",
     "test_versions",
     "test_watch",
     "test_workspace",
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
 
-WAITING = ("test_pipeline", "test_page", "test_page_of_runs", "test_chaos")
-"""Files that mostly wait, for Airflow or a store: one process takes them all, and the others compute meanwhile."""
-LONGEST = (*WAITING, "test_simulate", "test_erase", "test_deliveries", "test_model_companion", "test_lint")
+WAITING = ("test_page", "test_page_of_runs"), ("test_pipeline", "test_chaos")
+"""Files that mostly wait, for Airflow or a store: one process takes those of a group, and others compute meanwhile."""
+COMPUTING = ("test_simulate", "test_erase", "test_deliveries", "test_model_companion", "test_lint")
+LONGEST = (*itertools.chain(*WAITING), *COMPUTING)
 """Files that take minutes, in the order in which they start: one that is alone at the end idles the other cores."""
 
 
@@ -238,13 +247,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each file to one process, and the waiting ones to the same."""
+    """Give each file to one process, and the waiting ones of a group to the same."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return WAITING[0] if Path(file).stem in WAITING else file
+            return next((group[0] for group in WAITING if Path(file).stem in group), file)
 
     return ByFile(config, log) if config.option.dist == "loadfile" else None
 

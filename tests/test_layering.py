@@ -180,6 +180,7 @@ def test_what_happens_often_imports_nothing_heavy_that_it_does_not_use(work, hea
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_that_could_run_code():
     for file in ALL_FILES:
         source, place = file.read_text(), relative(file)

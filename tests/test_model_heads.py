@@ -247,6 +247,7 @@ def test_importing_the_heads_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_baseline_of_many_classes_is_quick_and_does_not_run_wild():
     random = np.random.default_rng(0)
     centres = random.normal(size=(60, 8)) * 1.5

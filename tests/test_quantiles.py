@@ -98,6 +98,7 @@ def test_quantiles_know_where_labels_spread(trained):
     assert found["r2"] > 0.2
 
 
+@pytest.mark.slow
 def test_trees_and_line_beside_the_encoder_have_quantiles_too():
     network, features = learnt(100, epochs=2, companion=True)
     assert network.companion is not None

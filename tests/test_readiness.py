@@ -42,6 +42,7 @@ def run(tmp_path, monkeypatch):
     return opened
 
 
+@pytest.mark.slow
 def test_night_waits_until_its_rows_are_at_the_source(run, capsys):
     assert not is_ready(run, BEFORE), "the file has not come"
     write_source(run.workspace, 12)
