@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from model.compute import processor
+
+INTEL = "GenuineIntel"
 # cuBLAS reads this once, when it starts; without it some of its sums come in any order.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -20,10 +23,24 @@ def has_fast_bfloat16(where: torch.device) -> bool:
     """Return whether the hardware multiplies bfloat16 matrices, rather than emulating them more slowly than fp32."""
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.backends.cpu.get_cpu_capability()
-    return capabilities.startswith("AVX512") and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return multiplies_bfloat16_fast(
+        torch.backends.cpu.get_cpu_capability(),
+        has_vectors=torch.cpu._is_avx512_bf16_supported(),
+        has_tiles=torch.cpu._is_amx_tile_supported(),
+        vendor=processor.vendor(),
     )
+
+
+def multiplies_bfloat16_fast(capability: str, *, has_vectors: bool, has_tiles: bool, vendor: str) -> bool:
+    """Return whether a CPU of these instructions multiplies bfloat16 matrices faster than fp32.
+
+    Without tiles Intel's cores do not: 80 GFLOP/s a core were measured, where fp32 has 140, and a step of convolutions
+    took 2.7 times as long. AMD's multiply twice as many.
+
+    >>> multiplies_bfloat16_fast("AVX512", has_vectors=True, has_tiles=False, vendor="GenuineIntel")
+    False
+    """
+    return capability.startswith("AVX512") and (has_tiles or (has_vectors and vendor != INTEL))
 
 
 def autocast(where: torch.device) -> torch.autocast:

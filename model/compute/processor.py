@@ -11,6 +11,11 @@ def name() -> str:
     return _described().get("model name", "") or platform.processor() or platform.machine()
 
 
+def vendor() -> str:
+    """Return the name by which an x86 processor says who made it; empty where Linux does not tell."""
+    return _described().get("vendor_id", "")
+
+
 def features() -> set[str]:
     """Return the instruction sets that it has, such as avx2; none where Linux does not list them."""
     described = _described()
