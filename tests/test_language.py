@@ -276,6 +276,8 @@ def writer(exported):
 def test_exported_graph_is_plain_and_says_what_torch_says(exported, writer):
     graph = onnx.load(exported / "onnx" / "network.onnx").graph
     assert [each.name for each in graph.output] == list(STEP_OUTPUTS)
+    own = {each.name for each in graph.initializer if each.name.startswith("network.blocks.layer.")}
+    assert len(own) == 4 * 9  # two blocks are traced, four are there
     cells, keys = unseen_rows()
     labels = LabelTexts.of(writer.tokenizer, np.array([*parcels(20)["title"], *keys[20:]], object), 16)
     encoded, other = writer.features.encode(cells), TorchScorer(exported / "trained").writer
@@ -417,7 +419,7 @@ def broken(path, fault):
         "architecture": {"general.architecture": "qwen2"},
         "rope": {"llama.rope.scaling.type": "yarn"},
         "split": {"tokenizer.ggml.pre": "llama-bpe"},
-        "sizes": {"llama.block_count": 3},
+        "sizes": {"llama.block_count": 5},
         "heads": {"llama.attention.head_count_kv": 3},
         "width": {"llama.feed_forward_length": 96},
         "context": {"llama.context_length": 32},
@@ -460,7 +462,7 @@ def broken(path, fault):
         ("architecture", "be of the architecture llama, got qwen2; use SmolLM2"),
         ("rope", "by unscaled rates"),
         ("split", "split as one of smollm, gpt-2, got gpt2 and llama-bpe"),
-        ("sizes", "hold the tensor blk.2.attn_norm.weight, and lacks it"),
+        ("sizes", "hold the tensor blk.4.attn_norm.weight, and lacks it"),
         ("heads", "heads of queries must be a multiple of those of keys"),
         ("width", r"hold blk.0.ffn_gate.weight as \[96, 32\], got \[64, 32\]"),
         ("context", "max_tokens must be below the 32"),

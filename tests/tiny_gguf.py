@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-SIZES = {"embedding_length": 32, "block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2}
+SIZES = {"embedding_length": 32, "block_count": 4, "attention.head_count": 4, "attention.head_count_kv": 2}
 CODES = {bool: 7, int: 4, float: 6, str: 8}
 F32, Q8_0 = 0, 8
 WORDS = ["tea of York to Bath, red wine, books and a lamp: sent by Ann with care 10 9 8", "depot weight note title kg"]

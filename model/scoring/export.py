@@ -23,6 +23,7 @@ from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
 from model.network.companion import Trees
 from model.network.encoder import HIDDEN, Attention, Block
 from model.network.language.model import LanguageModel
+from model.network.language.unrolled import add_blocks, first_blocks
 from model.network.network import Network
 from model.network.store import load_model
 from model.scoring.engines import ITEMS, SCORES, SIMPLEST
@@ -148,8 +149,10 @@ def export_onnx(trained: Path, folder: Path) -> None:
     Inputs are those of `model.features.batches.collate`; the output is `scores`.
     """
     network, features = load_model(trained)
+    whole = None
     if isinstance(network, LanguageModel):
         network.merge()
+        whole, network = network, first_blocks(network)
     for block in network.encoder.layer if network.decoder is None else ():
         assert isinstance(block, Block)
         only_first = (
@@ -164,11 +167,14 @@ def export_onnx(trained: Path, folder: Path) -> None:
     if network.decoder is not None:
         example |= _example_step(network)
     model = _traced(network, example)
+    if whole is not None:
+        add_blocks(model, whole, PAST, STEP_OUTPUTS[1])
     if trees is not None:
         insert(model, trees)
     _strip(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, folder / "network.onnx")
+    content = model.SerializeToString()
+    onnx.checker.check_model(content)
+    (folder / "network.onnx").write_bytes(content)
     for name in CARRIED:
         if (trained / name).exists():
             shutil.copyfile(trained / name, folder / name)

@@ -134,4 +134,5 @@ class LanguageDecoder(TextDecoder):
         return torch.full_like(ids, self.sizes.cls_id)
 
     def _logits(self, network: LanguageModel, vectors: Tensor) -> Tensor:
-        return nn.functional.linear(vectors, network.table.weight.to(vectors.dtype)).float()
+        # Of a part of each row's tokens torch would multiply row by row, and read the whole table for each.
+        return nn.functional.linear(vectors.contiguous(), network.table.weight.to(vectors.dtype)).float()
