@@ -30,7 +30,7 @@ SMALLEST_BATCH_ROWS = 16
 LITTLE_WORK = 5e7
 """Tokens of a step times weights, up to which a CPU hardly computes; mixed precision then costs more than it saves."""
 TIMED_STEPS = 4
-"""Steps by which it is found out how long one takes, where there is a budget of time; the first does not count."""
+"""Steps at most that are timed where there is a budget; the first does not count, a hundredth of it is enough."""
 STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
 """Steps after which the losses are read; on a GPU each reading waits for it."""
 
@@ -152,10 +152,10 @@ class Optimisation:
             float(value.detach())  # waits for a GPU
             self.optimiser.zero_grad(set_to_none=True)
             if number or len(tried) == 1:  # the first one also loads what all need
-                spent, n_tokens = (
-                    spent + time.perf_counter() - began,
-                    n_tokens + float(self.encoded.n_tokens[rows].sum()),
-                )
+                spent += time.perf_counter() - began
+                n_tokens += float(self.encoded.n_tokens[rows].sum())
+            if spent > seconds / 100:
+                break
         epoch_seconds = spent * float(self.encoded.n_tokens.sum()) / max(1.0, n_tokens)
         if validate is not None:
             began = time.perf_counter()
