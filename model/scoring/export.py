@@ -23,13 +23,13 @@ from model.network.blend import TREE_INPUTS, TREE_LOGITS, TREES
 from model.network.companion import Trees
 from model.network.encoder import HIDDEN, Attention, Block
 from model.network.language.model import LanguageModel
-from model.network.language.unrolled import add_blocks, first_blocks
 from model.network.network import Network
 from model.network.store import load_model
 from model.scoring.engines import ITEMS, SCORES, SIMPLEST
 from model.scoring.generation import IDS, PAST, PLACES, PREFIX_OF, SOURCE, STEP_OUTPUTS
 from model.scoring.scorer import Scorer, TorchScorer
 from model.scoring.trees import insert
+from model.scoring.unrolled import add_blocks, first_blocks
 
 NARROW = 128
 """Tokens this wide or less leave a product of their own width too little to do."""
