@@ -2,16 +2,19 @@
 
 import ast
 from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import ahead
 from benchmarks.ahead import HeldOut, pigeonhole_interval
-from benchmarks.matrix import measuring
+from benchmarks.matrix import fashion, measuring
 from benchmarks.matrix.forecasts import ForecastBench
 from benchmarks.matrix.lines import LINES, Line
 from benchmarks.matrix.made import METRIC, TRAINING, MadeRowsBench
@@ -59,7 +62,7 @@ def dictionary(file, name):
 
 @pytest.mark.parametrize("name", sorted(PRODUCTS))
 def test_every_product_is_declared_and_its_peers_have_a_class(name):
-    assert params.load().product(PRODUCTS[name].product).gates.metric
+    assert params.load(ROOT / PRODUCTS[name].file).product(PRODUCTS[name].product).gates.metric
     modules = dictionary(PEERS / "peer_matrix.py", "MODULES")
     if name == ahead.PRODUCT:
         assert set(ahead.MODELS) <= set(dictionary(PEERS / "peer_ahead.py", "MODELS"))
@@ -201,3 +204,15 @@ def test_copies_of_an_evening_make_an_interval_no_narrower():
     assert high - low == pytest.approx(expected, rel=0.15)
     as_rows = 2 * 1.96 * of_series.std() / np.sqrt(1000)
     assert high - low > 5 * as_rows
+
+
+@pytest.mark.skipif(not fashion.FOLDER.exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_own_test_pictures_of_fashion_mnist_are_the_ones_held_out():
+    declared = params.load(ROOT / PRODUCTS["fashion-mnist"].file)
+    last = declared.as_of - timedelta(days=declared.product("fashion-mnist").split.test_days - 1)
+    found = fashion.rows(last, declared.as_of)
+    assert len(found) == 10_000 == found["picture_id"].str.startswith("t10k-").sum()
+    assert set(found["article"].value_counts()) == {1_000}
+    first = found[found["picture_id"] == "t10k-0"].iloc[0]
+    assert first["article"] == "ankle boot"  # label 9, as its README says
+    assert Image.open(BytesIO(first["picture"])).size == (28, 28)

@@ -44,7 +44,7 @@ class Bench:
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.machine = entry, machine_name()
-        declared = params.load()
+        declared = params.load(ROOT / entry.file)
         self.product = declared.product(entry.product)
         self.code = hashlib.sha256(f"{code_revision()} {self.product!r}".encode()).hexdigest()[:12]
         self.as_of = date.fromisoformat(entry.as_of) if entry.as_of else declared.as_of
@@ -87,9 +87,10 @@ class Bench:
     def _own(self) -> dict[str, Any]:
         """Go through the phases that are not done; return the figures of all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("tasks", "model", "params.yaml", "constraints.txt", "examples"):
+        files = {name: name for name in ("tasks", "model", "constraints.txt", "examples")}
+        for name, place in (files | {"params.yaml": self.entry.file}).items():
             if not (self.folder / name).exists():
-                (self.folder / name).symlink_to(ROOT / name)
+                (self.folder / name).symlink_to(ROOT / place)
         figures: dict[str, Any] = {"minutes": {}}
         for name in PHASES:
             found = self.phase(name)

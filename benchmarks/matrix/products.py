@@ -7,15 +7,17 @@ from benchmarks import ahead
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A product of params.yaml and its peers."""
+    """A product and its peers."""
 
     product: str
     data: str
     """Whence the rows come, for a reader."""
     peers: tuple[str, ...]
     """As benchmarks/peers/matrix names them, under the same product."""
+    file: str = "params.yaml"
+    """Where the product is declared."""
     as_of: str = ""
-    """Where it is not that of params.yaml."""
+    """Where it is not that of the file."""
     about: str = ""
     """What of it is measured, where that is not how well it predicts."""
 
@@ -48,6 +50,12 @@ PRODUCTS = {
             product="digits",
             data="MNIST, 5,000 pictures",
             peers=("SVC on pixels", "LightGBM on pixels", "timm resnet10t, from scratch"),
+        ),
+        Entry(
+            product="fashion-mnist",
+            data="Fashion-MNIST, 70,000 pictures",
+            peers=("SVC on pixels", "LightGBM on pixels", "timm resnet10t, from scratch"),
+            file="benchmarks/matrix/fashion-mnist.yaml",
         ),
         Entry(
             product="unusual-flights",

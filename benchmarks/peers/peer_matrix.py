@@ -24,6 +24,7 @@ MODULES = {
     "next-destination": "lists",
     "customer-value": "customers",
     "digits": "pictures",
+    "fashion-mnist": "pictures",
     "unusual-flights": "unusual",
     "unusual-flights, made rows": "made",
     "headlines": "texts",

@@ -37,7 +37,7 @@ def _digits() -> pd.DataFrame:
             {
                 "digit_id": _hash(place)[:12],
                 "arrived": (FIRST_DAY + timedelta(days=number // DIGITS_PER_DAY)).isoformat(),
-                "picture": _png(cells[place, :-1]),
+                "picture": png(cells[place, :-1].reshape(SIDE, SIDE)),
                 "digit": int(cells[place, -1]),
             }
             for number, place in enumerate(order)
@@ -45,11 +45,12 @@ def _digits() -> pd.DataFrame:
     )
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """Return a grey picture as a PNG file. Shapes: uint8 [height, width]."""
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(pixels.reshape(SIDE, SIDE)).save(out, "PNG")
+    Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
 
