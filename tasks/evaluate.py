@@ -19,6 +19,7 @@ from tasks.runtime.files import write_json
 from tasks.runtime.paths import Paths
 from tasks.training.cross_validation import cross_validate
 from tasks.training.held_out.made_rows import make_rows
+from tasks.training.held_out.pictures import show_pictures
 from tasks.training.held_out.search import search_slices
 from tasks.training.held_out.single_rows import explain_single_rows
 from tasks.training.held_out.slices import measure_slices
@@ -45,6 +46,8 @@ def evaluate(product: Product, as_of: date) -> str:
     if made := make_rows(product, paths):
         report["made_rows"], metrics["made_rows"] = made.to_json(), made.metrics()
         summary = f"{summary}; {made.summary}"
+    if pictures := show_pictures(product, paths):
+        report["pictures"] = [each.to_json() for each in pictures]
     if product.split.folds:
         folds = cross_validate(product, as_of, measured)
         report["folds"], metrics["folds"] = folds.report(), folds.metrics()

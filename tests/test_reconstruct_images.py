@@ -1,5 +1,6 @@
 """Oracle: pictures that a word decides; patches and bits counted by hand; changes of hidden blocks, which tell none."""
 
+import shutil
 from datetime import date, timedelta
 from math import log2
 
@@ -24,8 +25,15 @@ from model.settings import NetworkSettings, PretrainingSettings
 from model.target import Target
 from model.training.masking import hide_shares, hide_tokens
 from model.training.train import pretrain
+from tasks.erasure.beside import REMOVED, without
+from tasks.erasure.made import Judged, erase_report
+from tasks.erasure.subject import Subject
+from tasks.publication.object_store import StoredObject
+from tasks.reports.making import render_here
 from tasks.rows import model_inputs
+from tasks.runtime.files import read_json
 from tasks.runtime.paths import Paths
+from tasks.training.held_out.pictures import GREY, HalfHidden, errors_of
 
 COLUMNS = {"shape": "category", "picture": "image"}
 SHAPES = ("bar", "cross", "line")
@@ -43,6 +51,10 @@ CHANGES = {
     "model__network": {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_feedforward": 64},
     "model__train": {"epochs": 20, "batch_tokens": 256, "learning_rate": 0.005},
 }
+
+
+def pixels_of(stored_cell):
+    return np.asarray(read_image(stored_cell))
 
 
 def drawn(shape, place):
@@ -257,7 +269,7 @@ def test_made_images_are_stored_ones_and_show_what_the_word_says(product, made):
     assert "300 rows made up" in made[1]
     assert 0 < rows.picture.isna().mean() < 0.15
     rows = rows.dropna()
-    pixels = [np.asarray(read_image(each)) for each in rows.picture]
+    pixels = [pixels_of(each) for each in rows.picture]
     assert {each.shape for each in pixels} == {(SIDE, SIDE)}
     known = {shape: [drawn(shape, place) for place in range(3)] for shape in SHAPES}
     as_named = [
@@ -285,3 +297,45 @@ def test_made_rows_with_images_pass_as_rows_of_a_source(product, tmp_path, monke
     source = {"kind": "parquet", "url": "source/made.parquet", "pixels": SIDE}
     to_split(a_product(**{**CHANGES, "source": source}), rows.day.max().date() - timedelta(days=1))
     assert report("validation.json")["rows"] == {"rows_in": 300, "rows_valid": 300, "rows_quarantined": 0}
+
+
+def test_report_shows_images_half_hidden_and_filled_and_made_up(product):
+    (found,) = report("evaluation.json")["pictures"]
+    assert found["column"] == "picture"
+    assert found["error"] < 0.5 * found["error_of_mean"]
+    first = found["shown"][0]
+    original, hidden, filled = (pixels_of(first[name]) for name in ("original", "hidden", "filled"))
+    seen = hidden != GREY
+    assert seen.sum() in (64, 80)  # five or four of the nine blocks of 16 pixels are hidden
+    assert np.array_equal(hidden[seen], original[seen])
+    assert np.array_equal(filled[seen], original[seen])
+    rows = pd.read_parquet(PATHS.made_rows / "rows.parquet")
+    assert found["made"] == rows.picture.dropna()[:16].tolist()
+    page = render_here(product, AS_OF, "0" * 40)
+    assert all(each in page for each in (first["key"], first["hidden"], first["filled"], found["made"][-1]))
+
+
+def test_errors_of_guesses_are_as_counted():
+    picture = Picture(side=1, channels=1)
+    cells, known = (
+        np.array([cell(np.full((4, 4), 51, np.uint8))], object),
+        np.array([cell(np.full((4, 4), 204, np.uint8))], object),
+    )
+    half = HalfHidden(hidden=np.array([[True]]), expected=np.full((1, 1, 16), 102.0), filled=cells)
+    found = errors_of(half, picture, cells, known)
+    assert found == pytest.approx({"error": 0.2**2, "error_of_mean": 0.6**2, "error_of_nearest": 0.6**2})
+
+
+def test_erasing_takes_images_that_were_made_up_and_pages_that_show_them(product, tmp_path):
+    file = tmp_path / "evaluation.json"
+    shutil.copyfile(PATHS.report("evaluation.json"), file)
+    nobody = Subject(product, {"parcel_id": "p99999"}, b"secret")
+    erase_report(file, nobody, Judged(), name=file.name)
+    before, after = (read_json(each)["pictures"][0] for each in (PATHS.report("evaluation.json"), file))
+    assert after == {**before, "made": []}
+    page = StoredObject(uri="s3://a/b", body=render_here(product, AS_OF, "0" * 40).encode(), etag="")
+    assert without("tiny/_reports/2024-02-10-aa.html", nobody, page) == REMOVED.encode()
+    shown = Subject(product, {"parcel_id": before["shown"][0]["key"]}, b"secret")
+    erase_report(file, shown, Judged(), name=file.name)
+    assert shown.is_in_bytes(PATHS.report("evaluation.json").read_bytes())
+    assert not shown.is_in_bytes(file.read_bytes())

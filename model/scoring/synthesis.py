@@ -146,6 +146,18 @@ class BlockFiller:
             hidden[:, self.place.tokens] = torch.from_numpy(own).to(hidden.device)
         return self.maker.cells(blocks[..., -1].astype(np.int64), draws)
 
+    def expected(self, encoded: Encoded, hidden: torch.Tensor) -> np.ndarray:
+        """Return what is expected of the pixels of each block: its patches, weighed by their probability.
+
+        Shapes: bool [n, tokens] -> float64 [n, t, pixels of a block], 0 for blocks that are not hidden.
+        """
+        own = hidden[:, self.place.tokens].cpu().numpy()
+        rows, at, logits = self._guesses(encoded, hidden, own)
+        shares = np.exp(logits[:, 1:].astype(np.float64) - logits.max(axis=1, keepdims=True))
+        pixels = np.zeros((*own.shape, self.maker.patches.shape[1]))
+        pixels[rows, at] = shares / shares.sum(axis=1, keepdims=True) @ self.maker.patches[1:]
+        return pixels
+
     def _guesses(
         self, encoded: Encoded, hidden: torch.Tensor, asked: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ from tasks.publication.tables.delta import TABLES, follow_manifest, open_table, 
 from tasks.runtime import faults
 from tasks.runtime.settings import task_logs
 
+MADE_PICTURES = b'class="pictures made-pictures"'
+"""What a page has that shows images which a model has made up: these may be like those of whoever is erased."""
 REMOVED = (
     "<!doctype html><title>Removed</title><p>This report showed a row that a person has asked to have erased, and was "
     "removed. The figures of the training are in its record: make runs.</p>\n"
@@ -53,16 +55,20 @@ def erase_simulations(store: Store, product: str) -> int:
 
 
 def erase_records(store: Store, product: str, subject: Subject) -> int:
-    """Take it out of records and messages, and remove pages that show it; return the number of objects."""
+    """Take it out of records and messages, and remove pages that show it, or images that models have made up.
+
+    Returns the number of objects.
+    """
     n_changed = 0
     for key in [*others_in(store, product)]:
-        n_changed += store.update(key, partial(_without, key, subject))
+        n_changed += store.update(key, partial(without, key, subject))
         faults.failpoint("erase: a record is written")
     return n_changed
 
 
-def _without(key: str, subject: Subject, stored: StoredObject | None) -> bytes | None:
-    if stored is None or not subject.is_in_bytes(stored.body):
+def without(key: str, subject: Subject, stored: StoredObject | None) -> bytes | None:
+    """Return an object's content without what is to be erased, of a page that it was removed; None where it stays."""
+    if stored is None or not (subject.is_in_bytes(stored.body) or MADE_PICTURES in stored.body):
         return None
     if not key.endswith(".json"):
         return REMOVED.encode()

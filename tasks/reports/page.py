@@ -13,6 +13,7 @@ from tasks.params import LOWER_IS_BETTER, effective
 from tasks.reports.charts import calibration_chart, learning_chart, made_rows_chart, nights_chart
 from tasks.reports.facts import Facts
 from tasks.training.held_out.made_rows import MadeRows
+from tasks.training.held_out.pictures import Pictures
 from tasks.training.held_out.search import FoundSlice
 from tasks.training.held_out.single_rows import SingleRow
 from tasks.training.held_out.slices import MeasuredSlices, SliceMetric
@@ -50,6 +51,7 @@ def render(facts: Facts) -> str:
             learning=learning_chart(*zip(*losses, strict=True)) if losses else None,
             made=made,
             made_columns=made and made_rows_chart(made.columns),
+            pictures=[Pictures.from_json(each) for each in facts.evaluation.get("pictures", [])],
             most_worth=max([*worth, 0.0]),
             parts=facts.evaluation.get("parts", {}),
             look_here=[FoundSlice.from_json(each) for each in facts.evaluation.get("look_here", [])],
