@@ -90,13 +90,13 @@ def show_pictures(product: Product, paths: Paths) -> list[Pictures]:
     maker, table, keys = RowMaker(scorer.network, scorer.features, known, seed), test.read_all(), _keys(test, product)
     found = []
     for filler, name in zip(maker.fillers, maker.names[-len(maker.fillers) :], strict=True):
-        there = np.array([cell is not None for cell in table[name]], bool)
-        if there.any():
-            rows = {each: cells[there] for each, cells in table.items()}
+        present = np.array([cell is not None for cell in table[name]], bool)
+        if present.any():
+            rows = {each: cells[present] for each, cells in table.items()}
             half = _half_hidden(filler, scorer.features, rows, seed)
             errors = errors_of(half, filler.maker.picture, rows[name], known[name])
             made = _made(paths.made_rows / MADE, name) if product.predict.make_rows else ()
-            found.append(_pictures(name, half, filler, keys[there], rows[name], errors, made))
+            found.append(_pictures(name, half, filler, keys[present], rows[name], errors, made))
     return found
 
 
