@@ -116,7 +116,7 @@ def summarise(schedule: Schedule) -> Result:
     tables["Ours against each peer"] = [_tally(groups, peer) for peer in (*PEERS, None)]
     ranks = [row for name, group in groups.items() if (row := _mean_ranks(name, group))]
     if ranks:
-        tables["Mean rank among all, on the sets where all were measured"] = ranks
+        tables["Mean rank among those measured on most sets, where all of them were"] = ranks
     tables["Seconds to train or search, and rows scored in a second of one core: median over the sets"] = [
         _pace(measured, name) for name in (OURS, *TUNED, *AUTOGLUON)
     ]
@@ -204,8 +204,9 @@ def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any
 
 
 def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
-    # A peer that has been measured on no set yet must not hide the ranks of the others.
-    competitors = [name for name in (OURS, *PEERS) if any(each.lines[name] for each in group)]
+    # A peer that has been measured on few sets yet must not hide the ranks of the others.
+    n_measured = {name: sum(bool(each.lines[name]) for each in group) for name in (OURS, *PEERS)}
+    competitors = [name for name, n_sets in n_measured.items() if n_sets >= max(1, len(group) / 2)]
     ranks = [found for each in group if (found := each.ranks(competitors))]
     if not ranks:
         return None
