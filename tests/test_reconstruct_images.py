@@ -23,7 +23,7 @@ from model.scoring.surprise import surprise_columns
 from model.scoring.synthesis import RowMaker
 from model.settings import NetworkSettings, PretrainingSettings
 from model.target import Target
-from model.training.masking import hide_shares, hide_tokens
+from model.training.masking import WHOLE, hide_shares, hide_tokens
 from model.training.train import pretrain
 from tasks.erasure.beside import REMOVED, without
 from tasks.erasure.made import Judged, erase_report
@@ -195,8 +195,8 @@ def test_images_are_hidden_whole_or_by_shares_and_never_where_they_are_seen():
     assert not hidden[~cells[:, 1], 1:].any()
     counts = hidden[cells[:, 1], 1:].sum(1)
     assert counts.min() == 1
-    assert (counts == 16).float().mean() == pytest.approx(0.25 + 0.75 / 16, abs=0.03)
-    assert (counts == 5).float().mean() == pytest.approx(0.75 / 16, abs=0.02)
+    assert (counts == 16).float().mean() == pytest.approx(WHOLE + (1 - WHOLE) / 16, abs=0.02)
+    assert (counts == 5).float().mean() == pytest.approx((1 - WHOLE) / 16, abs=0.02)
 
 
 def test_pretraining_learns_patches_that_are_hidden():

@@ -29,7 +29,7 @@ MAX_RANKED_ROWS, N_QUANTILES = 10_000, 1001
 """Training rows among which others get their percentile, and how finely."""
 MAX_VALIDATED_ROWS = 2_000
 """Rows whose surprise decides when to stop; each costs as many passes as it has columns."""
-WHOLE = 0.25
+WHOLE = 0.05
 """Share of the hidden cells of several tokens that are hidden whole."""
 
 
