@@ -200,6 +200,7 @@ SLOW = {
     "test_reader",
     "test_readme",
     "test_reconstruct",
+    "test_reconstruct_images",
     "test_recreate",
     "test_registry",
     "test_remote",
