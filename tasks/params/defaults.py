@@ -4,6 +4,7 @@ from typing import Any
 
 from model.features.kinds import EVENTS, TEXT
 from model.heads import DEFAULT_METRICS, LOWER_IS_BETTER, head_of
+from model.heads.base import Head
 from model.heads.label_scale import MEDIAN
 from tasks.params.answers.horizons import HORIZON, SLICE
 
@@ -52,38 +53,43 @@ def complete(name: str, entry: Entry) -> Entry:
     return filled
 
 
+def _head(target: Any) -> Head | None:
+    """Return what the task of a target decides; None where no such task is given."""
+    task = target.get("task") if isinstance(target, dict) else None
+    return head_of(task) if isinstance(task, str) and task in DEFAULT_METRICS else None
+
+
 def _with_name(target: Any) -> Any:
     """Return a target with a name, where its task has labels of its own and none is given."""
-    task = target.get("task") if isinstance(target, dict) else None
-    if not (isinstance(task, str) and task in DEFAULT_METRICS) or head_of(task).has_labels:
+    head = _head(target)
+    if head is None or head.has_labels:
         return target
     return {"name": OWN_NAME, **target}
 
 
 def _with_text(target: Any, columns: Any) -> Any:
     """Return a target with the only column of text, where an answer lies in one and none is given."""
-    task = target.get("task") if isinstance(target, dict) else None
-    if not (isinstance(task, str) and task in DEFAULT_METRICS and isinstance(columns, dict)):
+    head = _head(target)
+    if head is None or not isinstance(columns, dict):
         return target
     texts = [name for name, kind in columns.items() if kind == TEXT]
-    return {"text": texts[0], **target} if head_of(task).answers_spans and len(texts) == 1 else target
+    return {"text": texts[0], **target} if head.answers_spans and len(texts) == 1 else target
 
 
 def _with_measured_threshold(target: Any, predict: Any) -> Any:
     """Return `predict` with a threshold that is measured, where errors have costs and none is given."""
-    task = target.get("task") if isinstance(target, dict) else None
-    if not (isinstance(predict, dict) and predict.get("costs") and isinstance(task, str) and task in DEFAULT_METRICS):
+    head = _head(target)
+    if head is None or not (isinstance(predict, dict) and predict.get("costs")):
         return predict
-    return {"threshold": "measured", **predict} if head_of(task).has_threshold else predict
+    return {"threshold": "measured", **predict} if head.has_threshold else predict
 
 
 def _with_median(entry: Entry) -> Entry:
     """Return the entry with medians as its predictions, where its metric is best of these and nothing is given."""
-    target, predict, gates = entry.get("target"), entry.get("predict", {}), entry.get("gates")
-    if not (isinstance(target, dict) and isinstance(predict, dict) and isinstance(gates, dict)):
+    head, predict, gates = _head(entry.get("target")), entry.get("predict", {}), entry.get("gates")
+    if head is None or not (isinstance(predict, dict) and isinstance(gates, dict)):
         return entry
-    task, metric = target.get("task"), gates.get("metric")
-    if not (isinstance(task, str) and task in DEFAULT_METRICS and metric in head_of(task).median_metrics):
+    if gates.get("metric") not in head.median_metrics:
         return entry
     return {**entry, "predict": {"point": MEDIAN, **predict}}
 
@@ -167,7 +173,7 @@ def _written_as(source: Any, long: dict[str, Entry]) -> Any:
 
 def _gate(target: Any, gates: Entry) -> Entry:
     """Return the metric of the task, and a limit for a metric whose scale is known."""
-    task = target.get("task") if isinstance(target, dict) else None
-    metric = gates.get("metric", DEFAULT_METRICS.get(task, "") if isinstance(task, str) else "")
+    head = _head(target)
+    metric = gates.get("metric", head.default_metric if head else "")
     filled = {} if "metric" in gates else {"metric": metric}
     return filled if metric in LOWER_IS_BETTER else {**filled, "limit": 0.5 if metric == "auc" else 0.0}
