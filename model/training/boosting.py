@@ -17,9 +17,9 @@ from torch import Tensor
 from model.heads.base import Head
 
 FEW_ROWS = 5_000
-MANY_LABELS = 20_000
-"""Rows, times outputs, beyond which trees grow in one way alone, unless the rows are few: each takes its time."""
-ROUNDS = (20, 40, 80, 160, 320)
+MANY_LABELS, MOST_LABELS = 20_000, 500_000
+"""Rows, times outputs, beyond which trees grow in two ways and in one, unless the rows are few: each takes its time."""
+ROUNDS = (20, 40, 80, 160, 320, 640)
 """Rounds after which it is looked whether more are of use."""
 MAX_TREES = 4_000
 """Of many outputs the rounds end where the trees of all of them are so many."""
@@ -43,11 +43,8 @@ class Growth:
     """On the squares of the leaves' values."""
 
 
-N_GROWTHS = 3
-
-
 def growths(n_rows: int, n_inputs: int) -> tuple[Growth, ...]:
-    """Return the ways in which trees grow on so many rows, of which `n_tried` are tried, the first ones.
+    """Return the ways in which trees grow on so many rows; `tried` says which of them are tried.
 
     Large trees of many small leaves are for labels without noise, small ones for columns that add up. The last are on
     few rows those of the baseline, large and of leaves that are sure; on more rows larger ones, for columns that act
@@ -67,15 +64,22 @@ def growths(n_rows: int, n_inputs: int) -> tuple[Growth, ...]:
     )
 
 
-def n_tried(n_rows: int, head: Head, n_outputs: int) -> int:
-    """Return in how many ways trees are grown, to choose among them; trees of quantiles take several times as long.
+def tried(n_rows: int, head: Head, n_outputs: int) -> tuple[int, ...]:
+    """Return the numbers of the `growths` that are tried, to choose among them.
+
+    Of many rows small trees are left out, which would need more rounds than there are; trees of quantiles take several
+    times as long.
 
     >>> from model.heads import head_of
-    >>> [n_tried(rows, head_of("multiclass"), 4) for rows in (300, 4_999, 5_000, 5_001)]
-    [3, 3, 3, 1]
+    >>> [tried(rows, head_of("multiclass"), 4) for rows in (4_999, 5_001, 200_000)]
+    [(0, 1, 2), (0, 2), (0,)]
     """
-    are_all = n_rows < FEW_ROWS or n_rows * n_outputs <= MANY_LABELS
-    return N_GROWTHS if are_all and not head.levels else 1
+    n_labels = n_rows * n_outputs
+    if head.levels:
+        return (0,)
+    if n_rows < FEW_ROWS or n_labels <= MANY_LABELS:
+        return (0, 1, 2)
+    return (0, 2) if n_labels <= MOST_LABELS else (0,)
 
 
 @dataclass(frozen=True)

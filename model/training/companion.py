@@ -22,7 +22,7 @@ from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
-from model.training.boosting import Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, n_tried
+from model.training.boosting import Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, tried
 from model.training.closed_forms import fit_line
 from model.training.columns import N_FOLDS, N_PIECES, Inputs, Rows, fit_columns, read_columns
 from model.training.loss import Loss
@@ -157,9 +157,11 @@ class _Fit:
         folds = [
             self._fold(self.rows[learnt], (self.rows if later is None else later)[judged]) for learnt, judged in chosen
         ]
-        n_growths = n_tried(len(self.rows), self.head, self.target.n_outputs)
-        forests = [self._choose_rounds(folds, growth) for growth in range(n_growths)]
-        n_rounds, by_trees = choose_mean(forests, lambda answers: self._losses(answers, folds))
+        ways = tried(len(self.rows), self.head, self.target.n_outputs)
+        forests = [self._choose_rounds(folds, growth) for growth in ways]
+        chosen_rounds, by_trees = choose_mean(forests, lambda answers: self._losses(answers, folds))
+        of_growth = dict(zip(ways, chosen_rounds, strict=True))
+        n_rounds = tuple(of_growth.get(growth, 0) for growth in range(max(ways) + 1))
         strengths, by_line = self._choose_line(folds)
         logits = {
             name: torch.from_numpy(np.concatenate(each)) for name, each in {LINE: by_line, TREES: by_trees}.items()
