@@ -1,6 +1,6 @@
 """Oracle: a search of its own through every file, object and version; what DVC's cache and remote still hold."""
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,10 @@ from erased_project import Project, crown, declared_project
 from test_erase import decided, erase_here, where
 
 from tasks.erasure import disk, proof
+from tasks.erasure.beside import MADE_PICTURES
+from tasks.reports.kept import key_of_page
 from tasks.runs import retention
+from tasks.runs.experiments import experiments
 from tasks.runs.registry.tags import registry_of
 from tasks.runtime.paths import MADE, Paths
 
@@ -104,6 +107,16 @@ def test_made_rows_with_an_erased_value_are_nowhere(project):
         assert registry.effect.banned, "its vocabulary shows the customer"
 
 
+def later_run(project: Project, key: str) -> None:
+    """Save a run of the next day, whose model is another one and has not learnt from a row."""
+    paths = Paths("tiny")
+    for file in paths.splits.glob("*.parquet"):
+        rows = pd.read_parquet(file)
+        rows[rows["parcel_id"] != key].reset_index(drop=True).to_parquet(file)
+    (paths.onnx / "later.txt").write_text("another model")
+    project.experiment(AS_OF + timedelta(days=1), "train", {"split": [paths.splits], "export": [paths.onnx]})
+
+
 @pytest.mark.long
 def test_made_rows_of_a_model_that_learnt_from_an_erased_row_go_too(project):
     made = Paths("tiny").made_rows / MADE
@@ -114,8 +127,15 @@ def test_made_rows_of_a_model_that_learnt_from_an_erased_row_go_too(project):
     columns = [*CHANGES["columns"]]
     erased = training[training["parcel_id"] == key][columns].iloc[0]
     assert (pd.read_parquet(made)[columns] == erased).all(axis=1).any(), "a made row is a copy of it"
+    later_run(project, key)
+    pages = [key_of_page("tiny", each.name, date.fromisoformat(each.as_of)) for each in experiments("tiny")]
+    of_learnt, of_later = sorted(pages)
+    for page in pages:
+        project.store.update(page, lambda _: b"<p>" + MADE_PICTURES + b"</p>")
     decided(project, key)
     erase_here(project.here, key, yes=True)
+    assert MADE_PICTURES not in project.store.read(of_learnt).body
+    assert MADE_PICTURES in project.store.read(of_later).body
     assert where(project, key) == []
     assert not any(file.exists() for file in (made, *held))
     with registry_of("tiny") as registry:

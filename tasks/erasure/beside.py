@@ -54,21 +54,25 @@ def erase_simulations(store: Store, product: str) -> int:
     return len(keys)
 
 
-def erase_records(store: Store, product: str, subject: Subject) -> int:
+def erase_records(store: Store, product: str, subject: Subject, others: frozenset[str] = frozenset()) -> int:
     """Take it out of records and messages, and remove pages that show it, or images that models have made up.
 
+    `others` are the pages of models that are known not to have learnt from the rows: they may show made-up images.
     Returns the number of objects.
     """
     n_changed = 0
     for key in [*others_in(store, product)]:
-        n_changed += store.update(key, partial(without, key, subject))
+        n_changed += store.update(key, partial(without, key, subject, may_show_made=key in others))
         faults.failpoint("erase: a record is written")
     return n_changed
 
 
-def without(key: str, subject: Subject, stored: StoredObject | None) -> bytes | None:
+def without(key: str, subject: Subject, stored: StoredObject | None, *, may_show_made: bool) -> bytes | None:
     """Return an object's content without what is to be erased, of a page that it was removed; None where it stays."""
-    if stored is None or not (subject.is_in_bytes(stored.body) or MADE_PICTURES in stored.body):
+    if stored is None:
+        return None
+    shows_made = MADE_PICTURES in stored.body and not may_show_made
+    if not (shows_made or subject.is_in_bytes(stored.body)):
         return None
     if not key.endswith(".json"):
         return REMOVED.encode()

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from tasks.erasure import beside, disk, nights
@@ -20,6 +21,7 @@ from tasks.erasure.raw import RawErasure
 from tasks.erasure.subject import Subject
 from tasks.publication.contracts import Manifest
 from tasks.publication.object_store import Store
+from tasks.reports.kept import key_of_page
 from tasks.rows.intake.erased import Tombstone
 from tasks.runs.dvc import lock_at
 from tasks.runs.experiments import experiments
@@ -194,10 +196,20 @@ class Erasing:
                 print(f"erase: {republished.uri} is published without {republished.rows:,} rows", flush=True)
                 done.append(republished)
         beside.erase_in_table(self.store, self.subject.product, places)
-        beside.erase_records(self.store, self.product, self.subject)
+        beside.erase_records(self.store, self.product, self.subject, self._pages_of_others())
         beside.erase_simulations(self.store, self.product)
         beside.erase_task_logs(self.subject)
         return done
+
+    def _pages_of_others(self) -> frozenset[str]:
+        """Return the keys of the pages of models that have not learnt from the rows, as far as their runs are kept."""
+        paths, keys = Paths(self.product), set[str]()
+        for each in experiments(self.product):
+            outs = lock_at(self.clone, each.commit).outs()
+            model, splits = outs.get(str(paths.onnx), ""), outs.get(str(paths.splits), "")
+            if model not in {"", *self.journal.models} and self.pool.has(splits):
+                keys.add(key_of_page(self.product, each.name, date.fromisoformat(each.as_of)))
+        return frozenset(keys)
 
     def deprecate(self, why: str, person: str) -> list[str]:
         """Mark the models that have learnt from the rows; ban those whose files show them. Return their versions."""
