@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -205,6 +205,31 @@ def _train(
     return network, features, history, plan
 
 
+def _learn_once(
+    learn: "Callable[..., tuple[Network, History]]",
+    network: "Network",
+    rows: Any,
+    validation: Any,
+    plan: "TrainingPlan",
+    product: Product,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+) -> "tuple[Network, History, TrainingPlan]":
+    """Train by one of the ways that need no second training; return the plan with the epochs that fit into the time."""
+    planned = [plan.epochs]
+    network, history = learn(
+        network,
+        rows,
+        validation,
+        plan,
+        seconds=product.model.training_seconds(n_trainings=1),
+        on_planned=planned.append,
+        on_epoch=on_epoch,
+        checkpoints=state,
+    )
+    return network, history, replace(plan, epochs=planned[-1], lengths=())
+
+
 def _fill(
     product: Product,
     paths: Paths,
@@ -220,19 +245,9 @@ def _fill(
 
     encoded, validation = (on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val))
     plan = product.model.train.for_rows(int(encoded.n_tokens.sum()), is_imported=product.model.is_imported)
-    planned = [plan.epochs]
-    network, history = fill(
-        network,
-        encoded,
-        validation,
-        plan,
-        seconds=product.model.training_seconds(n_trainings=1),
-        on_planned=planned.append,
-        on_epoch=on_epoch,
-        checkpoints=state,
-    )
+    network, history, plan = _learn_once(fill, network, encoded, validation, plan, product, state, on_epoch)
     network.target = replace(parts.target, quantiles=surprise_quantiles(network, encoded, plan.batch_tokens))
-    return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+    return network, features, history, plan
 
 
 def _learn_labels(
@@ -260,18 +275,8 @@ def _learn_labels(
     plan = model.train.for_rows(
         int(rows[0].n_tokens.sum()), is_imported=model.is_imported, is_adapted=model.is_language_model
     )
-    planned = [plan.epochs]
-    network, history = learn_labels(
-        network,
-        rows,
-        validation,
-        plan,
-        seconds=product.model.training_seconds(n_trainings=1),
-        on_planned=planned.append,
-        on_epoch=on_epoch,
-        checkpoints=state,
-    )
-    return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+    network, history, plan = _learn_once(learn_labels, network, rows, validation, plan, product, state, on_epoch)
+    return network, features, history, plan
 
 
 def _learn_spans(
@@ -296,19 +301,9 @@ def _learn_spans(
     target, model = replace(parts.target, max_tokens=longest), product.model
     network, features = load_pretrained(paths.pretrained, target, model.network_settings(), seed=model.train.seed)
     plan = model.train.for_rows(int(rows[0].n_tokens.sum()), is_imported=model.is_imported)
-    planned = [plan.epochs]
-    network, history = learn_spans(
-        network,
-        rows,
-        validation,
-        plan,
-        seconds=model.training_seconds(n_trainings=1),
-        on_planned=planned.append,
-        on_epoch=on_epoch,
-        checkpoints=state,
-    )
+    network, history, plan = _learn_once(learn_spans, network, rows, validation, plan, product, state, on_epoch)
     unseen.keep_answers(product, network, validation[0])
-    return network, features, history, replace(plan, epochs=planned[-1], lengths=())
+    return network, features, history, plan
 
 
 def _with_places(features: "Features", part: SplitPart, y: np.ndarray, folder: Path) -> "tuple[Encoded, SpanLabels]":
