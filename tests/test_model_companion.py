@@ -173,6 +173,20 @@ def test_line_draws_a_curve_where_unseen_rows_have_one(monkeypatch):
     assert np.corrcoef(straight, y)[0, 1] < 0.5
 
 
+def test_small_trees_are_left_out_of_many_rows_and_the_others_keep_their_place(monkeypatch):
+    table, _ = a_table()
+    y = np.nan_to_num(table["price"]) * np.nan_to_num(table["weight"]) * 40
+    _, of_few = line_of(y)
+    assert of_few.shape.n_rounds[1] > 0, "small trees are of use here"
+    monkeypatch.setattr("model.training.boosting.FEW_ROWS", len(y) - 1)
+    monkeypatch.setattr("model.training.boosting.MANY_LABELS", len(y) - 1)
+    _, of_many = line_of(y)
+    first, small, large = of_many.shape.n_rounds
+    assert small == 0
+    assert large > 0
+    assert len(of_many.trees.roots) == first + large, "a tree of each round"
+
+
 def test_mean_of_two_lines_is_one_line():
     y = a_table()[1] * 40 + 300
     (plain, _), (curved, _), (mean, _) = (line_of(y, strengths) for strengths in ((3.0, 0.0), (0.0, 1.0), (3.0, 1.0)))
