@@ -53,7 +53,7 @@ test long: PROCESSES = 3
 test: .venv/ready-test  ## lint, types and every test but those of make long; PROCESSES=4: four at a time
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m "not long"
 
-long: .venv/ready-test  ## the tests that repeat at length what another shows once: runs, simulations and crashes
+long: .venv/ready-test  ## the tests that take longer: whole runs, simulations, crashes, exports of many kinds
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m long
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, matrix, pretraining, scale or night

@@ -168,6 +168,7 @@ BEFORE = "publish: a part is uploaded"
 AFTER = ["publish: the manifest has moved", *labels_of("monitoring/announcements/outbox")[1:]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("label", AFTER)
 @pytest.mark.parametrize("finder", ["watcher", "retry", "next run"])
 def test_line_of_a_killed_publisher_is_sent(product, hook, label, finder):

@@ -84,6 +84,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_share_of_rows_that_do_as_they_must_is_that_of_a_hand_count(name, models, workspace):

@@ -86,6 +86,7 @@ def test_every_product_has_its_two_dags_on_its_schedules(module):
             assert dag.catchup is False
 
 
+@pytest.mark.long
 def test_serialisation_is_the_same_at_every_parse_hash_seed_and_setting_of_intervals(dags, tmp_path):
     assert serialised(tmp_path, 2, AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS="True") == dags
 

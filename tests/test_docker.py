@@ -192,6 +192,7 @@ def test_what_the_airflow_image_installs_is_enough_to_parse_the_dags(tmp_path):
     assert ast.literal_eval(done.stdout.splitlines()[-1]) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", [None, "great-expectations", "jsonschema", "croniter", "pydantic", "pyyaml"])
 def test_params_yaml_loads_with_what_the_image_names_and_not_without(missing, tmp_path):
     code = f"from pathlib import Path; from tasks import params; params.load(Path({str(ROOT / 'params.yaml')!r}))"
@@ -258,6 +259,7 @@ def test_every_airflow_setting_is_one_that_airflow_knows():
                 assert match[2].lower() in known.get(match[1].lower(), {"options": {}})["options"], f"{place}: {name}"
 
 
+@pytest.mark.long
 def test_the_celery_executor_can_be_loaded_with_the_pinned_versions(tmp_path):
     pytest.importorskip("airflow.providers.celery.get_provider_info")
     # Celery moves faster than Airflow's provider: 5.7.0 lacks a name that provider 3.26.0 imports.

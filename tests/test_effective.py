@@ -51,6 +51,7 @@ def ran(folder, target):
     return re.findall(r"Running stage '(.*)'", done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [

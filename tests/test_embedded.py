@@ -146,6 +146,7 @@ def test_moved_folder_leaves_nothing_behind_and_a_copy_leaves_the_original_alone
     assert call(START_STORE, ROOT, environment(home)).strip() == kept["AWS_ENDPOINT_URL_S3"]
 
 
+@pytest.mark.long
 def test_configuration_of_airflow_follows_a_folder_that_is_moved(tmp_path):
     """Airflow writes a file full of absolute paths where there is none, and an old one may lie there still."""
     before, after = tmp_path / "before", tmp_path / "after"

@@ -192,6 +192,7 @@ def check_erased(project: Project, before: dict[date, pd.DataFrame]) -> None:
         assert registry.champion.version == "v1.0.0", "it predicts until another one takes its place"
 
 
+@pytest.mark.long
 def test_person_is_nowhere_and_all_other_rows_are_as_before(project, tmp_path, capsys):
     before = others_of_nights(project)
     assert len(where(project)) > 20

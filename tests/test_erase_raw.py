@@ -88,6 +88,7 @@ HISTORIES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["p00009", "p00010", "p00011"])
 @pytest.mark.parametrize("name", HISTORIES)
 def test_raw_data_are_as_if_the_row_had_never_been_delivered(name, key, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ def test_example_is_declared_in_at_most_ten_lines():
     assert list(params.loads('as_of: "2013-06-30"\nproducts:\n  ' + "\n".join(entry)).products) == ["parcels"]
 
 
+@pytest.mark.long
 def test_example_goes_from_its_file_to_a_night_that_passes_the_gates(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")

@@ -40,6 +40,7 @@ def trained(tmp_path, monkeypatch):
         write_table(PATHS.splits / f"{part}.parquet", rows)
 
 
+@pytest.mark.long
 def test_engines_are_measured_only_where_another_one_would_save_time(trained, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     quick = export(product("measured"), AS_OF)

@@ -57,6 +57,7 @@ def test_imported_weights_beat_random_ones_and_the_baseline(measured, peer):
     assert mean > 0.15
 
 
+@pytest.mark.long
 def test_the_encoder_that_scores_is_the_imported_one(measured):
     from safetensors.torch import load_file
 

@@ -226,6 +226,7 @@ def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(finished, 
     pd.testing.assert_frame_equal(night(folder), before, check_exact=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_night_killed_while_it_is_scored_is_the_same_the_next_time(finished, monkeypatch):
     folder, _ = finished

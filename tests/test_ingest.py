@@ -771,6 +771,7 @@ def test_category_that_comes_with_a_point_overnight_changes_no_past():
     assert run("2024-01-03")["taken"] == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", [False, True])
 def test_months_of_old_days_read_as_their_days_did(monkeypatch, killed):
     """Late rows, corrected labels and further nights come after old months have become one file each."""

@@ -34,6 +34,8 @@ from tasks.pretrain import pretrain
 from tasks.runtime.errors import UserError
 from tasks.runtime.paths import Paths
 
+pytestmark = pytest.mark.long
+
 PATHS, AS_OF = Paths("tiny"), date(2024, 2, 10)
 FREE = GenerationSettings(max_tokens=16, temperature=1.0, seed=3)
 TARGET = Target(task="generate", column="title", max_tokens=16)

@@ -126,6 +126,7 @@ def test_context_ranks_unseen_days_better_than_the_same_columns_as_numbers():
     assert areas["context"] > areas["number"] + 0.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 def test_every_task_learns_a_context_and_onnx_scores_it_as_torch_does(task, tmp_path):
     table, yes = days()

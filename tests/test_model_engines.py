@@ -49,6 +49,7 @@ def reordered(table, order):
     return {name: column[order] for name, column in table.items()}
 
 
+@pytest.mark.long
 def test_fp16_scores_as_fp32_does_within_its_rounding(folder, tmp_path):
     """The file alone: a CPU rounds to fp16 after every operation, but does its sums in fp32; only a GPU gains."""
     half = Engine(name="onnxruntime", precision="fp16")

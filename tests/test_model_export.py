@@ -188,6 +188,7 @@ def test_onnx_is_one_file_that_names_no_path(exported):
     assert b"model/network/network.py" not in (folder / "onnx" / "network.onnx").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", [{"size": "number"}, {"colour": "category", "when": "time"}, {"body": "text"}])
 def test_any_single_kind_of_column_exports_to_the_same_bytes_twice(tmp_path, kinds):
     random_model(tmp_path / "trained", "multiclass", kinds, n_layers=1)

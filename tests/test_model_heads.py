@@ -94,6 +94,7 @@ def shops(n, seed):
     return {"size": size, "damp": np.repeat(random.normal(size=n // 10), 10), "note": note}, random.poisson(mean), mean
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_task_of_one_new_file_trains_scores_and_is_measured(counts, tmp_path):
     (table, y, _), (unseen, y_unseen, mean) = shops(1000, 0), shops(400, 1)

@@ -145,6 +145,7 @@ def test_cells_of_the_kind_become_arrays_and_batches(tmp_path):
     assert np.array_equal(collate(encoded, rows, pad_id=0)["flags"], encoded["flags"][rows])
 
 
+@pytest.mark.long
 def test_kind_goes_from_pretraining_to_scores_and_baseline(tmp_path):
     (table, y), (unseen, truth) = a_table(), a_table(n=150, seed=1)
     features = Features.fit(COLUMNS, table, y, "binary", max_tokens=8)
@@ -163,6 +164,7 @@ def test_kind_goes_from_pretraining_to_scores_and_baseline(tmp_path):
     assert roc_auc_score(truth, fit_baseline(COLUMNS, table, y, "binary", 2, seed=0).score(unseen)) > 0.95
 
 
+@pytest.mark.long
 def test_pretraining_learns_the_kind_from_the_others_and_hides_no_missing_one():
     table, _ = a_table()
     table["returned"] = np.where(table["colour"] == "red", "yes", "no").astype(object)

@@ -82,6 +82,7 @@ def rows(n_rows, longest):
     return torch.randn(n_rows, longest, 16), torch.arange(longest) < lengths
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("only_first", [False, True])
 def test_packed_rows_are_learnt_from_as_padded_ones(encoders, only_first):
     ours, plain, _ = encoders
@@ -98,6 +99,7 @@ def test_packed_rows_are_learnt_from_as_padded_ones(encoders, only_first):
             assert torch.allclose(packed, padded, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_batches_of_all_shapes_are_few_graphs_and_what_is_read_between_trainings_none(encoders):
     """Beyond `recompile_limit` graphs torch compiles no more, and says so in a line of a log."""
     ours, _, counter = encoders

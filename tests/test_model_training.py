@@ -169,6 +169,7 @@ def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):
     assert all(torch.equal(weight, wrong.state_dict()[name]) for name, weight in right.state_dict().items())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_later_days", [None, 5])
 def test_second_training_learns_from_all_rows_and_keeps_what_unseen_ones_showed(n_later_days):
     (table, y), (held, y_held) = toy(), toy(120, seed=1)

@@ -59,6 +59,7 @@ def test_the_head_reads_the_mean_of_a_rows_windows(pooling):
             torch.testing.assert_close(its, torch.stack(parts).mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [TrainingSettings(epochs=12, learning_rate=1e-2, batch_tokens=512), TrainingSettings(probe=True, epochs=0)],

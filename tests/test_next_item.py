@@ -69,6 +69,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_network_learns_to_come_back_and_to_go_on(trained):
     table, labels = visits(500, 2)
     scorer = Scorer(trained / "onnx", n_threads=1)

@@ -102,6 +102,7 @@ def many_nights(url, two_nights):  # noqa: F811
     return pd.concat([first, table.assign(dt="2024-02-12")])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", READERS)
 def test_obvious_glob_gives_each_night_once(reader, url, s3, many_nights):  # noqa: F811
     seen = reader(url, s3)

@@ -117,6 +117,7 @@ def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):
     assert {"name": "probability", "type": "float"} in published["schema"]
 
 
+@pytest.mark.long
 def test_dvc_repro_without_servers_gives_the_same_bytes_as_airflow(airflow_run, published, tmp_path):
     project = make_project(tmp_path / "laptop")  # with a cache of its own
     env = {name: value for name, value in environment(project / ".lamplighter").items() if not name.startswith("AWS_")}

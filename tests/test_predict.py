@@ -125,6 +125,7 @@ def test_number_of_shards_follows_from_the_rows_up_to_the_ceiling(n_rows, n):
     assert a_product(predict={"shards": 8}).predict.n_shards(n_rows) == n
 
 
+@pytest.mark.long
 def test_shard_reads_its_own_row_groups_only(night, monkeypatch):
     monkeypatch.setattr("tasks.rows.partitions.ROWS_AT_ONCE", 5)
     wanted, _ = night()

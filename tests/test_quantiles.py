@@ -82,6 +82,7 @@ def priced(**changes):
     )
 
 
+@pytest.mark.long
 def test_quantiles_know_where_labels_spread(trained):
     table, y, width = prices(1000, 2)
     scores = Scorer(trained / "onnx", n_threads=1).score(table)

@@ -43,6 +43,7 @@ def test_make_help_lists_the_commands():
     assert all(f"make {name}" in printed for name in ("run", "test", "up", "down", "lint"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*STAGES, "publish", "promote"])
 def test_every_stage_has_help_that_says_what_it_does(name):
     done = subprocess.run(

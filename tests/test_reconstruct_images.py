@@ -35,6 +35,8 @@ from tasks.runtime.files import read_json
 from tasks.runtime.paths import Paths
 from tasks.training.held_out.pictures import GREY, HalfHidden, errors_of
 
+pytestmark = pytest.mark.long
+
 COLUMNS = {"shape": "category", "picture": "image"}
 SHAPES = ("bar", "cross", "line")
 SIDE = 12

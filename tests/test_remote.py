@@ -82,6 +82,7 @@ def lose(folder, *places):
         (folder / place).mkdir()
 
 
+@pytest.mark.long
 def test_model_that_the_remote_lost_comes_from_the_cache(lamplighter):
     folder, commit = lamplighter
     lose(folder, "remote")

@@ -202,6 +202,7 @@ def test_page_is_whole_small_and_loads_and_runs_nothing(workspace, measured, tas
     assert all(each["key"] in "".join(elements.text) and each["columns"].keys() == KINDS.keys() for each in rows)
 
 
+@pytest.mark.long
 def test_same_facts_give_the_same_bytes_in_any_process(workspace, measured):
     product = measured("binary")
     page = render(facts_of(product))

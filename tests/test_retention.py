@@ -279,6 +279,7 @@ def begun(project: Project, number: int, raw_commit: str | None = None) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_verdicts_are_carried_on_with_the_raw_data_and_made_anew_where_lost(project, capsys):
     project.experiment("2024-02-10", "predict", 1, judged="all is well")
     run = begun(project, 10)

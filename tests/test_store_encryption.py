@@ -184,6 +184,7 @@ def test_versions_that_are_encrypted_are_looked_into_and_erased(entered, monkeyp
     assert salt.encode() not in store.read(table.key(subject[0])).body
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_data_goes_to_the_remote_and_comes_back_encrypted(entered, monkeypatch, tmp_path, kind):
     monkeypatch.setenv("LAMPLIGHTER_STORE_ENCRYPTION", kind)
