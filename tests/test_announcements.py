@@ -196,6 +196,7 @@ def test_line_of_a_killed_publisher_is_sent(product, hook, label, finder):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("label", ["announce: the date is noted", BEFORE])
 def test_publisher_killed_before_its_commit_announces_nothing(product, hook, label):
     publish_night(product)

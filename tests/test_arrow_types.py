@@ -123,6 +123,7 @@ def stored(name, cells, kind):
     return *cast_column(read, kind), marked
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TYPES)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

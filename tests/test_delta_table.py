@@ -119,6 +119,7 @@ def test_withdrawn_night_that_was_never_in_the_table_cannot_come_late(url, monke
     assert by_library(url).empty
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table_exists", [True, False])
 def test_publisher_that_wakes_after_a_later_one_brings_nothing_back(url, table_exists, monkeypatch):  # noqa: F811
     first, second = claims(url, "first", "second")
@@ -137,6 +138,7 @@ def test_publisher_that_wakes_after_a_later_one_brings_nothing_back(url, table_e
     assert delta.recorded_generation(open_table(Store(url), "tiny"), place(url)) == second
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("label", ["table: the manifest is read", "table: the rows are committed"])
 def test_publisher_killed_around_the_commit_leaves_a_whole_table_and_its_retry_mends(label, url):  # noqa: F811
     before = publish_in_table(url)

@@ -180,6 +180,7 @@ def test_the_airflow_image_installs_nothing_heavy():
     assert not {name for name in airflow_image() if name.startswith(("nvidia-", "cuda-", "triton"))}
 
 
+@pytest.mark.long
 def test_what_the_airflow_image_installs_is_enough_to_parse_the_dags(tmp_path):
     code = (
         f"import runpy\nfound = runpy.run_path({str(ROOT / 'dags' / 'products.py')!r})\n"
@@ -216,6 +217,7 @@ def test_secrets_of_products_reach_the_workers_and_no_other_service():
     assert given == {"worker": [of_products, of_messages], "dag-processor": [of_messages]}
 
 
+@pytest.mark.long
 def test_dag_processor_can_tell_of_a_killed_task_and_mark_that_in_the_store(tmp_path):
     code = (
         "import dags.messages, tasks.monitoring.messages.outbox, tasks.monitoring.messages.wording, tasks.runs.dates\n"
@@ -351,6 +353,7 @@ with start_worker(app, pool="solo", perform_ping_check=False, hostname=name, que
 """
 
 
+@pytest.mark.long
 def test_worker_without_room_takes_no_tasks_until_it_has(tmp_path):
     env = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),

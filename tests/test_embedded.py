@@ -121,6 +121,7 @@ def files_naming(folder, place) -> list[str]:
     return [str(file.relative_to(folder)) for file in held if str(place).encode() in file.read_bytes()]
 
 
+@pytest.mark.long
 def test_moved_folder_leaves_nothing_behind_and_a_copy_leaves_the_original_alone(home, tmp_path):
     kept = credentials(home)
     copy, moved = tmp_path / "copy", tmp_path / "moved"

@@ -242,6 +242,7 @@ def test_network_learns_what_only_the_newest_event_tells(trained):
     assert roc_auc_score(y[300:], Scorer(folder / "onnx").score(held_out)) > 0.95
 
 
+@pytest.mark.long
 def test_export_scores_events_as_torch_does_rows_without_any_too(trained):
     folder, table, _ = trained
     assert parity(folder / "trained", folder / "onnx", [table]) < 1e-4

@@ -49,6 +49,7 @@ def test_engines_are_measured_only_where_another_one_would_save_time(trained, mo
     assert not list(PATHS.onnx.glob("*int8*"))
 
 
+@pytest.mark.long
 def test_report_says_what_scores_and_what_that_costs(trained, monkeypatch):
     monkeypatch.setattr("model.scoring.choice.TIMED_BATCHES", 1)
     monkeypatch.setattr("tasks.training.engine_choice.QUICK_SECONDS", 0.0)

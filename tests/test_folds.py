@@ -69,6 +69,7 @@ def test_folds_by_hash_test_every_row_once(valid):
     assert len(tested) == len(set(tested)) == len(labelled) - 1
 
 
+@pytest.mark.long
 def test_fold_by_time_trains_on_earlier_dates_and_on_nothing_after_it(valid, monkeypatch):
     product, seen = tiny(BY_TIME), {}
     for stage in (split, pretrain, train):
@@ -102,6 +103,7 @@ def test_fold_by_time_trains_on_earlier_dates_and_on_nothing_after_it(valid, mon
     assert not list(cross_validation.folder().iterdir())
 
 
+@pytest.mark.long
 def test_fold_that_was_measured_is_not_trained_again_unless_its_inputs_change(valid, monkeypatch):
     trained = []
 

@@ -106,6 +106,7 @@ def test_program_has_what_is_preloaded_and_nothing_of_this_project(folder):
     assert output.split(maxsplit=2) == ["True", "False", f"{folder}\n"]
 
 
+@pytest.mark.long
 def test_everything_preloaded_can_be_imported_and_starts_no_thread():
     """A copy has the one thread that asked for it, and waits for ever where it needs another."""
     code = "import importlib, sys\nfrom pathlib import Path\n"

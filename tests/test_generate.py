@@ -322,6 +322,7 @@ def test_passages_are_the_texts_in_order_with_what_stands_before_them():
     assert encoded.lengths[0] < encoded.lengths[1] < encoded.lengths[2]
 
 
+@pytest.mark.long
 def test_pretraining_on_texts_reports_bits_and_hands_on_the_decoder(tmp_path):
     table = texts_of_few_words()
     features = features_of(table)

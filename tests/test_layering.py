@@ -148,6 +148,7 @@ WITHOUT_AMAZON = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "heavy"),

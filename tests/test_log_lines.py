@@ -40,6 +40,7 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_every_line_of_a_stage_is_json_with_product_as_of_stage_and_run(project):
     code, printed = output(project, "-m", "tasks.ingest", "tiny", LAMPLIGHTER_RUN="tiny-2024-02-10-train-ab", **JSON)
     assert code == 0

@@ -165,6 +165,7 @@ def flights(n, seed, *, keeps_the_rule=True):
     return pd.DataFrame(found).assign(changed_column="-")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_made_rows_that_keep_a_rule_lead_those_that_do_not(lines):
     bench = MadeRowsBench(MADE)

@@ -234,6 +234,7 @@ outbox.tell(product, stopped(product, "the night of 2024-02-10", "killed", "rows
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("label", "n_arrived"), [("tell: the message is claimed", 0), ("tell: the message is sent", 1)]
 )

@@ -61,6 +61,7 @@ def weekly_shifts(n_weeks, n_days=7, n_rows=300, seed=0):
         yield torch.from_numpy(2 * true)[:, None], (random.random(len(true)) < sigmoid(true + shift)).astype(int)
 
 
+@pytest.mark.long
 def test_offset_of_later_days_observes_days_and_the_scale_observes_rows():
     losses = {None: [], 7: []}
     weeks = list(weekly_shifts(31))

@@ -303,6 +303,7 @@ def test_same_seed_gives_the_same_companion():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["binary"])
 def test_second_training_keeps_blend_and_rounds_and_fits_to_all_rows(task):
     first, features, table, y = trained(task)
@@ -372,6 +373,7 @@ def alone(request, tmp_path_factory, three_classes):
     return request.param, folder, table
 
 
+@pytest.mark.long
 def test_part_without_weight_is_not_computed(alone):
     part, folder, table = alone
     nodes = [node.op_type for node in onnx.load(folder / "onnx" / "network.onnx").graph.node]

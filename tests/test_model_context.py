@@ -106,6 +106,7 @@ def test_the_encoder_does_not_see_context_and_the_score_does():
     assert abs(wind) < 0.2
 
 
+@pytest.mark.long
 def test_context_ranks_unseen_days_better_than_the_same_columns_as_numbers():
     """The law that it exists for, on days drawn anew: what a tree or token learns by heart does not carry over."""
     from sklearn.metrics import roc_auc_score
@@ -159,6 +160,7 @@ def test_a_product_of_context_alone_is_refused():
         Features.fit({"damp": "context"}, {"damp": np.ones(3)}, None, "binary", max_tokens=8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_the_slope_is_the_one_that_the_rows_were_drawn_with(task, class_weights):

@@ -133,6 +133,7 @@ def token_of(address: str, home) -> str:
     return asked(address, "/auth/token", body={"username": "admin", "password": passwords["admin"]})["access_token"]
 
 
+@pytest.mark.long
 def test_log_of_a_task_whose_machine_is_lost_is_read_from_the_store(airflow):
     address, home = airflow
     token = token_of(address, home)

@@ -163,6 +163,7 @@ def same_text(delivered, written):
     return any(one == other for one, other in (plain, moments, numbers, addresses, words))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("type_", VALUES)
 def test_cell_of_every_postgres_type_is_equal_missing_or_told(types, driver, type_):

@@ -407,6 +407,7 @@ def test_line_breaks_where_nights_are_missing_for_more_than_a_week():
     assert len(line_chart("auc", [(day, float(i), "") for i, day in enumerate(days)]).paths) == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_page_imports_neither_git_nor_models_nor_tables(tmp_path):
     heavy = ("torch", "pandas", "numpy", "pyarrow", "git", "gto", "dvc", "sklearn", "great_expectations", "onnxruntime")

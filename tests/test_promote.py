@@ -175,12 +175,14 @@ def stopped_share(days, challenger, champion, n=25):
 PLAIN, BETTER = (1, 1.0, 0.0), (2, 1.0, 0.0)
 
 
+@pytest.mark.long
 def test_challenger_that_is_better_and_as_well_calibrated_is_hardly_ever_stopped():
     assert stopped_share((7, 300), BETTER, PLAIN) == 0
     assert stopped_share((7, 300), (2, 1.0, 0.15), PLAIN) <= 0.1  # too high by what a week can hardly show
     assert stopped_share((7, 40), PLAIN, (1, 2.0, 0.0)) <= 0.04  # where the champion is the one that exaggerates
 
 
+@pytest.mark.long
 def test_challenger_that_exaggerates_or_promises_too_much_is_stopped_where_days_show_it():
     assert stopped_share((7, 300), (2, 2.0, 0.0), PLAIN) >= 0.3
     assert stopped_share((7, 300), (2, 1.0, 1.2), PLAIN) >= 0.4

@@ -24,6 +24,8 @@ from tasks.commands.nights.withdraw import withdraw
 from tasks.publish import publish
 from tasks.read import read_manifest
 
+pytestmark = pytest.mark.long
+
 LATER = AS_OF + timedelta(days=1)
 NOT_THERE = ("tasks", "model", "airflow", "torch", "dvc", "boto3", "great_expectations", "sqlalchemy", "sklearn")
 

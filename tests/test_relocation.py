@@ -105,6 +105,7 @@ def test_next_run_that_replaces_a_night_of_before_leaves_one_file(night_of_befor
     assert found_by_glob(url) == [place(url).file]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS)
 def test_move_that_is_killed_anywhere_is_finished_by_the_next(night_of_before, monkeypatch, step):
     url = night_of_before  # noqa: F811

@@ -129,6 +129,7 @@ def test_equal_row_keeps_its_name_when_the_last_of_them_is_corrected():
     assert sorted(read_tables(PATHS.valid / "rows")["parcel_id"]) == ["p1", "p5", "p7", "p8"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -39,6 +39,8 @@ WHY = "half of the depots are closed"
 WORK = """
 import sys
 from tasks.runs.steps import night, open_run, step
+
+pytestmark = pytest.mark.long
 kind, as_of, *names = sys.argv[1:]
 run = open_run("tiny", kind, as_of, "drill")
 for name in names:

@@ -152,6 +152,7 @@ def lived(project, url):  # noqa: F811
 GONE = ("rejected", "stopped")
 
 
+@pytest.mark.long
 def test_all_that_nights_registry_and_history_need_can_still_be_pulled(project, lived, tmp_path, capsys):
     before = project.objects()
     told = prune(NOW, yes=True)
@@ -243,6 +244,7 @@ def test_experiment_that_is_saved_again_meanwhile_stays(project, lived, monkeypa
     assert run.name in project.names()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("label", ["gc: experiments are removed", "gc: objects are removed"])
 def test_gc_that_is_killed_is_finished_by_the_next_one(project, lived, label):
     class Killed(BaseException):
@@ -295,6 +297,7 @@ def test_verdicts_are_carried_on_with_the_raw_data_and_made_anew_where_lost(proj
     assert set(DvcLock.of(run.workspace).stages) == {"ingest@tiny"}
 
 
+@pytest.mark.long
 def test_what_a_failed_stage_has_changed_is_restored_before_the_next_try(project):
     project.experiment("2024-02-10", "predict", 1, judged="all is well")
     run = begun(project, 10)
@@ -320,6 +323,7 @@ def test_nights_of_a_backfill_carry_on_later_raw_data_and_earlier_verdicts(proje
     assert (run.workspace / "data/valid/tiny/judged").read_text() == "all is well"
 
 
+@pytest.mark.long
 def test_lost_history_is_fetched_anew_only_as_a_person_decided(project, capsys):
     lost = project.experiment("2024-02-10", "predict", 1, night="1")
     for place in (project.remote, project.cache):

@@ -134,6 +134,7 @@ def test_each_value_is_hashed_with_a_salt_of_its_own(url):
         protect(rows, product)
 
 
+@pytest.mark.long
 def test_writers_that_meet_a_subject_at_once_agree(url):
     table(url).minting(True)([])
     names = [hashlib.sha256(str(i).encode()).hexdigest()[:32] for i in range(60)]

@@ -190,6 +190,7 @@ def test_metric_that_a_slice_does_not_define_is_said_to_be_none(workspace):
     assert measure_slices(a_product(), rows, y, scores, PredictionRule()) is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_interval_of_a_slice_covers_what_it_should(workspace):
     """Forty days with a noise of their own; the truth is the AUC of the law that the rows are drawn from."""

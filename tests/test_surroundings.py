@@ -96,6 +96,7 @@ def project(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_stage_whose_files_may_not_grow_says_so_and_leaves_nothing_behind(project):
     code, told = stage(project, limit_bytes=300)
     assert code == 65, told
@@ -113,6 +114,7 @@ def test_params_that_are_a_folder_are_one_message(project):
     assert "a file must lie there, and a folder does" in told
 
 
+@pytest.mark.long
 def test_stage_without_what_it_reads_names_the_command_that_makes_it(project):
     code, told = stage(project, "tasks.evaluate", "tiny")
     assert (code, "Traceback" in told) == (65, False), told

@@ -198,6 +198,7 @@ def trained(tmp_path_factory) -> tuple[Path, Target]:
     return folder, target
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_exported_graph_predicts_means_in_the_labels_own_units(trained):
     folder, target = trained

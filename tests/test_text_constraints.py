@@ -72,6 +72,7 @@ def written(writer, n=40, **settings):
     return writer.write(encoded, [str(number) for number in range(n)], GenerationSettings(temperature=1.0, **settings))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("pattern", "most"),
     [

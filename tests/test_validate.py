@@ -363,6 +363,7 @@ def test_no_label_yet_is_no_mistake():
     assert report()["labels"] == {"rows_in": 0, "rows_valid": 0, "rows_quarantined": 0}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_charts_and_distributions_are_loaded_when_they_are_used_and_not_before():
     code = """

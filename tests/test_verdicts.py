@@ -224,6 +224,7 @@ def test_other_rules_judge_all_days_and_a_decision_its_own(judged, capsys):
     assert len(read_tables(PATHS.quarantine / "rows")) == 19
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("place", "n_days"),
     [

@@ -98,6 +98,7 @@ def as_seen(product, night):
     )
 
 
+@pytest.mark.long
 @given(st.lists(st.lists(CELLS, max_size=5), min_size=1, max_size=5))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_night_sees_the_newest_versions_that_had_come_by_then(workspace, nights):

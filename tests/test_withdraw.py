@@ -89,6 +89,7 @@ def test_same_night_is_published_again_by_a_new_run_alone(url, nights):  # noqa:
     assert (found.dt, found.run, found.withdrawn) == (LATER, run_of(night_inputs("later", LATER)), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "label", ["the generation is acquired", "the history is kept", "the manifest has moved", "the pointer has moved"]
 )
