@@ -108,13 +108,16 @@ def test_work_is_done_once_and_anew_where_the_code_changed(files):
     assert [(job.competitor, job.rung) for job in schedule.jobs()] == [("linear", 60)]
 
 
-def test_split_is_compared_on_the_machine_that_has_measured_most_of_it(files):
+def test_newest_of_ours_counts_and_a_peer_of_another_machine_where_there_is_no_other(files):
     schedule = Schedule([small()], range(2), ("linear",))
     files.append([line(schedule, OURS, 1.0, machine="other"), line(schedule, "linear", 2.0, machine="other")])
     files.append([line(schedule, OURS, 9.0)])
     files.append([line(schedule, OURS, 3.0, 1), line(schedule, "linear", 4.0, 1)])
-    (row,) = table(summarise(schedule), "Sets")
-    assert (row[OURS].split()[0], row["linear"].split()[0]) == ("2.000", "3.000")
+    files.append([line(schedule, "linear", 99.0, 1, machine="other")])
+    result = summarise(schedule)
+    (row,) = table(result, "Sets")
+    assert (row[OURS].split()[0], row["linear"].split()[0]) == ("6.000", "3.000")
+    assert "Figures of peers that another machine has measured than ours: 1." in result.notes
     assert [(job.competitor, job.split) for job in schedule.jobs()] == [("linear", 0)]
 
 

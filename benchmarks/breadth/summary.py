@@ -125,39 +125,30 @@ def summarise(schedule: Schedule) -> Result:
 
 
 def _measured(schedule: Schedule, one: Set) -> Measured:
-    """Choose the lines: of a split those of one machine, ours the newest, a peer's by the time that ours took."""
-    usable = {name: schedule.usable(one, name) for name in (OURS, *PEERS)}
-    machines = _machines([line for found in usable.values() for line in found])
+    """Choose the lines of each split: ours the newest, a peer's by the time that ours took, of the same machine if any.
+
+    Times are those of the processor, alike enough between machines for a peer that was measured on another one alone.
+    """
     chosen: dict[str, dict[int, Line]] = {}
     for name in (OURS, *PEERS):
-        of_splits = [line for line in usable[name] if line.split in schedule.splits]
-        found = [line for line in of_splits if line.machine == machines[line.split]]
+        found = [line for line in schedule.usable(one, name) if line.split in schedule.splits]
         if name in TUNED or name in AUTOGLUON:
-            found = _at_rungs(found, {split: line.seconds for split, line in chosen[OURS].items()}, name)
+            found = [
+                line
+                for own in chosen[OURS].values()
+                for line in _at_rung([each for each in found if each.split == own.split], own, name)
+            ]
         chosen[name] = {line.split: line for line in found}  # the newest is the last
     return Measured(one=one, lines=chosen)
 
 
-def _machines(lines: list[Line]) -> dict[int, str]:
-    """Return the machine of each split: the one with most competitors measured, ours above all; else the newest."""
-    measured: dict[int, dict[str, set[str]]] = {}
-    for line in lines:
-        of_split = measured.setdefault(line.split, {})
-        of_split[line.machine] = of_split.pop(line.machine, set()) | {line.competitor}  # the newest is the last
-    return {
-        split: max(reversed(found), key=lambda machine: (OURS in found[machine], len(found[machine])))
-        for split, found in measured.items()
-    }
-
-
-def _at_rungs(lines: list[Line], seconds: dict[int, float], name: str) -> list[Line]:
-    least = LEAST_AUTOGLUON if name in AUTOGLUON else 0
-    found = []
-    for split, needed in seconds.items():
-        of_split = sorted((line for line in lines if line.split == split), key=lambda line: line.rung)
-        enough = [line for line in of_split if line.rung >= max(needed, least)]
-        found += enough[:1] or of_split[-1:]
-    return found
+def _at_rung(lines: list[Line], own: Line, name: str) -> list[Line]:
+    """Return the line of a peer on a split that had the time that ours took; none where it was not measured."""
+    here = [line for line in lines if line.machine == own.machine] or lines
+    of_split = sorted(here, key=lambda line: line.rung)
+    needed = max(own.seconds, LEAST_AUTOGLUON if name in AUTOGLUON else 0)
+    enough = [line for line in of_split if line.rung >= needed]
+    return enough[:1] or of_split[-1:]
 
 
 def _spread(own: Line, other: Line) -> float | None:
@@ -283,6 +274,14 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     if any(missing.values()):
         absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
         notes.append(f"Splits on which a peer has not been measured: {absent}.")
+    elsewhere = sum(
+        line.machine != each.lines[OURS][split].machine
+        for each in measured
+        for name in (*TUNED, *AUTOGLUON)
+        for split, line in each.lines[name].items()
+    )
+    if elsewhere:
+        notes.append(f"Figures of peers that another machine has measured than ours: {elsewhere}.")
     if single := sum(not line.resampled for line in own):
         notes.append(
             f"Of {single} splits no draws of the test rows were kept: wins and losses by them are by the sign."
