@@ -108,7 +108,7 @@ def test_work_is_done_once_and_anew_where_the_code_changed(files):
     assert [(job.competitor, job.rung) for job in schedule.jobs()] == [("linear", 60)]
 
 
-def test_newest_of_ours_counts_and_a_peer_of_another_machine_where_there_is_no_other(files):
+def test_newest_of_ours_counts_and_a_peer_of_another_machine_if_alone(files):
     schedule = Schedule([small()], range(2), ("linear",))
     files.append([line(schedule, OURS, 1.0, machine="other"), line(schedule, "linear", 2.0, machine="other")])
     files.append([line(schedule, OURS, 9.0)])

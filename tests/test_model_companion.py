@@ -192,6 +192,7 @@ def test_small_trees_are_left_out_of_many_rows_and_the_others_keep_their_place(m
     _, of_many = line_of(y)
     first, small, large = of_many.shape.n_rounds
     assert (small, first + large > 0) == (0, True)
+    assert of_many.shape.grown_for == len(y), "its folds are few rows, and their trees those of many"
     assert len(of_many.trees.roots) == first + large, "a tree of each round"
 
 
@@ -312,7 +313,8 @@ def test_second_training_keeps_blend_and_rounds_and_fits_to_all_rows(task):
     settings = TrainingSettings(epochs=1.0, batch_tokens=512, keep="last", refit=True)
     kept = {name: value.clone() for name, value in first.companion.state_dict().items()}
     second, _ = train_again(first, fresh, features, rows, settings)
-    assert second.companion.shape.n_rounds == first.companion.shape.n_rounds
+    shapes = [each.companion.shape for each in (first, second)]
+    assert len({(shape.n_rounds, shape.grown_for) for shape in shapes}) == 1
     assert torch.equal(second.companion.mix, kept["mix"])
 
 

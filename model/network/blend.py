@@ -31,6 +31,9 @@ class Shape:
     n_rounds: tuple[int, ...] = ()
     """Rounds of boosting of each way in which trees grow, 0 for one that is left out, as chosen on rows that the trees
     were not fitted to."""
+    grown_for: int = 0
+    """The number of rows that these ways are for: the trees of parts of them, and of more rows later, grow alike. 0 in
+    models from before, whose trees grew as was right for the rows that each was fitted to."""
     strengths: tuple[float, ...] = ()
     """Penalty on the weights of the line as it reads numbers plainly, and as it reads them in pieces, 0 for a way that
     is left out, chosen likewise."""

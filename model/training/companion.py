@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from model.compute import distributed
 from model.features.encoded import Encoded
 from model.features.kinds import CATEGORY, CONTEXT, EVENTS, NUMBER, TIME
 from model.network.blend import LINE, TEXT, TREES, Shape
 from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
-from model.training.boosting import Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, tried
+from model.training.boosting import ROUNDS, Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, tried
 from model.training.closed_forms import fit_line
 from model.training.columns import N_FOLDS, N_PIECES, Inputs, Rows, fit_columns, read_columns
 from model.training.loss import Loss
@@ -43,6 +45,8 @@ USUAL_STRENGTH = 3.0
 PIECEWISE = 1
 """Number of the line that reads pieces of numbers; before it is the one that reads them plainly."""
 CHUNK_ROWS = 8192
+SILENT_SECONDS = 3.0
+"""So long nothing is shown of what is fitted."""
 COST_OF_PIECES = 3.0
 """By how much they must lower the loss of all rows together, as a likelihood's: on 100 rows less is noise."""
 MAX_CURVED = 4_000_000
@@ -77,11 +81,17 @@ def fit_companion(network: Network, rows: Rows, later: Rows | None, seed: int) -
     there are none by cross-validation, and what the parts say of the rows that they were judged by is returned.
     """
     assert network.target is not None
-    fit, before = _Fit(network, rows, seed), network.companion
+    before = network.companion
+    fit = _Fit(network, rows, seed, before.shape.grown_for if before else 0)
     shape, unseen = fit.choose(later) if before is None else (before.shape, None)
     columns = fit.columns(shape.n_pieces)
     inputs = fit.fit_columns(columns, rows)
-    arrays = as_arrays([fit.trees(rows, inputs, at, rounds) for at, rounds in enumerate(shape.n_rounds) if rounds])
+    with fit.progress("trees", sum(shape.n_rounds)) as progress:
+        forests = list[Boosted]()
+        for growth, n_rounds in enumerate(shape.n_rounds):
+            forests += [fit.trees(rows, inputs, growth, n_rounds)] if n_rounds else []
+            progress.update(n_rounds)
+    arrays = as_arrays(forests)
     shape = replace(
         shape,
         n_encoded=fit.n_encoded,
@@ -133,10 +143,10 @@ class _Fold:
 class _Fit:
     """What the fits of one companion have in common."""
 
-    def __init__(self, network: Network, rows: Rows, seed: int) -> None:
+    def __init__(self, network: Network, rows: Rows, seed: int, grown_for: int) -> None:
         assert network.target is not None
         self.network, self.target, self.rows, self.seed = network, network.target, rows, seed
-        self.head = network.target.head
+        self.head, self.grown_for = network.target.head, grown_for or len(rows)
         n_outputs = self.target.n_outputs
         self.n_encoded = 1 if self.head.levels or n_outputs > MAX_ENCODED_OUTPUTS else n_outputs
 
@@ -174,7 +184,8 @@ class _Fit:
         contexts = [fold.judged.batch[CONTEXT] for fold in folds if CONTEXT in fold.judged.batch]
         unseen = Unseen(logits=logits, labels=labels, context=torch.cat(contexts) if contexts else None, at=at)
         n_pieces = N_PIECES if any(strengths[PIECEWISE:]) else 0
-        return Shape(n_rounds=n_rounds, strengths=strengths, n_pieces=n_pieces), unseen
+        shape = Shape(n_rounds=n_rounds, grown_for=self.grown_for, strengths=strengths, n_pieces=n_pieces)
+        return shape, unseen
 
     def _choose_line(self, folds: list[_Fold]) -> tuple[tuple[float, ...], list[np.ndarray]]:
         """Return the strength of each line, 0 for one left out, and what their mean says of the rows of each fold.
@@ -207,10 +218,12 @@ class _Fit:
         """Return the rounds of least loss, and what trees of so many say of the rows that each fold is judged by."""
 
         def trees(n_rounds: int, before: list[Boosted] | None) -> list[Boosted]:
-            return [
+            fitted = [
                 self.trees(fold.learnt, fold.learnt_inputs, growth, n_rounds, None if before is None else before[at])
                 for at, fold in enumerate(folds)
             ]
+            progress.update(n_rounds - progress.n)
+            return fitted
 
         def losses_by_round(fitted: list[Boosted]) -> np.ndarray:
             return np.sum(
@@ -221,7 +234,9 @@ class _Fit:
                 axis=0,
             )
 
-        n_rounds, fitted = choose_rounds(trees, losses_by_round, self.target.n_outputs)
+        leaves = growths(self.grown_for, folds[0].learnt_inputs.trees.shape[1])[growth].leaves
+        with self.progress(f"trees of {leaves} leaves", ROUNDS[-1]) as progress:
+            n_rounds, fitted = choose_rounds(trees, losses_by_round, self.target.n_outputs)
         return n_rounds, [
             next(itertools.islice(each.staged(fold.judged_inputs.trees), n_rounds - 1, None))
             for each, fold in zip(fitted, folds, strict=True)
@@ -250,9 +265,15 @@ class _Fit:
             judged_inputs=read_columns(columns, judged),
         )
 
+    @staticmethod
+    def progress(name: str, total: int) -> "tqdm":
+        """Return a bar that is shown where it takes longer than a few seconds."""
+        return tqdm(total=total, desc=name, unit="round", delay=SILENT_SECONDS, disable=distributed.rank() > 0)
+
     def trees(self, rows: Rows, inputs: Inputs, growth: int, n_rounds: int, before: Boosted | None = None) -> Boosted:
         """Return trees of one of the `growths` fitted to rows, those of `before` among them."""
-        labels, n_outputs, grown = rows.labels.numpy(), self.target.n_outputs, growths(*inputs.trees.shape)[growth]
+        labels, n_outputs = rows.labels.numpy(), self.target.n_outputs
+        grown = growths(self.grown_for, inputs.trees.shape[1])[growth]
         return fit_trees(self.head, inputs.trees, labels, n_outputs, n_rounds, rows.weights, self.seed, grown, before)
 
     @property
