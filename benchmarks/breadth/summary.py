@@ -28,6 +28,8 @@ NOISE = 1e-9
 """Below it two figures are one."""
 NORMAL = 1.96
 """Standard deviations of an interval that covers 95 %."""
+MOST = 0.75
+"""Share of the splits on which a competitor must have been measured to have a mean rank."""
 LEAST_DRAWS = 50
 """Draws that must define a metric before their spread is taken."""
 
@@ -116,7 +118,7 @@ def summarise(schedule: Schedule) -> Result:
     tables["Ours against each peer"] = [_tally(groups, peer) for peer in (*PEERS, None)]
     ranks = [row for name, group in groups.items() if (row := _mean_ranks(name, group))]
     if ranks:
-        tables["Mean rank among those measured on most sets, where all of them were"] = ranks
+        tables["Mean rank among those measured on most splits, where all of them were"] = ranks
     tables["Seconds to train or search, and rows scored in a second of one core: median over the sets"] = [
         _pace(measured, name) for name in (OURS, *TUNED, *AUTOGLUON)
     ]
@@ -195,9 +197,11 @@ def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any
 
 
 def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
-    # A peer that has been measured on few sets yet must not hide the ranks of the others.
-    n_measured = {name: sum(bool(each.lines[name]) for each in group) for name in (OURS, *PEERS)}
-    competitors = [name for name, n_sets in n_measured.items() if n_sets >= max(1, len(group) / 2)]
+    # A peer that has been measured on fewer splits must not hide the ranks of the others on these.
+    n_measured = {
+        name: sum(len(each.lines[name].keys() & each.lines[OURS].keys()) for each in group) for name in (OURS, *PEERS)
+    }
+    competitors = [name for name, n_splits in n_measured.items() if n_splits >= max(1, MOST * n_measured[OURS])]
     ranks = [found for each in group if (found := each.ranks(competitors))]
     if not ranks:
         return None
