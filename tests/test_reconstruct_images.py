@@ -336,7 +336,9 @@ def test_erasing_takes_images_that_were_made_up_and_pages_that_show_them(product
     before, after = (read_json(each)["pictures"][0] for each in (PATHS.report("evaluation.json"), file))
     assert after == {**before, "made": []}
     page = StoredObject(uri="s3://a/b", body=render_here(product, AS_OF, "0" * 40).encode(), etag="")
-    assert without("tiny/_reports/2024-02-10-aa.html", nobody, page) == REMOVED.encode()
+    key = "tiny/_reports/2024-02-10-aa.html"
+    assert without(key, nobody, page, may_show_made=False) == REMOVED.encode()
+    assert without(key, nobody, page, may_show_made=True) is None, "its model has not learnt from the row"
     shown = Subject(product, {"parcel_id": before["shown"][0]["key"]}, b"secret")
     erase_report(file, shown, Judged(), name=file.name)
     assert shown.is_in_bytes(PATHS.report("evaluation.json").read_bytes())

@@ -30,6 +30,8 @@ from tasks.rows.intake.erased import file_of as erased_file
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git
 
+pytestmark = pytest.mark.long
+
 URL = "s3://lamplighter/restore-drill"
 FIRST, NEXT = "2024-02-10", "2024-02-11"
 SCORED = date(2024, 2, 12)
@@ -39,8 +41,6 @@ WHY = "half of the depots are closed"
 WORK = """
 import sys
 from tasks.runs.steps import night, open_run, step
-
-pytestmark = pytest.mark.long
 kind, as_of, *names = sys.argv[1:]
 run = open_run("tiny", kind, as_of, "drill")
 for name in names:
