@@ -69,10 +69,13 @@ class Measured:
         """Return the metric by split."""
         return np.array([line.value for _, line in sorted(self.lines[competitor].items())])
 
+    def shared(self, peer: str) -> set[int]:
+        """Return the splits on which both ours and a peer were measured."""
+        return self.lines[OURS].keys() & self.lines[peer].keys()
+
     def lead(self, peer: str) -> "Lead | None":
         """Return how much better ours is on the splits that there are of each; None where they share none."""
-        own, other = self.lines[OURS], self.lines[peer]
-        shared = sorted(own.keys() & other.keys())
+        own, other, shared = self.lines[OURS], self.lines[peer], sorted(self.shared(peer))
         if not shared:
             return None
         differences = {split: self.sign * (own[split].value - other[split].value) for split in shared}
@@ -135,22 +138,18 @@ def _measured(schedule: Schedule, one: Set) -> Measured:
     for name in (OURS, *PEERS):
         found = [line for line in schedule.usable(one, name) if line.split in schedule.splits]
         if name in TUNED or name in AUTOGLUON:
-            found = [
-                line
-                for own in chosen[OURS].values()
-                for line in _at_rung([each for each in found if each.split == own.split], own, name)
-            ]
+            found = [line for own in chosen[OURS].values() if (line := _at_rung(found, own, name))]
         chosen[name] = {line.split: line for line in found}  # the newest is the last
     return Measured(one=one, lines=chosen)
 
 
-def _at_rung(lines: list[Line], own: Line, name: str) -> list[Line]:
-    """Return the line of a peer on a split that had the time that ours took; none where it was not measured."""
-    here = [line for line in lines if line.machine == own.machine] or lines
-    of_split = sorted(here, key=lambda line: line.rung)
+def _at_rung(lines: list[Line], own: Line, name: str) -> Line | None:
+    """Return a peer's line on the split of ours that had the time of ours; None where it was not measured there."""
+    of_split = [line for line in lines if line.split == own.split]
+    here = [line for line in of_split if line.machine == own.machine] or of_split
+    here.sort(key=lambda line: line.rung)
     needed = max(own.seconds, LEAST_AUTOGLUON if name in AUTOGLUON else 0)
-    enough = [line for line in of_split if line.rung >= needed]
-    return enough[:1] or of_split[-1:]
+    return next((line for line in here if line.rung >= needed), here[-1] if here else None)
 
 
 def _spread(own: Line, other: Line) -> float | None:
@@ -198,9 +197,7 @@ def _tally(groups: dict[str, list[Measured]], peer: str | None) -> dict[str, Any
 
 def _mean_ranks(name: str, group: Sequence[Measured]) -> dict[str, Any] | None:
     # A peer that has been measured on fewer splits must not hide the ranks of the others on these.
-    n_measured = {
-        name: sum(len(each.lines[name].keys() & each.lines[OURS].keys()) for each in group) for name in (OURS, *PEERS)
-    }
+    n_measured = {name: sum(len(each.shared(name)) for each in group) for name in (OURS, *PEERS)}
     competitors = [name for name, n_splits in n_measured.items() if n_splits >= max(1, MOST * n_measured[OURS])]
     ranks = [found for each in group if (found := each.ranks(competitors))]
     if not ranks:
@@ -271,10 +268,7 @@ def _notes(schedule: Schedule, measured: list[Measured]) -> list[str]:
     libraries = ("lightgbm", "catboost", "autogluon-tabular", "optuna", "scikit-learn")
     versions = ", ".join(pin.replace("==", " ") for pin in pins if pin.partition("==")[0] in libraries)
     notes.append(f"Peers: {versions}.")
-    missing = {
-        name: sum(len(each.lines[OURS]) - len(each.lines[OURS].keys() & each.lines[name].keys()) for each in measured)
-        for name in PEERS
-    }
+    missing = {name: len(own) - sum(len(each.shared(name)) for each in measured) for name in PEERS}
     if any(missing.values()):
         absent = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
         notes.append(f"Splits on which a peer has not been measured: {absent}.")

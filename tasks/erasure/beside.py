@@ -54,7 +54,7 @@ def erase_simulations(store: Store, product: str) -> int:
     return len(keys)
 
 
-def erase_records(store: Store, product: str, subject: Subject, others: frozenset[str] = frozenset()) -> int:
+def erase_records(store: Store, product: str, subject: Subject, others: frozenset[str]) -> int:
     """Take it out of records and messages, and remove pages that show it, or images that models have made up.
 
     `others` are the pages of models that are known not to have learnt from the rows: they may show made-up images.
