@@ -259,6 +259,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log) if config.option.dist == "loadfile" else None
 
 
+def pytest_exception_interact(call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    """Let a command that failed say what it wrote: its exception alone does not."""
+    error = call.excinfo and call.excinfo.value
+    if isinstance(error, subprocess.CalledProcessError):
+        wrote = {"stdout": error.stdout, "stderr": error.stderr}
+        report.sections.extend((f"{name} of the command", str(text)) for name, text in wrote.items() if text)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs Airflow, a server or time, and let the longest files start first."""
     for item in items:

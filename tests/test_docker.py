@@ -344,10 +344,13 @@ def check(least):
         runpy.run_path(sys.argv[1], run_name="__main__")
     except SystemExit as ended:
         print(ended.code)
-    queues = app.control.inspect(destination=[name]).active_queues()[name]
+    # A queue in memory is looked at once a second: the default of one second to answer in is a race.
+    queues = app.control.inspect(destination=[name], timeout=30).active_queues()[name]
     print(least, [queue["name"] for queue in queues])
 
-with start_worker(app, pool="solo", perform_ping_check=False, hostname=name, queues=["default"]):
+with start_worker(
+    app, pool="solo", perform_ping_check=False, hostname=name, queues=["default"], shutdown_timeout=60
+):
     for least in ("1", "1e12", "1"):
         check(least)
 """
