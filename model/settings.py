@@ -207,10 +207,11 @@ class TrainingSettings(OptimisationSettings):
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""
-    refit: bool = False
-    """Train a second time from the same start, on the validation rows too, after they have served to calibrate: the
-    scale is kept, and with a split by hash the offset. For data that drifts, where the newest rows matter most; with
-    `keep: last` only, because the best epoch cannot be chosen again. Closed forms learn from them in any case."""
+    refit: bool | None = None
+    """Train a second time, on the validation rows too, after they have served to calibrate: from the same start with
+    `keep: last`; with `keep: best` the kept weights learn on, a few epochs at a tenth of the rate. The scale is kept,
+    and with a split by hash the offset. For data that drifts, where the newest rows matter most. Closed forms and trees
+    learn from them in any case. Default: with a split by time, of at most 20,000 training rows."""
 
     def __post_init__(self) -> None:
         mistakes = []
@@ -220,12 +221,14 @@ class TrainingSettings(OptimisationSettings):
             mistakes.append(
                 "refit must be false with epochs 0, whose head learns from the validation rows anyway; leave it out"
             )
-        elif self.refit and self.keep != "last":
-            mistakes.append(
-                f"refit must go with keep last, got keep {self.keep}, which needs unseen rows; set keep: last"
-            )
         if mistakes:
             raise ValueError("\n".join(mistakes))
+
+    def with_refit(self, n_rows: int, *, by_time: bool) -> "TrainingSettings":
+        """Return these settings with a value for `refit`, by the number of training rows and what splits them."""
+        if self.refit is not None:
+            return self
+        return replace(self, refit=by_time and n_rows <= MOST_REFITTED_ROWS and self.epochs != 0)
 
     def for_rows(self, n_tokens: int, *, is_imported: bool = False, is_adapted: bool = False) -> "TrainingPlan":
         """Return these settings with a value for all that is left open, by the number of the training rows' tokens.
@@ -258,6 +261,7 @@ class TrainingPlan(TrainingSettings):
     """As of `TrainingSettings`, and so the rest."""
     learning_rate: Positive = 1e-3
     batch_tokens: Count = 16384
+    refit: bool = False
     lengths: tuple[float, ...] = ()
     """Epochs of shorter trainings that are tried too; of all the best on the validation rows is kept."""
 
@@ -266,6 +270,8 @@ FEWEST_EPOCHS, MOST_EPOCHS = 2.0, 30.0
 ADAPTER_RATE = 1e-3
 SHORTER_EPOCHS = (2.0, 8.0)
 """A training that is stopped early never comes to the small steps of its end; a shorter one does."""
+MOST_REFITTED_ROWS = 20_000
+"""Of so few dated rows the newest, which only a second training reads, are a good part, and it takes little time."""
 TOKENS_READ = 2_000_000
 """Tokens that a training on few rows reads: about a minute of one core."""
 PATIENT_STEPS, PATIENT_EPOCHS = 400, 12

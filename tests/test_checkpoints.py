@@ -53,15 +53,16 @@ def trained(folder, dropout, max_windows=1):
     sizes = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=32, dropout=dropout)
     kept = [folder and CheckpointFolder(folder / name, every_seconds=0) for name in ("pretrain", "train")]
     base, _ = pretrain(features, rows, sizes, PretrainingSettings(epochs=0.1), checkpoints=kept[0])
-    starts = [base.with_head(Target(task="binary", classes=("no", "yes")), sizes, seed=0) for _ in range(2)]
+    starts = [base.with_head(Target(task="binary", classes=("no", "yes")), sizes, seed=0) for _ in range(3)]
     settings = TrainingSettings(
         epochs=1.05, learning_rate=3e-3, ema_decay=0.9, l1=0.01, class_weights="balanced", label_smoothing=0.1
     )
     first, history = train(starts[0], features, labelled, labelled, settings, checkpoints=kept[1])
-    more = kept[1] and kept[1].nested("refit")
-    settings = replace(settings, keep="last")
-    again, more_history = train_again(first, starts[1], features, labelled, settings, checkpoints=more)
-    return {name: weight.contiguous() for name, weight in again.state_dict().items()}, history + more_history
+    for keep, start in zip(("last", "best"), starts[1:]):  # anew, and on from there
+        more, settings = kept[1] and kept[1].nested(keep), replace(settings, keep=keep)
+        first, more_history = train_again(first, start, features, labelled, settings, checkpoints=more)
+        history += more_history
+    return {name: weight.contiguous() for name, weight in first.state_dict().items()}, history
 """
 
 KILLED = """

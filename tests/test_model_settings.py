@@ -39,7 +39,6 @@ def test_all_mistakes_are_reported_at_once():
         (TrainingSettings, {"epochs": "two"}, "epochs must be a number, got 'two'"),
         (TrainingSettings, {"epochs": 0}, "epochs must be above 0 without probe, got 0"),
         (TrainingSettings, {"seed": 1.5}, "seed must be a whole number, got 1.5"),
-        (TrainingSettings, {"refit": True}, "refit must go with keep last, got keep best"),
         (TrainingSettings, {"refit": True, "probe": True, "epochs": 0}, "refit must be false with epochs 0"),
         (TrainingSettings, {"wide_penalty": 0.0}, "wide_penalty must be above 0, got 0.0"),
         (NetworkSettings, {"wide_tokens": -1}, "wide_tokens must be at least 0, got -1; use 0 or more"),
@@ -82,8 +81,20 @@ def test_what_is_left_open_follows_the_number_of_rows(n_tokens, is_imported, epo
     assert (plan.epochs, plan.learning_rate, plan.batch_tokens) == (epochs, learning_rate, batch_tokens)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "by_time", "refit"), [(20_000, True, True), (20_001, True, False), (9, False, False)]
+)
+def test_refit_that_is_left_open_follows_dates_and_rows(n_rows, by_time, refit):
+    assert TrainingSettings().with_refit(n_rows, by_time=by_time).refit is refit
+    assert TrainingSettings(refit=not refit).with_refit(n_rows, by_time=by_time).refit is not refit
+    probe = TrainingSettings(probe=True, epochs=0)
+    assert not probe.with_refit(n_rows, by_time=by_time).refit
+
+
 def test_what_is_declared_stays_whatever_the_number_of_rows():
-    declared = TrainingSettings(epochs=0.0, probe=True, learning_rate=0.5, batch_tokens=99, weight_decay=0.0, l1=0.1)
+    declared = TrainingSettings(
+        epochs=0.0, probe=True, refit=False, learning_rate=0.5, batch_tokens=99, weight_decay=0.0, l1=0.1
+    )
     for n_tokens in (0, 10**9):
         plan = declared.for_rows(n_tokens, is_imported=True)
         assert {name: value for name, value in asdict(declared).items() if getattr(plan, name) != value} == {}

@@ -9,7 +9,7 @@ import torch
 from builders import a_product
 from conftest import AS_OF, FIRST_DAY
 
-from model.network.store import load_model
+from model.network.store import load_model, load_pretrained
 from tasks.pretrain import pretrain
 from tasks.rows.partitions import write_table
 from tasks.runtime.files import folder_sha256
@@ -43,9 +43,9 @@ def parts(workspace):
     return parts
 
 
-def product(**training):
-    quick = {"epochs": 1.5, "batch_tokens": 512, "half_life_days": 4, "keep": "last"}
-    return a_product(model__init="scratch", model__train={**quick, **training})
+def product(split_by="time", **training):
+    quick = {"epochs": 1.5, "batch_tokens": 512, "half_life_days": 4, "keep": "last", "refit": False}
+    return a_product(model__init="scratch", model__train={**quick, **training}, split={"by": split_by})
 
 
 def write(parts):
@@ -68,6 +68,25 @@ def test_refit_has_the_weights_of_both_parts_and_the_scale_of_unseen_rows(parts)
     _, both = trained(calibrate=False)
     wanted = both.state_dict()
     assert all(torch.equal(weight, wanted[name]) for name, weight in again.state_dict().items())
+
+
+def test_best_weights_learn_on_from_the_newest_rows_and_keep_what_they_knew(parts):
+    _, first = trained(keep="best", epochs=6)
+    said, again = trained(keep="best", epochs=6, refit=True)
+    assert "then trained once more with the 60 validation rows" in said
+    before, after = (torch.cat([each.flatten() for each in network.parameters()]) for network in (first, again))
+    begun = load_pretrained(PATHS.pretrained, first.target, product().model.network_settings(), seed=0)[0]
+    start = torch.cat([each.flatten() for each in begun.parameters()])
+    assert 0 < (after - before).norm() < (before - start).norm() / 2
+
+
+@pytest.mark.parametrize(
+    ("by", "declared", "is_said"),
+    [("time", None, True), ("time", False, False), ("hash", None, False), ("hash", True, True)],
+)
+def test_few_dated_rows_are_trained_on_once_more_unless_something_else_is_declared(parts, by, declared, is_said):
+    said = train(product(by, refit=declared), TODAY)
+    assert ("once more" in said) == is_said
 
 
 def test_refit_is_left_out_where_the_validation_rows_are_to_measure(parts):

@@ -33,10 +33,12 @@ from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
 from model.training.inference import encode_once, predict_in_batches
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
-from model.training.optimisation import Checkpoints, History, Optimisation
+from model.training.optimisation import Checkpoints, History, Optimisation, kept_entry
 
 MAX_FOLDED_TOKENS = 20_000
 """Up to so many, and to MAX_FOLDED_ROWS, trainings on folds are short, and the validation rows alone say little."""
+MORE_EPOCHS, MORE_RATE = 8.0, 0.1
+"""Epochs at most, and share of the rate, with which kept weights learn on when the validation rows have joined."""
 N_FOLDS = 3
 """Each takes nearly as long as the training itself."""
 
@@ -127,7 +129,7 @@ def train(
             plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
         fit.fit_beside_encoder(unseen, labels_val)
-        until = min(history, key=lambda entry: entry["val_loss"])["epoch"] if plan.keep == "best" else math.inf
+        until = kept_entry(history, plan.keep)["epoch"]
         deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength, until)
         judged = fit.blend(unseen, deep)
         _calibrate(network, unseen, plan, judged, on_calibrated)
@@ -254,17 +256,24 @@ def train_again(
     checkpoints: Checkpoints | None = None,
     n_later_days: int | None = None,
 ) -> tuple[Network, History]:
-    """Return the network of a second training, from the same start, on training and validation rows together.
+    """Return the network of a second training, on training and validation rows together.
 
+    With `settings.keep` last it begins as the first did, at `network`, and is as long. With best, nothing is unseen any
+    more by which an epoch were chosen: then the weights that were kept learn on, for few epochs at a low rate.
     What `first`, the first training's network, found on the validation rows while they were unseen is taken over:
     the blend with what lies beside the encoder, and the calibration, as
     `model.training.calibration.calibration_after_refit` says, which needs the validation rows' `n_later_days`. The
     history has no validation loss.
     Raises: as `train`.
     """
-    fit = Fit(network, features, rows, settings.for_rows(int(rows.encoded.n_tokens.sum())), first.companion is not None)
-    with deterministic(settings.seed):
-        if settings.probe:
+    plan = replace(settings.for_rows(int(rows.encoded.n_tokens.sum())), keep="last")
+    if goes_on := settings.keep == "best":
+        # Parameters alone: what is fitted in closed form is fitted anew below.
+        network.load_state_dict(dict(first.named_parameters()), strict=False)
+        plan = replace(plan, epochs=min(plan.epochs, MORE_EPOCHS), learning_rate=plan.learning_rate * MORE_RATE)
+    fit = Fit(network, features, rows, plan, first.companion is not None)
+    with deterministic(plan.seed):
+        if plan.probe and not goes_on:
             fit.fit_head(*fit.encode_once())
         history, _ = fit.run_optimiser("train again", checkpoints)
         fit.fit_linear()

@@ -114,6 +114,7 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     """
     from model.compute import distributed
     from model.network.store import save_model
+    from model.training.optimisation import kept_entry
 
     parts = Parts.read(product, paths.splits)
     unseen = Unseen(parts.target, parts.val, parts.y_val)
@@ -126,20 +127,19 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
         if distributed.rank() == 0:
             with atomic_folder(paths.trained) as folder:
                 save_model(folder, network, features)
-                write_json(folder / PLAN, asdict(replace(plan, refit=refit and plan.refit)))
+                write_json(folder / PLAN, asdict(plan))
                 unseen.save(folder)
             write_history(paths.report("training.csv"), history, ["epoch", "train_loss", "val_loss"])
-    best = history[-1] if plan.keep == "last" else min(history, key=lambda entry: entry["val_loss"])
     return FineTuned(
         n_train=len(parts.y_train),
         n_val=len(parts.y_val),
         epochs=plan.epochs,
         learning_rate=plan.learning_rate,
         history=history,
-        kept=best if plan.epochs else None,
+        kept=kept_entry(history, plan.keep) if plan.epochs else None,
         blend=network.blend,
         about_scale=parts.about_scale,
-        refitted=refit and plan.refit,
+        refitted=plan.refit,
     )
 
 
@@ -158,13 +158,15 @@ def _train(
     from model.training.fit import LabelledRows
     from model.training.train import train, train_again
 
-    model, settings, refits = product.model, product.model.train, refit and product.model.train.refit
-    n_later_days = parts.val.n_days if product.split.by == "time" else None
+    model, by_time = product.model, product.split.by == "time"
+    n_later_days = parts.val.n_days if by_time else None
 
-    start = partial(load_pretrained, paths.pretrained, parts.target, model.network_settings(), seed=settings.seed)
+    start = partial(load_pretrained, paths.pretrained, parts.target, model.network_settings(), seed=model.train.seed)
 
     def ages(*of: SplitPart) -> np.ndarray | None:
-        return model_inputs.age_days(np.concatenate([part.times for part in of])) if settings.half_life_days else None
+        return (
+            model_inputs.age_days(np.concatenate([each.times for each in of])) if model.train.half_life_days else None
+        )
 
     if parts.target.head.writes_texts:
         return _learn_labels(product, paths, parts, state, on_epoch, *start())
@@ -174,6 +176,9 @@ def _train(
         return _fill(product, paths, parts, state, on_epoch, *start())
     network, features = start()
     encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
+    settings = (
+        model.train.with_refit(len(parts.y_train), by_time=by_time) if refit else replace(model.train, refit=False)
+    )
     plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=model.is_imported)
     planned = [plan.epochs]
     network, history = train(
@@ -182,16 +187,16 @@ def _train(
         LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
         LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
         plan,
-        seconds=model.training_seconds(n_trainings=2 if refits else 1),
+        seconds=model.training_seconds(n_trainings=2 if plan.refit else 1),
         on_planned=planned.append,
         on_epoch=on_epoch,
         on_calibrated=unseen.keep,
         checkpoints=state,
-        refit=refit and not refits,
+        refit=refit and not plan.refit,
         companion=model.companion == "measured",
     )
     plan = replace(plan, epochs=planned[-1], lengths=())
-    if refits:
+    if plan.refit:
         y = np.concatenate([parts.y_train, parts.y_val])
         network, _ = train_again(
             network,

@@ -44,7 +44,11 @@ def mistakes_without_labels(parts: Any) -> Iterator[str]:
     elif len(columns) < 2:
         yield f"columns must name two inputs for a {target.task} target, got {', '.join(columns)}; add another"
     given = {"target.source": target.source, "target.delay_days": target.delay_days, "behaviour": parts.behaviour}
-    for place, value in {**given, "predict.explain": parts.predict and parts.predict.explain}.items():
+    given |= {
+        "predict.explain": parts.predict and parts.predict.explain,
+        "model.train.refit": parts.model and parts.model.train.refit,
+    }
+    for place, value in given.items():
         if value:
             yield f"{place} must not be given for a {target.task} target, which has no labels, got {value!r}; delete it"
 
