@@ -177,7 +177,7 @@ class TrainingSettings(OptimisationSettings):
     batch_tokens: Annotated[int, Field(ge=64)] | None = None  # type: ignore[assignment]
     """Tokens in one batch, padding included. Default: 16384, of imported weights 2048."""
     probe: bool = False
-    """Begin with a head fitted to the unchanged encoder (see `model.training.closed_forms`), not with a random one."""
+    """Begin with a head fitted to the unchanged encoder (`model.training.closed_forms.probe`), not a random one."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: every class, or each label's yes and no, weighs as much in the loss; regression ignores it.
     A calibration would undo that for a yes or no (not for one of several classes): it needs `calibrate: false`."""

@@ -1,5 +1,7 @@
 """Oracle: the objectives written out with numpy and given to scipy's optimiser, and loops over the definitions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,18 +13,9 @@ from scipy.sparse import csr_matrix
 from model.network.context import Context
 from model.network.network import Head
 from model.network.wide import Wide
-from model.training.closed_forms import (
-    DIGITS,
-    EXPECTED_EFFECT,
-    PRIOR_WEIGHT,
-    TANH_INPUT_RMS,
-    Bags,
-    fit_context,
-    fit_mix,
-    fit_probe,
-    slopes,
-    variance_between,
-)
+from model.training.closed_forms.context import DIGITS, EXPECTED_EFFECT, fit_context, slopes, variance_between
+from model.training.closed_forms.probe import PRIOR_WEIGHT, TANH_INPUT_RMS, fit_probe
+from model.training.closed_forms.wide import Bags, fit_mix
 
 RANDOM = np.random.default_rng
 
@@ -86,8 +79,8 @@ def test_variance_between_contexts_is_dersimonian_and_lairds(contexts):
 def test_ridge_by_rows_is_the_ridge_by_steps(weights):
     units = csr_matrix(RANDOM(0).normal(size=(60, 200)) * (RANDOM(2).random((60, 200)) < 0.2))
     outputs, learnt = RANDOM(3).normal(size=(60, 2)), np.arange(60) % 3 > 0
-    by_rows = Bags(units, np.ones(200), (units @ units.T).toarray())
-    by_steps = Bags(units, np.ones(200), None)
+    by_rows = Bags((units,), np.ones(200), units, (units @ units.T).toarray())
+    by_steps = replace(by_rows, kernel=None)
     of_learnt = None if weights is None else weights[learnt]
     for own, other in zip(
         by_rows.fit(outputs, 0.3, weights, 1e-9), by_steps.fit(outputs, 0.3, weights, 1e-9), strict=True

@@ -21,7 +21,7 @@ from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
 from model.training.blending import fit_blend, likelihood
 from model.training.boosting import as_arrays, choose_mean, fit_trees, growths
-from model.training.closed_forms import fit_line
+from model.training.closed_forms.line import fit_line
 from model.training.columns import N_PIECES, rows_of
 from model.training.companion import fit_companion, fold_numbers
 from model.training.fit import LabelledRows

@@ -12,7 +12,7 @@ from model.scoring.export import export_onnx, parity
 from model.scoring.scorer import TorchScorer
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
-from model.training.closed_forms import EXPECTED_EFFECT, fit_context
+from model.training.closed_forms.context import EXPECTED_EFFECT, fit_context
 from model.training.fit import LabelledRows
 from model.training.train import train
 

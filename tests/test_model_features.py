@@ -16,6 +16,7 @@ from model.features.fitted import Features
 from model.features.fitting import MAX_FOLDED_ROWS
 from model.features.kinds.category import MISSING, UNKNOWN
 from model.features.kinds.time import TimeReading
+from model.features.letters import N_SLOTS, N_SLOTS_BEFORE
 from model.features.subwords import join, tokenise, train_tokenizer
 
 KINDS = {"colour": "category", "size": "number", "when": "time", "title": "text", "body": "text"}
@@ -315,6 +316,23 @@ def test_a_model_of_before_the_linear_model_of_subwords_is_read_as_one_without(t
     del content["wide_tokens"]
     file.write_text(json.dumps(content))
     assert Features.load(tmp_path).fitted["text"].reading.wide_tokens == 0
+
+
+def test_a_model_whose_letters_shared_fewer_numbers_is_read_as_it_was(tmp_path):
+    features = Features.fit(KINDS, a_table(), None, "binary", max_tokens=8, wide_tokens=8)
+    assert features.sizes.n_letter_groups == N_SLOTS
+    features.save(tmp_path)
+    file = tmp_path / "features.json"
+    content = json.loads(file.read_text())
+    (place,) = [each for each in (content, *content.values()) if isinstance(each, dict) and "letters" in each]
+    place["letters"] = True  # as it was written
+    file.write_text(json.dumps(content))
+    before = Features.load(tmp_path)
+    assert before.sizes.n_letter_groups == N_SLOTS_BEFORE
+    groups = [each.encode(a_table())["bag"] - 2 * each.sizes.n_subwords for each in (features, before)]
+    now, then = ({int(slot) for slot in each if slot >= 0} for each in groups)
+    # The numbers are the highest bits of a hash: of before those of now without the last.
+    assert {slot // (N_SLOTS // N_SLOTS_BEFORE) for slot in now} == then
 
 
 def test_fitting_twice_saves_the_same_bytes(tmp_path):

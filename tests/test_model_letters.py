@@ -15,7 +15,7 @@ def slot_of(group):
     number = 0
     for letter in group:
         number = (number * int(FACTOR) + ord(letter)) % 2**64
-    return (number * int(MIXER)) % 2**64 >> 49
+    return (number * int(MIXER)) % 2**64 >> 64 - N_SLOTS.bit_length() + 1
 
 
 @given(st.lists(st.none() | st.text("aB é\n\u3000", max_size=12), max_size=6))

@@ -11,7 +11,7 @@ from model.features.fitted import Features
 from model.network.network import Head, Network
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
-from model.training.closed_forms import PRIOR_WEIGHT, TANH_INPUT_RMS, fit_probe
+from model.training.closed_forms.probe import PRIOR_WEIGHT, TANH_INPUT_RMS, fit_probe
 from model.training.fit import LabelledRows
 from model.training.train import train
 

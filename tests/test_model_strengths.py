@@ -7,9 +7,9 @@ from sklearn.linear_model import RidgeCV
 
 from model.network.network import Head
 from model.target import Target
-from model.training.closed_forms import PRIOR_WEIGHT, fit_probe
+from model.training.closed_forms.probe import PRIOR_WEIGHT, fit_probe
+from model.training.closed_forms.strengths import CHOOSING_ROWS, STRENGTHS, best_strength
 from model.training.loss import Loss
-from model.training.strengths import CHOOSING_ROWS, STRENGTHS, best_strength
 
 LOSS = Loss(target=Target(task="regression"))
 

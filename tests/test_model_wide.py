@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from model.features.batches import collate
 from model.features.fitted import Features
+from model.features.letters import N_LETTERS
 from model.features.subwords import bags, join, tokenise, train_tokenizer
 from model.network.network import Network
 from model.network.store import load_model, save_model
 from model.network.wide import Wide
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
-from model.training.closed_forms import fit_mix, fit_wide
+from model.training.closed_forms.strengths import LETTER_SHARES, best_ridge
+from model.training.closed_forms.wide import WideRidge, fit_mix, fit_wide
 from model.training.fit import LabelledRows
 from model.training.train import train
 
@@ -63,23 +65,24 @@ def test_bags_count_every_subword_of_the_whole_and_of_what_the_encoder_reads(row
         np.testing.assert_allclose(weights[got], [1 + np.log(expected[token]) for token in ids[got]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_linear_model_is_ridge_regression_on_tf_idf(weighted):
+@pytest.mark.parametrize(("weighted", "letters"), [(False, None), (True, None), (True, 0.8)])
+def test_the_linear_model_is_ridge_regression_on_tf_idf(weighted, letters):
     table, y = a_table()
     weigh = np.random.default_rng(0).random(len(y)) * 2 if weighted else np.ones(len(y))
     features = fitted(table)
     encoded, n_subwords = features.encode(table), features.sizes.n_subwords
     n_groups = features.sizes.n_letter_groups
     wide, outputs = Wide(n_subwords, 3, n_groups), np.eye(3)[y]
-    fit_wide(wide, [encoded], outputs, penalty=0.5, scale=8.0, row_weights=weigh if weighted else None)
+    fit_wide(wide, [encoded], outputs, WideRidge(penalty=0.5, letters=letters), 8.0, weigh if weighted else None)
     counts = np.zeros((len(y), 2 * n_subwords + n_groups))
     for row in range(len(y)):
         at = slice(encoded["bag_offsets"][row], encoded["bag_offsets"][row + 1])
         counts[row, encoded["bag"][at]] = encoded["bag_weights"][at]
     rarity = np.log((1 + len(y)) / (1 + (counts > 0).sum(0))) + 1
     rows = counts * rarity
-    for field in (rows[:, :n_subwords], rows[:, n_subwords : 2 * n_subwords], rows[:, 2 * n_subwords :]):
-        field /= np.linalg.norm(field, axis=1, keepdims=True) * 3**0.5
+    fields = (rows[:, :n_subwords], rows[:, n_subwords : 2 * n_subwords], rows[:, 2 * n_subwords :])
+    for field, share in zip(fields, [1 / 3] * 3 if letters is None else [0.1, 0.1, 0.8], strict=True):
+        field *= share**0.5 / np.linalg.norm(field, axis=1, keepdims=True)
     rows = rows[:, rows.any(axis=0)]  # what no row has gets no weight
     centred, wanted = (part - np.average(part, axis=0, weights=weigh) for part in (rows, outputs))
     squares = centred.T @ (weigh[:, None] * centred) + 0.5 * np.eye(rows.shape[1])
@@ -188,7 +191,7 @@ def test_a_wide_network_read_back_scores_the_same(tmp_path):
     table, y = a_table(30)
     features = fitted(table)
     network = Network(SMALL, features.sizes, Target(task="multiclass", classes=("a", "b", "c"))).eval()
-    fit_wide(network.wide, [features.encode(table)], np.eye(3)[y], 0.3, 8.0)
+    fit_wide(network.wide, [features.encode(table)], np.eye(3)[y], WideRidge(), 8.0)
     network.wide.mix.fill_(1)
     save_model(tmp_path, network, features)
     loaded, its = load_model(tmp_path)
@@ -205,3 +208,22 @@ def test_without_text_or_tokens_to_read_there_is_no_linear_part():
     numbers = Features.fit({"x": "number"}, {"x": np.arange(9.0)}, None, "binary", max_tokens=8, wide_tokens=200)
     assert Network(SMALL, numbers.sizes, Target(task="regression")).wide is None
     assert "bag" not in numbers.encode({"x": np.arange(9.0)}).arrays
+
+
+@pytest.mark.parametrize(("told_by", "share"), [("letters", max(LETTER_SHARES)), ("words", min(LETTER_SHARES))])
+def test_letters_count_more_where_they_tell_more_than_words_do(told_by, share):
+    """Names of which the end tells all; words that stand behind all letters that are read."""
+    random = np.random.default_rng(3)
+    y = random.integers(0, 3, 300)
+    if told_by == "letters":
+        ends = np.array(["ovich", "etti", "sson"])
+        texts = ["".join(random.choice(list("abdegiklmn"), 6)) + ends[label] for label in y]
+    else:
+        telling = np.array([["goal", "match"], ["film", "star"], ["bank", "shares"]])[y, random.integers(0, 2, 300)]
+        texts = [" ".join([*random.permutation(2 * FILLER.split()), word]) for word in telling]
+        assert min(map(len, texts)) > N_LETTERS
+    table = {"title": np.array([""] * 300, object), "body": np.array(texts, object)}
+    encoded = (features := fitted(table)).encode(table)
+    wide = Wide(features.sizes.n_subwords, 3, features.sizes.n_letter_groups)
+    assert best_ridge(wide, [encoded], np.eye(3)[y], None, None).letters == share
+    assert best_ridge(wide, [encoded], np.eye(3)[y], None, 7.0).penalty == 7.0

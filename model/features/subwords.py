@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from model.features.letters import N_SLOTS, letter_groups
+from model.features.letters import letter_groups
 
 BERT = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"pad": "<pad>", "unknown": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
@@ -185,23 +185,23 @@ def _dealt(kept: np.ndarray, n_windows: np.ndarray, firsts: np.ndarray) -> np.nd
 
 
 def bags(
-    columns: list[Pieces], max_tokens: int, n_subwords: int, texts: Sequence[np.ndarray] = ()
+    columns: list[Pieces], max_tokens: int, n_subwords: int, texts: Sequence[np.ndarray] = (), n_slots: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the different subwords of every row with 1 + log of their number, and where each row's begin.
 
     The beginnings, what `join` keeps for one window, are a field of their own beside the whole: that is where a text
     says what it is about. Its subwords have their id + n_subwords. The groups of letters of `texts` are a third, from
-    2 * n_subwords on.
+    2 * n_subwords on, in `n_slots` numbers.
     Shapes: texts object [n] each; returns ids int32 and weights float32 [sum of sizes], offsets int64 [n + 1].
     """
-    n, n_ids = len(columns[0].lengths), 2 * n_subwords + (N_SLOTS if texts else 0)
+    n, n_ids = len(columns[0].lengths), 2 * n_subwords + n_slots
     row = np.concatenate([np.repeat(np.arange(n), column.lengths) for column in columns])
     whole = row * n_ids + np.concatenate([column.ids for column in columns])
     kept = _kept(columns, max_tokens)
     leads = [column.positions < np.repeat(keep, column.lengths) for column, keep in zip(columns, kept.T, strict=True)]
     parts = [whole, whole[np.concatenate(leads)] + n_subwords]
     for text in texts:
-        rows, groups = letter_groups(text)
+        rows, groups = letter_groups(text, n_slots)
         parts.append(rows * n_ids + 2 * n_subwords + groups)
     slots, counts = np.unique(np.concatenate(parts), return_counts=True)
     offsets = np.searchsorted(slots, np.arange(n + 1) * n_ids)

@@ -23,7 +23,7 @@ from model.features.kinds import CONTEXT
 from model.features.kinds.number import MAX_MAGNITUDE
 from model.network.companion import Columns
 from model.network.wide import Wide
-from model.training.closed_forms import units_of
+from model.training.closed_forms.wide import units_of
 
 MAX_ROWS = 200_000
 """Rows that trees and line are fitted to; of more they take a sample."""

@@ -25,10 +25,10 @@ from model.network.companion import Columns, Companion
 from model.network.network import Network
 from model.network.wide import Wide
 from model.training.boosting import ROUNDS, Boosted, as_arrays, choose_mean, choose_rounds, fit_trees, growths, tried
-from model.training.closed_forms import fit_line
+from model.training.closed_forms.line import fit_line
+from model.training.closed_forms.strengths import least
 from model.training.columns import N_FOLDS, N_PIECES, Inputs, Rows, fit_columns, read_columns
 from model.training.loss import Loss
-from model.training.strengths import least
 
 FEW_ROWS = 20_000
 """Up to so many, strength and rounds are chosen by cross-validation."""

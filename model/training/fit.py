@@ -19,14 +19,16 @@ from model.network.heads.item_head import ItemHead
 from model.network.network import Head, Network
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, observed_rows, with_context
-from model.training.closed_forms import PRIOR_WEIGHT, Bags, fit_context, fit_mix, fit_probe, fit_wide, wide_out_of_fold
+from model.training.closed_forms.context import fit_context
+from model.training.closed_forms.probe import PRIOR_WEIGHT, fit_probe
+from model.training.closed_forms.strengths import WideRidge, best_ridge, best_strength
+from model.training.closed_forms.wide import Bags, fit_mix, fit_wide, wide_out_of_fold
 from model.training.columns import MAX_ROWS, N_FOLDS, Rows, rows_of
 from model.training.companion import FEW_ROWS, Unseen, can_have_companion, fit_companion, read_letters, said_by
 from model.training.inference import encode_once, predict_in_batches
 from model.training.loss import Loss, balanced_class_weights, loss_labels, recency_weights
 from model.training.masking import disturb
 from model.training.optimisation import Checkpoints, History, Optimisation
-from model.training.strengths import DEFAULT_PENALTY, best_penalty, best_strength
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Fit:
         self.class_weights = balanced_class_weights(self.target, self.labels) if is_balanced else None
         self.loss = Loss(target=self.target, smoothing=settings.label_smoothing, class_weights=self.class_weights)
         self.unseen: Unseen | None = None
-        self.penalty = settings.wide_penalty
+        self.ridge: WideRidge | None = None
         self.has_companion = companion and can_have_companion(network)
         if self.target.has_many_items and isinstance(network.head, ItemHead):
             network.head.draw_by(self.labels)
@@ -143,8 +145,9 @@ class Fit:
         self.network.eval()
         if self.network.wide is not None:
             weights = None if self.row_weights is None else self.row_weights.numpy()
-            self.penalty = self.penalty or best_penalty(self.network.wide, self.parts, self._ridge()[0], weights)
-            fit_wide(self.network.wide, self.parts, *self._ridge(), weights)
+            outputs, declared = self._outputs(), self.settings.wide_penalty
+            self.ridge = self.ridge or best_ridge(self.network.wide, self.parts, outputs, weights, declared)
+            fit_wide(self.network.wide, self.parts, outputs, self.ridge, self.target.head.ridge_scale, weights)
 
     def fit_companion(self, validation: LabelledRows | None = None) -> None:
         """Fit trees and a line to the columns of all parts, if they are asked for and there are such columns.
@@ -155,8 +158,10 @@ class Fit:
             return
         weights, text = self._companion_weights(), None
         if self.network.wide is not None:
+            assert self.ridge is not None
             n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
-            text = wide_out_of_fold(Bags.of(self.network.wide, self.parts), *self._ridge(), n_folds, self.settings.seed)
+            bags, scale = Bags.of(self.network.wide, self.parts, self.ridge.letters), self.target.head.ridge_scale
+            text = wide_out_of_fold(bags, self._outputs(), self.ridge.penalty, scale, n_folds, self.settings.seed)
         rows = rows_of(self.parts, text, self.labels, weights, read_letters(self.network, self.parts))
         later = None
         if validation is not None and validation.n_later_days is not None:
@@ -240,10 +245,9 @@ class Fit:
             weights = by_class if weights is None else weights * by_class
         return None if weights is None else weights.numpy()
 
-    def _ridge(self) -> tuple[np.ndarray, float, float]:
-        """Return outputs, penalty and scale of the linear model of subwords."""
-        outputs = self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
-        return outputs, self.penalty or DEFAULT_PENALTY, self.target.head.ridge_scale
+    def _outputs(self) -> np.ndarray:
+        """Return what the linear model of subwords is fitted to. Shapes: float64 [n, o]."""
+        return self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
 
     def mix_linear(self, encoded: Encoded, labels: Tensor) -> None:
         """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.

@@ -39,11 +39,6 @@ Loss = Callable[[np.ndarray], Tensor]
 """Row numbers of a batch to this process's part of its mean loss."""
 
 
-def kept_entry(history: History, keep: str) -> dict[str, float]:
-    """Return the entry of the epoch whose weights `settings.keep` names."""
-    return history[-1] if keep == "last" else min(history, key=lambda entry: entry["val_loss"])
-
-
 class Notes(TypedDict):
     """The part of a training's state that is no tensor."""
 

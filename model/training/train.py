@@ -28,12 +28,12 @@ from model.training.calibration import (
     calibration_after_refit,
     correct_point,
 )
-from model.training.closed_forms import PRIOR_WEIGHT
+from model.training.closed_forms.probe import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
 from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
 from model.training.inference import encode_once, predict_in_batches
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
-from model.training.optimisation import Checkpoints, History, Optimisation, kept_entry
+from model.training.optimisation import Checkpoints, History, Optimisation
 
 MAX_FOLDED_TOKENS = 20_000
 """Up to so many, and to MAX_FOLDED_ROWS, trainings on folds are short, and the validation rows alone say little."""
@@ -78,6 +78,11 @@ def pretrain(
     if on_planned is not None:
         on_planned(optimisation.epochs)
     return network.cpu().eval(), history
+
+
+def kept_entry(history: History, keep: str) -> dict[str, float]:
+    """Return the entry of the epoch whose weights `settings.keep` names."""
+    return history[-1] if keep == "last" else min(history, key=lambda entry: entry["val_loss"])
 
 
 def train(

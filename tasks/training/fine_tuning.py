@@ -114,7 +114,7 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     """
     from model.compute import distributed
     from model.network.store import save_model
-    from model.training.optimisation import kept_entry
+    from model.training.train import kept_entry
 
     parts = Parts.read(product, paths.splits)
     unseen = Unseen(parts.target, parts.val, parts.y_val)

@@ -12,7 +12,7 @@ from model.features.answers.windows import cut_windows
 from model.features.fitting import FittingRows, Table
 from model.features.kinds import TEXT
 from model.features.kinds.base import Arrays, Input, Json, Kind
-from model.features.letters import N_SLOTS
+from model.features.letters import N_SLOTS, N_SLOTS_BEFORE
 from model.features.ragged import padded, taken_positions
 from model.features.subwords import (
     bags,
@@ -41,8 +41,8 @@ class Reading:
     """Windows per row at most."""
     wide_tokens: int = 0
     """Tokens of each text that go into a row's bag; 0 for no bags."""
-    letters: bool = False
-    """Whether groups of letters go into it too."""
+    letters: int = 0
+    """Numbers of groups of letters that go into it too; 0 for none."""
     answer_in: str | None = None
     """The column in which answers lie, which then comes last, in windows that overlap; None for none."""
 
@@ -78,7 +78,7 @@ class Text(Kind[None]):
             max_tokens=rows.max_tokens,
             max_windows=rows.max_windows,
             wide_tokens=rows.wide_tokens,
-            letters=rows.wide_tokens > 0,
+            letters=N_SLOTS if rows.wide_tokens else 0,
             answer_in=rows.answer_in,
         )
         if rows.tokenizer is not None:
@@ -114,7 +114,7 @@ class Text(Kind[None]):
         if limits.wide_tokens:
             bagged = [column.beginning(max(limits.max_tokens, limits.wide_tokens)) for column in pieces]
             texts = columns if limits.letters else []
-            parts = bags(bagged, limits.max_tokens, self.tokenizer.get_vocab_size(), texts)
+            parts = bags(bagged, limits.max_tokens, self.tokenizer.get_vocab_size(), texts, limits.letters)
             arrays |= zip(("bag", "bag_weights", "bag_offsets"), parts, strict=True)
         return arrays
 
@@ -135,12 +135,13 @@ class Text(Kind[None]):
     @classmethod
     def from_json(cls, names: list[str], content: Json, folder: Path) -> Self:
         """Read back limits and tokenizer."""
+        # Older models have neither windows nor the linear model of subwords, or one that reads no letters, or fewer.
+        letters = content.get("letters", 0)
         reading = Reading(
             max_tokens=content["max_tokens"],
-            # Older models have neither windows nor the linear model of subwords, or one that reads no letters.
             max_windows=content.get("max_windows", 1),
             wide_tokens=content.get("wide_tokens", 0),
-            letters=content.get("letters", False),
+            letters=N_SLOTS_BEFORE if letters is True else int(letters),
             answer_in=content.get("answer_in"),
         )
         file = folder / "tokenizer.json"  # also without columns, where labels are texts
@@ -159,7 +160,7 @@ class Text(Kind[None]):
         ids = special_ids(self.tokenizer)
         return {
             "n_subwords": self.tokenizer.get_vocab_size(),
-            "n_letter_groups": N_SLOTS if self.reading.letters else 0,
+            "n_letter_groups": self.reading.letters,
             "max_tokens": self.reading.max_tokens,
             **{f"{name}_id": ids[name] for name in ("cls", "sep", "pad", "mask")},
         }

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from model.features.encoded import Encoded
 from model.network.wide import Wide
-from model.training.closed_forms import PRIOR_WEIGHT, Bags, probe_weights, wide_out_of_fold
+from model.training.closed_forms.probe import PRIOR_WEIGHT, probe_weights
+from model.training.closed_forms.wide import DEFAULT_PENALTY, Bags, WideRidge, wide_out_of_fold
 from model.training.loss import Loss
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Weights of a row of length 1 against the penalty of a head, the strongest penalty first."""
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Ridge penalties of the linear model of subwords, the strongest first."""
-DEFAULT_PENALTY = 0.3
+LETTER_SHARES = (1 / 3, 0.6, 0.8, 0.95)
+"""Shares of groups of letters in how alike two texts are, beside subwords: of names and single words they are large."""
 CHOOSING_ROWS = 20_000
-"""Of more rows a penalty says little: then it is the one that does for all."""
+"""Of more rows a penalty says little: then it is the one that does for all, and all fields count alike."""
 N_FOLDS, SEED = 3, 0
 ENOUGH_UNSEEN = 200
 """So many validation rows decide alone."""
@@ -59,20 +61,30 @@ def _head(
     return lambda pooled: torch.tanh(pooled.double() * gain) @ weight.T + bias
 
 
-def best_penalty(wide: Wide, parts: Sequence[Encoded], outputs: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return the penalty for `fit_wide` of least squared error of rows that it was not fitted to.
+def best_ridge(
+    wide: Wide, parts: Sequence[Encoded], outputs: np.ndarray, weights: np.ndarray | None, penalty: float | None
+) -> WideRidge:
+    """Return how `fit_wide` has the least squared error of rows that it was not fitted to.
 
-    Shapes: as of `fit_wide`.
+    `penalty`: where it is declared. Shapes: as of `fit_wide`.
     """
+    first = WideRidge(penalty or DEFAULT_PENALTY)
     if not N_FOLDS <= len(outputs) <= CHOOSING_ROWS:
-        return DEFAULT_PENALTY
+        return first
     bags, centred = Bags.of(wide, parts), outputs - np.average(outputs, axis=0, weights=weights)
 
-    def error(penalty: float) -> float:
+    def error(bags: Bags, penalty: float) -> float:
         answers = wide_out_of_fold(bags, outputs, penalty, 1.0, N_FOLDS, SEED, weights).numpy()
         return float(np.average(((answers - centred) ** 2).sum(1), weights=weights))
 
-    return least(PENALTIES, DEFAULT_PENALTY, error)
+    def best_penalty(bags: Bags, start: float) -> float:
+        return penalty or least(PENALTIES, start, lambda tried: error(bags, tried))
+
+    at_first = best_penalty(bags, first.penalty)
+    if not wide.n_letter_groups:
+        return WideRidge(at_first)
+    letters = least(LETTER_SHARES, LETTER_SHARES[0], lambda share: error(bags.with_letters(share), at_first))
+    return WideRidge(best_penalty(bags.with_letters(letters), at_first), letters)
 
 
 def least(tried: Sequence[float], start: float, loss: Callable[[float], float]) -> float:

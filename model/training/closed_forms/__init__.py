@@ -1,0 +1,1 @@
+"""Fits to the optimum, once the encoder is trained."""
