@@ -1,7 +1,5 @@
 """Oracle: the objectives written out with numpy and given to scipy's optimiser, and loops over the definitions."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -79,8 +77,8 @@ def test_variance_between_contexts_is_dersimonian_and_lairds(contexts):
 def test_ridge_by_rows_is_the_ridge_by_steps(weights):
     units = csr_matrix(RANDOM(0).normal(size=(60, 200)) * (RANDOM(2).random((60, 200)) < 0.2))
     outputs, learnt = RANDOM(3).normal(size=(60, 2)), np.arange(60) % 3 > 0
-    by_rows = Bags((units,), np.ones(200), units, (units @ units.T).toarray())
-    by_steps = replace(by_rows, kernel=None)
+    by_rows = Bags(units, np.ones(200), (units @ units.T).toarray())
+    by_steps = Bags(units, np.ones(200), None)
     of_learnt = None if weights is None else weights[learnt]
     for own, other in zip(
         by_rows.fit(outputs, 0.3, weights, 1e-9), by_steps.fit(outputs, 0.3, weights, 1e-9), strict=True

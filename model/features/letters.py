@@ -9,7 +9,7 @@ Source: Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask Learn
 import numpy as np
 
 N_SLOTS = 131_072
-"""Numbers that groups share, a power of 2: of six thousand words a sixth of the groups share one with another."""
+"""Numbers that groups share, a power of 2: of the groups in six thousand words a fifth shares one."""
 N_SLOTS_BEFORE = 32_768
 """The same in models of before."""
 N_LETTERS = 128

@@ -123,11 +123,6 @@ class Head(ABC):
         return self.own_label is None
 
     @property
-    def can_be_refitted(self) -> bool:
-        """Return whether a second training, on the validation rows too, may follow the first."""
-        return self.has_labels and not self.writes_texts and not self.answers_spans
-
-    @property
     def has_classes(self) -> bool:
         """Return whether labels are classes that have names."""
         return self.min_classes > 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.features.encoded import Encoded
 from model.network.wide import Wide
 from model.training.closed_forms.probe import PRIOR_WEIGHT, probe_weights
-from model.training.closed_forms.wide import DEFAULT_PENALTY, Bags, WideRidge, wide_out_of_fold
+from model.training.closed_forms.wide import DEFAULT_PENALTY, Bags, WideRidge, unit_bags, wide_out_of_fold
 from model.training.loss import Loss
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -71,20 +71,23 @@ def best_ridge(
     first = WideRidge(penalty or DEFAULT_PENALTY)
     if not N_FOLDS <= len(outputs) <= CHOOSING_ROWS:
         return first
-    bags, centred = Bags.of(wide, parts), outputs - np.average(outputs, axis=0, weights=weights)
+    fields, rarity = unit_bags(wide, parts)
+    centred = outputs - np.average(outputs, axis=0, weights=weights)
 
     def error(bags: Bags, penalty: float) -> float:
         answers = wide_out_of_fold(bags, outputs, penalty, 1.0, N_FOLDS, SEED, weights).numpy()
         return float(np.average(((answers - centred) ** 2).sum(1), weights=weights))
 
-    def best_penalty(bags: Bags, start: float) -> float:
+    def best_penalty(letters: float | None, start: float) -> float:
+        bags = Bags.joined(fields, rarity, letters)
         return penalty or least(PENALTIES, start, lambda tried: error(bags, tried))
 
-    at_first = best_penalty(bags, first.penalty)
+    at_first = best_penalty(None, first.penalty)
     if not wide.n_letter_groups:
         return WideRidge(at_first)
-    letters = least(LETTER_SHARES, LETTER_SHARES[0], lambda share: error(bags.with_letters(share), at_first))
-    return WideRidge(best_penalty(bags.with_letters(letters), at_first), letters)
+    start = LETTER_SHARES[0]
+    letters = least(LETTER_SHARES, start, lambda share: error(Bags.joined(fields, rarity, share), at_first))
+    return WideRidge(best_penalty(letters, at_first), letters)
 
 
 def least(tried: Sequence[float], start: float, loss: Callable[[float], float]) -> float:

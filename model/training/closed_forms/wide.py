@@ -16,8 +16,6 @@ from model.features.encoded import Encoded
 from model.network.wide import Wide
 from model.training.optimum import minimise
 
-N_FIELDS_WITH_LETTERS = 3
-"""Fields of bags: the whole, the beginning and, last, the groups of letters."""
 MAX_KERNEL_ROWS = 3_000
 """Up to so many rows a ridge regression is solved by what each row adds, exactly; of more by steps on the subwords."""
 DEFAULT_PENALTY = 0.3
@@ -37,12 +35,10 @@ class WideRidge:
 class Bags:
     """The bags of rows, each a vector of length 1, for ridge regressions on all or on a part of them."""
 
-    fields: tuple[Any, ...]
-    """Sparse float64 [n, ids of the field] each, rows of length 1."""
-    rarity: np.ndarray
-    """Of each subword or group of letters, by all rows."""
     units: Any
     """Sparse float64 [n, ids]: the fields beside one another, each by the root of its share."""
+    rarity: np.ndarray
+    """Of each subword or group of letters, by all rows."""
     kernel: np.ndarray | None
     """float64 [n, n]: how alike two rows are; None of many rows."""
 
@@ -52,21 +48,16 @@ class Bags:
 
         `letters` is the share of the groups of letters in how alike two rows are; None for that of the other fields.
         """
-        fields, rarity = unit_bags(wide, parts)
-        return cls.joined(tuple(fields), rarity, letters)
+        return cls.joined(*unit_bags(wide, parts), letters)
 
     @classmethod
-    def joined(cls, fields: tuple[Any, ...], rarity: np.ndarray, letters: float | None = None) -> "Bags":
-        """Return the bags of these fields; the rest as of `of`."""
+    def joined(cls, fields: Sequence[Any], rarity: np.ndarray, letters: float | None) -> "Bags":
+        """Return the bags of these fields, as of `unit_bags`; `letters` as of `of`."""
         from scipy import sparse
 
         roots = roots_of_shares(len(fields), letters)
         units = sparse.hstack([each * root for each, root in zip(fields, roots, strict=True)], format="csr")
-        return cls(fields, rarity, units, (units @ units.T).toarray() if units.shape[0] <= MAX_KERNEL_ROWS else None)
-
-    def with_letters(self, share: float) -> "Bags":
-        """Return the bags with another share of the groups of letters."""
-        return Bags.joined(self.fields, self.rarity, share)
+        return cls(units, rarity, (units @ units.T).toarray() if units.shape[0] <= MAX_KERNEL_ROWS else None)
 
     def fit(
         self, outputs: np.ndarray, penalty: float, weights: np.ndarray | None, tolerance: float
@@ -90,7 +81,7 @@ class Bags:
 
 def roots_of_shares(n_fields: int, letters: float | None) -> list[float]:
     """Return what the fields, of which groups of letters are the last, are multiplied by: their squares sum to 1."""
-    if letters is None or n_fields < N_FIELDS_WITH_LETTERS:
+    if letters is None:
         return [n_fields**-0.5] * n_fields
     return [((1 - letters) / (n_fields - 1)) ** 0.5] * (n_fields - 1) + [letters**0.5]
 
@@ -143,8 +134,9 @@ def fit_wide(
     weight, intercept = bags.fit(outputs, ridge.penalty, row_weights, tolerance=1e-6)
     wide.rarity.copy_(torch.from_numpy(bags.rarity))
     mean = np.average(outputs, axis=0, weights=row_weights)
-    stretched = np.array(roots_of_shares(len(bags.fields), ridge.letters)) * len(bags.fields) ** 0.5
-    weight *= np.repeat(stretched, [field.shape[1] for field in bags.fields])[:, None]
+    n_fields = len(wide.starts)
+    stretched = np.array(roots_of_shares(n_fields, ridge.letters)) * n_fields**0.5
+    weight *= np.repeat(stretched, np.diff([*wide.starts, len(weight)]))[:, None]
     wide.weight.copy_(torch.from_numpy(weight * scale))
     wide.bias.copy_(torch.from_numpy((intercept - mean) * scale))
 
