@@ -18,7 +18,13 @@ from tasks.runtime.paths import Paths
 
 AS_OF, SCORED = date(2024, 2, 10), date(2024, 2, 11)
 COLUMNS = {"depot": "category", "weight_kg": "number"}
-CHANGES = {"columns": COLUMNS, "target": {"task": "reconstruct"}, "gates": {}, "expectations": []}
+CHANGES = {
+    "columns": COLUMNS,
+    "target": {"task": "reconstruct"},
+    "gates": {},
+    "expectations": [],
+    "model__train__refit": False,
+}
 
 
 @pytest.fixture

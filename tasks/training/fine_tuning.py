@@ -152,33 +152,46 @@ def _train(
     refit: bool,
     unseen: Unseen,
 ) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train from the starting weights and, where the settings ask for it, once more with the validation rows."""
-    from model.features.encoded import on_disk
+    """Train from the starting weights, as is right for what is predicted."""
     from model.network.store import load_pretrained
-    from model.training.fit import LabelledRows
-    from model.training.train import train, train_again
 
-    model, by_time = product.model, product.split.by == "time"
-    n_later_days = parts.val.n_days if by_time else None
-
+    model = product.model
     start = partial(load_pretrained, paths.pretrained, parts.target, model.network_settings(), seed=model.train.seed)
-
-    def ages(*of: SplitPart) -> np.ndarray | None:
-        return (
-            model_inputs.age_days(np.concatenate([each.times for each in of])) if model.train.half_life_days else None
-        )
-
     if parts.target.head.writes_texts:
         return _learn_labels(product, paths, parts, state, on_epoch, *start())
     if parts.target.head.answers_spans:
         return _learn_spans(product, paths, parts, state, on_epoch, unseen)
     if not parts.target.head.has_labels:
         return _fill(product, paths, parts, state, on_epoch, *start())
+    return _learn(product, paths, parts, state, on_epoch, refit, unseen, start)
+
+
+def _learn(
+    product: Product,
+    paths: Paths,
+    parts: Parts,
+    state: CheckpointFolder,
+    on_epoch: OnEpoch | None,
+    refit: bool,
+    unseen: Unseen,
+    start: "Callable[[], tuple[Network, Features]]",
+) -> "tuple[Network, Features, History, TrainingPlan]":
+    """Train to predict labels that are classes, numbers or items and, if it is so set, on the validation rows too."""
+    from model.features.encoded import on_disk
+    from model.training.fit import LabelledRows
+    from model.training.train import train, train_again
+
+    model, by_time = product.model, product.split.by == "time"
+    n_later_days = parts.val.n_days if by_time else None
+    settings = model.train.with_refit(len(parts.y_train), by_time=by_time)
+    if not refit:
+        settings = replace(settings, refit=False)
+
+    def ages(*of: SplitPart) -> np.ndarray | None:
+        return model_inputs.age_days(np.concatenate([each.times for each in of])) if settings.half_life_days else None
+
     network, features = start()
     encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
-    settings = (
-        model.train.with_refit(len(parts.y_train), by_time=by_time) if refit else replace(model.train, refit=False)
-    )
     plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=model.is_imported)
     planned = [plan.epochs]
     network, history = train(
