@@ -22,6 +22,7 @@ from model.compute.device import autocast
 from model.features.batches import batches
 from model.features.encoded import Encoded
 from model.settings import PATIENT_EPOCHS, PATIENT_STEPS, OptimisationSettings
+from model.training.budget import steps_within
 
 MAX_GRADIENT_NORM = 1.0
 MIN_STEPS_PER_EPOCH = 32
@@ -29,8 +30,6 @@ SMALLEST_BATCH_ROWS = 16
 """Rows of a step, where that is little work: a step of fewer costs as much, and then an epoch has fewer steps."""
 LITTLE_WORK = 5e7
 """Tokens of a step times weights, up to which a CPU hardly computes; mixed precision then costs more than it saves."""
-TIMED_STEPS = 4
-"""Steps at most that are timed where there is a budget; the first does not count, a hundredth of it is enough."""
 STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
 """Steps after which the losses are read; on a GPU each reading waits for it."""
 
@@ -139,11 +138,9 @@ class Optimisation:
         return self.n_steps / self.steps_per_epoch
 
     def _keep_to(self, seconds: float, loss: Loss, validate: Callable[[], float] | None) -> None:
-        """Take fewer steps where all would take longer than `seconds`, by what a few take that move no weight."""
-        tried = epoch_batches(self.encoded, self.settings, 0, self.little_tokens)
-        spent = n_tokens = 0.0
-        for number, rows in enumerate(tried[:TIMED_STEPS]):
-            began = time.perf_counter()
+        """Take fewer steps where all would take longer than `seconds`."""
+
+        def try_step(number: int, rows: np.ndarray) -> None:
             self.model.train()
             seed_step(self.settings.seed, number)
             with autocast(self.device) if self.is_mixed else nullcontext():
@@ -151,20 +148,13 @@ class Optimisation:
             value.backward()
             float(value.detach())  # waits for a GPU
             self.optimiser.zero_grad(set_to_none=True)
-            if number or len(tried) == 1:  # the first one also loads what all need
-                spent += time.perf_counter() - began
-                n_tokens += float(self.encoded.n_tokens[rows].sum())
-            if spent > seconds / 100:
-                break
-        epoch_seconds = spent * float(self.encoded.n_tokens.sum()) / max(1.0, n_tokens)
-        if validate is not None:
-            began = time.perf_counter()
-            validate()
-            epoch_seconds += time.perf_counter() - began
-        fits = math.floor(seconds / max(epoch_seconds, 1e-9) * self.steps_per_epoch)
+
+        steps = epoch_batches(self.encoded, self.settings, 0, self.little_tokens)
+        compiles = self.device.type == "cuda"
+        fits = steps_within(seconds, try_step, steps, self.encoded.n_tokens, validate, compiles=compiles)
         decided = torch.tensor(float(fits if distributed.rank() == 0 else 0), dtype=torch.float64, device=self.device)
         distributed.all_reduce_sum([decided])  # of several processes the first one's clock counts
-        n_steps = max(1, min(self.n_steps, int(decided)))
+        n_steps = min(self.n_steps, int(decided))
         if n_steps < self.n_steps:
             line = f"{self.name}: {n_steps:,} of {self.n_steps:,} steps fit into {seconds / 60:.1f} minutes"
             print(f"{line}, which are {n_steps / self.steps_per_epoch:.6g} epochs", flush=True)
