@@ -10,12 +10,11 @@ import getpass
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from datetime import date
 
+from tasks.commands.embedded.airflow_process import AirflowProcess
 from tasks.commands.embedded.daemons import running_pid
 from tasks.commands.embedded.environment import ADDRESS, env_file, export_environment
 from tasks.commands.embedded.revision import declared_product, print_uncommitted
@@ -45,24 +44,27 @@ def run(product: str, as_of: date | None) -> None:
     started = time.monotonic()
     print(f"object store: {start_store(env)}", flush=True)
     _print_scheduler()
-    with fork_server(settings().home / f"fork-server-{os.getpid()}.socket", run_environment(env)) as forking:
-        _airflow(env, "db", "migrate", quiet=True)
-        names = {kind: _run_dag(env | forking, product, kind, night) for kind in ("train", "predict")}
+    # The tasks print what a person needs; Airflow's own log lines would bury it.
+    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL", "PYTHONWARNINGS": "ignore"}
+    with (
+        fork_server(settings().home / f"fork-server-{os.getpid()}.socket", run_environment(env)) as forking,
+        AirflowProcess(env | forking | quiet) as airflow,
+    ):
+        airflow.call("db", "migrate", quiet=True)
+        names = {kind: _run_dag(airflow, product, kind, night) for kind in ("train", "predict")}
     summary = summarise(described, night, names, credentials)
     print("\n".join(["", summary, *left_out, "", f"in {time.monotonic() - started:.0f} s"]))
 
 
-def _run_dag(env: dict[str, str], product: str, kind: str, as_of: str) -> str:
+def _run_dag(airflow: AirflowProcess, product: str, kind: str, as_of: str) -> str:
     """Run one DAG in this terminal and return its experiment. Raises UserError when it fails: the log has said why."""
     print(f"\n{kind}__{product}, as_of {as_of}", flush=True)
     before = {experiment.name for experiment in experiments(product)}
-    # The tasks print what a person needs; Airflow's own log lines would bury it.
-    quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL", "PYTHONWARNINGS": "ignore"}
     conf = {"as_of": as_of}
     if kind == "train":
         # Whoever types `make run` is the human that gates.approval may ask for: nobody could answer a task of this run.
         conf["approver"] = f"{getpass.getuser()}, who ran it by hand,"
-    lines = _airflow(env | quiet, "dags", "test", f"{kind}__{product}", "--conf", json.dumps(conf))
+    lines = airflow.call("dags", "test", f"{kind}__{product}", "--conf", json.dumps(conf))
     if name := named_run(lines, product, kind):
         return name
     # Where the scheduler of `make up` did the tasks, their lines are in its log.
@@ -81,30 +83,6 @@ def named_run(lines: Iterable[str], product: str, kind: str) -> str | None:
     name = re.compile(rf"(?<![\w-]){run_name_pattern(product)}(?=: as_of | ▸ )")
     found = (match for line in lines for match in name.finditer(line) if match[2] == kind)
     return next((match[0] for match in found), None)
-
-
-def _airflow(env: dict[str, str], *arguments: str, quiet: bool = False) -> list[str]:
-    """Run Airflow and return its lines, which are shown as they come unless `quiet`."""
-    lines = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "airflow", *arguments],
-        env=env | {"PYTHONUNBUFFERED": "1"},
-        text=True,
-        errors="replace",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if not quiet:
-                print(line, end="", flush=True)
-    if process.returncode:
-        raise UserError(
-            f"airflow {' '.join(arguments[:3])} failed"
-            + (f":\n{''.join(lines)}" if quiet else "; the lines above say why")
-        )
-    return lines
 
 
 def _print_scheduler() -> None:
