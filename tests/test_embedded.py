@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.commands.embedded import database, run
 from tasks.commands.embedded import environment as module
+from tasks.commands.embedded.airflow_process import AirflowProcess
 from tasks.runtime import settings
 from tasks.runtime.errors import UserError
 
@@ -311,3 +312,17 @@ def test_package_that_keeps_logs_in_the_store_is_named_where_it_lacks(monkeypatc
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"install --constraint constraints.txt '.\[logs\]'"):
         module.task_log_settings()
+
+
+def test_airflow_that_is_loaded_once_does_commands_tells_failures_and_its_own_end(tmp_path, capfd):
+    env = environment(tmp_path, AIRFLOW_HOME=str(tmp_path), PYTHONPATH=str(ROOT))
+    with AirflowProcess(env) as airflow:
+        (version,) = airflow.call("version")
+        assert capfd.readouterr().out == version
+        with pytest.raises(UserError, match=r"(?s)airflow dags nothing failed:\n.*invalid choice: 'nothing'"):
+            airflow.call("dags", "nothing", quiet=True)
+        assert capfd.readouterr().out == ""
+        assert airflow.call("version", quiet=True) == [version]
+        airflow._process.kill()
+        with pytest.raises(UserError, match="airflow version failed"):
+            airflow.call("version", quiet=True)
