@@ -5,7 +5,6 @@ The validation rows say when to stop.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from model.network.network import Network
     from model.settings import TrainingPlan
     from model.target import Target
+
+    Trained = tuple[Network, Features, "History", TrainingPlan]
 
 N_VALIDATED_ROWS = 128
 """Validation rows of a language model."""
@@ -120,8 +121,11 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     unseen = Unseen(parts.target, parts.val, parts.y_val)
     data = [paths.splits / "train.parquet", paths.splits / "val.parquet", paths.pretrained]
     with distributed.together(), checkpoints("train", product, data, code.FINE_TUNING) as state:
+        training = _Training(
+            product=product, paths=paths, parts=parts, unseen=unseen, state=state, on_epoch=on_epoch, refit=refit
+        )
         try:
-            network, features, history, plan = _train(product, paths, parts, state, on_epoch, refit, unseen)
+            network, features, history, plan = training.run()
         except FloatingPointError as error:
             raise UserError(f"params.yaml: products.{product.name}.model.train: {error}") from None
         if distributed.rank() == 0:
@@ -143,185 +147,158 @@ def fine_tune(product: Product, paths: Paths, on_epoch: OnEpoch | None = None, r
     )
 
 
-def _train(
-    product: Product,
-    paths: Paths,
-    parts: Parts,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-    refit: bool,
-    unseen: Unseen,
-) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train from the starting weights, as is right for what is predicted."""
-    from model.network.store import load_pretrained
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """One training, by the way that is right for what is predicted."""
 
-    model = product.model
-    start = partial(load_pretrained, paths.pretrained, parts.target, model.network_settings(), seed=model.train.seed)
-    if parts.target.head.writes_texts:
-        return _learn_labels(product, paths, parts, state, on_epoch, *start())
-    if parts.target.head.answers_spans:
-        return _learn_spans(product, paths, parts, state, on_epoch, unseen)
-    if not parts.target.head.has_labels:
-        return _fill(product, paths, parts, state, on_epoch, *start())
-    return _learn(product, paths, parts, state, on_epoch, refit, unseen, start)
+    product: Product
+    paths: Paths
+    parts: Parts
+    unseen: Unseen
+    """Takes what the model says of validation rows."""
+    state: CheckpointFolder
+    on_epoch: OnEpoch | None
+    refit: bool
 
+    def run(self) -> "Trained":
+        """Train from the starting weights."""
+        head = self.parts.target.head
+        if head.writes_texts:
+            return self._learn_labels()
+        if head.answers_spans:
+            return self._learn_spans()
+        return self._learn() if head.has_labels else self._fill()
 
-def _learn(
-    product: Product,
-    paths: Paths,
-    parts: Parts,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-    refit: bool,
-    unseen: Unseen,
-    start: "Callable[[], tuple[Network, Features]]",
-) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train to predict labels that are classes, numbers or items and, if it is so set, on the validation rows too."""
-    from model.features.encoded import on_disk
-    from model.training.fit import LabelledRows
-    from model.training.train import train, train_again
+    def _start(self, target: "Target | None" = None) -> "tuple[Network, Features]":
+        """Return the starting weights with a head for the target, that of the parts where none is given."""
+        from model.network.store import load_pretrained
 
-    model, by_time = product.model, product.split.by == "time"
-    n_later_days = parts.val.n_days if by_time else None
-    settings = model.train.with_refit(len(parts.y_train), by_time=by_time)
-    if not refit:
-        settings = replace(settings, refit=False)
+        model, target = self.product.model, target or self.parts.target
+        return load_pretrained(self.paths.pretrained, target, model.network_settings(), seed=model.train.seed)
 
-    def ages(*of: SplitPart) -> np.ndarray | None:
-        return model_inputs.age_days(np.concatenate([each.times for each in of])) if settings.half_life_days else None
+    def _encoded(self, features: "Features", part: SplitPart) -> "Encoded":
+        from model.features.encoded import on_disk
 
-    network, features = start()
-    encoded = [on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val)]
-    plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=model.is_imported)
-    planned = [plan.epochs]
-    network, history = train(
-        network,
-        features,
-        LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
-        LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
-        plan,
-        seconds=model.training_seconds(n_trainings=2 if plan.refit else 1),
-        on_planned=planned.append,
-        on_epoch=on_epoch,
-        on_calibrated=unseen.keep,
-        checkpoints=state,
-        refit=refit and not plan.refit,
-        companion=model.companion == "measured",
-    )
-    plan = replace(plan, epochs=planned[-1], lengths=())
-    if plan.refit:
-        y = np.concatenate([parts.y_train, parts.y_val])
-        network, _ = train_again(
+        return on_disk(map(features.encode, part), self.paths.splits)
+
+    def _learn(self) -> "Trained":
+        """Train to predict labels that are classes, numbers or items; if it is so set, on the validation rows too."""
+        from model.features.encoded import on_disk
+        from model.training.fit import LabelledRows
+        from model.training.train import train, train_again
+
+        model, parts, by_time = self.product.model, self.parts, self.product.split.by == "time"
+        n_later_days = parts.val.n_days if by_time else None
+        settings = model.train.with_refit(len(parts.y_train), by_time=by_time)
+        if not self.refit:
+            settings = replace(settings, refit=False)
+
+        def ages(*of: SplitPart) -> np.ndarray | None:
+            times = [each.times for each in of]
+            return model_inputs.age_days(np.concatenate(times)) if settings.half_life_days else None
+
+        network, features = self._start()
+        encoded = [self._encoded(features, part) for part in (parts.train, parts.val)]
+        plan = settings.for_rows(int(encoded[0].n_tokens.sum()), is_imported=model.is_imported)
+        planned = [plan.epochs]
+        network, history = train(
             network,
-            start()[0],
             features,
-            LabelledRows(on_disk(encoded, paths.splits), y, ages(parts.train, parts.val)),
+            LabelledRows(encoded[0], parts.y_train, ages(parts.train)),
+            LabelledRows(encoded[1], parts.y_val, n_later_days=n_later_days),
             plan,
-            checkpoints=state.nested("refit"),
-            n_later_days=n_later_days,
+            seconds=model.training_seconds(n_trainings=2 if plan.refit else 1),
+            on_planned=planned.append,
+            on_epoch=self.on_epoch,
+            on_calibrated=self.unseen.keep,
+            checkpoints=self.state,
+            refit=self.refit and not plan.refit,
+            companion=model.companion == "measured",
         )
-    return network, features, history, plan
+        plan = replace(plan, epochs=planned[-1], lengths=())
+        if plan.refit:
+            y = np.concatenate([parts.y_train, parts.y_val])
+            network, _ = train_again(
+                network,
+                self._start()[0],
+                features,
+                LabelledRows(on_disk(encoded, self.paths.splits), y, ages(parts.train, parts.val)),
+                plan,
+                checkpoints=self.state.nested("refit"),
+                n_later_days=n_later_days,
+            )
+        return network, features, history, plan
 
+    def _learn_once(
+        self,
+        learn: "Callable[..., tuple[Network, History]]",
+        network: "Network",
+        rows: Any,
+        validation: Any,
+        plan: "TrainingPlan",
+    ) -> "tuple[Network, History, TrainingPlan]":
+        """Train by one of the ways that need no second training; the plan has the epochs that fit into the time."""
+        planned = [plan.epochs]
+        network, history = learn(
+            network,
+            rows,
+            validation,
+            plan,
+            seconds=self.product.model.training_seconds(n_trainings=1),
+            on_planned=planned.append,
+            on_epoch=self.on_epoch,
+            checkpoints=self.state,
+        )
+        return network, history, replace(plan, epochs=planned[-1], lengths=())
 
-def _learn_once(
-    learn: "Callable[..., tuple[Network, History]]",
-    network: "Network",
-    rows: Any,
-    validation: Any,
-    plan: "TrainingPlan",
-    product: Product,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-) -> "tuple[Network, History, TrainingPlan]":
-    """Train by one of the ways that need no second training; return the plan with the epochs that fit into the time."""
-    planned = [plan.epochs]
-    network, history = learn(
-        network,
-        rows,
-        validation,
-        plan,
-        seconds=product.model.training_seconds(n_trainings=1),
-        on_planned=planned.append,
-        on_epoch=on_epoch,
-        checkpoints=state,
-    )
-    return network, history, replace(plan, epochs=planned[-1], lengths=())
+    def _plan(self, encoded: "Encoded", *, is_adapted: bool = False) -> "TrainingPlan":
+        model = self.product.model
+        n_tokens = int(encoded.n_tokens.sum())
+        return model.train.for_rows(n_tokens, is_imported=model.is_imported, is_adapted=is_adapted)
 
+    def _fill(self) -> "Trained":
+        """Train without labels, and note how surprising the training rows are."""
+        from model.training.masking import fill, surprise_quantiles
 
-def _fill(
-    product: Product,
-    paths: Paths,
-    parts: Parts,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-    network: "Network",
-    features: "Features",
-) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train without labels, and note how surprising the training rows are."""
-    from model.features.encoded import on_disk
-    from model.training.masking import fill, surprise_quantiles
+        network, features = self._start()
+        encoded, validation = (self._encoded(features, part) for part in (self.parts.train, self.parts.val))
+        network, history, plan = self._learn_once(fill, network, encoded, validation, self._plan(encoded))
+        quantiles = surprise_quantiles(network, encoded, plan.batch_tokens)
+        network.target = replace(self.parts.target, quantiles=quantiles)
+        return network, features, history, plan
 
-    encoded, validation = (on_disk(map(features.encode, part), paths.splits) for part in (parts.train, parts.val))
-    plan = product.model.train.for_rows(int(encoded.n_tokens.sum()), is_imported=product.model.is_imported)
-    network, history, plan = _learn_once(fill, network, encoded, validation, plan, product, state, on_epoch)
-    network.target = replace(parts.target, quantiles=surprise_quantiles(network, encoded, plan.batch_tokens))
-    return network, features, history, plan
+    def _learn_labels(self) -> "Trained":
+        """Train to write labels that are texts."""
+        from model.features.label_texts import LabelTexts
+        from model.training.generation.labels import learn_labels
 
+        parts, is_adapted = self.parts, self.product.model.is_language_model
+        network, features = self._start()
+        # Of a language model an epoch is the fraction that fits into the minutes: more rows would take its time.
+        later = parts.val.sample(N_VALIDATED_ROWS if is_adapted else len(parts.y_val))
+        rows, validation = (
+            (self._encoded(features, part), LabelTexts.of(features.tokenizer, y, parts.target.max_tokens))
+            for part, y in ((parts.train, parts.y_train), (later, parts.y_val[later.places_in(parts.val)]))
+        )
+        plan = self._plan(rows[0], is_adapted=is_adapted)
+        network, history, plan = self._learn_once(learn_labels, network, rows, validation, plan)
+        return network, features, history, plan
 
-def _learn_labels(
-    product: Product,
-    paths: Paths,
-    parts: Parts,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-    network: "Network",
-    features: "Features",
-) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train to write labels that are texts."""
-    from model.features.encoded import on_disk
-    from model.features.label_texts import LabelTexts
-    from model.training.generation.labels import learn_labels
+    def _learn_spans(self) -> "Trained":
+        """Train to find answers in a text; the longest that is found is as long as the longest of the training rows."""
+        from model.features.answers.windows import overlap_of
+        from model.features.fitted import Features
+        from model.training.extraction.spans import learn_spans
 
-    tokenizer, model = features.tokenizer, product.model
-    # Of a language model an epoch is the fraction that fits into the minutes: more rows would take its time.
-    n_validated = N_VALIDATED_ROWS if model.is_language_model else len(parts.y_val)
-    later = parts.val.sample(n_validated)
-    rows, validation = (
-        (on_disk(map(features.encode, part), paths.splits), LabelTexts.of(tokenizer, y, parts.target.max_tokens))
-        for part, y in ((parts.train, parts.y_train), (later, parts.y_val[later.places_in(parts.val)]))
-    )
-    plan = model.train.for_rows(
-        int(rows[0].n_tokens.sum()), is_imported=model.is_imported, is_adapted=model.is_language_model
-    )
-    network, history, plan = _learn_once(learn_labels, network, rows, validation, plan, product, state, on_epoch)
-    return network, features, history, plan
-
-
-def _learn_spans(
-    product: Product,
-    paths: Paths,
-    parts: Parts,
-    state: CheckpointFolder,
-    on_epoch: OnEpoch | None,
-    unseen: Unseen,
-) -> "tuple[Network, Features, History, TrainingPlan]":
-    """Train to find answers in a text; the longest that is found is as long as the longest of the training rows."""
-    from model.features.answers.windows import overlap_of
-    from model.features.fitted import Features
-    from model.network.store import load_pretrained
-    from model.training.extraction.spans import learn_spans
-
-    features = Features.load(paths.pretrained)
-    rows = _with_places(features, parts.train, parts.y_train, paths.splits)
-    validation = _with_places(features, parts.val, parts.y_val, paths.splits)
-    longest = min(int(rows[1].lengths.max(initial=1)), overlap_of(features.sizes.max_tokens))
-    print(f"train: {rows[1].summary(parts.y_train, longest)}", flush=True)
-    target, model = replace(parts.target, max_tokens=longest), product.model
-    network, features = load_pretrained(paths.pretrained, target, model.network_settings(), seed=model.train.seed)
-    plan = model.train.for_rows(int(rows[0].n_tokens.sum()), is_imported=model.is_imported)
-    network, history, plan = _learn_once(learn_spans, network, rows, validation, plan, product, state, on_epoch)
-    unseen.keep_answers(product, network, validation[0])
-    return network, features, history, plan
+        parts, features = self.parts, Features.load(self.paths.pretrained)
+        rows = _with_places(features, parts.train, parts.y_train, self.paths.splits)
+        validation = _with_places(features, parts.val, parts.y_val, self.paths.splits)
+        longest = min(int(rows[1].lengths.max(initial=1)), overlap_of(features.sizes.max_tokens))
+        print(f"train: {rows[1].summary(parts.y_train, longest)}", flush=True)
+        network, features = self._start(replace(parts.target, max_tokens=longest))
+        network, history, plan = self._learn_once(learn_spans, network, rows, validation, self._plan(rows[0]))
+        self.unseen.keep_answers(self.product, network, validation[0])
+        return network, features, history, plan
 
 
 def _with_places(features: "Features", part: SplitPart, y: np.ndarray, folder: Path) -> "tuple[Encoded, SpanLabels]":
