@@ -30,7 +30,7 @@ from model.network.network import Network
 from model.settings import PRESETS, NetworkSettings, TrainingSettings
 from model.target import Target as Answer
 from model.training.fit import LabelledRows
-from model.training.optimisation import epoch_batches
+from model.training.steps import epoch_batches
 from model.training.train import train
 
 MAX_TOKENS, BATCH_ROWS, TABLE_ROWS = 192, 32, 1024

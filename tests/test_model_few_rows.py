@@ -13,7 +13,8 @@ from model.training import calibration
 from model.training import train as training
 from model.training.calibration import calibrated
 from model.training.fit import Fit, LabelledRows
-from model.training.optimisation import SMALLEST_BATCH_ROWS, Optimisation, epoch_batches
+from model.training.optimisation import Optimisation
+from model.training.steps import SMALLEST_BATCH_ROWS, epoch_batches
 from model.training.train import N_FOLDS, _train_lengths, is_trained_by_folds, train
 
 SMALL = NetworkSettings(d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0)

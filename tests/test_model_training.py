@@ -18,7 +18,7 @@ from model.network.network import Network
 from model.network.store import save_model
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
-from model.training import optimisation
+from model.training import steps
 from model.training.fit import LabelledRows, evaluate_loss
 from model.training.loss import Loss, balanced_class_weights, recency_weights
 from model.training.optimisation import Optimisation
@@ -152,7 +152,7 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     truth = torch.from_numpy((1 - y).astype(np.float32))
     kept = evaluate_loss(network, encoded, truth, settings.batch_tokens, doubts=True)
     assert kept == pytest.approx(min(losses), rel=1e-4)
-    steps_per_epoch = len(optimisation.epoch_batches(encoded, settings, 0, 0))
+    steps_per_epoch = len(steps.epoch_batches(encoded, settings, 0, 0))
     n_steps = [round(epoch["epoch"] * steps_per_epoch) for epoch in history]
     waited = [step - n_steps[losses.index(min(losses))] for step in n_steps]
     assert waited[-1] >= settings.patience_steps > waited[-2]
@@ -433,7 +433,7 @@ class InMemory:
 
 def test_training_stopped_after_any_checkpoint_goes_on_to_the_same_weights(prepared, monkeypatch):
     features, encoded, y = prepared
-    monkeypatch.setattr(optimisation, "MIN_STEPS_PER_EPOCH", 3)
+    monkeypatch.setattr(steps, "MIN_STEPS_PER_EPOCH", 3)
     settings = TrainingSettings(epochs=2.5, learning_rate=3e-3, ema_decay=0.5)
 
     def trained(checkpoints):
@@ -484,10 +484,10 @@ def test_budget_that_is_ample_changes_nothing(prepared):
 
 def test_steps_that_a_clock_decided_are_kept_by_a_training_that_resumes(prepared, monkeypatch):
     features, encoded, y = prepared
-    monkeypatch.setattr(optimisation, "MIN_STEPS_PER_EPOCH", 3)
+    monkeypatch.setattr(steps, "MIN_STEPS_PER_EPOCH", 3)
     rows, planned, stopped = LabelledRows(encoded, y), [], InMemory(1)
     ticks = itertools.count(0.0, 1.0)  # each look at the clock is a second later
-    monkeypatch.setattr(optimisation.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: next(ticks))
 
     def trained(checkpoints, seconds):
         return train(
@@ -495,9 +495,9 @@ def test_steps_that_a_clock_decided_are_kept_by_a_training_that_resumes(prepared
             checkpoints=checkpoints,
         )  # fmt: skip
 
-    expected, history = trained(None, 5.5)
+    expected, history = trained(None, 12.5)
     with pytest.raises(Interrupted):
-        trained(stopped, 5.5)
+        trained(stopped, 12.5)
     resumed, again = trained(InMemory(kept=stopped.kept), 1e9)  # by then the machine is idle
     assert again == history
     assert 0 < planned[0] == planned[-1] < QUICK.epochs

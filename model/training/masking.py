@@ -6,15 +6,16 @@ embeddings are what is kept.
 Shape legend: b rows, s tokens of a sequence, d width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.compute import distributed
-from model.compute.device import autocast, deterministic, device
+from model.compute.device import autocast, device
 from model.features.encoded import Encoded, Sizes
 from model.features.fitting import chosen_rows
 from model.features.kinds import column_kinds, encoder_inputs, sequence_kinds, token_kinds
@@ -23,7 +24,7 @@ from model.heads.reconstruct import bits_of
 from model.network.network import Network, initialise
 from model.settings import TrainingPlan
 from model.training.inference import predict_in_batches
-from model.training.optimisation import Checkpoints, History, Optimisation
+from model.training.optimisation import Course, History, optimised
 
 MAX_RANKED_ROWS, N_QUANTILES = 10_000, 1001
 """Training rows among which others get their percentile, and how finely."""
@@ -113,17 +114,12 @@ def fill(
     encoded: Encoded,
     validation: Encoded,
     plan: TrainingPlan,
-    *,
-    seconds: float | None = None,
-    on_planned: Callable[[float], None] | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    checkpoints: Checkpoints | None = None,
+    **course: Unpack[Course],
 ) -> tuple[Network, History]:
     """Return the network that has learnt to fill in what is hidden of rows, with what guesses it, and the losses.
 
     Of each row another share of the cells is hidden, drawn evenly from 0 to 1: so it can tell how likely one cell is
     beside all others, and make up a row from nothing. The validation loss is the surprise of rows, in bits.
-    The rest is as of `model.training.train.train`.
     """
     filling = network.to(device()).filling
     assert filling is not None
@@ -139,13 +135,7 @@ def fill(
     def validate() -> float:
         return float(surprises(network, validation, plan.batch_tokens, MAX_VALIDATED_ROWS).mean())
 
-    with deterministic(plan.seed):
-        optimisation = Optimisation(network, encoded, plan, "train", checkpoints, seconds)
-        history = optimisation.run(loss, validate, on_epoch)
-        network.load_state_dict(optimisation.best)
-    if on_planned is not None:
-        on_planned(optimisation.epochs)
-    return network.cpu().eval(), history
+    return optimised(network, encoded, plan, loss, validate, **course)
 
 
 def surprises(network: Network, encoded: Encoded, batch_tokens: int, most: int) -> np.ndarray:

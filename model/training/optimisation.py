@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -18,16 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.compute import distributed
-from model.compute.device import autocast
-from model.features.batches import batches
+from model.compute.device import autocast, deterministic
 from model.features.encoded import Encoded
+from model.network.network import Network
 from model.settings import PATIENT_EPOCHS, PATIENT_STEPS, OptimisationSettings
-from model.training.budget import steps_within
+from model.training.steps import epoch_batches, seed_step, steps_within
 
 MAX_GRADIENT_NORM = 1.0
-MIN_STEPS_PER_EPOCH = 32
-SMALLEST_BATCH_ROWS = 16
-"""Rows of a step, where that is little work: a step of fewer costs as much, and then an epoch has fewer steps."""
 LITTLE_WORK = 5e7
 """Tokens of a step times weights, up to which a CPU hardly computes; mixed precision then costs more than it saves."""
 STEPS_BETWEEN_SYNCS = {"cpu": 1, "cuda": 16}
@@ -65,6 +62,20 @@ class Checkpoints(Protocol):
         """Return the storage of another training that belongs to this one."""
 
 
+class Course(TypedDict, total=False):
+    """What a training goes by beside its rows and settings."""
+
+    name: str
+    """Of the stage; train where none is given."""
+    seconds: float | None
+    """What all steps together may take on this machine."""
+    on_planned: Callable[[float], None] | None
+    """Gets the epochs that the steps which fit into `seconds` make: declared they are the same training again."""
+    on_epoch: Callable[[dict[str, float]], None] | None
+    """Gets each entry of the history; what it raises ends the training."""
+    checkpoints: Checkpoints | None
+
+
 class Optimisation:
     """A model and its optimiser, on their way through the steps."""
 
@@ -87,7 +98,7 @@ class Optimisation:
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.device = self.weights[0].device
         self.little_tokens = int(LITTLE_WORK / sum(weight.numel() for weight in self.weights))
-        first = epoch_batches(encoded, settings, 0, self.little_tokens)
+        first = self._batches(0)
         self.is_mixed = any(encoded.n_tokens[rows].sum() > self.little_tokens for rows in first)
         self.steps_per_epoch = len(first)
         self.n_steps = max(1, round(settings.epochs * self.steps_per_epoch))
@@ -149,21 +160,22 @@ class Optimisation:
             float(value.detach())  # waits for a GPU
             self.optimiser.zero_grad(set_to_none=True)
 
-        steps = epoch_batches(self.encoded, self.settings, 0, self.little_tokens)
-        compiles = self.device.type == "cuda"
+        steps, compiles = self._batches(0), self.device.type == "cuda"
         fits = steps_within(seconds, try_step, steps, self.encoded.n_tokens, validate, compiles=compiles)
         decided = torch.tensor(float(fits if distributed.rank() == 0 else 0), dtype=torch.float64, device=self.device)
         distributed.all_reduce_sum([decided])  # of several processes the first one's clock counts
-        n_steps = min(self.n_steps, int(decided))
-        if n_steps < self.n_steps:
-            line = f"{self.name}: {n_steps:,} of {self.n_steps:,} steps fit into {seconds / 60:.1f} minutes"
-            print(f"{line}, which are {n_steps / self.steps_per_epoch:.6g} epochs", flush=True)
-            self.n_steps = n_steps
+        if decided < self.n_steps:
+            line = f"{self.name}: {int(decided):,} of {self.n_steps:,} steps fit into {seconds / 60:.1f} minutes"
+            self.n_steps = int(decided)
+            print(f"{line}, which are {self.epochs:.6g} epochs", flush=True)
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        return epoch_batches(self.encoded, self.settings, epoch, self.little_tokens)
 
     def _epoch(self, loss: Loss, progress: "tqdm") -> None:
         """Take the steps that are left of the current epoch."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        steps = epoch_batches(self.encoded, self.settings, epoch, self.little_tokens)
+        steps = self._batches(epoch)
         left = steps[done : self.n_steps - epoch * self.steps_per_epoch]
         for number, rows in enumerate(left, start=1):
             self._step(loss, rows)
@@ -261,8 +273,7 @@ class Optimisation:
     def _out_of_patience(self) -> bool:
         if self.settings.keep != "best" or not self.history:
             return False
-        losses = [entry["val_loss"] for entry in self.history]
-        best = self.history[losses.index(min(losses))]
+        best = min(self.history, key=lambda entry: entry["val_loss"])
         return round((self.history[-1]["epoch"] - best["epoch"]) * self.steps_per_epoch) >= self.patience_steps
 
     def _is_due(self) -> bool:
@@ -299,31 +310,30 @@ class Optimisation:
         for name, tensor in parts["optimiser"].items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
         self.step, self.losses, self.history = step, losses.tolist(), found[1]["history"]
         self.n_steps = found[1]["n_steps"]
         print(f"{self.name}: resumed at step {self.step} of {self.n_steps}", flush=True)
         return True
 
 
-def epoch_batches(encoded: Encoded, settings: OptimisationSettings, epoch: int, little: int) -> list[np.ndarray]:
-    """Return the row numbers of each step of an epoch; a step of up to `little` is little work."""
-    # Few rows still make several steps an epoch; one huge batch would hardly move the weights.
-    n_tokens = int(encoded.n_tokens.sum())
-    few = math.ceil(n_tokens / MIN_STEPS_PER_EPOCH)
-    if settings.has_smallest_batch:
-        few = max(few, min(little, math.ceil(SMALLEST_BATCH_ROWS * n_tokens / len(encoded))))
-    return batches(encoded, min(settings.batch_tokens, few), settings.seed + epoch)
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Fix what torch draws in a step: on the CPU the same in every process, on GPUs its own in each."""
-    number = (seed * 1_000_003 + step) * 1_009
-    # Where there is no GPU, torch.manual_seed took a fifth of a small network's step: it writes down its caller.
-    (torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed)(number % 2**63)
-    if distributed.n_ranks() > 1:
-        torch.cuda.manual_seed((number + distributed.rank()) % 2**63)
+def optimised(
+    network: Network,
+    encoded: Encoded,
+    plan: OptimisationSettings,
+    loss: Loss,
+    validate: Callable[[], float],
+    **course: Unpack[Course],
+) -> tuple[Network, History]:
+    """Return the network with the weights that `plan.keep` names of all steps, on the CPU, and the losses."""
+    with deterministic(plan.seed):
+        name, checkpoints, seconds = course.get("name", "train"), course.get("checkpoints"), course.get("seconds")
+        optimisation = Optimisation(network, encoded, plan, name, checkpoints, seconds)
+        history = optimisation.run(loss, validate, course.get("on_epoch"))
+        network.load_state_dict(optimisation.best)
+    if (on_planned := course.get("on_planned")) is not None:
+        on_planned(optimisation.epochs)
+    return network.cpu().eval(), history
 
 
 def _assign(weights: list[nn.Parameter], values: list[Tensor]) -> None:

@@ -1,13 +1,13 @@
 """Learn where in the texts of rows their answers stand, or that they stand nowhere."""
 
-from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.compute import distributed
-from model.compute.device import deterministic, device
+from model.compute.device import device
 from model.features.answers.occurrences import SpanLabels
 from model.features.encoded import Encoded, Sizes
 from model.features.kinds import TEXT, kind_class
@@ -15,7 +15,7 @@ from model.network.network import Network
 from model.settings import TrainingPlan
 from model.training.inference import sum_in_batches
 from model.training.masking import disturb
-from model.training.optimisation import Checkpoints, History, Optimisation
+from model.training.optimisation import Course, History, optimised
 
 HIDDEN_SHARE = 0.5
 """Of the subwords, while answers are learnt."""
@@ -28,15 +28,11 @@ def learn_spans(
     rows: tuple[Encoded, SpanLabels],
     validation: tuple[Encoded, SpanLabels],
     plan: TrainingPlan,
-    *,
-    seconds: float | None = None,
-    on_planned: Callable[[float], None] | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    checkpoints: Checkpoints | None = None,
+    **course: Unpack[Course],
 ) -> tuple[Network, History]:
     """Return the network that has learnt where answers stand, with the weights that `plan.keep` names.
 
-    Losses are nats per row. The rest is as of `model.training.train.train`.
+    Losses are nats per row.
     """
     network = network.to(device())
 
@@ -48,13 +44,7 @@ def learn_spans(
     def validate() -> float:
         return span_loss(network, *validation, plan.batch_tokens)
 
-    with deterministic(plan.seed):
-        optimisation = Optimisation(network, rows[0], plan, "train", checkpoints, seconds)
-        history = optimisation.run(loss, validate, on_epoch)
-        network.load_state_dict(optimisation.best)
-    if on_planned is not None:
-        on_planned(optimisation.epochs)
-    return network.cpu().eval(), history
+    return optimised(network, rows[0], plan, loss, validate, **course)
 
 
 def hide_words(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
+from typing import Unpack
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings
 from model.target import Target
 from model.training.generation.labels import learn_labels
-from model.training.optimisation import Checkpoints, History
+from model.training.optimisation import Course, History
 
 READ_BEFORE = 2
 """Passages before one that are read with it."""
@@ -43,9 +44,7 @@ def learn_continuations(
     settings: PretrainingSettings,
     *,
     on_disk: OnDisk,
-    checkpoints: Checkpoints | None = None,
-    seconds: float | None = None,
-    on_planned: Callable[[float], None] | None = None,
+    **course: Unpack[Course],
 ) -> tuple[Network, History]:
     """Return a network that has learnt to go on with texts, with the decoder that labels go on from.
 
@@ -57,16 +56,8 @@ def learn_continuations(
     learnt, held_out = (passages(features, tables, target.max_tokens, on_disk) for tables in (rows, validation))
     if learnt is None or held_out is None:
         return network, []
-    network, history = learn_labels(
-        network,
-        learnt,
-        held_out,
-        settings,
-        name="pretrain",
-        seconds=seconds,
-        on_planned=on_planned,
-        checkpoints=checkpoints,
-    )
+    course.setdefault("name", "pretrain")
+    network, history = learn_labels(network, learnt, held_out, settings, **course)
     of_bytes = len(held_out[1].ids) / math.log(2) / max(1, int(held_out[1].n_bytes.sum()))
     return network, [{**entry, BITS_PER_BYTE: entry["val_loss"] * of_bytes} for entry in history]
 

@@ -1,20 +1,20 @@
 """Learn to write labels that are texts: the loss is of their subwords alone, the row before them is only read."""
 
-from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.compute import distributed
-from model.compute.device import deterministic, device
+from model.compute.device import device
 from model.features.encoded import Encoded
 from model.features.label_texts import UNWANTED, LabelTexts
 from model.network.network import Network
 from model.settings import OptimisationSettings
 from model.training.inference import sum_in_batches
 from model.training.masking import disturb
-from model.training.optimisation import Checkpoints, History, Optimisation
+from model.training.optimisation import Course, History, optimised
 
 READ, WANTED = "read_ids", "wanted_ids"
 """Of a batch: the subwords that are read of each text, and those that come next."""
@@ -25,16 +25,11 @@ def learn_labels(
     rows: tuple[Encoded, LabelTexts],
     validation: tuple[Encoded, LabelTexts],
     plan: OptimisationSettings,
-    *,
-    name: str = "train",
-    seconds: float | None = None,
-    on_planned: Callable[[float], None] | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    checkpoints: Checkpoints | None = None,
+    **course: Unpack[Course],
 ) -> tuple[Network, History]:
     """Return the network that has learnt to write the labels of rows, with the weights that `plan.keep` names.
 
-    By default these are the best. Losses are nats per subword. The rest is as of `model.training.train.train`.
+    By default these are the best. Losses are nats per subword.
     """
     network = network.to(device())
 
@@ -47,13 +42,7 @@ def learn_labels(
     def validate() -> float:
         return label_loss(network, *validation, plan.batch_tokens)
 
-    with deterministic(plan.seed):
-        optimisation = Optimisation(network, rows[0], plan, name, checkpoints, seconds)
-        history = optimisation.run(loss, validate, on_epoch)
-        network.load_state_dict(optimisation.best)
-    if on_planned is not None:
-        on_planned(optimisation.epochs)
-    return network.cpu().eval(), history
+    return optimised(network, rows[0], plan, loss, validate, **course)
 
 
 def label_loss(network: Network, encoded: Encoded, labels: LabelTexts, batch_tokens: int) -> float:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from model.training.budget import TIMED_STEPS, steps_within
+from model.training.steps import TIMED_STEPS, steps_within
 
 N_ROWS = 1000
 N_TOKENS = np.ones(N_ROWS)
