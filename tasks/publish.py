@@ -11,24 +11,17 @@ import uuid
 from datetime import date
 from pathlib import Path
 
-import numpy as np
-
-from model.heads.reconstruct import SURPRISE_PERCENTILE
 from tasks import stage
 from tasks.monitoring.announcements.outbox import announce, expect
 from tasks.params import Product
 from tasks.publication import manifests
-from tasks.publication.contracts import ModelRef, Night
+from tasks.publication.contracts import ModelRef
 from tasks.publication.manifests import NightPlace
 from tasks.publication.night import verified_night
 from tasks.publication.object_store import Store
-from tasks.publication.publishing import Provenance, publish_night
+from tasks.publication.publishing import Provenance, publish_night, surprise_of
 from tasks.publication.tables.delta import follow_manifest
-from tasks.quality.drift import compare_surprise
 from tasks.quality.stops import stop_on_surprise
-from tasks.quality.verdicts import Drift
-from tasks.rows.decisions import accepted_days
-from tasks.rows.partitions import read_table
 from tasks.runs.experiments import Run
 from tasks.runs.registry import champions
 from tasks.runtime import faults
@@ -51,7 +44,7 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
         champions.check_not_banned(product.name, run.champion)
     night = verified_night(product, as_of)
     folder = Paths(product.name).predictions
-    stop_on_surprise(product, surprise_of(product, night), folder)
+    stop_on_surprise(product, surprise_of(product, night, folder), folder)
     place = NightPlace(store=Store(product.publish.url), product=product.name, as_of=as_of)
     generation = run.generation if run else None
     writer = run.name if run else f"by-hand-{uuid.uuid4()}"
@@ -68,21 +61,6 @@ def publish(product: Product, as_of: date, run: Run | None = None) -> str:
     done = "published" if moved else "were published already, unchanged"
     parts = f"{len(night.parts)} part" + "s" * (len(night.parts) != 1)
     return f"{night.rows.published:,} predictions in {parts} {done}: {place.store.uri(place.manifest)}"
-
-
-def surprise_of(product: Product, night: Night) -> Drift:
-    """Return the share of a night's rows that surprise the model, beside its limit, if one is declared.
-
-    A night that a person has accepted passes. `validate` cannot judge this: no champion stands before it.
-    """
-    day, figures = night.scored_day.isoformat(), []
-    if product.drift.max_surprising is not None and night.parts:
-        files = [Paths(product.name).predictions / part.name for part in night.parts]
-        ranks = np.concatenate([read_table(file, [SURPRISE_PERCENTILE])[SURPRISE_PERCENTILE] for file in files])
-        figures = compare_surprise(ranks, product)
-        print(*figures, flush=True)
-    accepted = accepted_days(product.name).get(day) if figures else None
-    return Drift(date=day, days_before=0, accepted=accepted, figures=figures)
 
 
 def _provenance(product: Product, model_sha256: str, run: Run | None) -> Provenance:

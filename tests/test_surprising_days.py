@@ -9,7 +9,8 @@ from builders import a_product, a_repository, accept_days, declared, mistakes, n
 
 from tasks.publication.contracts import Part
 from tasks.publication.night import part_name, read_night, write_night
-from tasks.publish import publish, surprise_of
+from tasks.publication.publishing import surprise_of
+from tasks.publish import publish
 from tasks.read import read_manifest
 from tasks.rows.partitions import write_table
 from tasks.runtime.errors import UserError
@@ -51,7 +52,8 @@ def a_night(url, n_surprising, most=0.05, n_rows=100):
 
 
 def surprise(product):
-    return surprise_of(product, read_night(Paths("tiny").predictions))
+    folder = Paths("tiny").predictions
+    return surprise_of(product, read_night(folder), folder)
 
 
 def test_night_of_surprising_rows_is_not_published_until_a_person_accepts_it(url):

@@ -4,12 +4,20 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from model.heads.reconstruct import SURPRISE_PERCENTILE
+from tasks.params import Product
 from tasks.publication import manifests
 from tasks.publication.contracts import FORMAT, Manifest, ModelRef, Night, PublishedPart
 from tasks.publication.manifests import NightPlace
 from tasks.publication.night_file import scratch_folder, write_night_file
 from tasks.publication.relocation import earlier_parts, settle
 from tasks.publication.withdrawal import leave_withdrawn
+from tasks.quality.drift import compare_surprise
+from tasks.quality.verdicts import Drift
+from tasks.rows.decisions import accepted_days
+from tasks.rows.partitions import read_table
 from tasks.runtime import faults
 
 
@@ -25,6 +33,21 @@ class Provenance:
     """The commit of the code."""
     model: ModelRef
     """The model as the registry knows it."""
+
+
+def surprise_of(product: Product, night: Night, folder: Path) -> Drift:
+    """Return the share of the rows of the night in `folder` that surprise the model, beside its limit if there is one.
+
+    A night that a person has accepted passes. `validate` cannot judge this: no champion stands before it.
+    """
+    day, figures = night.scored_day.isoformat(), []
+    if product.drift.max_surprising is not None and night.parts:
+        tables = (read_table(folder / part.name, [SURPRISE_PERCENTILE]) for part in night.parts)
+        ranks = np.concatenate([table[SURPRISE_PERCENTILE] for table in tables])
+        figures = compare_surprise(ranks, product)
+        print(*figures, flush=True)
+    accepted = accepted_days(product.name).get(day) if figures else None
+    return Drift(date=day, days_before=0, accepted=accepted, figures=figures)
 
 
 def publish_night(place: NightPlace, night: Night, folder: Path, generation: int, provenance: Provenance) -> bool:

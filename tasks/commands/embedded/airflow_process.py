@@ -9,6 +9,7 @@ what the command prints stands a line with its exit code.
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import traceback
@@ -81,12 +82,10 @@ def serve() -> None:
 
 
 def _exit_code(arguments: list[str]) -> int:
-    """Do a command as the program `airflow` does it, and return the exit code it would have had."""
-    from airflow.__main__ import main
-
+    """Do a command as `python -m airflow` does it, and return the exit code it would have had."""
     sys.argv = ["airflow", *arguments]
     try:
-        main()
+        runpy.run_module("airflow", run_name="__main__")
     except SystemExit as ended:
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
