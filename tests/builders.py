@@ -197,6 +197,17 @@ def through_all_stages(folder: Path, rows: pd.DataFrame, changes: Mapping[str, A
         torch.set_num_threads(n_threads)
 
 
+def predicted(product: str = "tiny") -> pd.DataFrame:
+    """Return the predictions of the night on disk, in the order of its parts."""
+    parts = sorted(Paths(product).predictions.glob("*.parquet"))
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def predicted_bytes(product: str = "tiny") -> list[bytes]:
+    """Return the parts of the night on disk as they are."""
+    return [part.read_bytes() for part in sorted(Paths(product).predictions.glob("*.parquet"))]
+
+
 def report(name: str, product: str = "tiny") -> dict[str, Any]:
     """Return what a stage reported of a product."""
     return json.loads(Paths(product).report(name).read_text("utf-8"))

@@ -11,7 +11,7 @@ import onnx
 import pandas as pd
 import pytest
 import torch
-from builders import a_product, declared, mistakes, report, through_all_stages
+from builders import a_product, declared, mistakes, predicted, predicted_bytes, report, through_all_stages
 
 from model.evaluation.kneser_ney import KneserNey
 from model.features.fitted import Features
@@ -110,11 +110,6 @@ def rows():
     return unseen_rows()
 
 
-def night():
-    parts = sorted(PATHS.predictions.glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-
-
 @pytest.mark.long
 def test_labels_are_foreseen_better_than_by_counting(product, made):
     measured, counted = (report("evaluation.json")[name] for name in ("model", "baseline"))
@@ -125,7 +120,7 @@ def test_labels_are_foreseen_better_than_by_counting(product, made):
 
 
 def test_night_has_text_subwords_probability_and_end_of_every_row(product, writer):
-    found = night()
+    found = predicted()
     assert len(found) > 7  # two shards
     for row in found.itertuples():
         assert text_of(writer.tokenizer, row.tokens) == row.prediction
@@ -135,13 +130,13 @@ def test_night_has_text_subwords_probability_and_end_of_every_row(product, write
 
 
 def test_bytes_of_a_night_come_again_whatever_its_shards(product):
-    before = night()
-    parts = [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))]
+    before = predicted()
+    parts = predicted_bytes()
     predict(product, AS_OF)
-    assert [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))] == parts
+    assert predicted_bytes() == parts
     whole = dataclasses.replace(product, predict=dataclasses.replace(product.predict, shards=1))
     predict(whole, AS_OF)
-    after = night()
+    after = predicted()
     predict(product, AS_OF)
     pd.testing.assert_frame_equal(before, after, check_exact=True)
 
@@ -469,7 +464,7 @@ def test_model_and_baseline_are_measured_on_rows_of_a_night_too(product, made):
 
 
 def test_night_is_measured_by_its_texts_alone(product):
-    found = night()
+    found = predicted()
     scores, classes = head_of("generate").scores_of_night({name: found[name].to_numpy() for name in found})
     labels = pd.DataFrame({"title": found.prediction})
     known = Labelled(keys=found.parcel_id, table=labels, scores=scores, classes=classes)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from builders import a_product, declared, mistakes, report, through_all_stages
+from builders import a_product, declared, mistakes, predicted_bytes, report, through_all_stages
 from test_generate import CHANGES as OF_TEXTS
 from test_generate import COLUMNS, Kept, night, parcels, unseen_rows
 from tiny_gguf import CONTROL, metadata, tensors, tiny, vocabulary, write
@@ -395,9 +395,9 @@ def test_product_goes_through_all_stages_and_its_night_comes_again(made, file, m
     tokenizer = Features.load(PATHS.onnx).tokenizer
     for row in found.itertuples():
         assert text_of(tokenizer, row.tokens) == row.prediction
-    before = [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))]
+    before = predicted_bytes()
     predict(product, AS_OF)
-    assert [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))] == before
+    assert predicted_bytes() == before
     whole = dataclasses.replace(product, predict=dataclasses.replace(product.predict, shards=1))
     predict(whole, AS_OF)
     assert night().equals(found)

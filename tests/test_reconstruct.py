@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import a_product, declared, mistakes, report, through_all_stages, to_split
+from builders import a_product, declared, mistakes, predicted, report, through_all_stages, to_split
 from sklearn.metrics import roc_auc_score
 
 from model.evaluation.baseline import fit_baseline
@@ -80,11 +80,6 @@ def product(made, monkeypatch):
     return a_product(**CHANGES)
 
 
-def night():
-    parts = sorted(PATHS.predictions.glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-
-
 @pytest.mark.long
 def test_changed_rows_are_told_from_others_and_their_column_is_named(product, made):
     measured = report("evaluation.json")["model"]
@@ -108,7 +103,7 @@ def test_held_out_rows_come_once_as_they_are_and_once_changed(product):
 
 
 def test_night_has_the_surprise_of_every_row_as_one_alone_would(product):
-    found = night()
+    found = predicted()
     rows = pd.concat([pd.read_parquet(file) for file in sorted((PATHS.valid / "rows").rglob("*2024-02-11*"))])
     assert len(found) == len(rows) > 20
     scorer, table = Scorer(PATHS.onnx), model_inputs.inputs(rows, product)
@@ -123,10 +118,10 @@ def test_night_has_the_surprise_of_every_row_as_one_alone_would(product):
 
 
 def test_night_does_not_depend_on_its_shards(product):
-    before = night().sort_values("parcel_id", ignore_index=True)
+    before = predicted().sort_values("parcel_id", ignore_index=True)
     whole = dataclasses.replace(product, predict=dataclasses.replace(product.predict, shards=1))
     predict(whole, AS_OF)
-    after = night().sort_values("parcel_id", ignore_index=True)
+    after = predicted().sort_values("parcel_id", ignore_index=True)
     predict(product, AS_OF)
     bits = "surprise_bits", "surprise_percentile"
     pd.testing.assert_frame_equal(before.drop(columns=[*bits]), after.drop(columns=[*bits]))
@@ -191,7 +186,7 @@ def test_exported_model_knows_what_percentiles_are_made_of(product):
 
 
 def test_night_is_measured_by_its_bits_alone(product):
-    found = night()
+    found = predicted()
     scores, classes = head_of("reconstruct").scores_of_night({name: found[name].to_numpy() for name in found})
     labels = pd.DataFrame({"changed_column": ["-"] * len(found)})
     known = Labelled(keys=found.parcel_id, table=labels, scores=scores, classes=classes)

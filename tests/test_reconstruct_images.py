@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import a_product, report, through_all_stages, to_split
+from builders import a_product, predicted, report, through_all_stages, to_split
 from PIL import Image
 
 from model.features.fitted import Features
@@ -257,7 +257,7 @@ def test_picture_of_noise_is_named_with_where_other_pixels_were_expected(product
 
 
 def test_night_of_images_has_the_surprise_of_every_row_as_one_alone_would(product):
-    found = pd.concat([pd.read_parquet(part) for part in sorted(PATHS.predictions.glob("*.parquet"))])
+    found = predicted()
     rows = pd.concat([pd.read_parquet(file) for file in sorted((PATHS.valid / "rows").rglob("*2024-02-11*"))])
     assert len(found) == len(rows) > 20
     scorer, table = Scorer(PATHS.onnx), model_inputs.inputs(rows, product)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from builders import a_product, declared, mistakes, report, through_all_stages
+from builders import a_product, declared, mistakes, predicted, predicted_bytes, report, through_all_stages
 
 from model.evaluation.answer_candidates import AnswerCandidates
 from model.evaluation.thresholds import curve_of_answers
@@ -112,11 +112,6 @@ def unseen_rows(n=40):
     return table
 
 
-def night():
-    parts = sorted(PATHS.predictions.glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-
-
 def features_of(table, max_tokens=32, max_windows=8):
     kinds = {name: COLUMNS[name] for name in table}
     limits = {"max_tokens": max_tokens, "max_windows": max_windows}
@@ -140,7 +135,7 @@ def test_answer_that_is_not_in_its_text_goes_to_quarantine(product):
 
 def test_night_has_the_answer_as_it_stands_in_the_text(product):
     rows = parcels().set_index("parcel_id")
-    found = night()
+    found = predicted()
     assert len(found) > 2  # two shards
     for row in found.itertuples():
         note = rows.loc[row.parcel_id, "note"]
@@ -157,9 +152,9 @@ def test_threshold_measured_on_validation_rows_decides_what_a_night_answers(prod
     assert (chosen.metric, chosen.rows) == ("exact_match", len(rows))
     assert 0 < threshold < 1
     by_key = parcels().set_index("parcel_id")
-    table = {name: by_key.loc[night()["parcel_id"], name].to_numpy(object) for name in COLUMNS}
+    table = {name: by_key.loc[predicted()["parcel_id"], name].to_numpy(object) for name in COLUMNS}
     has_answer = scorer.score(table)[:, 1, 1] > threshold
-    assert night()["has_answer"].tolist() == has_answer.tolist()
+    assert predicted()["has_answer"].tolist() == has_answer.tolist()
 
 
 def test_report_has_what_a_measured_threshold_is_worth(product):
@@ -206,13 +201,13 @@ def test_curve_of_answers_is_that_of_trying_each_threshold(metric):
 
 
 def test_bytes_of_a_night_come_again_whatever_its_shards(product):
-    before = night()
-    parts = [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))]
+    before = predicted()
+    parts = predicted_bytes()
     predict(product, AS_OF)
-    assert [part.read_bytes() for part in sorted(PATHS.predictions.glob("*.parquet"))] == parts
+    assert predicted_bytes() == parts
     whole = dataclasses.replace(product, predict=dataclasses.replace(product.predict, shards=1))
     predict(whole, AS_OF)
-    pd.testing.assert_frame_equal(before, night(), check_exact=False, atol=1e-6)
+    pd.testing.assert_frame_equal(before, predicted(), check_exact=False, atol=1e-6)
     predict(product, AS_OF)
 
 
@@ -435,7 +430,7 @@ def test_candidates_know_shapes_of_answers_and_when_there_is_none():
 
 
 def test_published_night_is_measured_by_its_labels(product):
-    rows, found = parcels().set_index("parcel_id"), night()
+    rows, found = parcels().set_index("parcel_id"), predicted()
     labels = rows.loc[found["parcel_id"], "answer"].reset_index(drop=True)
     columns = {name: found[name].to_numpy() for name in found}
     scores, classes = head_of("span").scores_of_night(columns)
@@ -451,7 +446,7 @@ def test_published_night_is_measured_by_its_labels(product):
 def valid_rows_of_night():
     return pd.concat(
         [pd.read_parquet(file) for file in sorted((PATHS.valid / "rows").rglob("*.parquet"))], ignore_index=True
-    ).pipe(lambda rows: rows[rows["parcel_id"].isin(night()["parcel_id"])])
+    ).pipe(lambda rows: rows[rows["parcel_id"].isin(predicted()["parcel_id"])])
 
 
 def test_model_of_another_text_is_refused(product):
