@@ -32,7 +32,7 @@ from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace, current_manifest
 from tasks.publication.object_store import Store
 from tasks.runs.registry import champions, versions
-from tasks.runs.shadows import bring, find_contenders, training_days
+from tasks.runs.shadows import bring, find_contenders, learnt_until, training_days
 from tasks.runtime import faults
 from tasks.runtime.errors import TransientError, UserError
 from tasks.runtime.paths import Paths
@@ -71,7 +71,7 @@ def monitor(product: Product, as_of: date) -> Observed:
         past.put([record])
     else:
         withdrawn_record(past, as_of)
-    measured = measure_past(product, as_of, past, paths)
+    measured = measure_past(product, as_of, past, paths, partial(_learnt_until, product))
     if record:
         record = conclude(product, past, past.known[as_of])
     past.keep()
@@ -108,6 +108,11 @@ def _observed(product: Product, place: NightPlace, manifest: Manifest, past: Pas
     for name, reason in not_scored.items():
         print(f"{name} has not scored beside the champion: {reason}", flush=True)
     return replace(record, shadows=tuple(shadows), not_scored=not_scored)
+
+
+def _learnt_until(product: Product, record: NightRecord) -> date | None:
+    """Return the last date whose labels the models that scored a night may have learnt from."""
+    return learnt_until(product.name, [record.model_commit, *(each.commit for each in record.shadows)])
 
 
 def _training_days(product: Product, manifest: Manifest) -> tuple[date, date] | None:

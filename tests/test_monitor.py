@@ -12,8 +12,8 @@ from test_publish import AS_OF, url  # noqa: F401 (url is a fixture)
 from model.heads import head_of
 from tasks.monitor import monitor
 from tasks.monitoring.contracts import BrokenRule, NightRecord, Predictions
-from tasks.monitoring.nights import is_due
-from tasks.monitoring.past import nights
+from tasks.monitoring.nights import is_due, measure_past
+from tasks.monitoring.past import Past, nights
 from tasks.monitoring.status import read_status
 from tasks.publication.contracts import Part
 from tasks.publication.manifests import NightPlace
@@ -102,6 +102,19 @@ def test_later_labels_revise_what_was_measured_and_earlier_ones_do_not(url):  # 
     assert (found.value, found.labelled) == (pytest.approx(wanted, abs=1e-6), 39)
     monitor(described, AS_OF + 3 * DAY)  # a backfill of an earlier date
     assert nights(Store(url), "tiny", AS_OF, AS_OF)[AS_OF].truth == found
+
+
+@pytest.mark.parametrize(("days", "measured"), [(0, 40), (1, 25), (2, None)])
+def test_rows_whose_label_the_model_may_have_learnt_from_are_not_measured(url, days, measured):  # noqa: F811
+    """As of a file without dates, whose rows are scored by the model that learnt from those with a label."""
+    described, table, truth = product(url), scored(), np.arange(40) % 2
+    published(described, AS_OF, table)
+    monitor(described, AS_OF)
+    labels_known(AS_OF + DAY, table["parcel_id"][:15], truth[:15])
+    labels_known(AS_OF + 2 * DAY, table["parcel_id"], truth)
+    past = Past.of(Store(url), "tiny", AS_OF, AS_OF)
+    found = measure_past(described, AS_OF + 2 * DAY, past, PATHS, lambda record: record.as_of + days * DAY)
+    assert [each.truth.labelled for each in found] == ([measured] if measured else [])
 
 
 def test_night_before_others_that_were_stopped_is_measured_by_the_next_one(url):  # noqa: F811

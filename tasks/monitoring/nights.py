@@ -1,5 +1,6 @@
 """Add a night to a product's past, and measure the nights whose labels have come."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -105,10 +106,13 @@ def withdrawn_record(past: Past, as_of: date) -> None:
         past.put([replace(past.known[as_of], withdrawn=True)])
 
 
-def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> list[NightRecord]:
+def measure_past(
+    product: Product, as_of: date, past: Past, paths: Paths, learnt_until: Callable[[NightRecord], date | None]
+) -> list[NightRecord]:
     """Measure the nights whose labels are due at `as_of`, by the valid labels below `paths`; return those measured.
 
-    They are put into the past, which is not kept yet.
+    They are put into the past, which is not kept yet. Rows whose label was known by the date up to which a model that
+    scored them has learnt are left out: it may have learnt from them.
     """
     target = product.target
     waited = product.labels_wait_days + target.late_days + product.predict.lead_days
@@ -127,7 +131,10 @@ def measure_past(product: Product, as_of: date, past: Past, paths: Paths) -> lis
         if manifest and manifest.withdrawn:
             withdrawn_record(past, record.as_of)
         elif manifest and manifest.run == record.run:
-            truth = measure_night(product, place, manifest, labels, as_of, record.shadows, rows)
+            until = learnt_until(record)
+            days = files.days(until, record.scored_day) if until else []
+            learnt = known_labels(files, days, product) if days else None
+            truth = measure_night(product, place, manifest, labels, as_of, record.shadows, rows, learnt)
             if truth:
                 measured.append(replace(record, truth=truth))
     past.put(measured)

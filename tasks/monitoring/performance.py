@@ -19,7 +19,7 @@ from tasks.publication.contracts import Manifest
 from tasks.publication.manifests import NightPlace
 from tasks.publication.reading import read_part
 from tasks.rows import model_inputs
-from tasks.rows.keys import key_text
+from tasks.rows.keys import key_digests, key_text
 from tasks.rows.labels.horizons import by_horizon, label_names, name_columns
 from tasks.rows.labels.known import KnownLabels
 from tasks.rows.partitions import Partitions
@@ -142,18 +142,20 @@ def measure_night(
     as_of: date,
     shadows: Iterable[Shadow] = (),
     rows: Partitions | None = None,
+    learnt: KnownLabels | None = None,
 ) -> Truth | None:
     """Return how a published night did by the labels that are known; None where none of its rows has one.
 
-    So did the models that scored the same rows; `rows` are those of the scored day, by which slices are found.
+    So did the models that scored the same rows; `rows` are those of the scored day, by which slices are found. Rows of
+    the labels `learnt` are left out, since a model may have learnt from them.
     Raises UserError where a part is not as it was written.
     """
-    found = labelled_rows(product, parts_of(place, manifest), labels)
+    found = labelled_rows(product, parts_of(place, manifest), labels, learnt)
     if found is None:
         return None
     # Before, rows of short horizons alone would pass for a better night; each horizon is a slice, and measured at once.
     all_known = manifest.scored_day + timedelta(days=product.labels_wait_days if product.predict.horizons else 0)
-    beside = {each.name: _labelled_beside(product, place, each, labels) for each in shadows}
+    beside = {each.name: _labelled_beside(product, place, each, labels, learnt) for each in shadows}
     return Truth(
         as_of=as_of,
         labelled=len(found.table),
@@ -168,12 +170,16 @@ def measure_night(
     )
 
 
-def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: KnownLabels) -> Labelled | None:
-    """Return the rows of a night with a label that is known; None where there is none."""
+def labelled_rows(
+    product: Product, parts: Iterable[pd.DataFrame], labels: KnownLabels, learnt: KnownLabels | None = None
+) -> Labelled | None:
+    """Return the rows of a night with a label that is known, but for those `learnt`; None where there is none."""
     head, keys, found, truths = model_inputs.product_head(product), [], [], []
     for part in parts:
-        place_of = labels.labelled_places(label_names(part, product))
-        labelled = np.flatnonzero(place_of >= 0)
+        names = label_names(part, product)
+        place_of = labels.labelled_places(names)
+        counts = place_of >= 0 if learnt is None else (place_of >= 0) & (learnt.places(key_digests(names)) < 0)
+        labelled = np.flatnonzero(counts)
         keys.append(key_text(part.iloc[labelled], name_columns(product)))
         found.append(part.iloc[labelled])
         truths.append(labels.value.take(place_of[labelled]))
@@ -187,10 +193,12 @@ def labelled_rows(product: Product, parts: Iterable[pd.DataFrame], labels: Known
     return Labelled(keys=keys_found, table=table, scores=scores, classes=classes)
 
 
-def _labelled_beside(product: Product, place: NightPlace, shadow: Shadow, labels: KnownLabels) -> Labelled | None:
+def _labelled_beside(
+    product: Product, place: NightPlace, shadow: Shadow, labels: KnownLabels, learnt: KnownLabels | None
+) -> Labelled | None:
     """Return what another model said of the labelled rows; None where that is gone or damaged, which stops nothing."""
     try:
-        return labelled_rows(product, [read_part(place.store, shadow.part)], labels)
+        return labelled_rows(product, [read_part(place.store, shadow.part)], labels, learnt)
     except UserError as error:
         print(f"{shadow.name} is not measured: {error}", flush=True)
         return None

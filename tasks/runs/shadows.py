@@ -7,7 +7,7 @@ the next night.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -147,3 +147,13 @@ def training_days(product: str, version: str | None, commit: str | None) -> tupl
         as_of = registry.as_of(commit)
     learnt = learnt_by(Champion(version=version or commit[:12], commit=commit, as_of=as_of), product)
     return (learnt.first, learnt.last) if learnt else None
+
+
+def learnt_until(product: str, commits: Iterable[str | None]) -> date | None:
+    """Return the last date whose labels one of the models may have learnt from; None where no commit says it."""
+    known = [commit for commit in commits if commit]
+    if not known:
+        return None
+    with registry_of(product) as registry:
+        as_ofs = [registry.as_of(commit) for commit in known]
+    return max((date.fromisoformat(as_of) for as_of in as_ofs if as_of), default=None)
