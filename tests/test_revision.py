@@ -2,8 +2,10 @@
 
 import pytest
 from builders import TINY, a_repository
+from conftest import ROOT
 
 from tasks.commands.embedded import revision, run
+from tasks.commands.embedded.airflow_process import AirflowProcess
 from tasks.runtime.errors import UserError
 from tasks.runtime.git import git
 
@@ -85,7 +87,7 @@ def test_of_two_runs_at_once_each_is_known_by_its_own_lines(folder, tmp_path, mo
         f"print('{own}: as_of 2024-02-10, revision x')\n"
         f"print('{own} ▸ ingest')\n"
     )
-    env = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    assert run._run_dag(env, "tiny", "train", "2024-02-10") == own
+    with AirflowProcess({"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}) as airflow:
+        assert run._run_dag(airflow, "tiny", "train", "2024-02-10") == own
     assert f"{own} ▸ ingest" in capsys.readouterr().out
     assert run.named_run([f"{other} ▸ ingest"], "tiny", "predict") is None
