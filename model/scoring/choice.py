@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.features.encoded import Encoded
 from model.features.fitting import Table
 from model.heads.item_lists import difference
 from model.scoring.engines import ONNXRUNTIME, OPENVINO, SIMPLEST, Engine, has_cuda, missing_requirement
@@ -20,11 +21,12 @@ from model.scoring.scorer import Scorer
 MAX_LOSS = 0.002
 """Largest fall of a metric such as AUC or F1; of an error or a loss, the largest rise as a share of it."""
 MIN_GAIN = 1.15
-TIMED_BATCHES = 8
+TIMED_BATCHES, TIMED_SECONDS = 8, 4.0
+"""What a round has each engine score: so many batches, or as many as the first engine scores in so many seconds."""
 N_ROUNDS = 3
 """Of which the first also loads what all need; the fastest counts."""
 NOISE = 1.5
-"""So many times as fast as it seemed an engine might be on another day."""
+"""So many times as fast as in one round an engine might be in the next."""
 
 Metric = Callable[[np.ndarray], float | None]
 """Scores of rows to the metric that decides about the product; None where the rows do not define it."""
@@ -63,22 +65,32 @@ def measure(
     where a GPU computes, in time. One that is too slow for `min_gain` does not score the rows.
     """
     scorers = [Scorer(folder, engine=engine) for engine in engines]
-    encoded = scorers[0].features.encode(table)
-    n_timed = max(1, round(TIMED_BATCHES * scorers[0].batch_tokens / encoded.n_tokens.mean()))
-    timed = scorers[0].features.encode({name: np.resize(column, n_timed) for name, column in table.items()})
-    seconds = np.empty((N_ROUNDS, len(scorers)))
-    clock = time.perf_counter if has_cuda() else time.process_time
-    for turn in np.ndindex(seconds.shape):
+    encoded, clock = scorers[0].features.encode(table), time.perf_counter if has_cuda() else time.process_time
+
+    def seconds_of(number: int, rows: Encoded) -> float:
         started = clock()
-        scorers[turn[1]].score_encoded(timed)
-        seconds[turn] = clock() - started
+        scorers[number].score_encoded(rows)
+        return clock() - started
+
+    def repeated(n_batches: int) -> Encoded:
+        n_rows = max(1, round(n_batches * scorers[0].batch_tokens / encoded.n_tokens.mean()))
+        return scorers[0].features.encode({name: np.resize(column, n_rows) for name, column in table.items()})
+
+    one = repeated(1)
+    a_batch = min(seconds_of(0, one) for _ in range(2))
+    timed = repeated(int(np.clip(TIMED_SECONDS / max(a_batch, 1e-9), 1, TIMED_BATCHES)))
+    seconds = np.full((N_ROUNDS, len(scorers)), np.inf)
+    for turn in range(N_ROUNDS):
+        # In the first round each still loads what it needs.
+        for number in range(len(scorers)) if turn < 2 else in_play(seconds.min(0), min_gain, NOISE):
+            seconds[turn, number] = seconds_of(number, timed)
     fastest = seconds.min(0)
     scores = {number: scorers[number].score_encoded(encoded) for number in in_play(fastest, min_gain)}
     compared = {number: scorers[0].target.head.compared_scores(found) for number, found in scores.items()}
     return [
         Measurement(
             engine=engine,
-            rows_per_cpu_second=n_timed / fastest[number],
+            rows_per_cpu_second=len(timed) / fastest[number],
             metric=metric(scores[number]) if number in scores else None,
             max_difference=_difference(compared[number], compared[0]) if number in scores else None,
         )
@@ -86,15 +98,17 @@ def measure(
     ]
 
 
-def in_play(seconds: np.ndarray, min_gain: float) -> list[int]:
-    """Return the engines that could be `min_gain` times as fast as the first one, and this one.
+def in_play(seconds: np.ndarray, min_gain: float, noise: float = 1.0) -> list[int]:
+    """Return the engines that are `min_gain` times as fast as the first one, or may be within `noise`, and this one.
 
-    >>> in_play(np.array([1.0, 3.0, 1.2]), min_gain=1.15), in_play(np.array([1.0, 3.0]), min_gain=0.0)
-    ([0, 2], [0, 1])
+    >>> in_play(np.array([1.0, 3.0, 1.2]), 1.15, noise=1.5), in_play(np.array([1.0, 1.2, 0.8]), 1.15)
+    ([0, 2], [0, 2])
+    >>> in_play(np.array([1.0, 3.0]), min_gain=0.0)
+    [0, 1]
 
     Shapes: [engines].
     """
-    return [number for number, each in enumerate(seconds) if not number or min_gain * each <= NOISE * seconds[0]]
+    return [number for number, each in enumerate(seconds) if not number or min_gain * each <= noise * seconds[0]]
 
 
 def choose(

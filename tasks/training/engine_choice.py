@@ -19,16 +19,16 @@ from tasks.training.gate_metric import gate_metric
 if TYPE_CHECKING:
     from model.scoring.choice import Measurement
     from model.scoring.engines import Engine
-    from model.scoring.scorer import Scorer
 
 N_CALIBRATION_ROWS = 128
 CALIBRATION_TOKENS = 1024
-N_TIMED_ROWS = 2_000
-"""Held-out rows on which the cost of scoring is measured."""
+FEW_TIMED_ROWS, N_TIMED_ROWS = 16, 2_000
+"""Held-out rows on which the cost of scoring is measured: a few, and where these are quick more."""
 QUICK_SECONDS = 2.0
 """Where one core scores all rows of the splits within this by the simplest engine, another one would save nothing."""
-N_MEASURED_ROWS = 20_000
-"""Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed."""
+MOST_MEASURED_ROWS, LEAST_MEASURED_ROWS, MEASURED_SECONDS = 20_000, 500, 60.0
+"""Of the validation rows, on which the engine is chosen, and of the held-out rows, on which that is confirmed: as many
+as one core scores in so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +81,22 @@ def candidate_engines(product: Product) -> "list[Engine]":
     return list(dict.fromkeys([SIMPLEST, named]))
 
 
-def choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> Choice:
-    """Measure the engines on the exported model in `folder`, and record there the one that will score."""
+def choose_engine(product: Product, splits: Path, folder: Path, engines: "list[Engine]", row_seconds: float) -> Choice:
+    """Measure the engines on the exported model in `folder`, and record there the one that will score.
+
+    `row_seconds` is as of `seconds_of_a_row`.
+    """
     from model.scoring.choice import MAX_LOSS, MIN_GAIN, choose, measure
     from model.scoring.engines import FP16_NETWORK, INT8_NETWORK, SIMPLEST, Engine
     from model.scoring.scorer import Scorer
 
     exact: Scorer = Scorer(folder, engine=SIMPLEST)
-    if product.model.engine == MEASURED and seconds_of_all_rows(exact, product, splits) < QUICK_SECONDS:
+    n_known = sum(n_rows(splits / f"{part}.parquet") for part in ("train", "val", "test"))
+    if product.model.engine == MEASURED and row_seconds * n_known < QUICK_SECONDS:
         engines = [SIMPLEST]
     _write_networks(product, splits, folder, engines)
-    val, test = (model_inputs.split_part(splits, part, product).sample(N_MEASURED_ROWS) for part in ("val", "test"))
+    most = rows_within(MEASURED_SECONDS, row_seconds, LEAST_MEASURED_ROWS, MOST_MEASURED_ROWS)
+    val, test = (model_inputs.split_part(splits, part, product).sample(most) for part in ("val", "test"))
     if head_of(product.target.task).has_labels:
         val, y_val = val.with_known_labels(exact.classes)
     else:
@@ -130,15 +135,32 @@ def choose_engine(product: Product, splits: Path, folder: Path, engines: "list[E
     return Choice(engine=chosen, metric=metric, candidates=measurements, held_out=confirmed)
 
 
-def seconds_of_all_rows(scorer: "Scorer", product: Product, splits: Path) -> float:
-    """Return about how long one core would score all rows of the splits, by a sample of the held-out ones."""
-    sample = model_inputs.split_part(splits, "test", product).sample(N_TIMED_ROWS)
-    encoded = scorer.features.encode(sample.read_all())
-    scorer.score_encoded(encoded)  # what is loaded at first is no part of a row's cost
-    began = time.process_time()
-    scorer.score_encoded(encoded)
-    n_known = sum(n_rows(splits / f"{part}.parquet") for part in ("train", "val", "test"))
-    return (time.process_time() - began) * n_known / max(1, len(sample))
+def seconds_of_a_row(folder: Path, held_out: model_inputs.SplitPart) -> float:
+    """Return about how long one core takes to score a row by the simplest engine, by a sample of the held-out ones."""
+    from model.scoring.engines import SIMPLEST
+    from model.scoring.scorer import Scorer
+
+    scorer: Scorer = Scorer(folder, engine=SIMPLEST)
+    seconds = 0.0
+    for most in (FEW_TIMED_ROWS, N_TIMED_ROWS):
+        sample = held_out.sample(most)
+        encoded = scorer.features.encode(sample.read_all())
+        scorer.score_encoded(encoded)  # what is loaded at first is no part of a row's cost
+        began = time.process_time()
+        scorer.score_encoded(encoded)
+        seconds = (time.process_time() - began) / max(1, len(sample))
+        if seconds * N_TIMED_ROWS > QUICK_SECONDS:
+            break
+    return seconds
+
+
+def rows_within(seconds: float, row_seconds: float, least: int, most: int) -> int:
+    """Return how many rows are scored in so many seconds, at least and at most so many.
+
+    >>> rows_within(60, 0.5, 100, 20_000), rows_within(60, 0.001, 100, 20_000), rows_within(60, 0.0, 100, 20_000)
+    (120, 20000, 20000)
+    """
+    return int(np.clip(seconds / max(row_seconds, 1e-9), least, most))
 
 
 def _write_networks(product: Product, splits: Path, folder: Path, engines: "list[Engine]") -> None:

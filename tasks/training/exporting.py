@@ -13,7 +13,16 @@ from tasks.rows import model_inputs
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import atomic_folder, folder_sha256
 from tasks.runtime.paths import Paths
-from tasks.training.engine_choice import N_TIMED_ROWS, Choice, candidate_engines, choose_engine
+from tasks.training.engine_choice import (
+    FEW_TIMED_ROWS,
+    N_TIMED_ROWS,
+    QUICK_SECONDS,
+    Choice,
+    candidate_engines,
+    choose_engine,
+    rows_within,
+    seconds_of_a_row,
+)
 from tasks.training.gate_metric import gate_metric
 from tasks.training.held_out.exported import MeasuredFiles, measure_files
 from tasks.training.predictions import measured_thresholds
@@ -25,6 +34,8 @@ TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target (on its scale)."""
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Of a regression's mean, which single precision holds no better, however little its targets deviate."""
+LEAST_PROOF_ROWS, PROOF_SECONDS = 200, 60.0
+"""Held-out rows that torch and ONNX both score: as many as one core scores in so many seconds."""
 N_FORESEEN_ROWS = 32
 """Held-out and validation rows of an exported language model: what it is worth `evaluate` measures."""
 
@@ -83,14 +94,16 @@ def export_model(product: Product, paths: Paths) -> Exported:
     rows = model_inputs.split_part(paths.splits, "test", product)
     target = read_target(paths.trained)
     compared = rows.sample(N_FORESEEN_ROWS) if product.model.is_language_model else rows
-    texts: _ExportedTexts | None = None
+    texts, row_seconds = None, 0.0
     with atomic_folder(paths.onnx) as folder:
         export_onnx(paths.trained, folder)
         if target.head.writes_texts:
             texts = _ExportedTexts.of(paths.trained, folder, compared)
             difference = texts.difference
         else:
-            difference = parity(paths.trained, folder, rows) / target.unit
+            row_seconds = seconds_of_a_row(folder, rows)
+            compared = rows.sample(rows_within(PROOF_SECONDS, row_seconds, LEAST_PROOF_ROWS, len(rows)))
+            difference = parity(paths.trained, folder, compared) / target.unit
         limit = TOLERANCE + ROUNDING * abs(target.mean) / target.deviation
         if not difference <= limit:
             raise UserError(
@@ -103,7 +116,7 @@ def export_model(product: Product, paths: Paths) -> Exported:
         if texts is not None:
             choice = _one_engine(product, paths.splits, folder, texts)
         else:
-            choice = choose_engine(product, paths.splits, folder, engines)
+            choice = choose_engine(product, paths.splits, folder, engines, row_seconds)
     return Exported(
         model_sha256=folder_sha256(paths.onnx),
         max_difference=difference,
@@ -112,7 +125,9 @@ def export_model(product: Product, paths: Paths) -> Exported:
         bytes=(paths.onnx / NETWORK).stat().st_size,
         choice=choice,
         files=measure_files(product, paths.onnx, rows, choice),
-        part_rows_per_cpu_second=_part_speeds(paths.trained, rows.sample(N_TIMED_ROWS)),
+        part_rows_per_cpu_second=_part_speeds(
+            paths.trained, rows.sample(rows_within(QUICK_SECONDS, row_seconds, FEW_TIMED_ROWS, N_TIMED_ROWS))
+        ),
     )
 
 
