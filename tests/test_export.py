@@ -75,3 +75,11 @@ def test_engine_that_this_machine_lacks_is_refused_before_anything_is_exported(t
     with pytest.raises(UserError, match=r"model\.engine must be one that this machine can run, got onnxruntime-int8"):
         export(product("onnxruntime-int8"), AS_OF)
     assert not PATHS.onnx.exists()
+
+
+def test_network_that_is_slow_is_proven_on_the_rows_that_the_time_allows(trained, monkeypatch):
+    monkeypatch.setattr("tasks.training.exporting.PROOF_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.training.exporting.LEAST_PROOF_ROWS", 7)
+    said = export(product(str(SIMPLEST)), AS_OF)
+    assert " on 7 held-out rows; " in said
+    assert json.loads(PATHS.report("export.json").read_text())["rows"] == 7
