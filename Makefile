@@ -50,10 +50,10 @@ check: .venv/ready-test  ## lint, types, layers, examples in docstrings and the 
 # One process more than the cores of a small machine: two of them wait for Airflow most of the time.
 test long: PROCESSES = 3
 
-test: .venv/ready-test  ## lint, types and every test but those of make long; PROCESSES=4: four at a time
+test: .venv/ready-test  ## lint and every test but those of make long; PROCESSES=4: four at a time
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m "not long"
 
-long: .venv/ready-test  ## the tests that take longer: whole runs, simulations, crashes, exports of many kinds
+long: .venv/ready-test  ## the tests that take longer: types, whole runs, simulations, crashes, exports of many kinds
 	@$(PYTEST) --max-worker-restart 0 --no-loadscope-reorder -m long
 
 bench: .venv/ready-test  ## measure beside the peers: all, or BENCH=scoring, training, quality, breadth, matrix, pretraining, scale or night

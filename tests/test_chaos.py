@@ -14,6 +14,7 @@ from tasks.publication.store_check import check_store
 from tasks.runtime.errors import UserError
 
 
+@pytest.mark.long
 def test_readers_see_complete_nights_whatever_breaks(s3_here, tmp_path):
     with chaos.campaign(tmp_path, f"s3://lamplighter/chaos-{uuid.uuid4().hex}", seed=1) as campaign:
         chaos.under_faults(campaign, sample=10)

@@ -219,6 +219,7 @@ def test_person_is_nowhere_and_all_other_rows_are_as_before(project, tmp_path, c
     assert {each.name: each.commit for each in experiments("tiny")} != old
 
 
+@pytest.mark.long
 def test_source_that_offers_the_row_again_is_refused_it(project):
     decided(project)
     erase_here(project.here, PERSON, yes=True)

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from builders import a_product, declared, mistakes, predicted_bytes, report, through_all_stages
+from builders import a_product, declared, mistakes, predicted, predicted_bytes, report, through_all_stages
 from test_generate import CHANGES as OF_TEXTS
-from test_generate import COLUMNS, Kept, night, parcels, unseen_rows
+from test_generate import COLUMNS, Kept, parcels, unseen_rows
 from tiny_gguf import CONTROL, metadata, tensors, tiny, vocabulary, write
 
 from model.features.fitted import Features
@@ -391,7 +391,7 @@ def test_product_goes_through_all_stages_and_its_night_comes_again(made, file, m
     measured = report("evaluation.json")["model"]
     assert measured["bits_per_byte"] < 6
     assert report("export.json")["max_difference"] < 1e-4
-    found = night()
+    found = predicted()
     tokenizer = Features.load(PATHS.onnx).tokenizer
     for row in found.itertuples():
         assert text_of(tokenizer, row.tokens) == row.prediction
@@ -400,7 +400,7 @@ def test_product_goes_through_all_stages_and_its_night_comes_again(made, file, m
     assert predicted_bytes() == before
     whole = dataclasses.replace(product, predict=dataclasses.replace(product.predict, shards=1))
     predict(whole, AS_OF)
-    assert night().equals(found)
+    assert predicted().equals(found)
 
 
 def test_entry_says_what_a_language_model_cannot_have(file):

@@ -2,6 +2,7 @@
 
 import sys
 
+import pytest
 from conftest import ROOT, call, environment
 
 
@@ -11,6 +12,7 @@ def test_ruff_finds_nothing():
     call(["ruff", "format", "--check", "."], ROOT, env)
 
 
+@pytest.mark.long
 def test_mypy_finds_nothing():
     call([sys.executable, "-m", "mypy"], ROOT, environment(ROOT / ".lamplighter"))
 

@@ -204,6 +204,7 @@ def test_letter_that_was_taken_stays_so_however_the_server_says_goodbye(product,
     assert len(mailbox.letters) == 1
 
 
+@pytest.mark.long
 def test_store_that_is_down_keeps_no_message_back_and_lets_none_come_twice(product, hook, monkeypatch, capsys):
     old = settings().home / outbox.MARKS / "of long ago"
     old.parent.mkdir(parents=True)

@@ -87,7 +87,7 @@ def trained(task, kinds=KINDS, companion=True):
     return train(network, features, rows, unseen, QUICK, companion=companion)[0], features, table, y
 
 
-@pytest.fixture(scope="module", params=["multilabel", "regression"])
+@pytest.fixture(scope="module", params=[pytest.param("multilabel", marks=pytest.mark.long), "regression"])
 def exported(request, tmp_path_factory):
     """A folder with a trained model whose parts all have a weight, its export beside it, and the table."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -181,6 +181,7 @@ def test_line_draws_a_curve_where_unseen_rows_have_one(monkeypatch):
     assert np.corrcoef(straight, y)[0, 1] < 0.5
 
 
+@pytest.mark.long
 def test_small_trees_are_left_out_of_many_rows_and_the_others_keep_their_place(monkeypatch):
     table, _ = a_table()
     y = np.sin(np.nan_to_num(table["price"])) * 40 + np.nan_to_num(table["weight"]) * 40

@@ -69,7 +69,13 @@ def random_model(folder, task, kinds=KINDS, wide_tokens=0, max_windows=1, n_laye
     return network, features
 
 
-@pytest.fixture(scope="module", params=[*TASKS])
+LONG = {"multilabel", "regression"}
+"""Tasks whose exports take longest."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(task, marks=[pytest.mark.long] * (task in LONG)) for task in TASKS]
+)
 def exported(request, tmp_path_factory, export_once):
     folder = tmp_path_factory.mktemp(request.param)
     pooling, norm_first = ("cls", True) if request.param in ("binary", "regression") else ("mean", False)

@@ -22,6 +22,8 @@ from tasks.publication.object_store import Store
 from tasks.read import read_manifest
 from tasks.runtime.files import file_sha256
 
+pytestmark = pytest.mark.long
+
 URL = "s3://lamplighter/predictions"
 SECRETS = {
     "LAMPLIGHTER_PII_KEY": "planted-secret-of-the-hashes",
@@ -117,7 +119,6 @@ def test_the_manifest_leads_back_to_data_code_and_model(airflow_run, published):
     assert {"name": "probability", "type": "float"} in published["schema"]
 
 
-@pytest.mark.long
 def test_dvc_repro_without_servers_gives_the_same_bytes_as_airflow(airflow_run, published, tmp_path):
     project = make_project(tmp_path / "laptop")  # with a cache of its own
     env = {name: value for name, value in environment(project / ".lamplighter").items() if not name.startswith("AWS_")}
@@ -149,7 +150,6 @@ def test_nothing_is_committed_to_a_branch(airflow_run):
     assert call(["git", "rev-list", "--count", "main"], airflow_run.project, airflow_run.env).strip() == "1"
 
 
-@pytest.mark.long
 def test_a_run_ends_the_same_when_every_task_starts_on_an_empty_disk(airflow_run, published):
     """Workspace and cache are deleted before every task: all that is left is git and the DVC remote."""
     before = _objects(published)
@@ -180,7 +180,6 @@ empty_disk(); step(run, "publish")
     assert _objects(published) == before
 
 
-@pytest.mark.long
 def test_way_back_leads_to_the_same_bytes_after_code_and_params_changed(airflow_run, tmp_path):
     """The night is made again from another clone, in which main has gone on; with a cache that is empty."""
     moved, uri = tmp_path / "moved", f"{URL}/tiny/dt={AS_OF}/_manifest.json"
@@ -216,7 +215,6 @@ def _objects(manifest: dict) -> dict[str, str]:
     return {each["Key"]: f"{each['ETag']} {each['LastModified']}" for each in listed["Contents"]}
 
 
-@pytest.mark.long
 def test_silent_remote_is_left_to_a_retry_and_one_that_lost_data_not(airflow_run, tmp_path):
     code = f"""
 from tasks.runtime.errors import TransientError, UserError
@@ -247,7 +245,6 @@ except (TransientError, UserError) as error:
     assert "history would be lost" in lost
 
 
-@pytest.mark.long
 def test_a_remote_that_gives_other_bytes_than_it_was_given_feeds_no_run(airflow_run, published, tmp_path):
     """Every file of the remote with its last byte changed, under another address."""
     import boto3
@@ -280,7 +277,6 @@ except (TransientError, UserError) as error:
     assert "without which history would be lost" in said, "it must be the pull that stops"
 
 
-@pytest.mark.long
 def test_a_task_killed_at_work_leaves_nothing_that_its_retry_trips_over(airflow_run, tmp_path):
     """SIGKILL in the middle of a stage, and a lock of git's left behind; the retry must still finish the stage."""
     env = on_an_empty_disk(airflow_run, tmp_path)
@@ -305,7 +301,6 @@ step(run, "ingest")
     assert not workspace.with_suffix(".at-work").exists()
 
 
-@pytest.mark.long
 def test_secrets_of_the_environment_reach_nothing_that_a_run_leaves(airflow_run, published):
     """Files (workspaces, logs, Airflow's database), git's objects, the store's objects, and what was printed."""
     import boto3
@@ -332,7 +327,6 @@ def test_secrets_of_the_environment_reach_nothing_that_a_run_leaves(airflow_run,
     assert not [name for name, content in left.items() if any(secret in content for secret in secrets)]
 
 
-@pytest.mark.long
 def test_model_that_is_not_the_registered_one_scores_nothing(airflow_run, tmp_path):
     code = f"""
 import tasks.runs.workspace as w
@@ -356,7 +350,6 @@ except UserError as error:
     assert "data/models/tiny/onnx must be what is registered" in in_project(code, airflow_run.project, env)
 
 
-@pytest.mark.long
 def test_backfill_makes_what_is_missing_as_of_its_own_date(airflow_run, published):
     """The last test of this file: later nights than the others know of."""
     command = [sys.executable, "-m", "tasks.commands", "backfill", "tiny", "--from", AS_OF, "--to", "2024-02-12"]
