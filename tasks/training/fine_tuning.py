@@ -194,8 +194,9 @@ class _Training:
             settings = replace(settings, refit=False)
 
         def ages(*of: SplitPart) -> np.ndarray | None:
-            times = [each.times for each in of]
-            return model_inputs.age_days(np.concatenate(times)) if settings.half_life_days else None
+            if not settings.half_life_days:  # a product without time has none
+                return None
+            return model_inputs.age_days(np.concatenate([each.times for each in of]))
 
         network, features = self._start()
         encoded = [self._encoded(features, part) for part in (parts.train, parts.val)]
