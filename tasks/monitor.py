@@ -13,7 +13,7 @@ never.
 
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 
 from pydantic.dataclasses import dataclass
 
@@ -71,7 +71,8 @@ def monitor(product: Product, as_of: date) -> Observed:
         past.put([record])
     else:
         withdrawn_record(past, as_of)
-    measured = measure_past(product, as_of, past, paths, partial(_learnt_until, product))
+    until = cache(partial(learnt_until, product.name))  # most nights are of the same models: the registry is asked once
+    measured = measure_past(product, as_of, past, paths, lambda night: until(night.models))
     if record:
         record = conclude(product, past, past.known[as_of])
     past.keep()
@@ -108,11 +109,6 @@ def _observed(product: Product, place: NightPlace, manifest: Manifest, past: Pas
     for name, reason in not_scored.items():
         print(f"{name} has not scored beside the champion: {reason}", flush=True)
     return replace(record, shadows=tuple(shadows), not_scored=not_scored)
-
-
-def _learnt_until(product: Product, record: NightRecord) -> date | None:
-    """Return the last date whose labels the models that scored a night may have learnt from."""
-    return learnt_until(product.name, [record.model_commit, *(each.commit for each in record.shadows)])
 
 
 def _training_days(product: Product, manifest: Manifest) -> tuple[date, date] | None:

@@ -184,8 +184,8 @@ def test_those_beside_a_champion_are_the_one_before_the_first_and_the_newest_ref
     assert roles(day[2], commits[2]) == {"v2.0.0": ("previous",), "v1.0.0": ("anchor",)}, "nobody knows later data"
     assert roles(day[1], commits[1]) == {"v1.0.0": ("previous", "anchor")}
     assert roles(day[0], commits[0]) == {}
-    assert learnt_until("tiny", [commits[2], None, commits[1]]) == day[2]
-    assert learnt_until("tiny", [None]) is None
+    assert learnt_until("tiny", [commits[2], commits[1]]) == day[2]
+    assert learnt_until("tiny", []) is None
     versions.ban("tiny", "v1.0.0", "leaked", ("Grace", "grace@localhost"))
     assert roles(AS_OF, commits[2]) == {"v2.0.0": ("previous",), challenger: ("challenger",)}
     brought = bring("tiny", find_contenders("tiny", AS_OF, commits[2])[0])

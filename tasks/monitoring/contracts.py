@@ -203,6 +203,11 @@ class NightRecord(Record):
     rollback: str | None = None
     """Why the champion before was asked back; null where it was not."""
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the commits of the experiments that made the models which scored its rows, where known."""
+        return tuple(commit for commit in (self.model_commit, *(each.commit for each in self.shadows)) if commit)
+
 
 @dataclass(frozen=True, kw_only=True, config=RECORD)
 class Year(Record):

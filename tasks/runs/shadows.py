@@ -7,7 +7,7 @@ the next night.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -149,11 +149,10 @@ def training_days(product: str, version: str | None, commit: str | None) -> tupl
     return (learnt.first, learnt.last) if learnt else None
 
 
-def learnt_until(product: str, commits: Iterable[str | None]) -> date | None:
+def learnt_until(product: str, commits: Collection[str]) -> date | None:
     """Return the last date whose labels one of the models may have learnt from; None where no commit says it."""
-    known = [commit for commit in commits if commit]
-    if not known:
+    if not commits:
         return None
     with registry_of(product) as registry:
-        as_ofs = [registry.as_of(commit) for commit in known]
+        as_ofs = [registry.as_of(commit) for commit in commits]
     return max((date.fromisoformat(as_of) for as_of in as_ofs if as_of), default=None)
