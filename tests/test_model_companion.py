@@ -258,7 +258,7 @@ def test_few_rows_leave_a_part_its_share_that_is_hardly_behind_and_many_decide()
 
     assert weight(20) > 0.1
     assert weight(3000) == 0
-    assert weight(3000, n_observed=20) > 0.1  # rows of two days
+    assert weight(3000, n_observed=20) > 0.1  # rows of twenty days
 
 
 @pytest.mark.parametrize("error", [0.0, 1e-9, 1e-7, 1e-5, 1e-3])

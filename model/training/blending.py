@@ -27,18 +27,6 @@ LEAST_SHARE = 0.05
 LEAST_ERROR = 1e-3
 """Numbers that are nearer to their labels, in standard deviations of these, are as good as exact: taken for what chance
 leaves, an error of a millionth makes every other part's loss so large that its weight overflows."""
-ROWS_OF_A_DAY = 10
-"""As so many rows count those of one day at most, where rows are of later days: what a day has in common decides which
-part is right about it, and the next week's days have something else in common."""
-
-
-def observed_rows(n_rows: int, n_later_days: int | None) -> int:
-    """Return as how many observations rows count, which are of so many later days, or of the same days.
-
-    >>> observed_rows(6_556, n_later_days=7), observed_rows(30, n_later_days=30), observed_rows(6_556, None)
-    (70, 30, 6556)
-    """
-    return n_rows if n_later_days is None else min(n_rows, ROWS_OF_A_DAY * n_later_days)
 
 
 def fit_blend(
@@ -49,7 +37,7 @@ def fit_blend(
     `parts` are the logits of those that there are, by name. For each choice of parts the weights are those of least
     loss, drawn to equal shares as by one more observation each; the result is their mean over all choices, weighed by
     their likelihood, and each part costs `COST_OF_A_PART`: few rows leave a part its share that is hardly behind, many
-    decide. A choice without a finite minimum counts for nothing.
+    decide. A choice without a finite minimum counts for nothing. Rows that hang together count as `n_observed`.
     Shapes: logits [n, o]; loss: [n, o] -> [], a likelihood's, summed over the rows; returns float64 [p].
     Raises: FloatingPointError where no choice has one.
     Source: Burnham and Anderson 2004, "Multimodel Inference" (Akaike weights).

@@ -26,7 +26,6 @@ from model.heads.base import CalibrationPart
 from model.heads.label_scale import LINEAR, MEAN
 from model.network.network import Network
 from model.target import Target
-from model.training.blending import observed_rows
 from model.training.inference import predict_in_batches
 from model.training.loss import loss_labels
 from model.training.optimum import minimise
@@ -38,6 +37,9 @@ WIDENINGS = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 3.0)
 """Factors that are tried for the distances of quantiles from the mean."""
 PRIOR_ROWS = 10.0
 """Rows that need no shift, beside those that a quantile is moved by."""
+ROWS_OF_A_DAY = 10
+"""As so many of these rows count those of one day at most, where rows are of later days: their errors hang together,
+less so once what all later days have in common is an offset of its own."""
 
 
 def calibrate(
@@ -97,7 +99,8 @@ def calibrated_quantiles(target: Target, logits: Tensor, labels: np.ndarray, n_l
     Shapes: logits [n, o]; labels as of `Head.loss_labels`, [n, o].
     """
     truth, n, levels = labels[:, 0].astype(np.float64), len(labels), np.asarray(target.levels)
-    n_observed, offset = observed_rows(n, n_later_days), tuple[float, ...]()
+    offset = tuple[float, ...]()
+    n_observed = n if n_later_days is None else min(n, ROWS_OF_A_DAY * n_later_days)
     if n_later_days is not None:
         in_common = float((truth - logits[:, 0].double().numpy()).mean())
         truth = truth - in_common

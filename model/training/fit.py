@@ -18,7 +18,7 @@ from model.network.blend import DEEP, LINE, PARTS
 from model.network.heads.item_head import ItemHead
 from model.network.network import Head, Network
 from model.settings import TrainingPlan
-from model.training.blending import fit_blend, likelihood, observed_rows, with_context
+from model.training.blending import fit_blend, likelihood, with_context
 from model.training.closed_forms.context import fit_context
 from model.training.closed_forms.probe import PRIOR_WEIGHT, fit_probe
 from model.training.closed_forms.strengths import WideRidge, best_ridge, best_strength
@@ -172,36 +172,35 @@ class Fit:
         """Choose the weights of all parts, if there is a companion, on rows that none was fitted on.
 
         With `deep`, what the encoder says of each training row when trained without it, all are blended on these and
-        the validation rows; what the blend says of them and their labels is returned. Else what lies beside the encoder
-        is blended first, by what it says, unseen, of training rows, then both on the validation rows. The context's
-        line, fitted to what the encoder leaves, is added to each part: to the blend as often as its weights sum to.
+        the validation rows; what the blend says of them and their labels is returned. On rows of later days, too, all
+        are blended at once. Else first what lies beside the encoder, by what it says, unseen, of training rows, then
+        both on the validation rows. The context's line is added to each part: to the blend as often as weights sum to.
         Shapes: deep float32 [n, o]; returns float64 [m, o], labels as of `Head.loss_labels`.
         """
         network, unseen = self.network, self.unseen
         if network.companion is None or unseen is None:
             return None
         rows = self._unseen(validation)
-        answers = {name: logits.double() for name, logits in said_by(network.companion, rows).items()}
+        said = {name: logits.double() for name, logits in said_by(network.companion, rows).items()}
         chosen = chosen_rows(len(validation.encoded), MAX_ROWS)
-        of_deep = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
-        context = self._context(rows.batch.get(CONTEXT))
-        if deep is None:
-            n_days = validation.n_later_days
-            beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context), n_days)
-            flat = torch.stack([answers[name] * beside[PARTS.index(name)] for name in answers]).sum(0)
-            pair = self._weights({DEEP: of_deep, LINE: flat}, rows.labels, context, n_days)
-            weights = pair[PARTS.index(LINE)] * beside
-            weights[PARTS.index(DEEP)] = pair[PARTS.index(DEEP)]
-        else:
+        said[DEEP] = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
+        context, labels, n_days = self._context(rows.batch.get(CONTEXT)), rows.labels, validation.n_later_days
+        if deep is not None:
             known = {DEEP: deep[unseen.at], **unseen.logits}
-            joined = {name: torch.cat([known[name], each]) for name, each in {DEEP: of_deep, **answers}.items()}
-            before = self._context(unseen.context)
-            together = None if before is None or context is None else torch.cat([before, context])
-            weights = self._weights(joined, labels := torch.cat([unseen.labels, rows.labels]), together)
-            mixed = torch.stack([with_context(joined[name], together) * weights[PARTS.index(name)] for name in joined])
-        network.companion.set_mix(weights)
+            said = {name: torch.cat([known[name], each]) for name, each in said.items()}
+            before, labels = self._context(unseen.context), torch.cat([unseen.labels, labels])
+            context = None if before is None or context is None else torch.cat([before, context])
+        if deep is None and n_days is None:
+            beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context))
+            flat = torch.stack([said[name] * beside[PARTS.index(name)] for name in said]).sum(0)
+            pair = self._weights({DEEP: said[DEEP], LINE: flat}, labels, context)
+            weights = np.where(np.array(PARTS) == DEEP, pair, pair[PARTS.index(LINE)] * beside)
+        else:
+            weights = self._weights(said, labels, context, n_days)
+        network.companion.set_mix(weights.tolist())
         self.weigh_context()
-        return None if deep is None else (mixed.sum(0), labels.numpy())
+        mixed = [with_context(said[name], context) * weights[PARTS.index(name)] for name in said]
+        return None if deep is None else (torch.stack(mixed).sum(0), labels.numpy())
 
     def weigh_context(self) -> None:
         """Add the context's line to the blend as often as the weights of its parts sum to."""
@@ -211,10 +210,10 @@ class Fit:
     def _weights(
         self, parts: Mapping[str, Tensor], labels: Tensor, context: Tensor | None, n_later_days: int | None = None
     ) -> np.ndarray:
-        """Return the weights of parts to all of which the context is added. Shapes: [n, o] each."""
+        """Return the weights of parts, with context added; a later day is one observation. Shapes: [n, o] each."""
         added = {name: with_context(logits, context) for name, logits in parts.items()}
         loss = likelihood(self.target, added, labels, self.class_weights)
-        return fit_blend(added, loss, observed_rows(len(labels), n_later_days))
+        return fit_blend(added, loss, n_later_days)
 
     @torch.no_grad()
     def _context(self, columns: Tensor | None) -> Tensor | None:
