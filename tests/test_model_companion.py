@@ -71,8 +71,8 @@ def labels(task, level):
     return level * 40 + 300, ()
 
 
-def trained(task, kinds=KINDS, companion=True):
-    """A network of the task, trained on the table, with its features and the table."""
+def trained(task, kinds=KINDS, companion=True, n_later_days=None):
+    """A network of the task, trained on the table, with its features and the table; the last rows are unseen."""
     table, level = a_table()
     table = {name: table[name] for name in kinds}
     y, classes = labels(task, level)
@@ -81,8 +81,8 @@ def trained(task, kinds=KINDS, companion=True):
     network = Network(sizes, features.sizes, Target.fit(task, classes, y), seed=0)
     parts = [{name: column[at] for name, column in table.items()} for at in (slice(180), slice(180, None))]
     rows, unseen = (
-        LabelledRows(features.encode(part), y[at])
-        for part, at in zip(parts, (slice(180), slice(180, None)), strict=True)
+        LabelledRows(features.encode(part), y[at], n_later_days=days)
+        for part, at, days in zip(parts, (slice(180), slice(180, None)), (None, n_later_days), strict=True)
     )
     return train(network, features, rows, unseen, QUICK, companion=companion)[0], features, table, y
 
@@ -296,6 +296,15 @@ def test_companion_finds_what_a_short_training_of_the_encoder_does_not():
     assert network.blend[TREES] > 0.4
     assert set(network.blend) <= set(PARTS)
     assert trained("regression", companion=False)[0].companion is None
+
+
+def test_one_later_day_leaves_every_part_its_share_and_many_days_decide():
+    kinds = {"shop": "category", "price": "number", "weight": "number"}
+    of_one_day, of_many = (trained("regression", kinds, n_later_days=days)[0].blend for days in (1, 60))
+    assert set(of_one_day) == {"transformer", "linear", "trees"}
+    assert of_one_day[TREES] < 0.75
+    assert of_many[TREES] > 0.95
+    assert "linear" not in of_many
 
 
 @pytest.mark.long

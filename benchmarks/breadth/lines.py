@@ -35,8 +35,9 @@ class Line:
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """Return what a later line replaces."""
-        return (self.set, self.split, self.competitor, self.rung, self.data, self.revision, self.machine)
+        """Return what a later line replaces: of ours, which has no rung, one of any code and machine."""
+        measured_with = (self.rung, self.revision, self.machine) if self.rung else ()
+        return (self.set, self.split, self.competitor, self.data, *measured_with)
 
 
 LINES = Lines(

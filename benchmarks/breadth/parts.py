@@ -87,9 +87,9 @@ def shape(one: Set, scores: np.ndarray, truth: Truth) -> np.ndarray:
 def resampled(
     task: str, y: np.ndarray, scores: np.ndarray, metric: str, rule: float | PredictionRule = HALF
 ) -> list[float | None]:
-    """Return the metric of each draw of the test rows, to six digits: pairs of one split with those of any other."""
+    """Return the metric of each draw of the test rows, to five digits: pairs of one split with those of any other."""
     values = bootstrap_values(task, y, scores, metric, N_RESAMPLES, SEED, rule)
-    return [value if value is None else float(f"{value:.6g}") for value in values]
+    return [value if value is None else float(f"{value:.5g}") for value in values]
 
 
 def code_revision() -> str:

@@ -181,25 +181,25 @@ class Fit:
         if network.companion is None or unseen is None:
             return None
         rows = self._unseen(validation)
-        said = {name: logits.double() for name, logits in said_by(network.companion, rows).items()}
+        logits = {name: each.double() for name, each in said_by(network.companion, rows).items()}
         chosen = chosen_rows(len(validation.encoded), MAX_ROWS)
-        said[DEEP] = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
+        logits[DEEP] = predict_in_batches(network, network.deep, validation.encoded, self.settings.batch_tokens, chosen)
         context, labels, n_days = self._context(rows.batch.get(CONTEXT)), rows.labels, validation.n_later_days
         if deep is not None:
             known = {DEEP: deep[unseen.at], **unseen.logits}
-            said = {name: torch.cat([known[name], each]) for name, each in said.items()}
+            logits = {name: torch.cat([known[name], each]) for name, each in logits.items()}
             before, labels = self._context(unseen.context), torch.cat([unseen.labels, labels])
             context = None if before is None or context is None else torch.cat([before, context])
         if deep is None and n_days is None:
             beside = self._weights(unseen.logits, unseen.labels, self._context(unseen.context))
-            flat = torch.stack([said[name] * beside[PARTS.index(name)] for name in said]).sum(0)
-            pair = self._weights({DEEP: said[DEEP], LINE: flat}, labels, context)
+            flat = torch.stack([logits[name] * beside[PARTS.index(name)] for name in logits]).sum(0)
+            pair = self._weights({DEEP: logits[DEEP], LINE: flat}, labels, context)
             weights = np.where(np.array(PARTS) == DEEP, pair, pair[PARTS.index(LINE)] * beside)
         else:
-            weights = self._weights(said, labels, context, n_days)
+            weights = self._weights(logits, labels, context, n_days)
         network.companion.set_mix(weights.tolist())
         self.weigh_context()
-        mixed = [with_context(said[name], context) * weights[PARTS.index(name)] for name in said]
+        mixed = [with_context(logits[name], context) * weights[PARTS.index(name)] for name in logits]
         return None if deep is None else (torch.stack(mixed).sum(0), labels.numpy())
 
     def weigh_context(self) -> None:
