@@ -51,5 +51,6 @@ class Lines(Generic[AnyLine]):
             file.write("".join(f"\n{json.dumps(asdict(line))}" for line in lines) + "\n")
 
     def keep(self) -> None:
-        """Write all lines into benchmarks/results."""
-        self.kept.write_text("".join(f"{json.dumps(asdict(line))}\n" for line in self.read()), "utf-8")
+        """Write all lines into benchmarks/results, without spaces: they are many."""
+        texts = (json.dumps(asdict(line), separators=(",", ":")) for line in self.read())
+        self.kept.write_text("".join(f"{text}\n" for text in texts), "utf-8")
