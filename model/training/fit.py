@@ -199,8 +199,8 @@ class Fit:
             weights = self._weights(logits, labels, context, n_days)
         network.companion.set_mix(weights.tolist())
         self.weigh_context()
-        mixed = [with_context(logits[name], context) * weights[PARTS.index(name)] for name in logits]
-        return None if deep is None else (torch.stack(mixed).sum(0), labels.numpy())
+        mixed = (with_context(logits[name], context) * weights[PARTS.index(name)] for name in logits)
+        return None if deep is None else (torch.stack([*mixed]).sum(0), labels.numpy())
 
     def weigh_context(self) -> None:
         """Add the context's line to the blend as often as the weights of its parts sum to."""
