@@ -148,6 +148,9 @@ class OptimisationSettings:
     keep: ClassVar[str] = "none"
     patience_steps: ClassVar[int] = 0
     has_smallest_batch: ClassVar[bool] = False
+    mirror_images: bool = False
+    """Show every second image mirrored, left for right: where that leaves unchanged what is asked, as of a shirt or a
+    landscape, not of a digit or a sign."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes the first weights, order, masks and dropout."""
 

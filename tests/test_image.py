@@ -259,13 +259,27 @@ def test_training_moves_images_a_little_and_leaves_missing_ones():
     cells = np.array([stored_image(file_of(bright), 24)] * 20 + [None], object)
     features = Features.fit({"photo": "image"}, {"photo": cells}, None, "binary", max_tokens=8)
     blocks = torch.from_numpy(features.encode({"photo": cells})["images"])
-    moved = move(blocks, features.sizes.of("image"))
+    moved = move(blocks, features.sizes.of("image"), may_mirror=False)
     assert moved.dtype == torch.uint8
     assert torch.equal(moved[..., -1], blocks[..., -1])
     assert not moved[20].any()
     assert (moved[:20] != blocks[:20]).flatten(1).any(1).all()
     bright_pixels = moved[:20, :, :-1].float().sum((1, 2)) / 255
     assert ((bright_pixels > 64 * 0.7) & (bright_pixels < 64 * 1.4)).all()
+
+
+@pytest.mark.parametrize("may_mirror", [False, True])
+def test_half_of_the_images_are_mirrored_where_they_may_be(may_mirror):
+    torch.manual_seed(0)
+    left = Image.new("L", (24, 24))
+    left.paste(255, (2, 8, 8, 16))
+    cells = np.array([stored_image(file_of(left), 24)] * 400, object)
+    features = Features.fit({"photo": "image"}, {"photo": cells}, None, "binary", max_tokens=8)
+    pictures = features.sizes.of("image")
+    moved = move(torch.from_numpy(features.encode({"photo": cells})["images"]), pictures, may_mirror)
+    shown = whole(moved[..., :-1].float(), pictures[0].side)
+    on_the_right = shown[..., 12:].sum((1, 2, 3)) > shown[..., :12].sum((1, 2, 3))
+    assert (160 < int(on_the_right.sum()) < 240) if may_mirror else not on_the_right.any()
 
 
 def a_table(n=240, seed=0):

@@ -182,6 +182,10 @@ def test_check_of_the_file_imports_nothing_heavy():
             "model.network.wide_tokens must be 0 without a text column, got 512; delete it",
         ),
         (
+            {"model__train": {"mirror_images": True}},
+            "model.train.mirror_images must be false without an image column, got true; delete it",
+        ),
+        (
             {"model__network": {"max_windows": 4}},
             "model.network.max_windows must be 1 without a text column, got 4; delete it",
         ),

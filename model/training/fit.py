@@ -279,7 +279,7 @@ class Fit:
         fit_context(network.context, encoded[CONTEXT][chosen], scores.numpy(), informations.numpy())
 
     def _mean_loss(self, rows: np.ndarray) -> Tensor:
-        batch = disturb(self.network.batch_of(self.parts[0], rows), self.network.sizes)
+        batch = disturb(self.network.batch_of(self.parts[0], rows), self.network.sizes, self.settings)
         with distributed.shard_batch(batch) as shard:
             chosen = rows[shard.rows]
             weights = None if self.row_weights is None else self.row_weights[chosen]

@@ -22,7 +22,7 @@ from model.features.kinds import column_kinds, encoder_inputs, sequence_kinds, t
 from model.features.kinds.modules.columns import Reconstruction
 from model.heads.reconstruct import bits_of
 from model.network.network import Network, initialise
-from model.settings import TrainingPlan
+from model.settings import OptimisationSettings, TrainingPlan
 from model.training.inference import predict_in_batches
 from model.training.optimisation import Course, History, optimised
 
@@ -98,9 +98,10 @@ def hide(batch: dict[str, Tensor], network: Network, fraction: float) -> Hidden:
     return Hidden(columns=columns, tokens=tokens, seen=seen)
 
 
-def disturb(batch: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
+def disturb(batch: dict[str, Tensor], sizes: Sizes, settings: OptimisationSettings) -> dict[str, Tensor]:
     """Return the batch as training shows it: a few categories, say, are unknown, and images moved."""
-    disturbed = {kind.input: kind.disturb(batch[kind.input], sizes) for kind in token_kinds() if kind.input in batch}
+    kinds = (kind for kind in token_kinds() if kind.input in batch)
+    disturbed = {kind.input: kind.disturb(batch[kind.input], sizes, settings) for kind in kinds}
     return {**batch, **disturbed}
 
 
@@ -126,7 +127,7 @@ def fill(
     sizes = [place.n_tokens for place in filling.places]
 
     def loss(rows: np.ndarray) -> Tensor:
-        batch = disturb(network.batch_of(encoded, rows), network.sizes)
+        batch = disturb(network.batch_of(encoded, rows), network.sizes, plan)
         hidden = hide_tokens(hide_shares(len(rows), len(sizes)), sizes).to(network.device)
         with distributed.shard_batch(batch) as shard:
             value = filling.loss(network, shard.batch, hidden[shard.rows])

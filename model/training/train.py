@@ -65,7 +65,7 @@ def pretrain(
 
     def loss(rows: np.ndarray) -> Tensor:
         # Each window of a row is guessed by itself.
-        batch = disturb(tokens_of(network.batch_of(encoded, rows)), features.sizes)
+        batch = disturb(tokens_of(network.batch_of(encoded, rows)), features.sizes, settings)
         hidden = hide(batch, network, settings.mask_fraction)
         with distributed.shard_batch(batch) as shard:
             hidden_part = hidden.of(shard.rows)

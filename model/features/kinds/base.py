@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from model.features.encoded import Sizes
     from model.features.kinds.making import Maker
     from model.features.kinds.modules.columns import Reconstruction
+    from model.settings import OptimisationSettings
 
 Fitted = TypeVar("Fitted")
 Arrays = Mapping[str, np.ndarray]
@@ -213,7 +214,7 @@ class Kind(ABC, Generic[Fitted]):
         raise NotImplementedError
 
     @classmethod
-    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
+    def disturb(cls, values: "Tensor", sizes: "Sizes", settings: "OptimisationSettings") -> "Tensor":
         """Return the input as training shows it. Shapes: unchanged."""
         return values
 

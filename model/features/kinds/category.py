@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from model.features.encoded import Sizes
     from model.features.kinds.modules.columns import Reconstruction
+    from model.settings import OptimisationSettings
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 MAX_CATEGORIES = 50_000
@@ -92,7 +93,7 @@ class Category(Kind[tuple[str, ...]]):
         return CategoryTokens(sizes, d_model)
 
     @classmethod
-    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
+    def disturb(cls, values: "Tensor", sizes: "Sizes", settings: "OptimisationSettings") -> "Tensor":
         """Return the slots with a few made unknown, so that the unknown slot has a meaning."""
         from model.features.kinds.modules.category import forget
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from model.features.encoded import Sizes
     from model.features.kinds.modules.columns import Reconstruction
+    from model.settings import OptimisationSettings
 
 N_TIMES = 2
 """Numbers that every event has: the days to its row, and from the event before."""
@@ -208,7 +209,7 @@ class Events(Kind[EventColumn]):
         return values[..., 0] >= 0
 
     @classmethod
-    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
+    def disturb(cls, values: "Tensor", sizes: "Sizes", settings: "OptimisationSettings") -> "Tensor":
         """Return the events with a few words made unknown."""
         from model.features.kinds.modules.events import forget_words
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from model.features.encoded import Sizes
     from model.features.kinds.modules.columns import Reconstruction
+    from model.settings import OptimisationSettings
 
 PLAIN_SIDE, COUNTED_SIDE = 16, 4
 """Pixels of a side as the baseline reads an image, and as it counts what occurs together."""
@@ -126,14 +127,15 @@ class Image(Kind[Picture]):
         return getattr(embeddings, cls.module)(values, hidden)
 
     @classmethod
-    def disturb(cls, values: "Tensor", sizes: "Sizes") -> "Tensor":
-        """Return the images a little shifted, turned and scaled, as pictures of the same thing differ.
+    def disturb(cls, values: "Tensor", sizes: "Sizes", settings: "OptimisationSettings") -> "Tensor":
+        """Return the images a little shifted, turned and scaled, as pictures of the same thing differ, or mirrored too.
 
         Where blocks are guessed they stay: what is moved is as unusual as rows that are not so moved are not.
         """
         from model.features.kinds.modules.image import move
 
-        return values if any(each.n_patches for each in sizes.of(cls.name)) else move(values, sizes.of(cls.name))
+        pictures = sizes.of(cls.name)
+        return values if any(each.n_patches for each in pictures) else move(values, pictures, settings.mirror_images)
 
     @classmethod
     def hide(cls, values: "Tensor", sizes: "Sizes", fraction: float) -> "tuple[Tensor, Tensor]":

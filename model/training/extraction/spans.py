@@ -37,7 +37,7 @@ def learn_spans(
     network = network.to(device())
 
     def loss(chosen: np.ndarray) -> Tensor:
-        batch = hide_words(disturb(_batch(network, *rows, chosen), network.sizes), network.sizes)
+        batch = hide_words(disturb(_batch(network, *rows, chosen), network.sizes, plan), network.sizes)
         with distributed.shard_batch(batch) as shard:
             return _nats(network, shard.batch).sum() * shard.weight / len(chosen)
 

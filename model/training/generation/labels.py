@@ -34,7 +34,7 @@ def learn_labels(
     network = network.to(device())
 
     def loss(chosen: np.ndarray) -> Tensor:
-        batch = disturb(_batch(network, *rows, chosen), network.sizes)
+        batch = disturb(_batch(network, *rows, chosen), network.sizes, plan)
         n_wanted = (batch[WANTED] != UNWANTED).sum()
         with distributed.shard_batch(batch) as shard:
             return _nats(network, shard.batch).sum() * shard.weight / n_wanted

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.features.kinds import CATEGORY, KINDS, NUMBER, TEXT, TIME
+from model.features.kinds import CATEGORY, IMAGE, KINDS, NUMBER, TEXT, TIME
 from model.heads import head_of
 from model.heads.next_item import IS_NEW, TOP
 from model.heads.span import COLUMNS
@@ -58,6 +58,7 @@ def mistakes_of_answers(parts: Any) -> Iterator[str]:
     yield from mistakes_of_lists(parts)
     yield from mistakes_of_texts(parts)
     yield from mistakes_of_spans(parts)
+    yield from mistakes_of_images(parts)
     yield from mistakes_of_quantiles(parts)
 
 
@@ -169,6 +170,17 @@ def mistakes_of_spans(parts: Any) -> Iterator[str]:
     for column in parts.key or ():
         if column in COLUMNS:
             yield f"key must not be a name of the predictions' own columns, got {column!r}; rename the column"
+
+
+def mistakes_of_images(parts: Any) -> Iterator[str]:
+    """Refuse to mirror images where there are none, or where what they show is guessed; `parts` as of the rules."""
+    if not (parts.model and parts.columns and parts.target) or None in parts.columns.values():
+        return
+    reason = "" if IMAGE in parts.columns.values() else "without an image column"
+    if not reason and not head_of(parts.target.task).has_labels:
+        reason = f"for a {parts.target.task} target, since a mirrored image is as unusual as it looks"
+    for part in (name for name in ("train", "pretrain") if reason and getattr(parts.model, name).mirror_images):
+        yield f"model.{part}.mirror_images must be false {reason}, got true; delete it"
 
 
 def mistakes_of_quantiles(parts: Any) -> Iterator[str]:

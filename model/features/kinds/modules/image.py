@@ -82,8 +82,11 @@ class BlockReconstruction(Reconstruction):
         return [error / BLIND_ERROR]
 
 
-def move(blocks: Tensor, pictures: Sequence[Picture]) -> Tensor:
-    """Return images a little shifted, turned and scaled, each otherwise. Shapes: uint8 [b, n, p] -> the same."""
+def move(blocks: Tensor, pictures: Sequence[Picture], may_mirror: bool) -> Tensor:
+    """Return images a little shifted, turned and scaled, each otherwise, and half of them mirrored where they may be.
+
+    Shapes: uint8 [b, n, p] -> the same.
+    """
     moved = []
     for picture, part in _by_column(blocks, pictures):
         n_rows = len(part)
@@ -91,6 +94,8 @@ def move(blocks: Tensor, pictures: Sequence[Picture]) -> Tensor:
         turn, scale = ((torch.rand(n_rows) * 2 - 1) * most for most in (MAX_TURN, MAX_SCALE))
         cosine, sine = turn.cos() / (1 + scale), turn.sin() / (1 + scale)
         matrix = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
+        if may_mirror:
+            matrix[torch.rand(n_rows) < 0.5, :, 0] *= -1  # what is read at x is what was at -x
         pixels = whole(part[..., :-1].float(), picture.side)
         grid = F.affine_grid(torch.cat([matrix, shift], 2).to(pixels.device), list(pixels.shape), align_corners=False)
         turned = F.grid_sample(pixels, grid, align_corners=False).round().clamp(0, 255)
