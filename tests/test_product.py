@@ -277,6 +277,8 @@ def test_file_whose_last_key_is_another_is_left_alone(folder):
     [
         (["t", "f", "f"] * 20, {"task": "binary", "positive": "t"}),
         (["nein", "Ja", "nein"] * 20, {"task": "binary", "positive": "Ja"}),
+        (["yes", "no", "no"] * 20, {"task": "binary", "positive": "yes"}),
+        (["on", "off", "off"] * 20, {"task": "binary", "positive": "on"}),
         ([1, 2, 2] * 20, {"task": "binary", "positive": "1"}),
         (["stayed", "churned", "stayed"] * 20, {"task": "binary", "positive": "churned"}),
         (["a|b", None, "c"] * 20, {"task": "multilabel", "empty": "unknown"}),
@@ -285,6 +287,20 @@ def test_file_whose_last_key_is_another_is_left_alone(folder):
 )
 def test_value_that_means_yes_is_proposed(labels, target):
     assert proposed(rows(late=labels))[1]["target"] == {"name": "late", **target}
+
+
+def test_number_that_tells_things_apart_is_a_category_and_an_amount_no_key():
+    frame = rows(shop_id=[7, 11, 90] * 20, paid=[i * 3 for i in range(ROWS)]).drop(columns="ticket_id")
+    text, entry = proposed(frame)
+    assert entry["columns"].items() >= {"shop_id": "category", "paid": "number"}.items()
+    assert "# key: no column names every row" in text
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names():
+    frame = rows(no=range(ROWS), on=["a", "b"] * 30, null=[1.5, 2.5, 3.5] * 20).rename(columns={"day": "yes"})
+    entry = proposed(frame)[1]
+    assert entry["time"] == "yes"
+    assert entry["columns"].items() >= {"no": "number", "on": "category", "null": "number"}.items()
 
 
 def test_lines_before_the_header_and_comments_are_proposed(folder):

