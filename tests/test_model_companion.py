@@ -15,7 +15,7 @@ from model.network.network import Network
 from model.network.store import load_model, save_model
 from model.scoring.engines import Engine, missing_requirement
 from model.scoring.export import export_onnx, parity
-from model.scoring.scorer import Scorer, TorchScorer
+from model.scoring.scorer import WHOLE, Scorer, TorchScorer
 from model.scoring.trees import OPERATOR, take_out
 from model.settings import NetworkSettings, TrainingSettings
 from model.target import Target
@@ -337,6 +337,24 @@ def test_loaded_model_scores_as_the_one_saved(exported):
     np.testing.assert_array_equal(
         TorchScorer(folder / "trained").score(table), TorchScorer(folder / "again").score(table)
     )
+
+
+def test_encoder_reads_a_row_once_for_all_parts_and_each_says_the_same(exported, monkeypatch):
+    folder, table = exported
+    scorer, reads = TorchScorer(folder / "trained"), []
+    names, pooled = (WHOLE, *scorer.network.blend), scorer.network.pooled
+
+    def counted(batch):
+        reads.append("pooled" not in batch)
+        return pooled(batch)
+
+    alone = [scorer.of_parts(name).score(table)[:, 0] for name in names]
+    monkeypatch.setattr(scorer.network, "pooled", counted)
+    together = scorer.of_parts(*names).score(table)
+    assert len(names) == 5
+    assert sum(reads) == 1
+    np.testing.assert_array_equal(together, np.stack(alone, axis=1))
+    np.testing.assert_array_equal(together[:, 0], scorer.score(table))
 
 
 def test_exported_graph_holds_one_operator_for_all_trees_and_scores_as_torch(exported):

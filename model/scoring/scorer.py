@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +21,17 @@ from model.features.batches import Batch, batches, collate
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import Table
+from model.network.blend import DEEP
 from model.scoring.constraint import Constraints
 from model.scoring.engines import Engine, OnnxRuntime, load
 from model.scoring.generation import Step, Writer
 from model.target import LANGUAGE, Target, read_description, read_target
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WHOLE = "whole"
+"""Among the parts of a blend, the blend itself."""
 CHUNK_ROWS = 8192
 """Rows of a table that are encoded at once: enough of every length to pad little, few enough to hold two chunks."""
 
@@ -160,7 +166,7 @@ class TorchScorer(_Scoring):
         self.target = read_target(folder)
         self.device = device()
         self.network = network.to(self.device)
-        self.only: str | None = None
+        self.parts: tuple[str, ...] = ()
         self.batch_tokens = 65_536 if self.device.type == "cuda" else 4096
         self.engine = {
             "engine": "torch",
@@ -168,6 +174,11 @@ class TorchScorer(_Scoring):
             "provider": self.device.type,
             "precision": "fp32",
         }
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one row's scores, of parts one after the other."""
+        return (len(self.parts), *super().shape) if self.parts else super().shape
 
     @property
     def step(self) -> Step:
@@ -196,16 +207,26 @@ class TorchScorer(_Scoring):
 
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
-            if self.only is None:
+            if not self.parts:
                 return self.network.scores(tensors).cpu().numpy()
-            assert self.network.target is not None
-            logits = self.network.alone(tensors, self.only)
-            return self.network.target.head.scores(logits.float(), self.network.target).cpu().numpy()
+            if DEEP in self.parts:
+                tensors["pooled"] = self.network.pooled(tensors)  # once, for the blend too
+            return torch.stack([self._of_part(tensors, name) for name in self.parts], 1).cpu().numpy()
 
-    def of_part(self, name: str) -> "TorchScorer":
-        """Return what scores with one part of the blend alone, calibrated as the blend is."""
+    def _of_part(self, tensors: "dict[str, Tensor]", name: str) -> "Tensor":
+        target = self.network.target
+        if name == WHOLE:
+            return self.network.scores(tensors)
+        assert target is not None
+        return target.head.scores(self.network.alone(tensors, name).float(), target)
+
+    def of_parts(self, *names: str) -> "TorchScorer":
+        """Return what scores with parts of the blend alone, calibrated as the blend is, or with all of it by WHOLE.
+
+        A row is encoded once for all of them. Shapes of its scores: float32 [n, parts, *score_shape].
+        """
         scorer = copy(self)
-        scorer.only = name
+        scorer.parts = names
         return scorer
 
 

@@ -142,7 +142,7 @@ def _part_speeds(trained: Path, rows: model_inputs.SplitPart) -> dict[str, int]:
     blend = model.network.blend if len(model.network.blend) > 1 and len(rows) else {}
     for name in blend:
         began = time.process_time()
-        model.of_part(name).score(table)
+        model.of_parts(name).score(table)
         speeds[name] = round(len(rows) / max(time.process_time() - began, 1e-6))
     return speeds
 

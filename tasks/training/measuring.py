@@ -38,8 +38,6 @@ N_RESAMPLES = 500
 SEED = 0
 MAX_BASELINE_ROWS = 1_000_000
 """The baseline's libraries hold all rows in memory: of more it sees a sample."""
-MAX_PART_ROWS = 5_000
-"""Held-out rows on which each part of the blend is measured alone."""
 UNCALIBRATED = "model_before_calibration"
 
 Scores = dict[str, np.ndarray]
@@ -197,7 +195,8 @@ def measure(product: Product, paths: Paths) -> Measured:
         baseline = fitted_baseline(product, paths.splits, model.classes)
         # scikit-learn takes no table without rows.
         by_baseline = np.concatenate([baseline.score(part) for part in test_rows if len(next(iter(part.values())))])
-    scores = {"model": model_inputs.scores(model, test_rows), "baseline": by_baseline}
+    by_model, by_part = _scores_by_part(model, test_rows)
+    scores = {"model": by_model, "baseline": by_baseline}
     if target.scale:
         scores[UNCALIBRATED] = uncalibrated(target, scores["model"])
     scores = {
@@ -215,24 +214,26 @@ def measure(product: Product, paths: Paths) -> Measured:
         rule=rule,
         predictions=measure_predictions(product, thresholds, rule, y, scores["model"], classes),
         label_scale=target.label_scale,
-        parts=_measure_parts(product, model, test_rows.sample(MAX_PART_ROWS), classes, rule),
+        parts={
+            name: Part(
+                weight=model.network.blend[name],
+                metric=gate_metric(product, y, model_inputs.scores_of_classes(each, model.classes, classes), rule=rule),
+            )
+            for name, each in by_part.items()
+        },
         by_scorer=measured_scores(product, y, scores, classes, rule),
     )
 
 
-def _measure_parts(
-    product: Product, model: "TorchScorer", rows: model_inputs.SplitPart, classes: tuple[str, ...], rule: PredictionRule
-) -> dict[str, Part]:
-    """Measure every part of the blend alone; nothing where there is only one."""
+def _scores_by_part(model: "TorchScorer", rows: model_inputs.SplitPart) -> tuple[np.ndarray, Scores]:
+    """Return the scores of the rows, and those of every part of the blend alone; of one part alone, none."""
+    from model.scoring.scorer import WHOLE
+
     blend = model.network.blend
     if len(blend) < 2 or not len(rows):
-        return {}
-    y, parts = model_inputs.targets(rows.labels, product, classes), {}
-    for name, weight in blend.items():
-        scores = model_inputs.scores(model.of_part(name), rows)
-        scores = model_inputs.scores_of_classes(scores, model.classes, classes)
-        parts[name] = Part(weight=weight, metric=gate_metric(product, y, scores, rule=rule))
-    return parts
+        return model_inputs.scores(model, rows), {}
+    found = model_inputs.scores(model.of_parts(WHOLE, *blend), rows)
+    return found[:, 0], {name: found[:, number] for number, name in enumerate(blend, start=1)}
 
 
 def fitted_baseline(
