@@ -34,7 +34,7 @@ TOLERANCE = 1e-4
 """Largest difference of a probability; of a regression, in standard deviations of the target (on its scale)."""
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Of a regression's mean, which single precision holds no better, however little its targets deviate."""
-LEAST_PROOF_ROWS, PROOF_SECONDS = 200, 60.0
+LEAST_PROOF_ROWS, PROOF_SECONDS = 200, 20.0
 """Held-out rows that torch and ONNX both score: as many as one core scores in so many seconds."""
 N_FORESEEN_ROWS = 16
 """Held-out and validation rows of an exported language model: what it is worth `evaluate` measures."""
