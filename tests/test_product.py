@@ -55,7 +55,6 @@ def test_parcels_are_declared_as_a_person_would():
         "time": "day",
         "columns": {"depot": "category", "weight_kg": "number", "handed_in": "time"},
         "target": {"name": "late", "task": "binary"},
-        "split": {"by": "time", "test_days": 7, "val_days": 7, "train_days": 31},
     }
     assert "depot: category  # 3 different values" in text
     assert "key: [parcel_id]  # all values differ" in text
@@ -89,10 +88,13 @@ def test_kind_of_a_column_is_guessed_from_its_cells(cells, kind):
         (["won", "lost", "drawn"] * 20, "multiclass"),
         (["a|b", "b", "c"] * 20, "multilabel"),
         ([i * 1.5 for i in range(ROWS)], "regression"),
+        ([1, 2, 3] * 20, "multiclass"),
     ],
 )
 def test_task_is_guessed_from_the_labels(labels, task):
-    assert proposed(rows(late=labels))[1]["target"]["task"] == task
+    text, entry = proposed(rows(late=labels))
+    assert entry["target"]["task"] == task
+    assert ("of an amount it is regression" in text) == (labels[0] == 1)
 
 
 def test_rows_without_dates_and_without_a_key_are_declared_so():
@@ -209,7 +211,6 @@ def test_folder_of_compressed_days_is_proposed_by_its_first_file(folder):
         part.to_csv(f"days/{day}.csv.gz", sep=";", index=False)
     entry = yaml.safe_load(propose("shop", "days", "late"))["shop"]
     assert entry["source"] == {"kind": "csv", "url": "days", "delimiter": ";"}
-    assert entry["split"]["train_days"] == 18
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.rows import splitting
+from tasks.rows.labels import windows
 from tasks.rows.labels.known import KnownLabels
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, write_table
@@ -300,6 +301,46 @@ def test_days_of_a_split_by_time_are_found_from_the_newest_label(unlabelled_days
     last = pd.Timestamp(FIRST) + pd.Timedelta(days=27 - unlabelled_days)
     assert parts["test"]["day"].max() == last
     assert parts["train"]["day"].min() == last - pd.Timedelta(days=9)
+
+
+@pytest.mark.parametrize(
+    ("rows_a_day", "n_days", "wanted"),
+    [
+        ([100], 400, (7, 7, 200)),  # 20,000 rows to learn from
+        ([1000], 400, (7, 7, 90)),
+        ([20], 400, (15, 15, 370)),  # 300 held-out rows
+        ([1], 1461, (146, 146, 1169)),  # a tenth of the days at most
+        ([0, 0, 0, 0, 0, 0, 9], 16_802, (232, 238, 15_561)),  # matches, once a week: the weeks of 300 and 20,000 rows
+        ([20], 45, (7, 7, 90)),
+        ([20], 20, (4, 4, 90)),
+        ([20], 4, (1, 1, 90)),
+    ],
+)
+def test_days_that_are_not_declared_hold_enough_rows(rows_a_day, n_days, wanted):
+    counts = np.resize(rows_a_day, n_days)
+    age = np.repeat(np.arange(n_days), counts) - int(np.flatnonzero(counts)[0])
+    n_days -= int(np.flatnonzero(counts)[0])
+    rule = {"by": "time"}
+    found, may_change = windows.fit_windows(tiny(rule), age, n_days, n_days)
+    assert (found.test_days, found.val_days, found.train_days) == wanted
+    assert not may_change
+    for name, days in zip(("test_days", "val_days", "train_days"), (3, 2, 5), strict=True):
+        rule |= {name: days}
+        assert getattr(windows.fit_windows(tiny(rule), age, n_days, n_days)[0], name) == days
+
+
+def test_only_days_that_can_be_in_a_part_are_read_where_none_are_declared(monkeypatch):
+    monkeypatch.setattr(windows, "LEAST_TRAIN_DAYS", 3)
+    monkeypatch.setattr(windows, "LEAST_TRAIN_ROWS", 20)
+    monkeypatch.setattr(windows, "LEAST_HELD_OUT_DAYS", 2)
+    monkeypatch.setattr(windows, "LEAST_HELD_OUT_ROWS", 6)
+    deliver(rows(n_days=31))
+    wanted = split_rows(tiny({"by": "time"}), AS_OF, PATHS.valid, PATHS.splits).to_json()
+    assert wanted["rows"]["train"] >= 20
+    for kind in ("rows", "labels"):
+        for file in sorted((PATHS.valid / kind).iterdir())[:14]:
+            file.write_bytes(b"destroyed")
+    assert split_rows(tiny({"by": "time"}), AS_OF, PATHS.valid, PATHS.splits).to_json() == wanted
 
 
 @pytest.mark.parametrize("rule", [BY_TIME, BY_HASH])

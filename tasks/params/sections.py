@@ -138,12 +138,13 @@ class TimeSplit(_AnySplit):
 
     by: Literal["time"]
     """time: the newest labelled days are held out."""
-    test_days: Count = 7
-    """The last labelled days, for the test."""
-    val_days: Count = 7
-    """The days before them, for early stopping and calibration."""
-    train_days: Count = 90
-    """The days before those, to learn from."""
+    test_days: Count | None = None
+    """The last labelled days, for the test. Default: 7, or as many more as hold 300 labelled rows, of all days at most
+    a tenth; of few days a fifth."""
+    val_days: Count | None = None
+    """The days before them, for early stopping and calibration. Default: as for the test."""
+    train_days: Count | None = None
+    """The days before those, to learn from. Default: 90, or as many more as hold 20,000 labelled rows."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,13 @@ import pyarrow as pa
 from model.features.kinds import TEXT
 from model.heads import head_of
 from tasks.params import NAIVE, HashSplit, Product
-from tasks.rows.casting import as_text
 from tasks.rows.changed import add_changed_rows
-from tasks.rows.keys import content_of, digests, key_text
 from tasks.rows.labels.horizons import (
-    NAIVE_WEEKS,
-    WEEK,
-    by_horizon,
     has_naive,
-    label_names,
-    places,
     table_by_horizon,
 )
-from tasks.rows.labels.known import known_labels
-from tasks.rows.labels.windows import NONE, TEST, TRAIN, VAL, Windows
+from tasks.rows.labels.labelled import Index, find_windows, index_rows
+from tasks.rows.labels.windows import NONE, TEST, TRAIN, VAL
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, table_writer, write_table
 from tasks.runtime.errors import UserError
@@ -37,41 +30,6 @@ FEW_GROUPS = 20
 """Of fewer groups a part may get none, whatever its share."""
 GROUPS = "groups.parquet"
 """Beside the parts of a split by time: the digests of the groups that a model learns from."""
-
-
-@dataclass(frozen=True)
-class Index:
-    """Date, group and label of the rows that may be in a part, in order of date and key; the rest stays in files."""
-
-    days: list[date]
-    """The dates that were read."""
-    day: np.ndarray
-    """datetime64[D] [n]: the date of the row, also where it is predicted for later ones."""
-    group: np.ndarray
-    """uint64 [n]: digests of the groups, which must not straddle a split."""
-    place: np.ndarray
-    """int32 [n]: of a row's label in `labels`, or -1 where none is known."""
-    labels: pd.Series
-    """The labels that are known."""
-    horizon: np.ndarray
-    """int32 [n]: days ahead; 0 where a row is predicted for its own day alone."""
-    naive: np.ndarray
-    """int32 [n]: of the seasonal naive label in `labels`, or -1; empty where rows have none."""
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Return the rows with a label. Shapes: bool [n]."""
-        return self.place >= 0
-
-    def naive_labels(self, rows: slice) -> pa.Array:
-        """Return the seasonal naive label of rows, null where there is none."""
-        at, found = self.naive[rows], np.full(rows.stop - rows.start, np.nan)
-        found[at >= 0] = self.labels.take(at[at >= 0])
-        return pa.array(found, from_pandas=True)
-
-    def labels_of(self, rows: np.ndarray) -> pd.Series:
-        """Return the labels of rows that have one. Shapes: bool or int [n]."""
-        return self.labels.take(self.place[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +86,19 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     Raises UserError when a part would be empty or hold only one class.
     """
     rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
-    index = index_rows(rows, days_to_read(rows, labels, product, as_of), labels, product, as_of)
-    rule = product.split
-    chosen = split_by_time(index, product) if rule.by == "time" else split_by_hash(index.group, rule)
+    rule, windows, days = product.split, None, rows.days(as_of)
+    if rule.by == "time" and (found := find_windows(valid, product, as_of)):
+        windows, newest = found
+        days = rows.days(as_of, since=newest - windows.span)
+    index = index_rows(rows, days, labels, product, as_of)
+    if rule.by == "hash":
+        chosen = split_by_hash(index.group, rule)
+    else:
+        chosen = (
+            windows.parts(index.day, index.horizon, np.datetime64(newest, "D"))
+            if windows
+            else np.full(len(index.day), np.int8(NONE))
+        )
     wanted = np.where(index.labelled, chosen, np.int8(NONE))
     # A hash puts all rows of a group into one part.
     straddles = straddling(wanted, index) if product.split.by == "time" else np.zeros(len(wanted), bool)
@@ -162,71 +130,6 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
         rows_changed=n_changed,
         days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
     )
-
-
-def days_to_read(rows: Partitions, labels: Partitions, product: Product, as_of: date) -> list[date]:
-    """Return the dates whose rows may be in a part: by time those of the split's days, and the newer ones."""
-    rule, oldest = product.split, rows.first()
-    if rule.by == "hash" or oldest is None:
-        return rows.days(as_of)
-    end, n_days, windows = as_of, 1, Windows.of(product)
-    while end >= oldest:  # twice as many days at each look: what is read follows from how far back the newest label is
-        days = rows.days(end, since=end - timedelta(days=n_days - 1))
-        index = index_rows(rows, days, labels, product, as_of) if days else None
-        if index and (decisive := windows.decides(index.labelled, index.horizon)).any():
-            return rows.days(as_of, since=index.day[decisive].max().item() - windows.span)
-        end, n_days = end - timedelta(days=n_days), 2 * n_days
-    return rows.days(as_of)
-
-
-def index_rows(rows: Partitions, days: list[date], labels: Partitions, product: Product, as_of: date) -> Index:
-    """Read the keys and groups of dates, a row group at a time, and the labels that are known of them."""
-    since = None
-    if product.split.by == "time" and days:  # no label is known before its row is
-        since = days[0] - timedelta(days=product.predict.lead_days or (NAIVE_WEEKS * WEEK if has_naive(product) else 0))
-    known = known_labels(labels, labels.days(as_of, since), product)
-    key = list(product.key)
-    wanted = list(dict.fromkeys([*key, *([product.split.group] if product.split.group else [])]))
-    day, group, place = [np.empty(0, "datetime64[D]")], [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
-    horizon, naive = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
-    for dates, stored in rows.batches(days, wanted):
-        table = stored.to_pandas(integer_object_nulls=True)
-        row, days_ahead = places(len(table), product)
-        ahead = by_horizon(table, product)
-        day.append(dates[row])
-        horizon.append(days_ahead)
-        place.append(known.labelled_places(label_names(ahead, product)))
-        if has_naive(product):
-            naive.append(known.naive_places(ahead, product))
-        group.append(digests(group_codes(table, key_text(table, key), product))[row, 0])
-    return Index(
-        days=days,
-        day=np.concatenate(day),
-        group=np.concatenate(group),
-        place=np.concatenate(place),
-        labels=known.value,
-        horizon=np.concatenate(horizon),
-        naive=np.concatenate(naive),
-    )
-
-
-def group_codes(table: pd.DataFrame, keys: pd.Series, product: Product) -> pd.Series:
-    """Return one text per row for its group: case and white space do not make two texts differ."""
-    alone = keys if product.has_key else content_of(keys)  # equal rows without keys are one group
-    if not product.split.group:
-        return alone
-    group = as_text(table[product.split.group])
-    if product.columns.get(product.split.group) == TEXT:
-        group = group.map(lambda text: " ".join(text.lower().split()), na_action="ignore").astype("str")
-    return group.where(group.notna(), "\x1f" + alone)  # a row without a group is one of its own
-
-
-def split_by_time(index: Index, product: Product) -> np.ndarray:
-    """Return parts: the newest labelled days are test, the days before them validation, those before them training."""
-    windows = Windows.of(product)
-    decisive = windows.decides(index.labelled, index.horizon)
-    newest = index.day[decisive].max(initial=np.datetime64("0001-01-01"))
-    return windows.parts(index.day, index.horizon, newest)
 
 
 def split_by_hash(group: np.ndarray, rule: HashSplit) -> np.ndarray:

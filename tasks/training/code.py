@@ -35,6 +35,7 @@ CROSS_VALIDATION = (
     *PRETRAINING,
     "tasks/rows/changed.py",
     "tasks/rows/labels/known.py",
+    "tasks/rows/labels/labelled.py",
     "tasks/rows/labels/windows.py",
     "tasks/rows/losses.py",
     "tasks/rows/splitting.py",

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tasks.params import Product
+from tasks.rows.labels.labelled import find_windows
 from tasks.rows.splitting import split_rows
 from tasks.runtime.errors import UserError
 from tasks.runtime.files import read_json, remove_older_than, write_json
@@ -142,13 +143,16 @@ def folds(product: Product, as_of: date) -> Iterator[Fold]:
     rule, minutes = product.split, product.model.minutes
     if minutes is not None:
         product = replace(product, model=replace(product.model, minutes=minutes / max(1, rule.folds)))
-    for i in range(rule.folds):
+    n_folds, rule, test_days = rule.folds, replace(rule, folds=0), 0
+    if rule.by == "time" and (found := find_windows(Paths(product.name).valid, product, as_of)):
+        test_days = found[0].test_days
+        rule = found[0].declared(rule)
+    for i in range(n_folds):
         if rule.by == "hash":
-            split = replace(rule, folds=0, test_fraction=1 / rule.folds, start=i / rule.folds)
+            split = replace(rule, test_fraction=1 / n_folds, start=i / n_folds)
             yield Fold(number=i, product=replace(product, split=split), as_of=as_of)
         else:
-            earlier = as_of - timedelta(days=i * rule.test_days)
-            yield Fold(number=i, product=replace(product, split=replace(rule, folds=0)), as_of=earlier)
+            yield Fold(number=i, product=replace(product, split=rule), as_of=as_of - timedelta(days=i * test_days))
 
 
 def measure_fold(fold: Fold, home: Path) -> MeasuredFold:

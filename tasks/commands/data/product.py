@@ -168,22 +168,19 @@ def _task(column: pd.Series) -> tuple[dict[str, object], str]:
         yes = next((yes for yes, no in YES_AND_NO if {yes, no} == values), "")
         positive = next((text for text in texts if text.lower() == yes), str(texts.value_counts().index[-1]))
         return {"task": "binary", "positive": positive}, "the value that means yes, or the rarer one: correct it"
-    if n > FEW and fits(cells, "number"):
+    if not fits(cells, "number"):
+        return {"task": "multiclass"}, f"{n} different values"
+    if n > FEW:
         return {"task": "regression"}, f"{n} different numbers"
-    return {"task": "multiclass"}, f"{n} different values"
+    return {"task": "multiclass"}, f"{n} different numbers; of an amount it is regression"
 
 
 def _split(days: pd.Series) -> Iterator[str]:
-    """Yield the split that so many days admit, where it is not the default."""
+    """Yield the split that so few days admit, where it is not the default."""
     dates = cast_column(days, "time")[0].dt.date.dropna()
     n = (dates.max() - dates.min()).days + 1
-    default = params.TimeSplit(by="time")
     if n < 5:
         yield f"  split: {{by: hash}}  # {n} days are too few to hold some out"
-    elif n < default.test_days + default.val_days + default.train_days:
-        held_out = min(default.test_days, max(1, n // 5))
-        held = f"test_days: {held_out}, val_days: {held_out}, train_days: {n - 2 * held_out}"
-        yield f"  split: {{by: time, {held}}}  # the {n} days from {dates.min()} to {dates.max()}"
     yield f"  # as_of above, at the top of the file: {dates.max()} is the newest day here"
 
 

@@ -15,6 +15,7 @@ from tasks.commands.simulation.contracts import Fault
 from tasks.params import Product
 from tasks.rows.casting import parse_moment
 from tasks.rows.keys import key_text
+from tasks.rows.labels.windows import fit_windows
 from tasks.runtime.files import read_json
 from tasks.sources.fetch import fetch_whole
 
@@ -61,7 +62,12 @@ def with_fault(frame: pd.DataFrame, product: Product, fault: Fault, as_of: date)
         new = since(days, product.scored_day(fault.first))
         column = pd.to_numeric(frame[str(fault.column)], errors="coerce")
         return frame.assign(**{str(fault.column): column.where(~new, column * KM_PER_MILE)})
-    judged_days = getattr(product.split, "test_days", 0)
+    judged_days = 0
+    if product.split.by == "time":
+        labelled = days[frame[target].notna().to_numpy() & (due <= np.datetime64(as_of, "D"))]
+        age = (labelled.max() - labelled).astype(int)
+        n_days = age.max().item() + 1
+        judged_days = fit_windows(product, age, n_days, n_days)[0].test_days
     learnt = ~since(due, as_of - timedelta(days=judged_days - 1))
     return shuffled(frame, target, days, learnt, key_text(frame, list(product.key)))
 

@@ -16,8 +16,9 @@ import pandas as pd
 from tasks import params
 from tasks.params import Product
 from tasks.rows.keys import digests, key_text
+from tasks.rows.labels.labelled import group_codes
 from tasks.rows.partitions import read_table
-from tasks.rows.splitting import GROUPS, TEST, group_codes, split_by_hash
+from tasks.rows.splitting import GROUPS, TEST, split_by_hash
 from tasks.runs import remote
 from tasks.runs.registry.tags import Champion
 from tasks.runtime.errors import UserError

@@ -4,8 +4,8 @@ import numpy as np
 
 from tasks.params import Product
 from tasks.rows.keys import digests, key_text
+from tasks.rows.labels.labelled import group_codes
 from tasks.rows.model_inputs import SplitPart
-from tasks.rows.splitting import group_codes
 
 
 def blocks_of(rows: SplitPart, product: Product) -> np.ndarray:
