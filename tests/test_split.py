@@ -88,6 +88,12 @@ def test_boundaries_of_a_split_by_time_are_exact():
     assert told["rows_left_out"] == told["rows_labelled"] - sum(len(parts[name]) for name in PARTS) == 0
 
 
+@pytest.mark.parametrize(("rule", "is_told"), [(BY_TIME, True), (BY_HASH, False)])
+def test_line_of_the_stage_tells_the_days_of_parts_that_follow_each_other(rule, is_told):
+    deliver(rows())
+    assert ("test 9 (2024-01-18 to 2024-01-20)" in split(tiny(rule), AS_OF)) == is_told
+
+
 def test_newest_labelled_day_is_the_last_even_when_rows_go_on():
     table = rows()
     table.loc[table["dt"] > "2024-01-15", "late"] = None

@@ -62,9 +62,18 @@ class SplitReport:
         return asdict(self)
 
     @property
+    def is_by_time(self) -> bool:
+        """Return whether every part begins after the one before it has ended."""
+        ends = [day for name in PARTS for day in self.days[name]]
+        return all(one < other for one, other in zip(ends[1::2], ends[2::2], strict=False))
+
+    @property
     def summary(self) -> str:
         """Return the stage's line."""
-        text = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        days = {name: " to ".join(days) for name, days in self.days.items()} if self.is_by_time else {}
+        text = ", ".join(
+            f"{name} {count:,}" + (f" ({days[name]})" if name in days else "") for name, count in self.rows.items()
+        )
         if changed := ", ".join(f"{name} {count:,}" for name, count in self.rows_changed.items()):
             text += f"; besides, copies with one cell changed: {changed}"
         if self.rows_of_straddling_groups:
