@@ -18,7 +18,7 @@ from tasks.rows.labels.horizons import (
     table_by_horizon,
 )
 from tasks.rows.labels.labelled import Index, find_windows, index_rows
-from tasks.rows.labels.windows import NONE, TEST, TRAIN, VAL
+from tasks.rows.labels.windows import NONE, TEST, TRAIN, VAL, Windows
 from tasks.rows.losses import Losses
 from tasks.rows.partitions import Partitions, table_writer, write_table
 from tasks.runtime.errors import UserError
@@ -95,19 +95,10 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
     Raises UserError when a part would be empty or hold only one class.
     """
     rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
-    rule, windows, days = product.split, None, rows.days(as_of)
-    if rule.by == "time" and (found := find_windows(valid, product, as_of)):
-        windows, newest = found
-        days = rows.days(as_of, since=newest - windows.span)
-    index = index_rows(rows, days, labels, product, as_of)
-    if rule.by == "hash":
-        chosen = split_by_hash(index.group, rule)
-    else:
-        chosen = (
-            windows.parts(index.day, index.horizon, np.datetime64(newest, "D"))
-            if windows
-            else np.full(len(index.day), np.int8(NONE))
-        )
+    rule = product.split
+    found = find_windows(valid, product, as_of) if rule.by == "time" else None
+    index = index_rows(rows, rows.days(as_of, found[1] - found[0].span if found else None), labels, product, as_of)
+    chosen = split_by_hash(index.group, rule) if rule.by == "hash" else split_by_time(index, found)
     wanted = np.where(index.labelled, chosen, np.int8(NONE))
     # A hash puts all rows of a group into one part.
     straddles = straddling(wanted, index) if product.split.by == "time" else np.zeros(len(wanted), bool)
@@ -139,6 +130,14 @@ def split_rows(product: Product, as_of: date, valid: Path, splits: Path, losses:
         rows_changed=n_changed,
         days={name: days_of(index.day[part == NUMBER[name]]) for name in PARTS},
     )
+
+
+def split_by_time(index: Index, found: tuple[Windows, date] | None) -> np.ndarray:
+    """Return parts: the newest labelled days are test, those before them validation, those before them training."""
+    if found is None:  # no row has a label
+        return np.full(len(index.day), np.int8(NONE))
+    windows, newest = found
+    return windows.parts(index.day, index.horizon, np.datetime64(newest, "D"))
 
 
 def split_by_hash(group: np.ndarray, rule: HashSplit) -> np.ndarray:

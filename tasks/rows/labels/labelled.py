@@ -66,9 +66,8 @@ class Index:
 def find_windows(valid: Path, product: Product, as_of: date) -> tuple[Windows, date] | None:
     """Return how many days each part of a split by time has, and the newest labelled day; None without a label.
 
-    The rows below `valid` that are known at `as_of` are looked at.
-    Twice as many days are read at each look: what is read follows from how far back the newest label is, and, where
-    days are not declared, from the rows that they hold.
+    Of the rows below `valid` that are known at `as_of`, twice as many days are read at each look: what is read follows
+    from how far back the newest label is, and, where days are not declared, from the rows that they hold.
     """
     rows, labels = Partitions(valid / "rows"), Partitions(valid / "labels")
     oldest, end, n_days = rows.first(), as_of, 1
