@@ -206,7 +206,8 @@ class TrainingSettings(OptimisationSettings):
     rows that it was not fitted to; of more than 20,000 rows 0.3."""
     patience_steps: Count | None = None  # type: ignore[misc, assignment]
     """Steps without a better validation loss before training stops, which is looked at after each epoch.
-    Default: 400, or those of twelve epochs where these are fewer, or of two where these are more."""
+    Default: 400, or those of twelve epochs where these are fewer, or of two where these are more; of a long training a
+    quarter, since much of the loss falls where the rate does, at the end."""
     calibrate: bool = True
     """Fit probabilities to the validation rows once training has ended; regression has none.
     With a split by time, the level that they have in common counts as many observations as they have days."""

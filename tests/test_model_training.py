@@ -16,7 +16,7 @@ from model.features.encoded import Sizes, on_disk
 from model.features.fitted import Features
 from model.network.network import Network
 from model.network.store import save_model
-from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from model.settings import PATIENT_STEPS, NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
 from model.training import steps
 from model.training.fit import LabelledRows, evaluate_loss
@@ -157,6 +157,15 @@ def test_early_stopping_returns_the_best_validation_weights(prepared):
     waited = [step - n_steps[losses.index(min(losses))] for step in n_steps]
     assert waited[-1] >= settings.patience_steps > waited[-2]
     assert losses[-1] > min(losses)
+
+
+@pytest.mark.parametrize(("epochs", "waited_for"), [(2, 12.0), (40, 12.0), (80, 20.0)])
+def test_long_training_is_not_ended_before_its_rate_falls(prepared, epochs, waited_for):
+    features, encoded, _ = prepared
+    plan = TrainingSettings(epochs=epochs).for_rows(1)
+    optimisation = Optimisation(fresh(features), encoded, plan, "train")
+    assert optimisation.steps_per_epoch * 12 < PATIENT_STEPS
+    assert optimisation.patience_steps == waited_for * optimisation.steps_per_epoch
 
 
 def test_the_last_weights_are_kept_whatever_the_validation_rows_say(prepared):

@@ -109,7 +109,7 @@ class Optimisation:
         self.average = [weight.detach().clone() for weight in self.weights] if self.ema_decay else []
         self.keeps_last = settings.keep == "last"
         patient = min(PATIENT_STEPS, PATIENT_EPOCHS * self.steps_per_epoch)
-        self.patience_steps = settings.patience_steps or max(patient, 2 * self.steps_per_epoch)
+        self.patience_steps = settings.patience_steps or max(patient, 2 * self.steps_per_epoch, self.n_steps // 4)
         self.checkpoints, self.saved_at, self.seconds = checkpoints, time.monotonic(), seconds
         self.step = 0
         self.losses: list[float] = []
