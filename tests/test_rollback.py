@@ -76,6 +76,7 @@ def better_before(store, leader):
     keep(store, "tiny", records)
 
 
+@pytest.mark.long
 def test_night_killed_at_every_label_scores_and_rolls_back_once(url, origin, models, hook, monkeypatch):  # noqa: F811
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:8080/")
     monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "scheduled__2024-02-11T02:00:00+00:00")
