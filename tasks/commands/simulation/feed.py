@@ -63,8 +63,8 @@ def with_fault(frame: pd.DataFrame, product: Product, fault: Fault, as_of: date)
         column = pd.to_numeric(frame[str(fault.column)], errors="coerce")
         return frame.assign(**{str(fault.column): column.where(~new, column * KM_PER_MILE)})
     judged_days = 0
-    if product.split.by == "time":
-        labelled = days[frame[target].notna().to_numpy() & (due <= np.datetime64(as_of, "D"))]
+    labelled = days[frame[target].notna().to_numpy() & (due <= np.datetime64(as_of, "D"))]
+    if product.split.by == "time" and len(labelled):
         age = (labelled.max() - labelled).astype(int)
         n_days = age.max().item() + 1
         judged_days = fit_windows(product, age, n_days, n_days)[0].test_days
