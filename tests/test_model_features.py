@@ -181,6 +181,21 @@ def test_trend_ends_with_the_fitted_rows():
     assert np.isnan(trend[5])
 
 
+def test_trend_goes_on_to_the_newest_of_the_rows_that_join(tmp_path):
+    days = np.datetime64("2024-01-01", "s") + 86400 * np.arange(5).astype("timedelta64[s]")
+    joining = [{"when": days[:0]}, {"when": np.r_[days[4:] + 2 * (days[1] - days[0]), np.datetime64("NaT")]}]
+    ended, features = (
+        Features.fit({"when": "time"}, {"when": days}, None, "binary", max_tokens=8, joining=pieces)
+        for pieces in (({"when": days[:3]},), joining)
+    )
+    assert ended == Features.fit({"when": "time"}, {"when": days}, None, "binary", max_tokens=8)
+    later = np.array(["2024-01-01", "2024-01-05", "2024-01-06", "2024-01-07", "2031-01-01"], "datetime64[s]")
+    trend = features.encode({"when": later})["times"][:, 0, 3]
+    assert trend.tolist() == [0.0, 1.0, 1.25, 1.5, 1.5]
+    features.save(tmp_path)
+    assert Features.load(tmp_path) == features
+
+
 def test_times_of_a_model_older_than_the_trend_are_encoded_as_it_was_exported(tmp_path):
     when = np.datetime64("2024-01-01", "s") + 86400 * np.arange(8).astype("timedelta64[s]")
     Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8).save(tmp_path)

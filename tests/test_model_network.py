@@ -177,6 +177,26 @@ def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
     assert not torch.equal(network(batch), network(other))
 
 
+def test_stretch_of_rows_that_join_is_read_as_the_last_of_the_fitted_until_it_is_learnt():
+    day = 86_400
+    fitted, prolonged = (TimeReading(cycles=(), first=0, last=8 * day, until=until) for until in (None, 10 * day))
+    target, batch = Target(task="regression"), a_batch()
+    batch["times"] = torch.nn.functional.pad(batch["times"], (0, 1), value=0.5)
+    last, later = (batch | {"times": batch["times"].clone()} for _ in range(2))
+    last["times"][..., 3], later["times"][..., 3] = 1.0, 1.25
+    plain, network = (
+        Network(SMALL, replace(SIZES, columns={**SIZES.columns, "time": (reading,)}), target, seed=0).eval()
+        for reading in (fitted, prolonged)
+    )
+    for rows in (batch, last):
+        assert torch.equal(network(rows), plain(rows))
+    assert torch.equal(network(later), network(last))
+    with torch.no_grad():
+        network.embeddings.times.later.fill_(1.0)
+    assert torch.equal(network(batch), plain(batch))
+    assert not torch.equal(network(later), network(last))
+
+
 def test_masked_modelling_asks_for_the_cycles_that_are_read():
     network = Network(SMALL, replace(SIZES, columns={**SIZES.columns, "time": (TimeReading(cycles=(0, 1)),)}), seed=0)
     model, batch = MaskedModel(network, seed=0).eval(), a_batch()

@@ -48,6 +48,7 @@ class Features:
         label_texts: np.ndarray | None = None,
         answer_in: str | None = None,
         item_columns: Collection[str] = (),
+        joining: Iterable[Table] = (),
     ) -> "Features":
         """Fit vocabularies, scales, bins and, unless one is given, a tokenizer on `rows`.
 
@@ -56,7 +57,8 @@ class Features:
 
         Where labels are texts, the tokenizer is trained on these too, and spells them as they are. Where they lie in a
         column of texts, `answer_in`, that is read in windows that overlap. Of `item_columns` all items are known that
-        two rows have, however many.
+        two rows have, however many. Of rows `joining`, which are learnt from too once all is chosen, it is read how far
+        their times go on.
 
         Shapes: target [n] or [n, C], NaN marks rows without a label, which then shape no bins; label_texts object [n];
         None for none.
@@ -74,6 +76,7 @@ class Features:
             label_texts=label_texts,
             answer_in=answer_in,
             item_columns=item_columns,
+            joining=joining,
         )
         fitted = {kind.name: kind.fit(columns_of(kinds, kind.name), given) for kind in kind_classes()}
         assert given.n_rows >= 0  # where no kind has read the rows, their columns are checked now

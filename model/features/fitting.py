@@ -1,6 +1,6 @@
 """The rows that features are fitted on: read piece by piece, counted and checked on the way, and sampled once."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class FittingRows:
         label_texts: np.ndarray | None = None,
         answer_in: str | None = None,
         item_columns: Collection[str] = (),
+        joining: Iterable[Table] = (),
     ) -> None:
         self.item_columns = item_columns
         """The columns of categories that hold items, of which there may be many."""
@@ -45,6 +46,8 @@ class FittingRows:
         """The column of texts in which answers lie; None for none."""
         self.label_texts = label_texts
         """Labels that are texts, object [n]; None where labels are none."""
+        self.joining = joining
+        """Pieces of the rows that are learnt from too once all is chosen."""
         self.kinds, self.pieces, self.task = kinds, pieces, task
         self.max_tokens, self.max_windows, self.wide_tokens = max_tokens, max_windows, wide_tokens
         self.tokenizer = tokenizer
@@ -71,6 +74,17 @@ class FittingRows:
                 pass
         assert self._n_rows is not None
         return self._n_rows
+
+    def newest_joining(self, names: Sequence[str]) -> np.ndarray:
+        """Return the newest time in each column of the joining rows, NaT where none is known.
+
+        Shapes: datetime64[s] [names].
+        """
+        newest = np.full(len(names), "NaT", "datetime64[s]")
+        for piece in self.joining if names else ():
+            for at, name in enumerate(names):
+                newest[at] = np.fmax.reduce(piece[name].astype("datetime64[s]"), initial=newest[at])
+        return newest
 
     @cached_property
     def chosen(self) -> np.ndarray:

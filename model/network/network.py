@@ -18,6 +18,7 @@ from model.features.encoded import Encoded, Sizes
 from model.features.kinds import CATEGORY, CONTEXT, encoder_inputs, kind_class, sequence_kinds
 from model.features.kinds.modules.columns import ColumnTokens
 from model.features.kinds.modules.image import ImageTokens
+from model.features.kinds.modules.time import TimeTokens
 from model.network.blend import DEEP, LINE, PARTS, TEXT, TREES, Shape
 from model.network.companion import Companion
 from model.network.context import Context
@@ -294,6 +295,8 @@ def initialise(model: nn.Module, seed: int) -> None:
             case ColumnTokens():
                 for weight in (module.weight, module.bias, module.missing):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)
+                if isinstance(module, TimeTokens) and module.later is not None:
+                    nn.init.zeros_(module.later)
             case ImageTokens():
                 for weight in (module.place, module.unseen):
                     nn.init.normal_(weight, std=INITIAL_DEVIATION, generator=random)

@@ -81,7 +81,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
     """Fit vocabularies, scales and bins on the training rows; the tokenizer is that of imported weights, if any.
 
     Before masked modelling they are fitted on all rows that it reads, without labels: where few rows have one, the
-    words and numbers of the others would be unknown ones.
+    words and numbers of the others would be unknown ones. Of validation rows of later days, which what scores learns
+    from at last, the newest time alone is read.
     """
     from model.features.fitted import Features
 
@@ -101,6 +102,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         # By the number of an item no cell of a column is told apart.
         if head.has_labels and not (head.answers_lists or head.writes_texts or head.answers_spans):
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
+    joins = product.split.by == "time" and head.has_companion
     return Features.fit(
         product.inputs,
         rows,
@@ -114,6 +116,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         answer_in=product.target.text or None,
         item_columns={*product.target.history, *product.target.exclude},
         tokenizer=weights / "tokenizer.json" if weights else None,
+        joining=model_inputs.split_part(splits, "val", product) if joins else (),
     )
 
 

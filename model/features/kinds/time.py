@@ -1,12 +1,13 @@
 """Times: minute of day, day of week and day of year, which the network reads as waves, and how late it is: the trend.
 
-The trend goes from 0 at the first of the fitted rows to 1 at the last, and no further: of what lies beyond, a model
-knows only that it is later than all it has seen, and takes it for the last it knows.
+The trend goes from 0 at the first of the fitted rows to 1 at the last, and on to the newest of the rows that join them
+once all is chosen. Beyond that a model knows only that a time is later than all it has seen, and takes it for the last
+it knows.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -45,11 +46,33 @@ class TimeReading:
     """Seconds since 1970 of the first fitted time; None where a model is older than the trend."""
     last: int | None = None
     """The same of the last."""
+    until: int | None = None
+    """The same of the newest row that joins the fitted ones, where that is later; else None."""
 
     @property
     def has_trend(self) -> bool:
         """Return whether the trend is read: a stretch of time is needed, and not only a day."""
         return self.first is not None and self.last is not None and self.last - self.first > SECONDS_PER_DAY
+
+    @property
+    def end(self) -> float:
+        """Return the greatest trend: 1, or more where later rows join."""
+        if not self.has_trend or self.until is None:
+            return 1.0
+        assert self.first is not None
+        assert self.last is not None
+        return (self.until - self.first) / (self.last - self.first)
+
+    def prolonged(self, newest: np.datetime64) -> "TimeReading":
+        """Return the reading whose trend goes on to `newest`, where that is a later time."""
+        seconds = 0 if np.isnat(newest) else int(newest.astype("datetime64[s]").astype(int))
+        is_later = self.has_trend and self.last is not None and seconds > self.last
+        return replace(self, until=seconds) if is_later else self
+
+    def to_json(self) -> Json:
+        """Return what features.json keeps; of a trend that ends with the fitted rows, as older models wrote it."""
+        content = asdict(self)
+        return {name: value for name, value in content.items() if name != "until" or value is not None}
 
 
 class Time(Kind[TimeReading]):
@@ -63,6 +86,13 @@ class Time(Kind[TimeReading]):
     key = "cycles"
     input = "times"
     module = "times"
+
+    @classmethod
+    def fit(cls, names: list[str], rows: FittingRows) -> Self:
+        """Fit the columns, and how far the trend of each goes on with the rows that join later."""
+        fitted = super().fit(names, rows).columns
+        newest = dict(zip(names, rows.newest_joining(names), strict=True))
+        return cls({name: reading.prolonged(newest[name]) for name, reading in fitted.items()})
 
     @classmethod
     def fit_column(cls, column: np.ndarray, rows: FittingRows) -> TimeReading:
@@ -88,7 +118,7 @@ class Time(Kind[TimeReading]):
 
     def to_json(self) -> Json:
         """Return what is read, by column."""
-        return {self.key: {name: asdict(reading) for name, reading in self.columns.items()}}
+        return {self.key: {name: reading.to_json() for name, reading in self.columns.items()}}
 
     @classmethod
     def column_from_json(cls, content: Any) -> TimeReading:
@@ -155,12 +185,14 @@ class Time(Kind[TimeReading]):
 
 
 def trend(column: np.ndarray, fitted: TimeReading) -> np.ndarray:
-    """Return how late each time is between the first and the last of the fitted rows. Shapes: [n] -> float32 [n].
+    """Return how late each time is: 0 at the first of the fitted rows, 1 at the last. Shapes: [n] -> float32 [n].
 
     >>> days = np.array(["2024-01-01", "2024-01-03", "2031-01-01", "NaT"], "datetime64[s]")
     >>> reading = TimeReading(cycles=(), first=1_704_067_200, last=1_704_067_200 + 4 * 86_400)
     >>> trend(days, reading)
     array([0. , 0.5, 1. , nan], dtype=float32)
+    >>> trend(days, reading.prolonged(np.datetime64("2024-01-07")))
+    array([0. , 0.5, 1.5, nan], dtype=float32)
     """
     if not fitted.has_trend:
         return np.where(np.isnat(column), np.nan, 0.0).astype(np.float32)
@@ -168,7 +200,7 @@ def trend(column: np.ndarray, fitted: TimeReading) -> np.ndarray:
     assert fitted.last is not None
     seconds = column.astype("datetime64[s]").astype(np.int64)
     share = (seconds.astype(np.float64) - fitted.first) / (fitted.last - fitted.first)
-    return np.where(np.isnat(column), np.nan, share.clip(0, 1)).astype(np.float32)
+    return np.where(np.isnat(column), np.nan, share.clip(0, fitted.end)).astype(np.float32)
 
 
 def time_parts(column: np.ndarray) -> np.ndarray:

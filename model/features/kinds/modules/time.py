@@ -1,5 +1,8 @@
 """Tokens of times: waves through day, week and year and the trend's bins, then a linear map.
 
+Of the stretch of the rows that join when all is chosen nothing is learnt before: its weights begin at 0, so that until
+then all of it is read as the last of the fitted rows.
+
 Shape legend: b rows, t time columns, d width.
 """
 
@@ -35,17 +38,23 @@ class Reading(Protocol):
     def has_trend(self) -> bool:
         """Return whether the trend is read."""
 
+    @property
+    def end(self) -> float:
+        """Return the greatest trend."""
+
 
 class TimeEncoding(nn.Module):
     """Numbers that encode times: waves through day, week and year, and the bins of the trend if a column has one.
 
-    A wave of a cycle that the column's fitted rows do not span is always 0.
+    A wave of a cycle that the column's fitted rows do not span is always 0. The last number, if later rows join, is the
+    share of their stretch of time that lies before a time.
     """
 
     frequencies: Tensor
     part: Tensor
     spanned: Tensor
     trends: Tensor
+    later: Tensor
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         super().__init__()
@@ -61,7 +70,10 @@ class TimeEncoding(nn.Module):
         self.has_trend = any(each.has_trend for each in readings)
         trends = torch.tensor([[float(each.has_trend)] for each in readings])
         self.register_buffer("trends", trends, persistent=False)
-        self.n_numbers = 2 * len(waves) + N_TREND_BINS * self.has_trend
+        self.has_later = any(each.end > 1 for each in readings)
+        later = torch.tensor([[1 / (each.end - 1) if each.end > 1 else 0.0] for each in readings])
+        self.register_buffer("later", later, persistent=False)
+        self.n_numbers = 2 * len(waves) + N_TREND_BINS * self.has_trend + self.has_later
 
     def forward(self, times: Tensor) -> Tensor:
         """Shapes: float32 [b, t, 3 or 4], no NaN -> [b, t, k]."""
@@ -70,8 +82,11 @@ class TimeEncoding(nn.Module):
         if not self.has_trend:
             return encoding
         bins = torch.arange(N_TREND_BINS, device=times.device)
-        shares = (times[..., TREND:] * N_TREND_BINS - bins).clamp(0, 1) * self.trends
-        return torch.cat([encoding, shares], dim=-1)
+        trend = times[..., TREND:]
+        parts = [encoding, (trend * N_TREND_BINS - bins).clamp(0, 1) * self.trends]
+        if self.has_later:
+            parts.append(((trend - 1) * self.later).clamp(0, 1))
+        return torch.cat(parts, dim=-1)
 
 
 class TimeTokens(ColumnTokens):
@@ -79,14 +94,18 @@ class TimeTokens(ColumnTokens):
 
     def __init__(self, readings: Sequence[Reading], d_model: int) -> None:
         encode = TimeEncoding(readings)
-        super().__init__(len(readings), encode.n_numbers, d_model)
+        super().__init__(len(readings), encode.n_numbers - encode.has_later, d_model)
         self.encode = encode
+        self.later = nn.Parameter(torch.empty(len(readings), d_model)) if encode.has_later else None
 
     def forward(self, times: Tensor) -> Tensor:
         """Shapes: float32 [b, t, 3 or 4], NaN for missing -> [b, t, d]."""
         missing = torch.isnan(times)
         encoding = self.encode(torch.where(missing, 0.0, times))
-        return self.tokens(missing[..., :1], encoding.transpose(0, 1))
+        if self.later is None:
+            return self.tokens(missing[..., :1], encoding.transpose(0, 1))
+        tokens = self.tokens(missing[..., :1], encoding[..., :-1].transpose(0, 1))
+        return tokens + encoding[..., -1:] * self.later
 
 
 class TimeReconstruction(ColumnReconstruction):
