@@ -99,29 +99,23 @@ def exported(request, tmp_path_factory):
 
 
 def test_what_rises_in_the_rows_that_join_is_known_of_their_newest():
-    random, day = np.random.default_rng(0), np.timedelta64(86_400, "s")
-    days = np.datetime64("2024-01-01", "s") + np.repeat(np.arange(100), 4) * day
-    y = 300 + 5.0 * np.maximum(0, np.repeat(np.arange(100), 4) - 80) + random.normal(size=400)
-    parts = [{"when": days[at]} for at in (slice(320), slice(320, None))]
-    fitted = {
-        end: Features.fit({"when": "time"}, parts[0], None, "regression", max_tokens=8, joining=joining)
-        for end, joining in {"last": (), "newest": parts[1:]}.items()
-    }
+    random, number = np.random.default_rng(0), np.repeat(np.arange(100), 4)
+    when, y = (np.datetime64("1920") + number).astype("datetime64[s]"), 300 + 5.0 * np.maximum(0, number - 80)
+    y, cut = y + random.normal(size=400), (slice(320), slice(320, None))
+    parts = [{"when": when[at]} for at in cut]
+    ends = {"when": when[[325, 399]]}
     said = {}
-    for end, features in fitted.items():
+    for end, joining in {"last": (), "newest": parts[1:]}.items():
+        features = Features.fit({"when": "time"}, parts[0], None, "regression", max_tokens=8, joining=joining)
         network = Network(SMALL, features.sizes, Target.fit("regression", (), y[:320]), seed=0)
         rows, later = (
-            LabelledRows(features.encode(part), y[at], n_later_days=20)
-            for part, at in zip(parts, (slice(320), slice(320, None)), strict=True)
+            LabelledRows(features.encode(part), y[at], n_later_days=20) for part, at in zip(parts, cut, strict=True)
         )
         network, _ = train(network, features, rows, later, QUICK, companion=True)
         network.companion.set_mix([0.0, 0.0, 0.5, 0.5])
-        ends = np.array(["2024-03-26", "2024-04-09", "2026-01-06"], "datetime64[s]")
-        said[end] = network.scores(network.batch_of(features.encode({"when": ends}), np.arange(3))).detach().numpy()
-    assert np.ptp(said["last"]) == 0
-    first, newest, after = said["newest"]
-    assert newest > first + 20
-    assert after == newest
+        said[end] = network.scores(network.batch_of(features.encode(ends), np.arange(2))).detach().numpy()
+    assert np.ptp(said["last"]) < 5
+    assert said["newest"][1] > said["newest"][0] + 30
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -182,18 +182,23 @@ def test_trend_ends_with_the_fitted_rows():
 
 
 def test_trend_goes_on_to_the_newest_of_the_rows_that_join(tmp_path):
-    days = np.datetime64("2024-01-01", "s") + 86400 * np.arange(5).astype("timedelta64[s]")
-    joining = [{"when": days[:0]}, {"when": np.r_[days[4:] + 2 * (days[1] - days[0]), np.datetime64("NaT")]}]
-    ended, features = (
-        Features.fit({"when": "time"}, {"when": days}, None, "binary", max_tokens=8, joining=pieces)
-        for pieces in (({"when": days[:3]},), joining)
-    )
-    assert ended == Features.fit({"when": "time"}, {"when": days}, None, "binary", max_tokens=8)
-    later = np.array(["2024-01-01", "2024-01-05", "2024-01-06", "2024-01-07", "2031-01-01"], "datetime64[s]")
-    trend = features.encode({"when": later})["times"][:, 0, 3]
-    assert trend.tolist() == [0.0, 1.0, 1.25, 1.5, 1.5]
+    year = np.timedelta64(365 * 86_400, "s")
+    years = np.datetime64("2020-01-01", "s") + year * np.arange(5)
+    joining = [{"when": years[:0]}, {"when": np.r_[years[4:] + 2 * year, np.datetime64("NaT")]}]
+    features = Features.fit({"when": "time"}, {"when": years}, None, "binary", max_tokens=8, joining=joining)
+    later = years[[0, 4, 4, 4, 4]] + year * np.array([0, 0, 1, 2, 7])
+    assert features.encode({"when": later})["times"][:, 0, 3].tolist() == [0.0, 1.0, 1.25, 1.5, 1.5]
     features.save(tmp_path)
     assert Features.load(tmp_path) == features
+
+
+@pytest.mark.parametrize(("n_days", "goes_on"), [(-5, False), (364, False), (365, True)])
+def test_trend_goes_on_only_where_a_year_of_rows_joins(n_days, goes_on):
+    when = np.datetime64("2020-01-01", "s") + 86400 * np.arange(800).astype("timedelta64[s]")
+    joining = [{"when": when[-1:] + n_days * np.timedelta64(86_400, "s")}]
+    features = Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8, joining=joining)
+    assert (features.sizes.of("time")[0].end > 1) == goes_on
+    assert (features == Features.fit({"when": "time"}, {"when": when}, None, "binary", max_tokens=8)) != goes_on
 
 
 def test_times_of_a_model_older_than_the_trend_are_encoded_as_it_was_exported(tmp_path):

@@ -1,8 +1,8 @@
 """Times: minute of day, day of week and day of year, which the network reads as waves, and how late it is: the trend.
 
-The trend goes from 0 at the first of the fitted rows to 1 at the last, and on to the newest of the rows that join them
-once all is chosen. Beyond that a model knows only that a time is later than all it has seen, and takes it for the last
-it knows.
+The trend goes from 0 at the first of the fitted rows to 1 at the last, and on to the newest of the rows that join once
+all is chosen, if that is a year later: in a shorter stretch nobody can tell a season from a trend. Beyond that a model
+knows only that a time is later than all it has seen, and takes it for the last it knows.
 """
 
 import math
@@ -47,7 +47,7 @@ class TimeReading:
     last: int | None = None
     """The same of the last."""
     until: int | None = None
-    """The same of the newest row that joins the fitted ones, where that is later; else None."""
+    """The same of the newest row that joins the fitted ones, where the trend goes on to it; else None."""
 
     @property
     def has_trend(self) -> bool:
@@ -64,10 +64,12 @@ class TimeReading:
         return (self.until - self.first) / (self.last - self.first)
 
     def prolonged(self, newest: np.datetime64) -> "TimeReading":
-        """Return the reading whose trend goes on to `newest`, where that is a later time."""
-        seconds = 0 if np.isnat(newest) else int(newest.astype("datetime64[s]").astype(int))
-        is_later = self.has_trend and self.last is not None and seconds > self.last
-        return replace(self, until=seconds) if is_later else self
+        """Return the reading whose trend goes on to `newest`, if a year lies between. Shapes: datetime64[s]."""
+        if not self.has_trend or np.isnat(newest):
+            return self
+        last = np.datetime64(self.last, "s").astype("datetime64[D]")
+        n_days = int((newest.astype("datetime64[D]") - last).astype(int))
+        return replace(self, until=int(newest.astype(int))) if n_days >= max(PERIOD_DAYS) else self
 
     def to_json(self) -> Json:
         """Return what features.json keeps; of a trend that ends with the fitted rows, as older models wrote it."""
@@ -191,8 +193,6 @@ def trend(column: np.ndarray, fitted: TimeReading) -> np.ndarray:
     >>> reading = TimeReading(cycles=(), first=1_704_067_200, last=1_704_067_200 + 4 * 86_400)
     >>> trend(days, reading)
     array([0. , 0.5, 1. , nan], dtype=float32)
-    >>> trend(days, reading.prolonged(np.datetime64("2024-01-07")))
-    array([0. , 0.5, 1.5, nan], dtype=float32)
     """
     if not fitted.has_trend:
         return np.where(np.isnat(column), np.nan, 0.0).astype(np.float32)
