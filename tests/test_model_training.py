@@ -19,7 +19,8 @@ from model.network.store import save_model
 from model.settings import PATIENT_STEPS, NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
 from model.training import steps
-from model.training.fit import LabelledRows, evaluate_loss
+from model.training.fit import LabelledRows
+from model.training.inference import evaluate_loss
 from model.training.loss import Loss, balanced_class_weights, recency_weights
 from model.training.optimisation import Optimisation
 from model.training.train import pretrain, train, train_again

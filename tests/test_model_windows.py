@@ -8,7 +8,8 @@ from model.features.fitted import Features
 from model.network.network import Network
 from model.settings import NetworkSettings, PretrainingSettings, TrainingSettings
 from model.target import Target
-from model.training.fit import LabelledRows, evaluate_loss
+from model.training.fit import LabelledRows
+from model.training.inference import evaluate_loss
 from model.training.train import pretrain, train
 
 KINDS = {"colour": "category", "body": "text"}

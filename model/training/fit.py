@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from model.compute import distributed
-from model.compute.device import autocast, device, eager
-from model.features.batches import batches
+from model.compute.device import device
 from model.features.encoded import Encoded
 from model.features.fitted import Features
 from model.features.fitting import MAX_FITTED_ROWS, chosen_rows
@@ -17,6 +16,7 @@ from model.features.kinds import CONTEXT
 from model.network.blend import DEEP, LINE, PARTS
 from model.network.heads.item_head import ItemHead
 from model.network.network import Head, Network
+from model.network.wide import Wide
 from model.settings import TrainingPlan
 from model.training.blending import fit_blend, likelihood, with_context
 from model.training.closed_forms.context import fit_context
@@ -133,12 +133,20 @@ class Fit:
         self.network.load_state_dict(optimisation.best)
         return history, optimisation.epochs
 
-    def fit_beside_encoder(self, validation: LabelledRows, labels: Tensor) -> None:
-        """Fit what stands beside the trained encoder, of a companion all but its weights; `labels`: of `validation`."""
+    def fit_beside_encoder(
+        self, validation: LabelledRows, labels: Tensor, deep: Tensor | None
+    ) -> tuple[Tensor, np.ndarray] | None:
+        """Fit what stands beside the trained encoder, and choose what each part weighs; `labels`: of `validation`.
+
+        `deep` is what the encoder says of each training row when trained without it, where that is known; then what the
+        blend says of these and the validation rows is returned, and their labels.
+        Shapes: deep float32 [n, o]; returns float64 [m, o], labels as of `Head.loss_labels`.
+        """
         self.fit_linear()
-        self.mix_linear(validation.encoded, labels)
+        judged = self.mix_linear(validation.encoded, labels, deep)
         self.fit_context()  # before the companion: trees know their own rows and leave nothing of them
         self.fit_companion(validation)
+        return judged if self.network.companion is None else self.blend(validation, deep)
 
     def fit_linear(self) -> None:
         """Fit the linear model of subwords, if there is one, to the rows of all parts."""
@@ -158,28 +166,31 @@ class Fit:
             return
         weights, text = self._companion_weights(), None
         if self.network.wide is not None:
-            assert self.ridge is not None
-            n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
-            bags, scale = Bags.of(self.network.wide, self.parts, self.ridge.letters), self.target.head.ridge_scale
-            text = wide_out_of_fold(bags, self._outputs(), self.ridge.penalty, scale, n_folds, self.settings.seed)
+            text = self._text_out_of_fold(self.network.wide)
         rows = rows_of(self.parts, text, self.labels, weights, read_letters(self.network, self.parts))
         later = None
         if validation is not None and validation.n_later_days is not None:
             later = self._unseen(validation)
         self.unseen = fit_companion(self.network, rows, later, self.settings.seed)
 
-    def blend(self, validation: LabelledRows, deep: Tensor | None = None) -> tuple[Tensor, np.ndarray] | None:
-        """Choose the weights of all parts, if there is a companion, on rows that none was fitted on.
+    def _text_out_of_fold(self, wide: Wide) -> Tensor:
+        """Return what the linear model of subwords says of each row when fitted without it. Shapes: [n, o]."""
+        assert self.ridge is not None
+        n_folds = N_FOLDS if len(self.labels) <= FEW_ROWS else 2
+        bags, scale = Bags.of(wide, self.parts, self.ridge.letters), self.target.head.ridge_scale
+        return wide_out_of_fold(bags, self._outputs(), self.ridge.penalty, scale, n_folds, self.settings.seed)
 
-        With `deep`, what the encoder says of each training row when trained without it, all are blended on these and
-        the validation rows; what the blend says of them and their labels is returned. On rows of later days, too, all
-        are blended at once. Else first what lies beside the encoder, by what it says, unseen, of training rows, then
-        both on the validation rows. The context's line is added to each part: to the blend as often as weights sum to.
-        Shapes: deep float32 [n, o]; returns float64 [m, o], labels as of `Head.loss_labels`.
+    def blend(self, validation: LabelledRows, deep: Tensor | None) -> tuple[Tensor, np.ndarray] | None:
+        """Choose the weights of encoder and companion, on rows that none was fitted on.
+
+        With `deep`, all are blended on training and validation rows. On rows of later days, too, all are blended at
+        once. Else first what lies beside the encoder, by what it says, unseen, of training rows, then both on the
+        validation rows. The context's line is added to each part: to the blend as often as weights sum to.
+        Shapes and what is returned: as of `fit_beside_encoder`.
         """
         network, unseen = self.network, self.unseen
-        if network.companion is None or unseen is None:
-            return None
+        assert network.companion is not None
+        assert unseen is not None
         rows = self._unseen(validation)
         logits = {name: each.double() for name, each in said_by(network.companion, rows).items()}
         chosen = chosen_rows(len(validation.encoded), MAX_ROWS)
@@ -248,24 +259,33 @@ class Fit:
         """Return what the linear model of subwords is fitted to. Shapes: float64 [n, o]."""
         return self.target.head.outputs(self.labels, self.target.n_outputs).numpy()
 
-    def mix_linear(self, encoded: Encoded, labels: Tensor) -> None:
+    def mix_linear(self, encoded: Encoded, labels: Tensor, deep: Tensor | None) -> tuple[Tensor, np.ndarray] | None:
         """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.
 
-        Rows of one class say nothing: then both weigh as without any row.
+        With `deep`, these are training and validation rows, and what both together say of them is returned, unless
+        context columns are to be added. Rows of one class say nothing: then both weigh as without any row.
+        Shapes: as of `fit_beside_encoder`.
         """
         network, wide, head = self.network, self.network.wide, self.target.head
         if wide is None:
-            return
+            return None
         if head.has_classes and not (labels != labels[:1]).any():
             wide.mix.fill_(head.mix_prior)
-            return
+            return None
 
         def logits_of_both(batch: Mapping[str, Tensor]) -> Tensor:
             return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
 
-        deep, flat = predict_in_batches(network, logits_of_both, encoded, self.settings.batch_tokens).unbind(1)
+        both = predict_in_batches(network, logits_of_both, encoded, self.settings.batch_tokens)
+        if deep is not None:
+            both = torch.cat([torch.stack([deep, self._text_out_of_fold(wide).float()], 1), both])
+            labels = torch.cat([self.labels, labels])
         loss = Loss(target=self.target, class_weights=self.class_weights)
-        fit_mix(wide, deep, flat, lambda logits: loss(logits, labels), head.mix_prior)
+        said, flat = both.unbind(1)
+        fit_mix(wide, said, flat, lambda logits: loss(logits, labels), head.mix_prior)
+        if deep is None or network.context is not None:
+            return None
+        return (both.double() * wide.mix.double().cpu()[:, None]).sum(1), labels.numpy()
 
     def fit_context(self) -> None:
         """Let the context columns, if there are any, explain what the rest of the network leaves of its rows."""
@@ -285,44 +305,6 @@ class Fit:
             weights = None if self.row_weights is None else self.row_weights[chosen]
             total = self.loss.of_batch(self.network, shard.batch, self.labels[chosen], weights)
         return total * (shard.weight / len(rows))
-
-
-@torch.no_grad()
-def evaluate_loss(
-    network: Network,
-    encoded: Encoded,
-    labels: Tensor,
-    batch_tokens: int,
-    class_weights: Tensor | None = None,
-    *,
-    doubts: bool = False,
-) -> float:
-    """Return the mean loss per row, without smoothing or dropout.
-
-    With `doubts` one more row counts, whose label is drawn at random: of few rows without a mistake the surest network
-    would be the best, and the next mistake would cost it all. Shapes: labels as of `loss.loss_labels`.
-    """
-    network.eval()
-    assert network.target is not None
-    n_rows = len(encoded)
-    doubts = doubts and network.target.head.has_probabilities
-    drawn = labels[torch.from_numpy(np.random.default_rng(n_rows).permutation(n_rows))]
-    loss, device = Loss(target=network.target, class_weights=class_weights), network.device
-    total = torch.zeros((), dtype=torch.float64)
-    for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
-        with autocast(device), eager(device):
-            batch = network.batch_of(encoded, rows)
-            if network.target.has_many_items:
-                total += loss.of_batch(network, batch, labels[rows]).double().cpu()
-                continue
-            logits = network(batch)
-        total += loss(logits, labels[rows]).double().cpu()
-        if doubts:
-            total += loss(logits, drawn[rows]).double().cpu() / n_rows
-    network.train()
-    total = total.to(device)
-    distributed.all_reduce_sum([total])
-    return float(total) / (n_rows + doubts)
 
 
 def compile_blocks(network: Network) -> None:

@@ -1,4 +1,4 @@
-"""Predict in batches with a torch network, without gradients."""
+"""Predict in batches with a torch network, without gradients, and measure its loss."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,6 +14,7 @@ from model.features.batches import batches
 from model.features.encoded import Encoded
 from model.features.fitting import chosen_rows
 from model.network.network import Network
+from model.training.loss import Loss
 
 MAX_PROBED_ROWS = 100_000
 """Rows of which `encode_once` holds the output in memory; of more it takes a sample."""
@@ -69,3 +70,41 @@ def encode_once(network: Network, encoded: Encoded, batch_tokens: int) -> tuple[
     with autocast(network.device):
         pooled = predict_in_batches(network, network.pooled, encoded, batch_tokens, chosen, name="probe")
     return replace(encoded, pooled=pooled.numpy()) if len(chosen) == len(encoded) else encoded, pooled, chosen
+
+
+@torch.no_grad()
+def evaluate_loss(
+    network: Network,
+    encoded: Encoded,
+    labels: Tensor,
+    batch_tokens: int,
+    class_weights: Tensor | None = None,
+    *,
+    doubts: bool = False,
+) -> float:
+    """Return the mean loss per row, without smoothing or dropout.
+
+    With `doubts` one more row counts, whose label is drawn at random: of few rows without a mistake the surest network
+    would be the best, and the next mistake would cost it all. Shapes: labels as of `loss.loss_labels`.
+    """
+    network.eval()
+    assert network.target is not None
+    n_rows = len(encoded)
+    doubts = doubts and network.target.head.has_probabilities
+    drawn = labels[torch.from_numpy(np.random.default_rng(n_rows).permutation(n_rows))]
+    loss, device = Loss(target=network.target, class_weights=class_weights), network.device
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in batches(encoded, batch_tokens)[distributed.rank() :: distributed.n_ranks()]:
+        with autocast(device), eager(device):
+            batch = network.batch_of(encoded, rows)
+            if network.target.has_many_items:
+                total += loss.of_batch(network, batch, labels[rows]).double().cpu()
+                continue
+            logits = network(batch)
+        total += loss(logits, labels[rows]).double().cpu()
+        if doubts:
+            total += loss(logits, drawn[rows]).double().cpu() / n_rows
+    network.train()
+    total = total.to(device)
+    distributed.all_reduce_sum([total])
+    return float(total) / (n_rows + doubts)

@@ -30,12 +30,12 @@ from model.training.calibration import (
 )
 from model.training.closed_forms.probe import PRIOR_WEIGHT
 from model.training.companion import can_have_companion, fold_numbers
-from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks, evaluate_loss
-from model.training.inference import encode_once, predict_in_batches
+from model.training.fit import Fit, LabelledRows, checked_labels, compile_blocks
+from model.training.inference import encode_once, evaluate_loss, predict_in_batches
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
 from model.training.optimisation import Checkpoints, History, Optimisation
 
-MAX_FOLDED_TOKENS = 20_000
+MAX_FOLDED_TOKENS = 60_000
 """Up to so many, and to MAX_FOLDED_ROWS, trainings on folds are short, and the validation rows alone say little."""
 MORE_EPOCHS, MORE_RATE = 8.0, 0.1
 """Epochs at most, and share of the rate, with which kept weights learn on when the validation rows have joined."""
@@ -133,10 +133,9 @@ def train(
             history, epochs = _train_lengths(fit, checkpoints, validate, on_epoch, on_planned, seconds)
             plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
-        fit.fit_beside_encoder(unseen, labels_val)
         until = kept_entry(history, plan.keep)["epoch"]
         deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength, until)
-        judged = fit.blend(unseen, deep)
+        judged = fit.fit_beside_encoder(unseen, labels_val, deep)
         _calibrate(network, unseen, plan, judged, on_calibrated)
         if refit:
             # All is chosen: the validation rows, too, can say which words tell, and how the head reads the encoder.
@@ -211,7 +210,8 @@ def is_trained_by_folds(network: Network, rows: LabelledRows, validation: Labell
     Later days are never among them: what is known of the next days must be learnt from days before.
     """
     is_few = 1 < len(rows.encoded) <= MAX_FOLDED_ROWS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
-    return can_have_companion(network) and is_few and validation.n_later_days is None
+    has_parts = can_have_companion(network) or network.wide is not None
+    return has_parts and is_few and validation.n_later_days is None
 
 
 def train_by_folds(

@@ -23,6 +23,8 @@ UNITS = ((60.0, 24), (1.0, 7), (30.5, 13))
 
 N_TREND_BINS = 8
 """Equal stretches of the fitted rows' time; a trend is read as its share of each, as a number of its bins."""
+LATER_PACE = 10.0
+"""Times as fast as others the weights of the joining rows' stretch are moved: they begin late, and at 0."""
 MINUTE, WEEKDAY, YEARDAY, TREND = range(4)
 """Numbers of the parts of an encoded time."""
 
@@ -105,7 +107,7 @@ class TimeTokens(ColumnTokens):
         if self.later is None:
             return self.tokens(missing[..., :1], encoding.transpose(0, 1))
         tokens = self.tokens(missing[..., :1], encoding[..., :-1].transpose(0, 1))
-        return tokens + encoding[..., -1:] * self.later
+        return tokens + encoding[..., -1:] * (LATER_PACE * self.later)
 
 
 class TimeReconstruction(ColumnReconstruction):
