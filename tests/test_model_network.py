@@ -177,7 +177,7 @@ def test_a_time_moves_nothing_through_a_cycle_that_is_not_read(read, unread):
     assert not torch.equal(network(batch), network(other))
 
 
-def test_stretch_of_rows_that_join_is_read_as_the_last_of_the_fitted_until_it_is_learnt():
+def test_stretch_of_joining_rows_reads_as_the_last_until_it_is_learnt():
     day = 86_400
     fitted, prolonged = (TimeReading(cycles=(), first=0, last=8 * day, until=until) for until in (None, 10 * day))
     target, batch = Target(task="regression"), a_batch()

@@ -263,29 +263,29 @@ class Fit:
         """Choose the weights of encoder and linear model, if there is one, on rows that neither was fitted on.
 
         With `deep`, these are training and validation rows, and what both together say of them is returned, unless
-        context columns are to be added. Rows of one class say nothing: then both weigh as without any row.
+        context columns are to be added. Rows of one class say nothing: then each weighs as without any row.
         Shapes: as of `fit_beside_encoder`.
         """
         network, wide, head = self.network, self.network.wide, self.target.head
         if wide is None:
             return None
-        if head.has_classes and not (labels != labels[:1]).any():
-            wide.mix.fill_(head.mix_prior)
-            return None
 
         def logits_of_both(batch: Mapping[str, Tensor]) -> Tensor:
             return torch.stack([network.deep(batch).float(), wide(batch["bag"], batch["bag_weights"])], 1)
 
-        both = predict_in_batches(network, logits_of_both, encoded, self.settings.batch_tokens)
+        parts = predict_in_batches(network, logits_of_both, encoded, self.settings.batch_tokens)
         if deep is not None:
-            both = torch.cat([torch.stack([deep, self._text_out_of_fold(wide).float()], 1), both])
+            parts = torch.cat([torch.stack([deep, self._text_out_of_fold(wide).float()], 1), parts])
             labels = torch.cat([self.labels, labels])
+        if head.has_classes and not (labels != labels[:1]).any():
+            wide.mix.fill_(head.mix_prior)
+            return None
+        by_encoder, by_line = parts.unbind(1)
         loss = Loss(target=self.target, class_weights=self.class_weights)
-        said, flat = both.unbind(1)
-        fit_mix(wide, said, flat, lambda logits: loss(logits, labels), head.mix_prior)
+        fit_mix(wide, by_encoder, by_line, lambda logits: loss(logits, labels), head.mix_prior)
         if deep is None or network.context is not None:
             return None
-        return (both.double() * wide.mix.double().cpu()[:, None]).sum(1), labels.numpy()
+        return (parts.double() * wide.mix.double().cpu()[:, None]).sum(1), labels.numpy()
 
     def fit_context(self) -> None:
         """Let the context columns, if there are any, explain what the rest of the network leaves of its rows."""

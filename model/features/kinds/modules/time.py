@@ -23,7 +23,7 @@ UNITS = ((60.0, 24), (1.0, 7), (30.5, 13))
 
 N_TREND_BINS = 8
 """Equal stretches of the fitted rows' time; a trend is read as its share of each, as a number of its bins."""
-LATER_PACE = 10.0
+LATER_PACE = 30.0
 """Times as fast as others the weights of the joining rows' stretch are moved: they begin late, and at 0."""
 MINUTE, WEEKDAY, YEARDAY, TREND = range(4)
 """Numbers of the parts of an encoded time."""
