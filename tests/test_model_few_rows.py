@@ -97,3 +97,28 @@ def test_folds_end_with_the_epoch_whose_weights_were_kept(trained):
 
 def test_probabilities_are_calibrated_on_all_rows_that_judged_the_blend(trained):
     assert trained[1] == [N_ROWS + N_UNSEEN]
+
+
+def test_texts_alone_are_weighed_and_calibrated_on_all_rows_by_folds(monkeypatch):
+    random, calibrating = np.random.default_rng(0), []
+    is_late = random.random(N_ROWS + 4) < 0.5
+    notes = np.array(
+        [f"{random.choice(['van', 'lorry'])} {'stuck' if late else 'moves'} {random.integers(9)}" for late in is_late],
+        object,
+    )
+    features = Features.fit({"note": "text"}, {"note": notes}, None, "binary", max_tokens=8, wide_tokens=8)
+    fitted, unseen = (
+        LabelledRows(features.encode({"note": notes[at]}), is_late[at].astype(np.int64))
+        for at in (slice(N_ROWS), slice(N_ROWS, None))
+    )
+    monkeypatch.setattr(training, "calibrated", lambda target, logits, y: calibrating.append(len(y)) or target)
+    target = Target(task="binary", classes=("no", "yes"))
+    mixes = []
+    for companion in (False, True):
+        network = Network(replace(SMALL, wide_tokens=8), features.sizes, target, seed=0)
+        settings = TrainingSettings(epochs=0.2, learning_rate=1e-9)  # the encoder has learnt nothing
+        mixes.append(train(network, features, fitted, unseen, settings, companion=companion)[0].blend)
+    assert calibrating == [N_ROWS + 4]
+    weighed, by_folds = mixes
+    assert by_folds["subwords"] > 1.5 * by_folds["transformer"]
+    assert by_folds["subwords"] > weighed["subwords"]
