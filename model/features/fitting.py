@@ -16,7 +16,7 @@ MAX_FITTED_ROWS = 1_000_000
 """Rows that decide scales, bins and cycles; more would not move a quantile by what matters."""
 
 
-MAX_FOLDED_ROWS = 2_000
+MAX_FOLDED_ROWS = 5_000
 """Up to so many rows nothing is fitted to labels here: a model is then judged by folds, and what knows the labels
 of all rows tells each fold those of its own."""
 

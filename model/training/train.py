@@ -35,8 +35,8 @@ from model.training.inference import encode_once, evaluate_loss, predict_in_batc
 from model.training.masking import MaskedModel, disturb, hide, tokens_of
 from model.training.optimisation import Checkpoints, History, Optimisation
 
-MAX_FOLDED_TOKENS = 60_000
-"""Up to so many, and to MAX_FOLDED_ROWS, trainings on folds are short, and the validation rows alone say little."""
+MAX_FOLDED_TOKENS = MAX_FOLDED_LABELS = 60_000
+"""Up to so many of each, and to MAX_FOLDED_ROWS, trainings on folds are short, and validation rows alone say little."""
 MORE_EPOCHS, MORE_RATE = 8.0, 0.1
 """Epochs at most, and share of the rate, with which kept weights learn on when the validation rows have joined."""
 N_FOLDS = 3
@@ -209,9 +209,12 @@ def is_trained_by_folds(network: Network, rows: LabelledRows, validation: Labell
 
     Later days are never among them: what is known of the next days must be learnt from days before.
     """
-    is_few = 1 < len(rows.encoded) <= MAX_FOLDED_ROWS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
-    has_parts = can_have_companion(network) or network.wide is not None
-    return has_parts and is_few and validation.n_later_days is None
+    n_rows, has_parts = len(rows.encoded), can_have_companion(network) or network.wide is not None
+    if not has_parts or validation.n_later_days is not None or not 1 < n_rows <= MAX_FOLDED_ROWS:
+        return False
+    assert network.target is not None
+    n_labels = n_rows * network.target.n_outputs
+    return n_labels <= MAX_FOLDED_LABELS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
 
 
 def train_by_folds(
