@@ -143,7 +143,7 @@ class Fit:
         Shapes: deep float32 [n, o]; returns float64 [m, o], labels as of `Head.loss_labels`.
         """
         self.fit_linear()
-        judged = self.mix_linear(validation.encoded, labels, deep)
+        judged = self.mix_linear(validation.encoded, labels, None if self.has_companion else deep)
         self.fit_context()  # before the companion: trees know their own rows and leave nothing of them
         self.fit_companion(validation)
         return judged if self.network.companion is None else self.blend(validation, deep)

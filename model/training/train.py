@@ -134,7 +134,11 @@ def train(
             plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
         until = kept_entry(history, plan.keep)["epoch"]
-        deep = None if start is None else train_by_folds(start, features, rows, validation, plan, fit.strength, until)
+        deep = None
+        if start is not None:  # with what the encoder says of a row, where that stays the same
+            deep = train_by_folds(
+                start, features, replace(rows, encoded=fit.parts[0]), unseen, plan, fit.strength, until
+            )
         judged = fit.fit_beside_encoder(unseen, labels_val, deep)
         _calibrate(network, unseen, plan, judged, on_calibrated)
         if refit:
@@ -209,12 +213,12 @@ def is_trained_by_folds(network: Network, rows: LabelledRows, validation: Labell
 
     Later days are never among them: what is known of the next days must be learnt from days before.
     """
-    n_rows, has_parts = len(rows.encoded), can_have_companion(network) or network.wide is not None
+    target, n_rows = network.target, len(rows.encoded)
+    assert target is not None
+    has_parts = can_have_companion(network) or (target.head.has_companion and network.wide is not None)
     if not has_parts or validation.n_later_days is not None or not 1 < n_rows <= MAX_FOLDED_ROWS:
         return False
-    assert network.target is not None
-    n_labels = n_rows * network.target.n_outputs
-    return n_labels <= MAX_FOLDED_LABELS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
+    return n_rows * target.n_outputs <= MAX_FOLDED_LABELS and rows.encoded.n_tokens.sum() <= MAX_FOLDED_TOKENS
 
 
 def train_by_folds(
