@@ -35,7 +35,7 @@ def splits(workspace):
             "late": (weight > 6).astype(int),
         }
     )
-    for name in ("train", "pretrain"):
+    for name in ("train", "val", "pretrain"):
         write_table(PATHS.splits / f"{name}.parquet", rows)
 
 

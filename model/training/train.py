@@ -134,11 +134,8 @@ def train(
             plan = replace(plan, epochs=epochs, lengths=())  # what time allowed, and validation favours
         unseen = replace(validation, encoded=encoded_val)
         until = kept_entry(history, plan.keep)["epoch"]
-        deep = None
-        if start is not None:  # with what the encoder says of a row, where that stays the same
-            deep = train_by_folds(
-                start, features, replace(rows, encoded=fit.parts[0]), unseen, plan, fit.strength, until
-            )
+        rows = replace(rows, encoded=fit.parts[0])  # with what the encoder says of them, where that stays the same
+        deep = None if start is None else train_by_folds(start, features, rows, unseen, plan, fit.strength, until)
         judged = fit.fit_beside_encoder(unseen, labels_val, deep)
         _calibrate(network, unseen, plan, judged, on_calibrated)
         if refit:

@@ -61,7 +61,7 @@ def pretrain(product: Product, paths: Paths) -> Pretrained:
     from model.network.store import save_model
 
     features = fit_features(product, paths.splits)
-    parts = ("train", "pretrain") if product.model.init == "pretrain" else ("train",)
+    parts = ("train", "val", "pretrain") if product.model.init == "pretrain" else ("train", "val")
     data = [paths.splits / f"{part}.parquet" for part in parts]
     with distributed.together(), checkpoints("pretrain", product, data, code.PRETRAINING) as state:
         planned = [product.model.pretrain.epochs]
@@ -81,8 +81,8 @@ def fit_features(product: Product, splits: Path) -> "Features":
     """Fit vocabularies, scales and bins on the training rows; the tokenizer is that of imported weights, if any.
 
     Before masked modelling they are fitted on all rows that it reads, without labels: where few rows have one, the
-    words and numbers of the others would be unknown ones. Of validation rows of later days, which what scores learns
-    from at last, the newest time alone is read.
+    words and numbers of the others would be unknown ones. Of the validation rows, which what scores learns
+    from at last, the newest times alone are read.
     """
     from model.features.fitted import Features
 
@@ -102,7 +102,6 @@ def fit_features(product: Product, splits: Path) -> "Features":
         # By the number of an item no cell of a column is told apart.
         if head.has_labels and not (head.answers_lists or head.writes_texts or head.answers_spans):
             y = model_inputs.targets(rows.labels, product, model_inputs.classes(rows.labels, product))
-    joins = product.split.by == "time" and head.has_companion
     return Features.fit(
         product.inputs,
         rows,
@@ -116,7 +115,7 @@ def fit_features(product: Product, splits: Path) -> "Features":
         answer_in=product.target.text or None,
         item_columns={*product.target.history, *product.target.exclude},
         tokenizer=weights / "tokenizer.json" if weights else None,
-        joining=model_inputs.split_part(splits, "val", product) if joins else (),
+        joining=model_inputs.split_part(splits, "val", product) if head.has_companion else (),
     )
 
 
