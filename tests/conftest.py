@@ -230,6 +230,8 @@ SLOW = {
 }
 """Files whose tests take more than some seconds of a core together, by `--durations`."""
 
+LONG_FIXTURES = {"made", "exported"}
+"""Fixtures that take a product through all stages, or a model with all its parts: their tests are of `make long`."""
 WAITING = ("test_page", "test_page_of_runs"), ("test_pipeline", "test_chaos")
 """Files that mostly wait, for Airflow or a store: one process takes those of a group, and others compute meanwhile."""
 COMPUTING = ("test_simulate", "test_erase", "test_deliveries", "test_model_companion", "test_lint")
@@ -271,8 +273,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs Airflow, a server or time, and let the longest files start first."""
     for item in items:
         file, fixtures = item.path.stem, getattr(item, "fixturenames", ())
-        is_long = item.get_closest_marker("long") is not None
+        is_long = item.get_closest_marker("long") is not None or not LONG_FIXTURES.isdisjoint(fixtures)
         needs = {
+            "long": is_long,
             "airflow": file in AIRFLOW,
             "slow": file in SLOW or is_long or "export_once" in fixtures,
             "s3": "s3" in fixtures,

@@ -197,7 +197,7 @@ def test_one_number_stays_what_it_was():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ahead")
     with through_all_stages(folder, sales(), deepcopy(CHANGES), AS_OF) as line:
         yield folder, line
@@ -210,8 +210,8 @@ def night(folder):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(finished, monkeypatch):
-    folder, _ = finished
+def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(made, monkeypatch):
+    folder, _ = made
     monkeypatch.chdir(folder)
     found = night(folder)
     assert list(found) == ["shop", "day", HORIZON, FOR_DAY, "prediction", "quantile_10", "quantile_50", "quantile_90"]
@@ -228,8 +228,8 @@ def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(finished, 
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_night_killed_while_it_is_scored_is_the_same_the_next_time(finished, monkeypatch):
-    folder, _ = finished
+def test_night_killed_while_it_is_scored_is_the_same_the_next_time(made, monkeypatch):
+    folder, _ = made
     monkeypatch.chdir(folder)
     declaration = yaml.safe_load(Path("params.yaml").read_text("utf-8"))
     Path("params.yaml").write_text(yaml.safe_dump({**declaration, "as_of": AS_OF.isoformat()}))
@@ -247,8 +247,8 @@ def test_night_killed_while_it_is_scored_is_the_same_the_next_time(finished, mon
 
 
 @pytest.mark.slow
-def test_report_has_each_horizon_and_the_seasonal_naive_baseline(finished, monkeypatch):
-    folder, _ = finished
+def test_report_has_each_horizon_and_the_seasonal_naive_baseline(made, monkeypatch):
+    folder, _ = made
     monkeypatch.chdir(folder)
     measured = report("evaluation.json")
     test = read_table(Paths("tiny").splits / "test.parquet")

@@ -31,7 +31,7 @@ from tasks.publication.object_store import Store
 from tasks.runs.registry import champions
 from tasks.runtime.git import git
 
-pytestmark = needs_browser()
+pytestmark = [needs_browser(), pytest.mark.long]
 
 
 ASKING = """
