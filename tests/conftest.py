@@ -244,7 +244,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     left_out = {"not slow": SLOW, "not airflow": AIRFLOW}
     named = [files for asked, files in left_out.items() if asked in config.option.markexpr]
     if config.option.markexpr == "long" and collection_path.suffix == ".py":
-        return "pytest.mark.long" not in collection_path.read_text("utf-8") or None
+        marks = ("pytest.mark.long", *(f"def {fixture}(" for fixture in LONG_FIXTURES))
+        return not any(mark in collection_path.read_text("utf-8") for mark in marks) or None
     return any(collection_path.stem in files for files in named) or None
 
 

@@ -110,7 +110,6 @@ def rows():
     return unseen_rows()
 
 
-@pytest.mark.long
 def test_labels_are_foreseen_better_than_by_counting(product, made):
     measured, counted = (report("evaluation.json")[name] for name in ("model", "baseline"))
     assert measured["bits_per_byte"] < 0.8 * counted["bits_per_byte"]
@@ -428,7 +427,6 @@ def test_language_model_foresees_all_labels_and_writes_some_texts(product, made,
     assert np.isnan(metrics["unsupported"](None, found[~is_written]))
 
 
-@pytest.mark.long
 def test_export_reads_labels_once_by_each_network_and_writes_for_validation_rows_alone(product, monkeypatch):
     n_rows = {name: len(model_inputs.split_part(PATHS.splits, name, product)) for name in ("val", "test")}
     before, read, wrote = report("export.json"), [], []

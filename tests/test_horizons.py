@@ -208,8 +208,6 @@ def night(folder):
     return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
 
-@pytest.mark.long
-@pytest.mark.slow
 def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(made, monkeypatch):
     folder, _ = made
     monkeypatch.chdir(folder)
@@ -226,8 +224,6 @@ def test_night_has_a_row_for_each_key_and_horizon_whatever_the_shards(made, monk
     pd.testing.assert_frame_equal(night(folder), before, check_exact=True)
 
 
-@pytest.mark.long
-@pytest.mark.slow
 def test_night_killed_while_it_is_scored_is_the_same_the_next_time(made, monkeypatch):
     folder, _ = made
     monkeypatch.chdir(folder)
@@ -246,7 +242,6 @@ def test_night_killed_while_it_is_scored_is_the_same_the_next_time(made, monkeyp
     assert read_night(Paths("tiny").predictions) == before
 
 
-@pytest.mark.slow
 def test_report_has_each_horizon_and_the_seasonal_naive_baseline(made, monkeypatch):
     folder, _ = made
     monkeypatch.chdir(folder)

@@ -87,7 +87,7 @@ def trained(task, kinds=KINDS, companion=True, n_later_days=None):
     return train(network, features, rows, unseen, QUICK, companion=companion)[0], features, table, y
 
 
-@pytest.fixture(scope="module", params=[pytest.param("multilabel", marks=pytest.mark.long), "regression"])
+@pytest.fixture(scope="module", params=["multilabel", "regression"])
 def exported(request, tmp_path_factory):
     """A folder with a trained model whose parts all have a weight, its export beside it, and the table."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -133,7 +133,6 @@ def token_of(address: str, home) -> str:
     return asked(address, "/auth/token", body={"username": "admin", "password": passwords["admin"]})["access_token"]
 
 
-@pytest.mark.long
 def test_log_of_a_task_whose_machine_is_lost_is_read_from_the_store(airflow):
     address, home = airflow
     token = token_of(address, home)
@@ -159,7 +158,6 @@ def pick(page, day: str) -> None:
     page.keyboard.press("Escape")
 
 
-@pytest.mark.long
 def test_days_picked_on_the_page_become_runs_of_these_days(airflow, page):
     address, home = airflow
     page.goto(f"{address}/dags/predict__tiny")
@@ -258,7 +256,6 @@ def after(before, now):
     return now["state"] == "awaiting_input" and now["try_number"] > before["try_number"] and "asked anew"
 
 
-@pytest.mark.long
 def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflow, page):
     address, home = airflow
     token, project = token_of(address, home), home.parent
@@ -285,7 +282,6 @@ def test_figures_that_a_person_saw_come_with_the_answer_after_a_clear_too(airflo
     assert waiting(home) == ()
 
 
-@pytest.mark.long
 def test_rejection_on_the_page_promotes_nothing(airflow, page):
     address, home = airflow
     token = token_of(address, home)
@@ -312,7 +308,6 @@ def written(file):
     return file.read_text().splitlines() if file.exists() else []
 
 
-@pytest.mark.long
 def test_silence_rejects(airflow):
     address, home = airflow
     token = token_of(address, home)
@@ -337,7 +332,6 @@ def test_training_triggered_by_the_form_waits_for_a_person_with_its_date(airflow
     wait_for(lambda: state_of(address, token, "train__asking", name, "promote") == "success", "promote is told")
 
 
-@pytest.mark.long
 def test_nights_that_ask_for_a_training_start_one_for_each_date(airflow):
     address, home = airflow
     token = token_of(address, home)
@@ -364,7 +358,6 @@ def two_versions(airflow, tmp_path, monkeypatch):
     return leader
 
 
-@pytest.mark.long
 def test_rollback_by_the_form_is_done_told_and_shown(airflow, page, two_versions, messages):
     address, home = airflow
     trigger_by_form(page, address, "rollback", version="v1.0.0", reason="late on holidays")

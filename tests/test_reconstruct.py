@@ -80,7 +80,6 @@ def product(made, monkeypatch):
     return a_product(**CHANGES)
 
 
-@pytest.mark.long
 def test_changed_rows_are_told_from_others_and_their_column_is_named(product, made):
     measured = report("evaluation.json")["model"]
     assert measured["auc"] > 0.9

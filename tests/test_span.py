@@ -118,7 +118,6 @@ def features_of(table, max_tokens=32, max_windows=8):
     return Features.fit(kinds, table, None, "span", answer_in="note", **limits)
 
 
-@pytest.mark.long
 def test_answers_are_found_better_than_by_candidates(product, made):
     measured_by, candidates = (report("evaluation.json")[name] for name in ("model", "baseline"))
     assert measured_by["exact_match"] > 0.8
